@@ -1,0 +1,1 @@
+//! Handlers that need no Rust: configured in the daemon's TOML.

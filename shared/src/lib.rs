@@ -1,0 +1,2 @@
+//! The Workyard protocol: what producers and consumers agree on.
+pub mod limits;
