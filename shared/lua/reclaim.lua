@@ -10,6 +10,8 @@ consumers died 3 times is poison: into the dead-letter set. leave: a consumer's 
 same road without the crash count.
 
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
+unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
+         just woken passes the wake-up on.
 ]]
 local function is_dead(keys, consumer, now)
   local ends = call('ZSCORE', keys[CONSUMERS], consumer)
@@ -67,13 +69,23 @@ local function take_back(keys, argv, crashed)
   bump(keys, now, { [crashed and 'reclaimed' or 'released'] = back, failed = poisoned }, { failed = kinds })
   local more = call('HLEN', running) > 0
   if not more then end_session(keys, consumer) end
-  if back > 0 and not is_paused(keys) then wake(keys, back) end
+  -- Also when nothing came back: the dead one may have been woken for a task and never claimed it.
+  local waiting = call('ZCARD', keys[PENDING])
+  if waiting > 0 and not is_paused(keys) then wake(keys, math.max(1, back)) end
   return { back, poisoned, more and 1 or 0 }
 end
 
 local function reclaim(keys, argv) return take_back(keys, argv, true) end
 local function leave(keys, argv) return take_back(keys, argv, false) end
 
+local function unpark(keys, argv)
+  call('ZCARD', keys[PENDING])
+  if call('ZREM', keys[PARKED], argv[1]) == 1 then return 1 end
+  if call('ZCARD', keys[PENDING]) > 0 and not is_paused(keys) then wake(keys, 1) end
+  return 0
+end
+
+register('unpark', unpark, 'allow-oom')
 register('dead', dead, 'no-writes')
 register('reclaim', reclaim, 'allow-oom')
 register('leave', leave, 'allow-oom')

@@ -47,6 +47,7 @@ local function progress(keys, argv)
     bump(keys, (clock()), { stale = 1 })
     return 'stale'
   end
+  if text == '' then return 'ok' end -- only asked whether it is still the caller's
   local m = parse_meta(call('HGET', keys[META], id))
   m.progress = text
   call('HSET', keys[META], id, format_meta(m))

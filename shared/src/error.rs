@@ -6,7 +6,7 @@
 use redis::RedisError;
 
 /// Everything that a call on the protocol can answer instead of a value.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The input breaks a rule of the protocol; the text says which and what would be right.

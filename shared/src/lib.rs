@@ -15,5 +15,8 @@ pub mod record;
 pub mod functions;
 pub mod link;
 pub mod broker;
+pub mod check;
+pub mod outage;
+pub mod submit;
 
 pub use error::{Error, Outage};

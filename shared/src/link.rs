@@ -17,6 +17,14 @@ use crate::functions;
 /// Where Redis is when nobody says: the usual port of this machine.
 pub const DEFAULT_URL: &str = "redis://127.0.0.1:6379/";
 
+/// Silence after which a connection is probed.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+/// Pause between such probes.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(3);
+/// How long sent bytes may stay unacknowledged before the connection counts as dead.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_FOR: Duration = Duration::from_secs(10);
+
 /// How to reach Redis.
 #[derive(Clone)]
 pub struct LinkConfig {
@@ -45,7 +53,11 @@ impl LinkConfig {
         })?;
         // RESP3: wake-ups come as pushes on the connection that the calls use.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_lib_name("workyard", env!("CARGO_PKG_VERSION"));
-        let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
+        // A peer that vanished without a word must not hold a call for ever.
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+        let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        #[cfg(target_os = "linux")]
+        let tcp = tcp.set_user_timeout(UNACKNOWLEDGED_FOR);
         let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
         Ok(Self { info, response_timeout: Duration::from_secs(5), connect_timeout: Duration::from_secs(2) })
     }
@@ -54,6 +66,22 @@ impl LinkConfig {
     #[must_use]
     pub fn address(&self) -> String {
         format!("{} db {}", self.info.addr(), self.info.redis_settings().db())
+    }
+
+    /// A pool of connections of their own, for what must not share one: a blocking wait, a long
+    /// scan. Replies are waited for as long as they take, so bound each wait on the server's side.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the crate cannot use the address.
+    pub fn pool(&self, size: usize) -> Result<deadpool_redis::Pool, Error> {
+        let settings = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        let manager = deadpool_redis::Manager::new_with_config(self.info.clone(), settings)?;
+        deadpool_redis::Pool::builder(manager)
+            .max_size(size)
+            .build()
+            .map_err(|e| Error::Invalid(format!("connection pool: {e}")))
     }
 
     /// A client of the redis crate with these settings, for calls outside the protocol.
@@ -153,6 +181,21 @@ impl Link {
             Err(Error::Denied(text)) => Err(Error::Denied(format!(
                 "the functions of Workyard are not loaded and this user may not load them; run `workyard install` as one who may ({text})"
             ))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the library if it is missing or is another build of the same version.
+    ///
+    /// # Errors
+    /// As [`Self::load_library`]; a user who may not look is served by what is loaded.
+    pub async fn ensure_library(&self) -> Result<(), Error> {
+        let mut cmd = redis::cmd("FUNCTION");
+        cmd.arg("LIST").arg("LIBRARYNAME").arg(functions::LIBRARY).arg("WITHCODE");
+        match self.send(&cmd).await {
+            Ok(found) if format!("{found:?}").contains(&format!("{:?}", functions::library())) => Ok(()),
+            Ok(_) => self.load_library().await,
+            Err(Error::Denied(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -1,11 +1,16 @@
 //! peek and ingest: see `lua/ingest.lua`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use redis::Value;
 
 use super::{Queue, reply};
 use crate::envelope::NewTask;
 use crate::error::Error;
+
+/// Longest wait of one BLMOVE; then the connection has shown that it lives.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// An item at the head of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,35 @@ pub enum Verdict {
     Reject(String),
 }
 
+/// Waits for the inbox on a connection of its own.
+///
+/// It blocks in `BLMOVE inbox -> inbox:ingesting`, never in a command that would take an item out
+/// of Redis: a reply that is lost leaves the item where it is looked for first.
+pub struct InboxWait {
+    connection: deadpool_redis::Connection,
+    cmd: redis::Cmd,
+}
+
+impl std::fmt::Debug for InboxWait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InboxWait").finish_non_exhaustive()
+    }
+}
+
+impl InboxWait {
+    /// Returns when an item has come, or after about five seconds.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them; then make a new one.
+    pub async fn wait(&mut self) -> Result<(), Error> {
+        // A server that neither answers nor hangs up: leave this connection to its fate.
+        let answer = tokio::time::timeout(2 * WAIT, self.cmd.query_async::<Value>(&mut self.connection)).await;
+        let moved = answer.map_err(|_| Error::Unknown("no answer to BLMOVE".to_owned()))??;
+        drop(moved); // what it holds is looked at where it stands now
+        Ok(())
+    }
+}
+
 /// What an ingest step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ingested {
@@ -37,6 +71,21 @@ pub struct Ingested {
 }
 
 impl Queue {
+    /// Opens a connection that waits for the inbox.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn inbox_wait(&self) -> Result<InboxWait, Error> {
+        let pool = self.link.config().pool(1)?;
+        let connection = pool.get().await.map_err(|error| match error {
+            deadpool_redis::PoolError::Backend(error) => error.into(),
+            other => Error::Unknown(other.to_string()),
+        })?;
+        let mut cmd = redis::cmd("BLMOVE");
+        cmd.arg(self.keys.inbox()).arg(self.keys.ingesting()).arg("LEFT").arg("RIGHT").arg(WAIT.as_secs());
+        Ok(InboxWait { connection, cmd })
+    }
+
     /// Looks at the head of `source`: at most `most` items and `max_bytes` together.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ mod wait;
 
 pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};
-pub use ingest::{Ingested, InboxItem, Verdict};
+pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use inspect::{Overview, Place, Seen};
 pub use maintain::{Reclaimed, Swept};
 pub use operate::{CancelAnswer, Deleted, PurgePlace};

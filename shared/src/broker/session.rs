@@ -49,6 +49,16 @@ impl Queue {
         })
     }
 
+    /// Asks not to be woken any more; passes on a wake-up that was under way.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn unpark(&self, consumer: &SessionId) -> Result<(), Error> {
+        let mut cmd = self.fcall("unpark", &[]);
+        cmd.arg(consumer.as_str());
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
     /// Says good-bye: gives back what is still held, in steps, and ends the session.
     ///
     /// # Errors
