@@ -33,14 +33,19 @@ end
 
 -- Looks at every task and every key that add() will write. Returns the plan, or nil and the reason.
 local function plan_tasks(keys, tasks, unique, now)
-  local plan = { now = now, seen = {} }
+  local plan, parsed = { now = now, seen = {} }, {}
   for i = 1, #tasks do
     local task = tasks[i]
     local wrong = check_task(task)
     if wrong then return nil, 'task ' .. i .. ': ' .. wrong end
     if task[3] ~= '' then
-      local options, why = parse_options(task[3])
-      if not options then return nil, 'task ' .. i .. ': ' .. why end
+      -- Tasks of one call mostly choose the same: each text is parsed once.
+      local options, why = parsed[task[3]], nil
+      if not options then
+        options, why = parse_options(task[3])
+        if not options then return nil, 'task ' .. i .. ': ' .. why end
+        if not options.delay and not options.expires_in then parsed[task[3]] = options end
+      end
       settle_times(task, options, now)
       task.options = options
     end
@@ -79,7 +84,7 @@ local function add_tasks(keys, tasks, plan, waiter)
       if id == '' then id = made_id(now, sequence); made[#made + 1] = id end
       records[#records + 1] = id
       if options then
-        records[#records + 1] = 'o' .. stamp .. ' ' .. task[2] .. ' ' .. task[3] .. '\n' .. task[4] .. '\n' .. task[5]
+        records[#records + 1] = (options.expires_at and 'e' or 'o') .. stamp .. ' ' .. task[2] .. ' ' .. task[3] .. '\n' .. task[4] .. '\n' .. task[5]
       else
         records[#records + 1] = 'd' .. stamp .. ' ' .. task[2] .. '\n' .. task[4] .. '\n' .. task[5]
       end

@@ -38,14 +38,14 @@ local function take(keys, n, room)
       bytes = bytes + (records[j] and #records[j] or 0)
       if bytes > room and taken[1] then return taken end
       taken[#taken + 1] = { ids[j], head[from + 2 * j - 1], records[j], metas[j] or '' }
-      if not records[j] or byte(records[j], 1) == 111 then taken.may_end = true end
+      if not records[j] or byte(records[j], 1) == 101 then taken.may_end = true end
     end
   end
   return taken
 end
 
 local function is_expired(record, now)
-  if byte(record, 1) ~= 111 then return false end
+  if byte(record, 1) ~= 101 then return false end -- 'e'
   local at = options_of(record).expires_at
   return at and at <= now
 end

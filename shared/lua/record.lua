@@ -1,7 +1,7 @@
 --[[ The stored forms of a task; docs/protocol.md has them field by field.
 
 record (TASKS):   <flag><created ms> <kind>[ option=value ...] LF <extra JSON> LF <payload>
-                  flag 'd': every option has its default, 'o': options follow
+                  flag 'd': every option has its default, 'o': options follow, 'e': with expires_at
 meta (META):      <failures> <crashes> <releases> <unhandled> <failed at> <reason> LF <progress> LF <error>
 running:          <token> <score>
 terminal (RESULTS): <state> <kind> <created> <started> <finished> <failures> <crashes> <releases>
@@ -44,9 +44,9 @@ end
 
 -- The options of a stored record: {} for the usual task, which has none.
 local function options_of(record)
-  if byte(record, 1) ~= 111 then return {} end -- 'o'
+  if byte(record, 1) == 100 then return {} end -- 'd'
   local header = sub(record, 1, find(record, '\n', 1, true) - 1)
-  return parse_options(match(header, '^o%d+ [^ ]+ (.*)$') or '') or {}
+  return parse_options(match(header, '^%l%d+ [^ ]+ (.*)$') or '') or {}
 end
 
 local function kind_of(record) return match(record, '^%l%d+ ([^ \n]+)') end

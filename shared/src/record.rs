@@ -38,7 +38,7 @@ impl Record {
         let header = std::str::from_utf8(&bytes[..header_end]).map_err(|_| wrong())?;
         let plain = match header.as_bytes().first() {
             Some(b'd') => true,
-            Some(b'o') => false,
+            Some(b'o' | b'e') => false,
             _ => return Err(wrong()),
         };
         let (created, rest) = header[1..].split_once(' ').ok_or_else(wrong)?;
