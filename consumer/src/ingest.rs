@@ -51,7 +51,7 @@ async fn serve(fleet: &Fleet, queue: &Queue, patience: &mut Patience) -> Result<
         }
         patience.reset();
         fleet.watch.succeeded();
-        wait.wait().await?;
+        while !wait.wait().await? {}
     }
 }
 

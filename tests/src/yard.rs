@@ -119,7 +119,15 @@ impl Yard {
 
     /// Depths and counters.
     pub async fn overview(&self) -> Overview {
-        self.queue.overview().await.expect("an overview")
+        // The link of the test itself may just be coming back.
+        wait_for(SOON, || async {
+            match self.queue.overview().await {
+                Ok(overview) => Some(overview),
+                Err(error) if error.is_temporary() => None,
+                Err(error) => panic!("no overview: {error}"),
+            }
+        })
+        .await
     }
 
     /// A counter.
