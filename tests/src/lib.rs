@@ -14,5 +14,5 @@ mod wait;
 
 pub use process::{Daemon, workspace_binary};
 pub use rustix::process::Signal;
-pub use server::TestServer;
+pub use server::{SERVER_VARIABLE, TestServer};
 pub use wait::{wait_for, wait_until};
