@@ -18,5 +18,6 @@ pub mod broker;
 pub mod check;
 pub mod outage;
 pub mod submit;
+pub mod managed;
 
 pub use error::{Error, Outage};
