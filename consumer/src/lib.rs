@@ -38,6 +38,7 @@ mod ingest;
 mod maintain;
 mod pulse;
 mod worker;
+pub mod daemon;
 
 pub use context::Context;
 pub use handler::{BoxFuture, Failure, Handler, Next, Outcome};
