@@ -12,6 +12,7 @@ pub mod keys;
 pub mod options;
 pub mod envelope;
 pub mod record;
+pub mod schema;
 pub mod functions;
 pub mod link;
 pub mod broker;
