@@ -1,9 +1,27 @@
 //! What a handler can know and do about the task that it runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use workyard_shared::Error;
+use workyard_shared::broker::{Accepted, Queue};
+use workyard_shared::envelope::NewTask;
+use workyard_shared::name::{SessionId, TaskId};
+use workyard_shared::submit::Submitter;
+
+/// How long [`Context::enqueue`] waits out an outage.
+const ENQUEUE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The way from a context back to its queue.
+#[derive(Debug)]
+pub(crate) struct Lifeline {
+    pub(crate) queue: Queue,
+    pub(crate) session: SessionId,
+    pub(crate) submitter: Submitter,
+}
 
 /// One attempt of one task, as its handler sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,6 +34,10 @@ pub struct Context {
     pub(crate) deadline: Option<Instant>,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) lifeline: Option<Arc<Lifeline>>,
+    /// Given back when the last clone is gone: a blocking function holds its slot by this.
+    #[expect(dead_code, reason = "held, not read")]
+    pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>>,
 }
 
 impl Context {
@@ -81,6 +103,45 @@ impl Context {
         self.cancelled.is_cancelled()
     }
 
+    /// Stores one line (at most 256 bytes) that says how far the task is; people see it in
+    /// `workyard task ID`. Also a way to ask whether the task is still ours.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] if it is not: stop. Others as [`Error`] sorts them.
+    pub async fn progress(&self, text: &str) -> Result<(), Error> {
+        let Some(lifeline) = &self.lifeline else { return Ok(()) };
+        let token = self.token.parse().map_err(|_| Error::Protocol("a token that is no number".to_owned()))?;
+        if lifeline.queue.progress(&lifeline.session, &self.id, token, text).await? {
+            Ok(())
+        } else {
+            self.cancelled.cancel();
+            Err(Error::LeaseLost)
+        }
+    }
+
+    /// Asks Redis whether the task is still ours. There is no need to call it: the worker renews
+    /// the lease of all its tasks by itself.
+    ///
+    /// # Errors
+    /// As [`Self::progress`].
+    pub async fn heartbeat(&self) -> Result<(), Error> {
+        self.progress("").await
+    }
+
+    /// Adds a task to this task's queue. Give it an id made from this task's own
+    /// (`format!("{}-mail", ctx.id())`): an attempt that runs again then adds nothing twice.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn enqueue(&self, mut task: NewTask) -> Result<Accepted, Error> {
+        let Some(lifeline) = &self.lifeline else { return Ok(Accepted::Created) };
+        let own = task.id.take();
+        let unique = own.is_none();
+        let id = own.unwrap_or_else(TaskId::fresh);
+        let answer = lifeline.submitter.submit(vec![(id, task)], unique, None, ENQUEUE_PATIENCE).await?;
+        answer.first().copied().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))
+    }
+
     /// A context by hand, for testing a [`crate::Handler`] without a queue.
     #[must_use]
     pub fn for_test(kind: &str, id: &str) -> Self {
@@ -93,6 +154,8 @@ impl Context {
             deadline: None,
             headers: BTreeMap::new(),
             cancelled: CancellationToken::new(),
+            lifeline: None,
+            slot: None,
         }
     }
 }

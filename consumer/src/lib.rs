@@ -1,10 +1,48 @@
 //! Worker library of the Workyard task queue: claim, run, settle.
+//!
+//! A [`Registry`] says which function runs which kind; a [`Worker`] claims tasks of one or more
+//! queues, runs them, and settles them, fenced by the token of each claim. Tasks run at least
+//! once: one whose consumer dies runs again elsewhere within seconds.
+//!
+//! ```no_run
+//! use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
+//! use workyard_shared::link::LinkConfig;
+//! use workyard_shared::name::QueueName;
+//!
+//! # async fn run() -> Result<(), workyard_shared::Error> {
+//! let mut registry = Registry::new();
+//! registry.register("add", |_ctx: Context, (a, b): (i64, i64)| async move { Ok::<i64, Failure>(a + b) })?;
+//! let link = LinkConfig::from_url("redis://127.0.0.1:6379/")?;
+//! let config = WorkerConfig::new(link, QueueName::new("numbers")?);
+//! Worker::new(config, registry)?.join().await
+//! # }
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
 mod context;
 mod handler;
+mod middleware;
+mod typed;
+mod registry;
 pub mod handlers;
+mod slots;
+mod counters;
+mod event;
+mod execute;
+mod fleet;
+mod report;
+mod lane;
+mod wake;
+mod ingest;
+mod maintain;
+mod pulse;
+mod worker;
+pub mod daemon;
 
 pub use context::Context;
 pub use handler::{BoxFuture, Failure, Handler, Next, Outcome};
+pub use middleware::Middleware;
+pub use registry::Registry;
+pub use slots::QueueOrder;
+pub use worker::{Worker, WorkerConfig};

@@ -1,2 +1,24 @@
 //! The Workyard protocol: what producers and consumers agree on.
+//!
+//! Reading order: [`name`], [`keys`] and [`options`] say what there is; [`envelope`] and [`record`]
+//! are a task outside and inside Redis; [`functions`] is the Lua library that makes every
+//! transition; [`link`] is the connection; [`broker`] has one method per function.
+
 pub mod limits;
+pub mod error;
+pub mod duration;
+pub mod name;
+pub mod keys;
+pub mod options;
+pub mod envelope;
+pub mod record;
+pub mod schema;
+pub mod functions;
+pub mod link;
+pub mod broker;
+pub mod check;
+pub mod outage;
+pub mod submit;
+pub mod managed;
+
+pub use error::{Error, Outage};

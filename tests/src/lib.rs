@@ -1,1 +1,20 @@
-//! Tests.
+//! What every black-box test of Workyard needs: a real server of its own, the real binaries, bounded waiting.
+//!
+//! Invariant: nothing here is shared between two tests. Each [`TestServer`] has its own port and directory and each
+//! [`Daemon`] its own files, so tests run in parallel, and what a test started ends with it.
+//!
+//! It does not mock anything and knows nothing of the protocol: tests say what they expect of Redis themselves.
+//!
+//! Helpers panic with a sentence that says what to do, since their only callers are tests.
+
+mod port;
+mod process;
+mod server;
+mod wait;
+mod yard;
+
+pub use process::{Daemon, workspace_binary};
+pub use rustix::process::Signal;
+pub use server::{SERVER_VARIABLE, TestServer};
+pub use wait::{wait_for, wait_until};
+pub use yard::{Running, Yard, new_task, queue_name, spawn};

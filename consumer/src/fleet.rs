@@ -1,0 +1,30 @@
+//! What all loops of one worker share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use workyard_shared::broker::Broker;
+use workyard_shared::outage::Watch;
+
+use crate::counters::Counters;
+use crate::middleware::Middleware;
+use crate::registry::Registry;
+use crate::slots::Slots;
+
+/// Shared by lanes, pulse, maintenance and ingest of a worker. No loop owns another: they meet here
+/// and in `worker.rs`.
+pub(crate) struct Fleet {
+    pub(crate) broker: Broker,
+    pub(crate) registry: Registry,
+    pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
+    pub(crate) slots: Slots,
+    pub(crate) counters: Counters,
+    pub(crate) watch: Watch,
+    /// Stop claiming, finish what runs.
+    pub(crate) drain: CancellationToken,
+    /// The time for draining is over: hand back what still runs.
+    pub(crate) halt: CancellationToken,
+    pub(crate) poll: Duration,
+    pub(crate) prefetch: usize,
+}

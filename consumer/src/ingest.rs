@@ -1,0 +1,104 @@
+//! The ingester: raw JSON that any Redis client pushed into the inbox becomes tasks.
+//!
+//! It waits with `BLMOVE inbox -> inbox:ingesting` on a connection of its own. Invariant: an item is
+//! in exactly one of inbox, ingesting, tasks and rejected. A reply of BLMOVE that is lost leaves the
+//! item in ingesting, which is always emptied first; ingest itself moves only what it saw, byte for
+//! byte. If we die anywhere here, the next ingester goes on.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use workyard_shared::Error;
+use workyard_shared::broker::{InboxItem, Queue, Verdict};
+use workyard_shared::envelope::NewTask;
+use workyard_shared::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
+use workyard_shared::outage::Patience;
+
+use crate::fleet::Fleet;
+
+/// Items looked at in one step.
+const STEP_ITEMS: usize = 100;
+/// Bytes looked at in one step; a single larger item is refused unseen.
+const STEP_BYTES: usize = MAX_PAYLOAD_BYTES + 2 * MAX_EXTRA_BYTES;
+/// Bytes of a refused item that its entry shows.
+const SHOWN_BYTES: usize = 64 << 10;
+
+/// Runs until `stop`; no error ends it.
+pub(crate) async fn run(fleet: Arc<Fleet>, queue: Queue, stop: CancellationToken) {
+    let mut patience = Patience::default();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = async {
+            loop {
+                if let Err(error) = serve(&fleet, &queue, &mut patience).await {
+                    fleet.watch.failed(&error);
+                    patience.wait().await;
+                }
+            }
+        } => {}
+    }
+}
+
+/// Serves until an error.
+async fn serve(fleet: &Fleet, queue: &Queue, patience: &mut Patience) -> Result<(), Error> {
+    let mut wait = queue.inbox_wait().await?;
+    let (inbox, ingesting) = (queue.keys().inbox(), queue.keys().ingesting());
+    loop {
+        for source in [&ingesting, &inbox] {
+            while step(queue, source).await? {}
+        }
+        patience.reset();
+        fleet.watch.succeeded();
+        while !wait.wait().await? {}
+    }
+}
+
+/// One bounded step; true if there may be more.
+async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
+    let items = queue.peek(source, STEP_ITEMS, STEP_BYTES).await?;
+    if items.is_empty() {
+        return Ok(false);
+    }
+    let judged: Vec<(InboxItem, Verdict)> = items
+        .into_iter()
+        .map(|item| {
+            let verdict = judge(queue, &item);
+            (item, verdict)
+        })
+        .collect();
+    let done = queue.ingest(source, &judged).await?;
+    let name = queue.name();
+    if done.rejected > 0 {
+        warn!(queue = %name, items = done.rejected, "{} items of the inbox were refused; see `workyard rejected`", done.rejected);
+    }
+    if done.accepted > 0 {
+        debug!(queue = %name, tasks = done.accepted, "ingested {} tasks from the inbox", done.accepted);
+    }
+    Ok(true)
+}
+
+fn judge(queue: &Queue, item: &InboxItem) -> Verdict {
+    match item {
+        InboxItem::Oversize(len) => {
+            let reason = format!("the item has {len} bytes, at most {STEP_BYTES} are read");
+            // The function adds the beginning of the item behind this.
+            Verdict::Reject(format!("{{\"reason\":{}}} ", json!(reason)))
+        }
+        InboxItem::Raw(bytes) => match NewTask::from_json(bytes) {
+            Ok((_, Some(other))) if other != *queue.name() => Verdict::Reject(entry(
+                &format!("its queue is \"{other}\", but it was pushed to the inbox of \"{}\"", queue.name()),
+                bytes,
+            )),
+            Ok((task, _)) => Verdict::Accept(Box::new(task)),
+            Err(Error::Invalid(reason)) => Verdict::Reject(entry(&reason, bytes)),
+            Err(other) => Verdict::Reject(entry(&other.to_string(), bytes)),
+        },
+    }
+}
+
+fn entry(reason: &str, bytes: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
+    json!({ "reason": reason, "bytes": bytes.len(), "raw": shown }).to_string()
+}

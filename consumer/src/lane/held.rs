@@ -1,0 +1,206 @@
+//! What a lane holds: claimed tasks that have not ended, started or not.
+//!
+//! Invariant: a task is here from its claim until it ended or was given up, once per id and token;
+//! a result that comes for one that is not here is dropped.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback};
+use workyard_shared::envelope::check_payload;
+use workyard_shared::options::DEFAULT_RETENTION;
+use workyard_shared::record::Record;
+
+use crate::context::{Context, Lifeline};
+use crate::execute::{Done, Job, execute};
+use crate::fleet::Fleet;
+use crate::handler::Handler;
+
+/// How long a task of a kind that nobody here knows is left to others.
+const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
+/// How long a task that a newer release wrote is left to others.
+const NEWER_DELAY: Duration = Duration::from_secs(30);
+
+struct Holding {
+    token: u64,
+    cancel: CancellationToken,
+    started: bool,
+}
+
+/// The tasks of one lane.
+#[derive(Default)]
+pub(super) struct Held {
+    tasks: HashMap<String, Holding>,
+}
+
+/// What [`Held::insert`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inserted {
+    New,
+    Replaced,
+    Known,
+}
+
+/// A task that may start now, its slot taken.
+pub(super) struct Start {
+    grant: Grant,
+    record: Record,
+    handler: Arc<dyn Handler>,
+    slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+/// What to do with a claimed task.
+pub(super) enum Judged {
+    Run(Box<Start>),
+    NoSlot(Grant),
+    KindFull(Grant),
+    Refused(Done),
+    Unhandled(Handback),
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Writes a claim down. `Known`: this very claim is held already. `Replaced`: an older claim of
+    /// the task, of a lost session, still had a handler that is ending.
+    pub(super) fn insert(&mut self, grant: &Grant) -> Inserted {
+        if self.tasks.get(&grant.id).is_some_and(|holding| holding.token >= grant.token) {
+            return Inserted::Known;
+        }
+        let holding = Holding { token: grant.token, cancel: CancellationToken::new(), started: false };
+        match self.tasks.insert(grant.id.clone(), holding) {
+            Some(_) => Inserted::Replaced,
+            None => Inserted::New,
+        }
+    }
+
+    /// True if it was held under this token, and is not any more.
+    pub(super) fn finish(&mut self, id: &str, token: u64) -> bool {
+        let mine = self.tasks.get(id).is_some_and(|holding| holding.token == token);
+        if mine {
+            self.tasks.remove(id);
+        }
+        mine
+    }
+
+    pub(super) fn remove_unstarted(&mut self, id: &str) {
+        if self.tasks.get(id).is_some_and(|holding| !holding.started) {
+            self.tasks.remove(id);
+        }
+    }
+
+    /// Stops a running task's handler; true if it runs here.
+    pub(super) fn cancel(&mut self, id: &str) -> bool {
+        match self.tasks.get(id) {
+            Some(holding) if holding.started => {
+                holding.cancel.cancel();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Stops all handlers. What ran or waited is returned for handing back; the running ones stay
+    /// here until their handlers have really ended, so that their slots stay counted.
+    pub(super) fn cancel_all(&mut self) -> Vec<Handback> {
+        let mut back = Vec::with_capacity(self.tasks.len());
+        for (id, holding) in &self.tasks {
+            holding.cancel.cancel();
+            back.push(Handback { id: id.clone(), token: holding.token, unhandled: false, delay: Duration::ZERO });
+        }
+        self.tasks.retain(|_, holding| holding.started);
+        back
+    }
+
+    /// Decides about a claimed task, and takes its slot if it may run.
+    pub(super) fn judge(&self, fleet: &Fleet, grant: Grant) -> Judged {
+        let record = match &grant.record {
+            Ok(record) => record.clone(),
+            Err(error) => {
+                error!(task = %grant.id, %error, "task {} is left to a consumer that can read it", grant.id);
+                return Judged::Unhandled(handback(&grant, false, NEWER_DELAY));
+            }
+        };
+        let Some(entry) = fleet.registry.get(record.kind()) else {
+            return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
+        };
+        // The function took these bytes unseen from whoever called it.
+        if let Err(error) = check_payload(&record.payload()) {
+            return Judged::Refused(malformed(&grant, &record, &error.to_string()));
+        }
+        let kind_slot = match &entry.limit {
+            Some(limit) => match Arc::clone(limit).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => return Judged::KindFull(grant),
+            },
+            None => None,
+        };
+        let Some(slot) = fleet.slots.try_run() else { return Judged::NoSlot(grant) };
+        let handler = Arc::clone(&entry.handler);
+        Judged::Run(Box::new(Start { grant, record, handler, slot: (slot, kind_slot) }))
+    }
+
+    /// Starts a task.
+    pub(super) fn spawn(
+        &mut self,
+        fleet: &Arc<Fleet>,
+        session: &Arc<Lifeline>,
+        start: Start,
+        done: &UnboundedSender<(Done, Duration)>,
+    ) {
+        let Start { grant, record, handler, slot } = start;
+        let Some(holding) = self.tasks.get_mut(&grant.id) else { return };
+        holding.started = true;
+        let options = record.options();
+        let ctx = Context {
+            kind: record.kind().to_owned(),
+            queue: session.queue.name().as_str().to_owned(),
+            attempt: grant.meta.failures + 1,
+            token: grant.token.to_string(),
+            deadline: options.timeout.map(|limit| Instant::now() + limit),
+            headers: record.extra().0,
+            cancelled: holding.cancel.clone(),
+            lifeline: Some(Arc::clone(session)),
+            slot: Some(Arc::new(slot)),
+            id: grant.id,
+        };
+        let job = Job {
+            ctx,
+            token: grant.token,
+            payload: record.payload(),
+            handler,
+            timeout: options.timeout,
+            created_ms: record.created_ms,
+            retention: options.retention.unwrap_or(DEFAULT_RETENTION),
+        };
+        let (done, middleware) = (done.clone(), Arc::clone(&fleet.middleware));
+        tokio::spawn(async move {
+            let ended = execute(job, middleware).await;
+            // A lane that has ended gave this task up already.
+            done.send(ended).ok();
+        });
+    }
+}
+
+fn handback(grant: &Grant, unhandled: bool, delay: Duration) -> Handback {
+    Handback { id: grant.id.clone(), token: grant.token, unhandled, delay }
+}
+
+fn malformed(grant: &Grant, record: &Record, error: &str) -> Done {
+    let report = FailureReport {
+        id: grant.id.clone(),
+        token: grant.token,
+        verdict: FailVerdict::Malformed,
+        delay: None,
+        random: 0.0,
+        error: format!("malformed: {error}"),
+    };
+    Done::Failed(report, record.kind().to_owned())
+}

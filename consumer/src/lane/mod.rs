@@ -1,0 +1,379 @@
+//! One queue's loop: claim, start, collect, settle; settle and claim share a round trip.
+//!
+//! Invariant: one turn is under way at a time, and everything that ends meanwhile goes with the
+//! next, so batches grow with the load by themselves. A finished result is kept until Redis has
+//! answered for it, through any outage. What this lane holds is written down in `held`; a session
+//! that is lost empties it, cancels the handlers, and tries to hand everything back under the old
+//! id: the fence refuses what belongs to others by then, and counts it.
+
+mod held;
+mod outbox;
+mod turn;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tracing::{debug, info, warn};
+use workyard_shared::broker::{Claimed, Grant, Queue, Settled};
+use workyard_shared::limits::MAX_BATCH;
+use workyard_shared::name::SessionId;
+use workyard_shared::submit::Submitter;
+
+use crate::context::Lifeline;
+use crate::event::LaneEvent;
+use crate::execute::Done;
+use crate::fleet::Fleet;
+use held::{Held, Inserted, Judged};
+use outbox::Outbox;
+use turn::{TurnDone, TurnOrder};
+
+/// How much work, by mean run time, a lane claims ahead of its free slots.
+const LOOKAHEAD: Duration = Duration::from_millis(20);
+/// Pause between looks at slots that may have come back.
+const RECHECK: Duration = Duration::from_millis(250);
+/// How long a task of a full kind is left to others.
+const BUSY_KIND_DELAY: Duration = Duration::from_millis(200);
+
+/// The loop of one queue.
+pub(crate) struct Lane {
+    fleet: Arc<Fleet>,
+    queue: Queue,
+    index: usize,
+    submitter: Submitter,
+    session: Option<Arc<Lifeline>>,
+    events: UnboundedReceiver<LaneEvent>,
+    done_in: UnboundedSender<(Done, Duration)>,
+    done_out: UnboundedReceiver<(Done, Duration)>,
+    held: Held,
+    ready: VecDeque<Grant>,
+    outbox: Outbox,
+    turn: Option<BoxFuture<'static, TurnDone>>,
+    number: u64,
+    above: u64,
+    /// There may be tasks that nobody told us of.
+    hungry: bool,
+    /// We were woken since the last claim was sent. Its reply may say "nothing" and the wake-up that
+    /// came right behind it be heard first: resting on that reply would lose the task to the poll.
+    woken: bool,
+    subscribed: bool,
+    /// Grows when the connection is lost: a subscription of an earlier one counts for nothing.
+    connection: u64,
+    poll_at: Instant,
+}
+
+impl Lane {
+    pub(crate) fn new(fleet: Arc<Fleet>, queue: Queue, index: usize, events: UnboundedReceiver<LaneEvent>) -> Self {
+        let (done_in, done_out) = mpsc::unbounded_channel();
+        Self {
+            submitter: Submitter::start(queue.clone()),
+            fleet,
+            queue,
+            index,
+            session: None,
+            events,
+            done_in,
+            done_out,
+            held: Held::default(),
+            ready: VecDeque::new(),
+            outbox: Outbox::default(),
+            turn: None,
+            number: 0,
+            above: 0,
+            hungry: true,
+            woken: false,
+            subscribed: false,
+            connection: 0,
+            poll_at: Instant::now(),
+        }
+    }
+
+    /// Runs until everything is drained.
+    pub(crate) async fn run(mut self) {
+        let mut finished: Vec<(Done, Duration)> = Vec::new();
+        let fleet = Arc::clone(&self.fleet);
+        let mut draining = false;
+        let mut halted = false;
+        loop {
+            if draining && self.is_idle() {
+                break;
+            }
+            self.start_ready();
+            self.next_turn(draining);
+            let freed = fleet.slots.freed.notified();
+            tokio::select! {
+                biased;
+                event = self.events.recv() => match event {
+                    Some(event) => self.hear(event),
+                    None => break,
+                },
+                done = drive(&mut self.turn) => self.finish_turn(done),
+                _ = self.done_out.recv_many(&mut finished, MAX_BATCH) => self.collect(&mut finished),
+                () = fleet.drain.cancelled(), if !draining => {
+                    draining = true;
+                    self.begin_drain().await;
+                }
+                () = fleet.halt.cancelled(), if draining && !halted => {
+                    halted = true;
+                    self.give_back_all();
+                }
+                () = tokio::time::sleep_until(self.poll_at.into()), if !self.hungry => self.hungry = true,
+                () = freed, if !self.ready.is_empty() || self.hungry => {}
+                // A slot that a blocking handler held beyond its task comes back unannounced.
+                () = tokio::time::sleep(RECHECK), if !self.ready.is_empty() || (self.hungry && self.turn.is_none()) => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.outbox.is_empty() && self.turn.is_none()
+    }
+
+    fn hear(&mut self, event: LaneEvent) {
+        match event {
+            LaneEvent::Work => {
+                self.hungry = true;
+                self.woken = true;
+            }
+            LaneEvent::Disconnected => {
+                self.subscribed = false;
+                self.connection += 1;
+                self.hungry = true;
+                self.woken = true;
+            }
+            LaneEvent::Cancel(id) => {
+                if self.held.cancel(&id) {
+                    info!(queue = %self.queue.name(), task = %id, "task {id} was cancelled while it ran here");
+                }
+                let before = self.ready.len();
+                self.ready.retain(|grant| grant.id != id);
+                let dropped = before - self.ready.len();
+                if dropped > 0 {
+                    self.held.remove_unstarted(&id);
+                    self.fleet.slots.unreserve(self.index, dropped);
+                }
+            }
+            LaneEvent::Session(id) => self.begin_session(id),
+        }
+    }
+
+    /// A new session: whatever the old one held is somebody else's now.
+    fn begin_session(&mut self, id: SessionId) {
+        if let Some(old) = self.session.take() {
+            self.abandon(&old);
+        }
+        let (queue, submitter) = (self.queue.clone(), self.submitter.clone());
+        self.session = Some(Arc::new(Lifeline { queue, session: id, submitter }));
+        self.number = 0;
+        self.above = 0;
+        self.subscribed = false;
+        self.hungry = true;
+    }
+
+    /// Stops the old session's handlers and tries to settle under its name: if the lease was lost,
+    /// the fence refuses each and counts it; if it was not, nothing waits for the lease to end.
+    fn abandon(&mut self, old: &Arc<Lifeline>) {
+        let held = self.held.cancel_all();
+        self.fleet.slots.unreserve(self.index, self.ready.len());
+        self.ready.clear();
+        let mut turn = self.outbox.take(self.number + 1);
+        self.outbox = Outbox::default();
+        turn.handbacks.extend(held);
+        turn.handbacks.truncate(MAX_BATCH);
+        if turn.is_empty() {
+            return;
+        }
+        let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
+        tokio::spawn(async move {
+            match turn.send(&queue, &old.session, None).await {
+                Ok(answer) => {
+                    let all = answer.completions.iter().chain(&answer.failures).chain(&answer.handbacks);
+                    let stale = all.filter(|settled| **settled == Settled::Stale).count();
+                    fleet.counters.stale.fetch_add(stale as u64, std::sync::atomic::Ordering::Relaxed);
+                    warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
+                }
+                Err(error) => debug!(%error, "the lost session could not say good-bye"),
+            }
+        });
+    }
+
+    /// Starts what is ready as far as there are slots.
+    fn start_ready(&mut self) {
+        let Some(session) = self.session.clone() else { return };
+        let mut waiting = VecDeque::new();
+        while let Some(grant) = self.ready.pop_front() {
+            match self.held.judge(&self.fleet, grant) {
+                Judged::Run(job) => self.held.spawn(&self.fleet, &session, *job, &self.done_in),
+                Judged::NoSlot(grant) => {
+                    self.ready.push_front(grant);
+                    break;
+                }
+                Judged::KindFull(grant) => waiting.push_back(grant),
+                Judged::Refused(done) => {
+                    let (id, _) = done.claim();
+                    self.held.remove_unstarted(id);
+                    self.fleet.slots.unreserve(self.index, 1);
+                    self.outbox.add(done);
+                }
+                Judged::Unhandled(handback) => {
+                    self.held.remove_unstarted(&handback.id);
+                    self.fleet.slots.unreserve(self.index, 1);
+                    self.outbox.hand_back(handback);
+                }
+            }
+        }
+        self.return_excess(&mut waiting);
+        while let Some(grant) = waiting.pop_back() {
+            self.ready.push_front(grant);
+        }
+    }
+
+    /// A flood of one full kind must not fill this lane: what is beyond a small supply goes back.
+    fn return_excess(&mut self, waiting: &mut VecDeque<Grant>) {
+        let keep = self.fleet.slots.total();
+        while waiting.len() > keep {
+            let Some(grant) = waiting.pop_back() else { return };
+            self.held.remove_unstarted(&grant.id);
+            self.fleet.slots.unreserve(self.index, 1);
+            self.outbox.release(grant.id, grant.token, BUSY_KIND_DELAY);
+        }
+    }
+
+    fn collect(&mut self, finished: &mut Vec<(Done, Duration)>) {
+        for (done, run) in finished.drain(..) {
+            let (id, token) = done.claim();
+            // One that is no longer held was given up with its session.
+            if !self.held.finish(id, token) {
+                continue;
+            }
+            self.fleet.slots.unreserve(self.index, 1);
+            self.fleet.counters.ran(run, matches!(done, Done::Failed(..)));
+            self.outbox.add(done);
+        }
+    }
+
+    /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
+    fn ahead(&self) -> usize {
+        let Some(mean) = self.fleet.counters.mean_run() else { return 0 };
+        let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
+        usize::try_from(per_slot).unwrap_or(usize::MAX).saturating_mul(self.fleet.slots.total()).min(self.fleet.prefetch)
+    }
+
+    /// Sends the next turn, if none is under way and there is something to send.
+    fn next_turn(&mut self, draining: bool) {
+        let Some(session) = &self.session else { return };
+        if self.turn.is_some() {
+            return;
+        }
+        let wanted = if draining || !self.hungry { 0 } else { self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH) };
+        if wanted == 0 && self.outbox.is_empty() && (self.subscribed || draining) {
+            return;
+        }
+        self.number += 1;
+        if wanted > 0 {
+            self.woken = false;
+        }
+        let order = TurnOrder {
+            connection: self.connection,
+            turn: self.outbox.take(self.number),
+            session: session.session.clone(),
+            subscribe: (!self.subscribed && !draining).then(|| self.queue.keys().wake_channel(&session.session)),
+            wanted,
+            above: self.above,
+        };
+        self.turn = Some(Box::pin(order.send(self.queue.clone(), self.fleet.watch.clone(), self.fleet.halt.clone())));
+    }
+
+    fn finish_turn(&mut self, done: TurnDone) {
+        self.turn = None;
+        let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
+        self.subscribed |= current && done.subscribed && done.connection == self.connection;
+        let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
+        let granted = if let Some(Claimed::Tasks(grants)) = claimed { grants.len() } else { 0 };
+        if !current || done.answer.is_none() {
+            self.fleet.slots.unreserve(self.index, done.wanted);
+            return;
+        }
+        self.fleet.slots.unreserve(self.index, done.wanted.saturating_sub(granted));
+        let Some(answer) = done.answer else { return };
+        self.outbox.settled(&self.fleet, &done.turn, &answer);
+        match answer.claimed {
+            Some(Claimed::Tasks(grants)) => self.take(grants, done.wanted),
+            Some(Claimed::Paused) => self.rest(),
+            // The pulse hears the same with its next beat, and brings a new session.
+            Some(Claimed::Lost) => self.hungry = false,
+            None => {}
+        }
+    }
+
+    fn take(&mut self, grants: Vec<Grant>, wanted: usize) {
+        let short = grants.len() < wanted;
+        for grant in grants {
+            self.above = self.above.max(grant.token);
+            let inserted = self.held.insert(&grant);
+            if inserted != Inserted::New {
+                // Reserved twice: a redelivery of what we hold, or a task that comes back to us.
+                self.fleet.slots.unreserve(self.index, 1);
+            }
+            if inserted != Inserted::Known {
+                self.ready.push_back(grant);
+            }
+        }
+        if short {
+            self.rest();
+        } else {
+            self.fleet.slots.set_dry(self.index, false);
+        }
+    }
+
+    /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.
+    fn rest(&mut self) {
+        self.hungry = self.woken;
+        self.fleet.slots.set_dry(self.index, true);
+        self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
+    }
+
+    /// Stops claiming; what has not started goes back at once.
+    async fn begin_drain(&mut self) {
+        if let Some(session) = &self.session
+            && let Err(error) = self.queue.unpark(&session.session).await
+        {
+            debug!(%error, "could not unpark; the lease ends it");
+        }
+        self.fleet.slots.unreserve(self.index, self.ready.len());
+        for grant in self.ready.drain(..) {
+            self.held.remove_unstarted(&grant.id);
+            self.outbox.release(grant.id, grant.token, Duration::ZERO);
+        }
+    }
+
+    /// The time for draining is over: stop the handlers, hand their tasks back.
+    fn give_back_all(&mut self) {
+        let held = self.held.cancel_all();
+        if !held.is_empty() {
+            warn!(queue = %self.queue.name(), tasks = held.len(), "the drain timeout is over: {} running tasks go back", held.len());
+        }
+        for handback in held {
+            self.outbox.hand_back(handback);
+        }
+    }
+
+    async fn leave(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        match self.queue.leave(&session.session).await {
+            Ok(_) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),
+            Err(error) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
+        }
+    }
+}
+
+/// The turn under way, or never.
+async fn drive(turn: &mut Option<BoxFuture<'static, TurnDone>>) -> TurnDone {
+    match turn {
+        Some(turn) => turn.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,106 @@
+//! What waits to be settled, and what the answers mean.
+//!
+//! Invariant: an outcome stays here or in the turn under way until Redis answered for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+use workyard_shared::broker::{Completion, FailureReport, Handback, Settled, Turn, TurnAnswer};
+use workyard_shared::limits::{MAX_BATCH, MAX_CLAIM_BYTES};
+
+use crate::execute::Done;
+use crate::fleet::Fleet;
+
+/// Failures in one turn: each makes the function read its record.
+const MAX_FAILURES: usize = 50;
+/// Result bytes in one turn, about: keeps a call short.
+const TURN_BYTES: usize = 2 * MAX_CLAIM_BYTES;
+
+/// Outcomes on their way to Redis.
+#[derive(Default)]
+pub(super) struct Outbox {
+    completions: VecDeque<Completion>,
+    failures: VecDeque<(FailureReport, String)>,
+    handbacks: VecDeque<Handback>,
+    /// Kinds of the failures in the turn under way, for the hooks.
+    in_turn: Vec<String>,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty()
+    }
+
+    pub(super) fn add(&mut self, done: Done) {
+        match done {
+            Done::Completed(completion) => self.completions.push_back(completion),
+            Done::Failed(report, kind) => self.failures.push_back((report, kind)),
+            Done::Dropped { .. } => {}
+        }
+    }
+
+    pub(super) fn hand_back(&mut self, handback: Handback) {
+        self.handbacks.push_back(handback);
+    }
+
+    pub(super) fn release(&mut self, id: String, token: u64, delay: Duration) {
+        self.hand_back(Handback { id, token, unhandled: false, delay });
+    }
+
+    /// Takes one turn's worth.
+    pub(super) fn take(&mut self, number: u64) -> Turn {
+        let mut turn = Turn { number, ..Turn::default() };
+        let mut bytes = 0;
+        while turn.completions.len() < MAX_BATCH && bytes < TURN_BYTES {
+            let Some(completion) = self.completions.pop_front() else { break };
+            bytes += completion.result.len();
+            turn.completions.push(completion);
+        }
+        let failing = self.failures.len().min(MAX_FAILURES);
+        (turn.failures, self.in_turn) = self.failures.drain(..failing).unzip();
+        let back = self.handbacks.len().min(MAX_BATCH);
+        turn.handbacks = self.handbacks.drain(..back).collect();
+        turn
+    }
+
+    /// Reads the answers: counts what was refused, logs and tells what ended for good.
+    pub(super) fn settled(&mut self, fleet: &Arc<Fleet>, turn: &Turn, answer: &TurnAnswer) {
+        let all = answer.completions.iter().chain(&answer.failures).chain(&answer.handbacks);
+        let stale = all.filter(|settled| **settled == Settled::Stale).count();
+        if stale > 0 {
+            fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
+            debug!(tasks = stale, "{stale} settled tasks were not ours any more");
+        }
+        let kinds = std::mem::take(&mut self.in_turn);
+        for ((report, settled), kind) in turn.failures.iter().zip(&answer.failures).zip(kinds) {
+            match settled {
+                Settled::Failed => {
+                    warn!(task = %report.id, kind, error = %report.error, "task {} is dead-lettered", report.id);
+                    tell_dead(fleet, report, &kind);
+                }
+                Settled::Retrying => debug!(task = %report.id, kind, error = %report.error, "task {} will be retried", report.id),
+                Settled::Completed | Settled::Released | Settled::Stale => {}
+            }
+        }
+        for (handback, settled) in turn.handbacks.iter().zip(&answer.handbacks) {
+            if *settled == Settled::Failed {
+                warn!(task = %handback.id, "task {} is dead-lettered: no consumer has a handler for its kind", handback.id);
+            }
+        }
+    }
+}
+
+fn tell_dead(fleet: &Arc<Fleet>, report: &FailureReport, kind: &str) {
+    let calls: Vec<_> =
+        fleet.middleware.iter().map(|layer| layer.on_dead_letter(&report.id, kind, &report.error)).collect();
+    if !calls.is_empty() {
+        tokio::spawn(async move {
+            for call in calls {
+                call.await;
+            }
+        });
+    }
+}

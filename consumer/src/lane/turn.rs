@@ -1,0 +1,98 @@
+//! One turn on its way: subscribed, sent, and sent again until Redis answers.
+//!
+//! Invariant: the same turn keeps its number however often it is sent, so a repeat after a lost
+//! reply gets the first answer. Only the end of the drain time stops it.
+
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use workyard_shared::Error;
+use workyard_shared::broker::{ClaimRequest, Queue, Turn, TurnAnswer};
+use workyard_shared::name::SessionId;
+use workyard_shared::outage::{Patience, Watch};
+
+/// How often a turn is sent after the drain time is over.
+const LAST_TRIES: u32 = 3;
+
+/// What to send.
+pub(super) struct TurnOrder {
+    pub(super) turn: Turn,
+    pub(super) session: SessionId,
+    /// Which connection of the lane's count it is sent on, or on a later one.
+    pub(super) connection: u64,
+    /// The wake channel, if it must be subscribed to first.
+    pub(super) subscribe: Option<String>,
+    /// Tasks to claim; 0: none.
+    pub(super) wanted: usize,
+    pub(super) above: u64,
+}
+
+/// What became of it.
+pub(super) struct TurnDone {
+    pub(super) turn: Turn,
+    pub(super) session: SessionId,
+    pub(super) wanted: usize,
+    pub(super) subscribed: bool,
+    pub(super) connection: u64,
+    /// `None`: given up.
+    pub(super) answer: Option<TurnAnswer>,
+}
+
+impl TurnOrder {
+    /// Sends until answered.
+    pub(super) async fn send(self, queue: Queue, watch: Watch, halt: CancellationToken) -> TurnDone {
+        let mut patience = Patience::default();
+        let mut tries_left = LAST_TRIES;
+        let answer = loop {
+            match self.try_once(&queue).await {
+                Ok(answer) => {
+                    watch.succeeded();
+                    break Some(answer);
+                }
+                Err(Error::Invalid(why)) => {
+                    // A rule of the function that this side does not check: a fault of ours. The
+                    // tasks stay with this session and run again elsewhere when it ends.
+                    error!(%why, "Redis refused a batch of outcomes");
+                    break None;
+                }
+                Err(error) => watch.failed(&error),
+            }
+            if halt.is_cancelled() {
+                tries_left -= 1;
+                if tries_left == 0 {
+                    error!(tasks = self.turn.completions.len(), "outcomes could not be delivered before the drain timeout; their tasks will run again");
+                    break None;
+                }
+            }
+            tokio::select! {
+                () = patience.wait() => {}
+                () = halt.cancelled(), if !halt.is_cancelled() => {}
+            }
+        };
+        let subscribed = self.subscribe.is_some() && answer.is_some();
+        TurnDone {
+            turn: self.turn,
+            session: self.session,
+            wanted: self.wanted,
+            subscribed,
+            connection: self.connection,
+            answer,
+        }
+    }
+
+    async fn try_once(&self, queue: &Queue) -> Result<TurnAnswer, Error> {
+        if let Some(channel) = &self.subscribe {
+            // Before the claim that may park: a wake-up that comes right after it is heard.
+            queue.link().subscribe(channel).await?;
+        }
+        let claim = (self.wanted > 0).then_some(ClaimRequest {
+            consumer: &self.session,
+            most: self.wanted,
+            above: self.above,
+            park: true,
+        });
+        if claim.is_none() && self.turn.is_empty() {
+            return Ok(TurnAnswer::default());
+        }
+        self.turn.send(queue, &self.session, claim).await
+    }
+}

@@ -1,0 +1,166 @@
+//! The heartbeat: keeps the session leases, on a thread, runtime and connection of its own.
+//!
+//! Invariant: no handler, however busy, can keep a lease from being renewed. When a lease is lost
+//! all the same (the process was frozen, the network cut), a new session begins under a new id and
+//! the lane is told: whatever it holds belongs to somebody else. If we die here, the lease ends by
+//! itself and the work is taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use workyard_shared::Error;
+use workyard_shared::broker::{Beat, Broker, Queue};
+use workyard_shared::link::{Link, LinkConfig};
+use workyard_shared::name::{QueueName, SessionId};
+
+use crate::event::{Duty, LaneEvent};
+use crate::fleet::Fleet;
+use crate::report::Reporter;
+
+/// Beats per health report: a report lives three of them.
+const BEATS_PER_REPORT: u32 = 3;
+/// How many times a lease is renewed within its length.
+const BEATS_PER_LEASE: u32 = 3;
+
+/// One queue's session.
+pub(crate) struct Station {
+    pub(crate) queue: QueueName,
+    pub(crate) lane: UnboundedSender<LaneEvent>,
+    pub(crate) duty: UnboundedSender<Duty>,
+}
+
+struct Session {
+    station: Station,
+    calls: Queue,
+    id: SessionId,
+    registered: bool,
+    rounds: u32,
+}
+
+/// Starts the thread. It ends when `stop` is cancelled.
+pub(crate) fn start(
+    fleet: Arc<Fleet>,
+    mut config: LinkConfig,
+    base: SessionId,
+    lease: Duration,
+    stations: Vec<Station>,
+    reporter: Reporter,
+    stop: CancellationToken,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("workyard-pulse".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            config.response_timeout = lease / 2;
+            match Link::new(config, None) {
+                Ok(link) => {
+                    let broker = Broker::new(link, fleet.broker.prefix().clone());
+                    Pulse { fleet, broker, base, lease, reporter }.run(stations, stop).await;
+                }
+                Err(error) => tracing::error!(%error, "the heartbeat cannot start"),
+            }
+        });
+    })
+}
+
+struct Pulse {
+    fleet: Arc<Fleet>,
+    broker: Broker,
+    base: SessionId,
+    lease: Duration,
+    reporter: Reporter,
+}
+
+impl Pulse {
+    async fn run(self, stations: Vec<Station>, stop: CancellationToken) {
+        let mut sessions: Vec<Session> = stations
+            .into_iter()
+            .map(|station| Session {
+                calls: self.broker.queue(&station.queue),
+                station,
+                id: self.base.clone(),
+                registered: false,
+                rounds: 0,
+            })
+            .collect();
+        let every = self.lease / BEATS_PER_LEASE;
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            let beaten = futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session))).await;
+            if beats % BEATS_PER_REPORT == 0 && beaten.contains(&true) {
+                self.report(every).await;
+            }
+            beats += 1;
+        }
+        if let Err(error) = self.broker.clear_health(&self.base).await {
+            debug!(%error, "the health key stays until it expires");
+        }
+    }
+
+    /// One heartbeat of one queue; false if Redis could not be reached.
+    async fn beat(&self, session: &mut Session) -> bool {
+        match session.calls.heartbeat(&session.id, self.lease, !session.registered).await {
+            Ok(Beat::Ok { maintainer, due_in, cancelled }) => {
+                self.fleet.watch.succeeded();
+                self.tell(session, maintainer, due_in, cancelled);
+                true
+            }
+            Ok(Beat::Lost) => {
+                self.renew(session);
+                true
+            }
+            Err(error) => {
+                self.fleet.watch.failed(&error);
+                if !error.is_temporary() {
+                    self.complain(&error);
+                }
+                false
+            }
+        }
+    }
+
+    fn complain(&self, error: &Error) {
+        // Once per start and kind of trouble is the watch's business; the cause is worth a line.
+        debug!(%error, consumer = %self.base, "the heartbeat was refused");
+    }
+
+    fn tell(&self, session: &mut Session, maintainer: bool, due_in: Option<Duration>, cancelled: Vec<String>) {
+        if !session.registered {
+            session.registered = true;
+            session.station.lane.send(LaneEvent::Session(session.id.clone())).ok();
+        }
+        for id in cancelled {
+            session.station.lane.send(LaneEvent::Cancel(id)).ok();
+        }
+        session.station.duty.send(Duty::Beat { maintainer, due_in }).ok();
+    }
+
+    /// The lease is lost: begin a new session under a new id, so that nothing of the old one can
+    /// be taken for the new one's.
+    fn renew(&self, session: &mut Session) {
+        session.rounds += 1;
+        let queue = session.calls.name();
+        warn!(consumer = %session.id, %queue, "the session lease was lost and its work taken; starting a new session");
+        if let Ok(id) = SessionId::new(format!("{}.{}", self.base, session.rounds)) {
+            session.id = id;
+        }
+        session.registered = false;
+        session.station.duty.send(Duty::Beat { maintainer: false, due_in: None }).ok();
+    }
+
+    async fn report(&self, every: Duration) {
+        let json = self.reporter.json(&self.fleet);
+        let ttl = every * BEATS_PER_REPORT * 3;
+        if let Err(error) = self.broker.report_health(&self.base, &json, ttl).await {
+            debug!(%error, "the health key could not be written");
+        }
+    }
+}

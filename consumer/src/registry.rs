@@ -1,0 +1,107 @@
+//! Which handler runs which kind, and how many of it at once.
+//!
+//! Invariant: kinds are looked up here and nowhere else; nothing in a task names code. A kind that
+//! is not here is handed back, never failed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use workyard_shared::Error;
+use workyard_shared::name::Kind;
+
+use crate::context::Context;
+use crate::handler::{Failure, Handler};
+use crate::typed::{Blocking, Typed};
+
+/// What the registry knows of a kind.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) handler: Arc<dyn Handler>,
+    /// Slots of the kind; `None`: only the daemon's own limit.
+    pub(crate) limit: Option<Arc<Semaphore>>,
+}
+
+/// Kinds and their handlers.
+#[derive(Clone, Default)]
+pub struct Registry {
+    entries: HashMap<String, Entry>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries.keys()).finish()
+    }
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an async function with typed payload and result.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `kind` is no kind or is taken.
+    pub fn register<P, R, F, Fut>(&mut self, kind: &str, function: F) -> Result<&mut Self, Error>
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        F: Fn(Context, P) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+    {
+        self.add(kind, Arc::new(Typed::new(function)), None)
+    }
+
+    /// Adds a blocking function with typed payload and result; it runs on a thread of its own. It
+    /// cannot be stopped from outside: it should look at [`Context::is_cancelled`]. After a timeout
+    /// the task is settled at once, and the slot stays taken until the function returns.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `kind` is no kind or is taken.
+    pub fn register_blocking<P, R, F>(&mut self, kind: &str, function: F) -> Result<&mut Self, Error>
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        F: Fn(Context, P) -> Result<R, Failure> + Send + Sync + 'static,
+    {
+        self.add(kind, Arc::new(Blocking::new(function)), None)
+    }
+
+    /// Adds a handler; at most `limit` of its tasks run at once in this process.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `kind` is no kind, is taken, or `limit` is 0.
+    pub fn add(&mut self, kind: &str, handler: Arc<dyn Handler>, limit: Option<usize>) -> Result<&mut Self, Error> {
+        let kind = Kind::new(kind)?;
+        if limit == Some(0) {
+            return Err(Error::Invalid(format!("the limit of kind {kind} must be at least 1")));
+        }
+        let entry = Entry {
+            handler,
+            limit: limit.map(|n| Arc::new(Semaphore::new(n))),
+        };
+        if self.entries.insert(kind.as_str().to_owned(), entry).is_some() {
+            return Err(Error::Invalid(format!("kind {kind} has a handler already")));
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn get(&self, kind: &str) -> Option<&Entry> {
+        self.entries.get(kind)
+    }
+
+    /// The kinds, sorted.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = self.entries.keys().map(String::as_str).collect();
+        kinds.sort_unstable();
+        kinds
+    }
+}

@@ -1,0 +1,59 @@
+//! The health key: what a consumer says of itself, as JSON that any Redis client can read.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use serde::Serialize;
+use workyard_shared::name::{QueueName, SessionId};
+
+use crate::fleet::Fleet;
+
+/// Makes the reports of one worker.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    pub(crate) consumer: SessionId,
+    pub(crate) host: String,
+    pub(crate) queues: Vec<QueueName>,
+    pub(crate) started: Instant,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    consumer: &'a str,
+    host: &'a str,
+    pid: u32,
+    version: &'a str,
+    queues: Vec<&'a str>,
+    kinds: Vec<&'a str>,
+    capacity: usize,
+    running: usize,
+    processed: u64,
+    errors: u64,
+    stale: u64,
+    mean_run_ms: Option<f64>,
+    up_ms: u64,
+    draining: bool,
+}
+
+impl Reporter {
+    pub(crate) fn json(&self, fleet: &Fleet) -> String {
+        let report = Report {
+            consumer: self.consumer.as_str(),
+            host: &self.host,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            queues: self.queues.iter().map(QueueName::as_str).collect(),
+            kinds: fleet.registry.kinds(),
+            capacity: fleet.slots.total(),
+            running: fleet.slots.running(),
+            processed: fleet.counters.processed.load(Ordering::Relaxed),
+            errors: fleet.counters.errors.load(Ordering::Relaxed),
+            stale: fleet.counters.stale.load(Ordering::Relaxed),
+            mean_run_ms: fleet.counters.mean_run().map(|mean| mean.as_secs_f64() * 1000.0),
+            up_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            draining: fleet.drain.is_cancelled(),
+        };
+        // Numbers, text and lists: this cannot fail.
+        serde_json::to_string(&report).unwrap_or_default()
+    }
+}

@@ -1,0 +1,143 @@
+//! How much a worker may hold: slots to run in, and a share of them for each queue.
+//!
+//! Invariant: a running handler holds a permit until it has really ended, also a blocking one whose
+//! task is long settled. Reservations keep two queues from claiming the same free slot.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// How queues of one worker share its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueOrder {
+    /// An earlier queue goes first: a later one gets tasks only while all earlier ones are empty.
+    #[default]
+    Strict,
+    /// Queues that have work share the slots by their weights.
+    Weighted,
+}
+
+/// One queue's standing among those of the worker.
+#[derive(Debug)]
+struct Share {
+    weight: usize,
+    /// Nothing was left at the last claim.
+    dry: AtomicBool,
+    /// Claimed or being claimed, not finished.
+    held: AtomicUsize,
+}
+
+/// The slots of a worker.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    running: Arc<Semaphore>,
+    total: usize,
+    order: QueueOrder,
+    shares: Vec<Share>,
+    /// Serialises reservations; held for nanoseconds, never over an await.
+    reserving: Mutex<()>,
+    /// A slot was freed or a queue ran dry: others may have their turn.
+    pub(crate) freed: Notify,
+}
+
+impl Slots {
+    pub(crate) fn new(total: usize, order: QueueOrder, weights: &[usize]) -> Self {
+        let shares = weights
+            .iter()
+            .map(|&weight| Share { weight, dry: AtomicBool::new(false), held: AtomicUsize::new(0) })
+            .collect();
+        Self {
+            running: Arc::new(Semaphore::new(total)),
+            total,
+            order,
+            shares,
+            reserving: Mutex::new(()),
+            freed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Slots in use by handlers that have not ended.
+    pub(crate) fn running(&self) -> usize {
+        self.total - self.running.available_permits()
+    }
+
+    pub(crate) fn try_run(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.running).try_acquire_owned().ok()
+    }
+
+    /// Reserves up to `ahead` more than the free slots for a queue; 0 if it is not its turn.
+    pub(crate) fn reserve(&self, lane: usize, ahead: usize, most: usize) -> usize {
+        let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: usize = self.shares.iter().map(|share| share.held.load(Ordering::Relaxed)).sum();
+        // Blocking handlers that outlived their task hold a permit, but no task.
+        let lost = self.running().saturating_sub(held);
+        let room = (self.total + ahead).saturating_sub(held + lost);
+        let n = room.min(self.allowance(lane, ahead)).min(most);
+        self.shares[lane].held.fetch_add(n, Ordering::Relaxed);
+        drop(guard);
+        n
+    }
+
+    fn allowance(&self, lane: usize, ahead: usize) -> usize {
+        let is_wet = |share: &&Share| !share.dry.load(Ordering::Relaxed);
+        match self.order {
+            QueueOrder::Strict if self.shares[..lane].iter().any(|share| is_wet(&share)) => 0,
+            QueueOrder::Strict => usize::MAX,
+            QueueOrder::Weighted => {
+                let mine = &self.shares[lane];
+                let others: usize =
+                    self.shares.iter().enumerate().filter(|(i, s)| *i != lane && is_wet(s)).map(|(_, s)| s.weight).sum();
+                let share = ((self.total + ahead) * mine.weight).div_ceil(mine.weight + others).max(1);
+                share.saturating_sub(mine.held.load(Ordering::Relaxed))
+            }
+        }
+    }
+
+    /// Gives back `n` of a queue's reservations or finished tasks.
+    pub(crate) fn unreserve(&self, lane: usize, n: usize) {
+        if n > 0 {
+            self.shares[lane].held.fetch_sub(n, Ordering::Relaxed);
+            if self.shares.len() > 1 {
+                self.freed.notify_waiters();
+            }
+        }
+    }
+
+    pub(crate) fn set_dry(&self, lane: usize, dry: bool) {
+        let was = self.shares[lane].dry.swap(dry, Ordering::Relaxed);
+        if was != dry && self.shares.len() > 1 {
+            self.freed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strict_queue_waits_until_all_earlier_ones_are_dry() {
+        let slots = Slots::new(4, QueueOrder::Strict, &[1, 1]);
+        assert_eq!(slots.reserve(1, 0, 100), 0);
+        assert_eq!(slots.reserve(0, 0, 3), 3);
+        slots.set_dry(0, true);
+        assert_eq!(slots.reserve(1, 0, 100), 1);
+        slots.unreserve(0, 3);
+        assert_eq!(slots.reserve(1, 2, 100), 5);
+    }
+
+    #[test]
+    fn weighted_queues_with_work_share_by_weight_and_alone_take_all() {
+        let slots = Slots::new(8, QueueOrder::Weighted, &[3, 1]);
+        assert_eq!(slots.reserve(0, 0, 100), 6);
+        assert_eq!(slots.reserve(1, 0, 100), 2);
+        slots.unreserve(0, 6);
+        slots.set_dry(0, true);
+        assert_eq!(slots.reserve(1, 0, 100), 6);
+    }
+}

@@ -1,0 +1,57 @@
+//! Pushes of the shared connection to the loops that they are for.
+//!
+//! Invariant: a wake-up is a hint. Losing one costs time until the next poll, never a task; a lost
+//! connection is itself told to every lane, which subscribes and looks again.
+
+use std::collections::HashMap;
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tracing::debug;
+
+use crate::event::{Duty, LaneEvent};
+
+/// Where the news of one queue go.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) lane: UnboundedSender<LaneEvent>,
+    pub(crate) duty: UnboundedSender<Duty>,
+}
+
+/// Routes pushes by channel; `{base}wake:<consumer>` has the queue's key base as its beginning.
+pub(crate) struct Switchboard {
+    pub(crate) routes: HashMap<String, Route>,
+}
+
+impl Switchboard {
+    /// Runs until the connection's side of the channel is gone.
+    pub(crate) async fn run(self, mut pushes: UnboundedReceiver<PushInfo>) {
+        while let Some(push) = pushes.recv().await {
+            match push.kind {
+                PushKind::Disconnection => {
+                    for route in self.routes.values() {
+                        // A lane that has ended needs no news.
+                        route.lane.send(LaneEvent::Disconnected).ok();
+                    }
+                }
+                PushKind::SMessage => self.deliver(&push.data),
+                _ => {}
+            }
+        }
+    }
+
+    fn deliver(&self, data: &[Value]) {
+        let [Value::BulkString(channel), Value::BulkString(message)] = data else {
+            return debug!("a push of an unknown form");
+        };
+        let (channel, message) = (String::from_utf8_lossy(channel), String::from_utf8_lossy(message));
+        let Some(route) = channel.rsplit_once("wake:").and_then(|(base, _)| self.routes.get(base)) else {
+            return;
+        };
+        match message.split_once(' ') {
+            Some(("cancel", id)) => { route.lane.send(LaneEvent::Cancel(id.to_owned())).ok(); },
+            _ if message == "due" => { route.duty.send(Duty::Due).ok(); },
+            _ => { route.lane.send(LaneEvent::Work).ok(); },
+        }
+    }
+}

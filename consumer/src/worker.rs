@@ -1,0 +1,320 @@
+//! A worker: all loops of one consumer process, started and ended together.
+//!
+//! Invariant: the heartbeat begins before the first claim and ends after the last settle. No loop
+//! ends because of an error of the world. `run` returns when everything claimed is settled or
+//! handed back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use workyard_shared::Error;
+use workyard_shared::broker::Broker;
+use workyard_shared::check::{self, Finding};
+use workyard_shared::link::{Link, LinkConfig};
+use workyard_shared::name::{Prefix, QueueName, SessionId};
+use workyard_shared::outage::{Patience, Watch};
+
+use crate::counters::Counters;
+use crate::event::{Duty, LaneEvent};
+use crate::fleet::Fleet;
+use crate::lane::Lane;
+use crate::maintain::Maintainer;
+use crate::middleware::Middleware;
+use crate::pulse::{self, Station};
+use crate::registry::Registry;
+use crate::report::Reporter;
+use crate::slots::{QueueOrder, Slots};
+use crate::wake::{Route, Switchboard};
+
+/// How often `until_empty` looks whether everything is done.
+const EMPTY_CHECK: Duration = Duration::from_millis(200);
+
+/// What a worker does and how much of it.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// How to reach Redis.
+    pub link: LinkConfig,
+    /// What the installation's keys begin with.
+    pub prefix: Prefix,
+    /// Queues in order, each with its weight (used by [`QueueOrder::Weighted`]).
+    pub queues: Vec<(QueueName, usize)>,
+    /// How the queues share the slots.
+    pub order: QueueOrder,
+    /// Tasks at once; twice the cores, at least 4, by default.
+    pub concurrency: usize,
+    /// How long a silent consumer keeps its tasks; 3 s by default.
+    pub lease: Duration,
+    /// Pause between looks for work that nobody announced; 5 s by default, with jitter.
+    pub poll: Duration,
+    /// How long running tasks may take to finish after a stop; 30 s by default.
+    pub drain_timeout: Duration,
+    /// Most tasks claimed ahead of free slots, when tasks are short; 900 by default.
+    pub prefetch: usize,
+    /// Stop when all queues are empty and nothing runs or waits for a retry.
+    pub until_empty: bool,
+    /// Start also on a Redis that may evict tasks.
+    pub allow_eviction: bool,
+    /// What the consumer's id begins with; the host's name by default.
+    pub name: String,
+}
+
+impl WorkerConfig {
+    /// A worker of one queue with every default.
+    #[must_use]
+    pub fn new(link: LinkConfig, queue: QueueName) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            link,
+            prefix: Prefix::default(),
+            queues: vec![(queue, 1)],
+            order: QueueOrder::default(),
+            concurrency: (2 * cores).max(4),
+            lease: Duration::from_secs(3),
+            poll: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            prefetch: 900,
+            until_empty: false,
+            allow_eviction: false,
+            name: host_name(),
+        }
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+        if self.queues.is_empty() {
+            return invalid("a worker needs at least one queue");
+        }
+        if self.queues.iter().enumerate().any(|(i, (name, _))| self.queues[..i].iter().any(|(other, _)| other == name)) {
+            return invalid("a queue stands twice in the list of queues");
+        }
+        if self.queues.iter().any(|(_, weight)| *weight == 0) {
+            return invalid("the weight of a queue must be at least 1");
+        }
+        if self.concurrency == 0 || self.concurrency > 100_000 {
+            return invalid("concurrency must be 1 to 100000");
+        }
+        if self.lease < Duration::from_millis(300) || self.lease > Duration::from_secs(3600) {
+            return invalid("lease must be 300ms to 1h");
+        }
+        Ok(())
+    }
+}
+
+/// The name of this host, as far as it fits into a consumer's id.
+fn host_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    name.unwrap_or_default().trim().to_owned()
+}
+
+/// A new id for every start: a name that is reused would hide the death of its former owner.
+fn fresh_id(name: &str) -> Result<SessionId, Error> {
+    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let safe = if safe.is_empty() { "consumer".to_owned() } else { safe };
+    let random = &SessionId::fresh().to_string()[..8];
+    SessionId::new(format!("{safe}-{}-{random}", std::process::id()))
+}
+
+/// A configured worker.
+pub struct Worker {
+    config: WorkerConfig,
+    registry: Registry,
+    middleware: Vec<Arc<dyn Middleware>>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("config", &self.config).field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker that runs the kinds of `registry`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] says what of the configuration cannot work.
+    pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self { config, registry, middleware: Vec::new() })
+    }
+
+    /// Adds hooks around every task.
+    #[must_use]
+    pub fn with_middleware(mut self, layer: impl Middleware) -> Self {
+        self.middleware.push(Arc::new(layer));
+        self
+    }
+
+    /// Works until the queues are empty.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn join(mut self) -> Result<(), Error> {
+        self.config.until_empty = true;
+        self.run(CancellationToken::new()).await
+    }
+
+    /// Works until `stop` is cancelled (or the queues are empty, if so configured), then drains.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Invalid`] at the start; outages are waited out.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let (push_in, pushes) = mpsc::unbounded_channel();
+        let link = Link::new(self.config.link.clone(), Some(push_in))?;
+        let broker = Broker::new(link, self.config.prefix.clone());
+        let watch = Watch::default();
+        if !prepare(&broker, &self.config, &watch, &stop).await? {
+            return Ok(());
+        }
+        let id = fresh_id(&self.config.name)?;
+        let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
+        let fleet = Arc::new(Fleet {
+            broker,
+            registry: self.registry,
+            middleware: self.middleware.into(),
+            slots: Slots::new(self.config.concurrency, self.config.order, &weights),
+            counters: Counters::default(),
+            watch,
+            drain: CancellationToken::new(),
+            halt: CancellationToken::new(),
+            poll: self.config.poll,
+            prefetch: self.config.prefetch,
+        });
+        info!(consumer = %id, queues = ?weights.len(), concurrency = self.config.concurrency, "consumer {id} starts");
+        Loops::start(&fleet, &self.config, &id, pushes)?.until_stopped(&fleet, &self.config, stop).await;
+        info!(consumer = %id, "consumer {id} has ended");
+        Ok(())
+    }
+}
+
+/// Waits for Redis and checks it; false if stopped meanwhile.
+async fn prepare(broker: &Broker, config: &WorkerConfig, watch: &Watch, stop: &CancellationToken) -> Result<bool, Error> {
+    let mut patience = Patience::default();
+    loop {
+        match try_prepare(broker, config).await {
+            Ok(()) => {
+                watch.succeeded();
+                return Ok(true);
+            }
+            Err(error) if error.is_temporary() => watch.failed(&error),
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            () = patience.wait() => {}
+        }
+    }
+}
+
+async fn try_prepare(broker: &Broker, config: &WorkerConfig) -> Result<(), Error> {
+    for finding in check::server(broker.link()).await? {
+        match finding {
+            Finding::Warning(text) => warn!("{text}"),
+            Finding::Unsafe(text) if config.allow_eviction => error!("unsafe, but allowed: {text}"),
+            Finding::Unsafe(text) => return Err(Error::Invalid(text)),
+        }
+    }
+    broker.link().ensure_library().await?;
+    for (queue, _) in &config.queues {
+        broker.announce(queue).await?;
+    }
+    Ok(())
+}
+
+/// The running loops of a worker.
+struct Loops {
+    lanes: Vec<tokio::task::JoinHandle<()>>,
+    helpers: Vec<tokio::task::JoinHandle<()>>,
+    pulse: std::thread::JoinHandle<()>,
+    stop_helpers: CancellationToken,
+}
+
+impl Loops {
+    fn start(
+        fleet: &Arc<Fleet>,
+        config: &WorkerConfig,
+        id: &SessionId,
+        pushes: UnboundedReceiver<redis::PushInfo>,
+    ) -> Result<Self, Error> {
+        let stop_helpers = CancellationToken::new();
+        let (mut lanes, mut helpers, mut stations, mut routes) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        for (index, (name, _)) in config.queues.iter().enumerate() {
+            let queue = fleet.broker.queue(name);
+            let (lane, events) = mpsc::unbounded_channel::<LaneEvent>();
+            let (duty, duties) = mpsc::unbounded_channel::<Duty>();
+            routes.insert(queue.keys().named(""), Route { lane: lane.clone(), duty: duty.clone() });
+            stations.push(Station { queue: name.clone(), lane, duty });
+            lanes.push(tokio::spawn(Lane::new(Arc::clone(fleet), queue.clone(), index, events).run()));
+            let maintainer = Maintainer { fleet: Arc::clone(fleet), queue, duties };
+            helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
+        }
+        helpers.push(tokio::spawn(Switchboard { routes }.run(pushes)));
+        let reporter = Reporter {
+            consumer: id.clone(),
+            host: config.name.clone(),
+            queues: config.queues.iter().map(|(name, _)| name.clone()).collect(),
+            started: Instant::now(),
+        };
+        let pulse = pulse::start(
+            Arc::clone(fleet),
+            config.link.clone(),
+            id.clone(),
+            config.lease,
+            stations,
+            reporter,
+            stop_helpers.clone(),
+        )
+        .map_err(|e| Error::Invalid(format!("the heartbeat thread cannot start: {e}")))?;
+        Ok(Self { lanes, helpers, pulse, stop_helpers })
+    }
+
+    async fn until_stopped(self, fleet: &Arc<Fleet>, config: &WorkerConfig, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => info!("stopping: no more claims, running tasks may finish"),
+            () = all_empty(fleet, config), if config.until_empty => info!("all queues are empty"),
+        }
+        fleet.drain.cancel();
+        let (drain_timeout, halt) = (config.drain_timeout, fleet.halt.clone());
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(drain_timeout).await;
+            halt.cancel();
+        });
+        for lane in self.lanes {
+            if let Err(error) = lane.await {
+                error!(%error, "a queue's loop broke; its tasks come back when the lease ends");
+            }
+        }
+        timer.abort();
+        self.stop_helpers.cancel();
+        for helper in self.helpers {
+            helper.abort();
+        }
+        let pulse = self.pulse;
+        // The thread removes the health key; it is bounded by its own response timeout.
+        drop(tokio::task::spawn_blocking(move || pulse.join()).await);
+    }
+}
+
+/// Returns when no queue has anything left to do.
+async fn all_empty(fleet: &Fleet, config: &WorkerConfig) {
+    let queues: Vec<_> = config.queues.iter().map(|(name, _)| fleet.broker.queue(name)).collect();
+    loop {
+        let mut left = 0;
+        for queue in &queues {
+            left += match (queue.inbox_len().await, queue.overview().await) {
+                (Ok(inbox), Ok(seen)) => inbox + seen.pending + seen.scheduled + seen.running,
+                (Err(error), _) | (_, Err(error)) => {
+                    fleet.watch.failed(&error);
+                    1
+                }
+            };
+        }
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(EMPTY_CHECK).await;
+    }
+}

@@ -1,0 +1,51 @@
+--[[ cancel: any unfinished task -> cancelled, at once and for good. Runs under OOM.
+
+KEYS  the shared keys, then optionally running:<consumer>, notices:<consumer> of the holder
+ARGV  id | holder's consumer id ('' = not known)
+Reply 'cancelled' | 'running' = some consumer holds it: find which and call again with its keys
+      | 'finished' = already terminal | 'unknown'
+
+A running task is terminal in Redis before its handler knows: the fence refuses whatever the handler
+still sends. The holder hears it on its wake channel, or by the notice with its next heartbeat.
+]]
+local NOTICES_CAP, NOTICES_TTL = 1000, 600000
+
+local function notify_holder(keys, consumer, id)
+  local notices = keys[OWN + 2]
+  call('RPUSH', notices, 'cancel ' .. id)
+  call('LTRIM', notices, -NOTICES_CAP, -1)
+  call('PEXPIRE', notices, NOTICES_TTL)
+  call('SPUBLISH', prefix_of(keys) .. 'wake:' .. consumer, 'cancel ' .. id)
+end
+
+local function cancel(keys, argv)
+  local id, holder, running = argv[1], argv[2], keys[OWN + 1]
+  local record = call('HGET', keys[TASKS], id)
+  if not record then
+    return call('HEXISTS', keys[RESULTS], id) == 1 and 'finished' or 'unknown'
+  end
+  if call('ZSCORE', keys[FAILED], id) then return 'finished' end
+  local pending, scheduled = call('ZSCORE', keys[PENDING], id), call('ZSCORE', keys[SCHEDULED], id)
+  local waiting = pending or scheduled
+  local held = not waiting and running and call('HEXISTS', running, id) == 1
+  if not waiting and not held then return 'running' end
+  if held then call('LLEN', keys[OWN + 2]) end
+  check_finish(keys)
+
+  local now = clock()
+  if waiting then
+    call('ZREM', keys[PENDING], id)
+    call('ZREM', keys[SCHEDULED], id)
+  else
+    call('HDEL', running, id)
+  end
+  local m, kind, options = parse_meta(call('HGET', keys[META], id)), kind_of(record), options_of(record)
+  local text = terminal_text('cancelled', kind, created_of(record), '0', now, m, held and holder or '-', 'cancelled', '')
+  finish(keys, id, text, options.retention or DEFAULT.retention, now)
+  bump(keys, now, { cancelled = 1 }, { cancelled = { [kind] = 1 } })
+  follow(keys, now, { id .. ' cancelled' })
+  if held then notify_holder(keys, holder, id) end
+  return 'cancelled'
+end
+
+register('cancel', cancel, 'allow-oom')

@@ -1,0 +1,111 @@
+--[[ claim: pending tasks to one consumer, with a fencing token. Runs under OOM, so that a queue drains.
+
+KEYS  the shared keys, running:<consumer>, session:<consumer>
+ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
+      | most bytes
+Reply status ('ok', 'paused', 'lost' = no session, register anew), then per task 4: id, token, record,
+      meta ('' = none)
+
+A claim whose reply was lost strands nothing: the session remembers the last token it gave, and a
+claim that comes with an older one first gets again what its running hash holds above it.
+]]
+local CLAIM_CHUNK = 25 -- records read at once, so that large ones are not all read to take one
+
+-- Not yet received by the consumer: the reply to an earlier claim was lost.
+local function redeliver(keys, running, above, reply)
+  local held = call('HGETALL', running)
+  for i = 1, #held, 2 do
+    local token = match(held[i + 1], '^(%d+) ')
+    local record = call('HGET', keys[TASKS], held[i])
+    if record and tonumber(token) > above then
+      local n = #reply
+      reply[n + 1], reply[n + 2], reply[n + 3] = held[i], token, record
+      reply[n + 4] = call('HGET', keys[META], held[i]) or ''
+    end
+  end
+  return reply
+end
+
+-- Takes the head of PENDING up to n tasks and `room` bytes; reads only.
+local function take(keys, n, room)
+  local head, taken, bytes, has_meta = call('ZRANGE', keys[PENDING], 0, n - 1, 'WITHSCORES'), {}, 0, call('HLEN', keys[META]) > 0
+  for from = 1, #head, 2 * CLAIM_CHUNK do
+    local ids = {}
+    for i = from, math.min(#head, from + 2 * CLAIM_CHUNK - 2), 2 do ids[#ids + 1] = head[i] end
+    local records = call('HMGET', keys[TASKS], unpack(ids))
+    local metas = has_meta and call('HMGET', keys[META], unpack(ids)) or {}
+    for j = 1, #ids do
+      bytes = bytes + (records[j] and #records[j] or 0)
+      if bytes > room and taken[1] then return taken end
+      taken[#taken + 1] = { ids[j], head[from + 2 * j - 1], records[j], metas[j] or '' }
+      if not records[j] or byte(records[j], 1) == 101 then taken.may_end = true end
+    end
+  end
+  return taken
+end
+
+local function is_expired(record, now)
+  if byte(record, 1) ~= 101 then return false end -- 'e'
+  local at = options_of(record).expires_at
+  return at and at <= now
+end
+
+local function expire_task(keys, id, record, meta, now)
+  local m, options = parse_meta(meta ~= '' and meta), options_of(record)
+  local kind = kind_of(record)
+  local text = terminal_text('expired', kind, created_of(record), '0', now, m, '-', 'expired', '')
+  finish(keys, id, text, options.retention or DEFAULT.retention, now)
+  bump(keys, now, { expired = 1 }, { expired = { [kind] = 1 } })
+  follow(keys, now, { id .. ' expired' })
+end
+
+local function hand_out(keys, running, session, taken, now, token)
+  local held, reply = {}, { 'ok' }
+  call('ZREMRANGEBYRANK', keys[PENDING], 0, #taken - 1)
+  for i = 1, #taken do
+    local id, score, record, meta = taken[i][1], taken[i][2], taken[i][3], taken[i][4]
+    if not record then
+      bump(keys, now, { deleted = 1 }) -- a place without a task: never run, never kept
+    elseif is_expired(record, now) then
+      expire_task(keys, id, record, meta, now)
+    else
+      held[#held + 1] = id; held[#held + 1] = token .. ' ' .. score
+      local n = #reply
+      reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, token, record, meta
+    end
+  end
+  if held[1] then
+    call('HSET', running, unpack(held))
+    call('HSET', keys[STATE], 'token', token)
+    call('HSET', session, 'claimed', token)
+  end
+  return reply
+end
+
+local function claim(keys, argv)
+  local running, session = keys[OWN + 1], keys[OWN + 2]
+  local consumer, n, above, room = argv[1], tonumber(argv[2]), tonumber(argv[3]), tonumber(argv[5])
+  if not n or n < 1 or n > MAX_BATCH or not above or not room then return refuse('claim takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
+  local claimed = call('HGET', session, 'claimed')
+  if claimed and tonumber(claimed) > above then
+    local again = redeliver(keys, running, above, { 'ok' })
+    if again[2] then return again end
+  end
+  local now, us = clock()
+  local paused, last = is_paused(keys), tonumber(call('HGET', keys[STATE], 'token') or '0')
+  local taken = paused and {} or take(keys, n, room)
+  call('HLEN', running); call('ZCARD', keys[PARKED])
+  if taken.may_end then check_finish(keys) end
+
+  local reply = { paused and 'paused' or 'ok' }
+  if taken[1] then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us))) end
+  if #taken < n and (not taken[1] or call('ZCARD', keys[PENDING]) == 0) then
+    if argv[4] == '1' then call('ZADD', keys[PARKED], int(us), consumer) end
+  elseif call('ZCARD', keys[PARKED]) > 0 then
+    wake(keys, 1) -- more than we took: pass it on
+  end
+  return reply
+end
+
+register('claim', claim, 'allow-oom')

@@ -1,0 +1,56 @@
+--[[ enqueue: new tasks into pending or scheduled. Refused under OOM.
+
+KEYS  the shared keys, then optionally: producer session (idempotence of a repeated call)
+ARGV  batch number of that session ('' without one) | flags: 'u' = the ids are fresh UUIDs, look no
+      further | waiter session to tell when the tasks end ('' for none) | per task 5: id ('' = make
+      one), kind, options 'name=value ...' ('' = defaults), extra JSON object ('' = none), payload
+Reply letters (c created, d duplicate: the id's record or result is still here), then the made ids
+]]
+local SESSION_TTL = 3600000
+
+local function read_tasks(argv, from, width)
+  local tasks = {}
+  for i = from, #argv, width do
+    tasks[#tasks + 1] = { argv[i], argv[i + 1], argv[i + 2], argv[i + 3], argv[i + 4] }
+  end
+  return tasks
+end
+
+-- A batch number that was answered gets the same answer; an older one was superseded long ago.
+local function answered(session, batch)
+  local seen = call('GET', session)
+  if not seen then return nil end
+  local number, letters, made = match(seen, '^(%d+) (%l*)\n(.*)$')
+  if number == batch then
+    local reply = { letters }
+    for id in string.gmatch(made, '[^\n]+') do reply[#reply + 1] = id end
+    return reply
+  end
+  if tonumber(number) > tonumber(batch) then return refuse('batch ' .. batch .. ' of this session was superseded') end
+end
+
+local function enqueue(keys, argv)
+  local batch, n = argv[1], (#argv - 3) / 5
+  if n < 1 or n > MAX_BATCH or n ~= floor(n) then
+    return refuse('enqueue takes 1 to ' .. MAX_BATCH .. ' tasks of 5 arguments after batch, flags, waiter')
+  end
+  if #argv[3] > 64 or find(argv[3], '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{0,64}') end
+  local session = keys[OWN + 1]
+  if session and not find(batch, '^%d+$') then return refuse('batch must be a number when a session key is given') end
+  local before = session and answered(session, batch)
+  if before then return before end
+
+  local now = clock()
+  local tasks = read_tasks(argv, 4, 5)
+  local plan, why = plan_tasks(keys, tasks, argv[2] == 'u', now)
+  if not plan then return refuse(why) end
+
+  local letters, made = add_tasks(keys, tasks, plan, argv[3])
+  if session then
+    call('SET', session, batch .. ' ' .. letters .. '\n' .. table.concat(made, '\n'), 'PX', SESSION_TTL)
+  end
+  table.insert(made, 1, letters)
+  return made
+end
+
+register('enqueue', enqueue)

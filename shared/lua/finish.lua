@@ -1,0 +1,60 @@
+--[[ The one way into a terminal state, so that results, waiters and followers agree.
+
+A task in a terminal state other than failed leaves TASKS and META; what stays, for `retention`
+ms, is its terminal text. A failed one stays whole in TASKS, with its place in FAILED.
+]]
+local function terminal_text(state, kind, created, started, now, m, consumer, reason, body)
+  return table.concat({ state, kind, created, started, int(now), m.failures, m.crashes, m.releases,
+    consumer, reason }, ' ') .. '\n' .. body
+end
+
+-- Tells those who wait for `id` (they are few: one HMGET per batch finds them).
+local function tell(keys, id, sessions, text)
+  local channel = prefix_of(keys) .. 'done:'
+  for session in string.gmatch(sessions, '[^,]+') do
+    call('SPUBLISH', channel .. session, id .. '\n' .. text)
+  end
+  call('HDEL', keys[WAITERS], id)
+end
+
+local function keep(keys, id, text, retention, now)
+  if retention <= 0 then return end
+  call('HSET', keys[RESULTS], id, text)
+  call('ZADD', keys[DONE], int(now + retention), id)
+end
+
+-- Removes the task and leaves its terminal text behind.
+local function finish(keys, id, text, retention, now)
+  call('HDEL', keys[TASKS], id)
+  call('HDEL', keys[META], id)
+  keep(keys, id, text, retention, now)
+  local sessions = call('HGET', keys[WAITERS], id)
+  if sessions then tell(keys, id, sessions, text) end
+end
+
+-- Into the dead-letter set: the task stays whole, for people to look at and to retry.
+local function bury(keys, id, kind, created, m, now, consumer, reason, err)
+  m.reason, m.error, m.at = reason, sub(err, 1, MAX_ERROR), int(now)
+  call('HSET', keys[META], id, format_meta(m))
+  call('ZADD', keys[FAILED], int(now), id)
+  local sessions = call('HGET', keys[WAITERS], id)
+  if sessions then
+    tell(keys, id, sessions, terminal_text('failed', kind, created, '0', now, m, consumer, reason, m.error))
+  end
+end
+
+-- `results --follow`: one message per batch, only while somebody follows.
+local function follow(keys, now, lines)
+  local until_ms = call('HGET', keys[STATE], 'follow')
+  if lines[1] and until_ms and tonumber(until_ms) > now then
+    call('SPUBLISH', prefix_of(keys) .. 'finished', table.concat(lines, '\n'))
+  end
+end
+
+-- Reads every key that finish() and bury() write, before an edge's first write.
+local function check_finish(keys)
+  call('HLEN', keys[TASKS]); call('HLEN', keys[RESULTS]); call('HLEN', keys[WAITERS])
+  call('ZCARD', keys[DONE]); call('ZCARD', keys[FAILED]); call('HLEN', keys[STATE])
+  check_stats(keys)
+  return call('HLEN', keys[META])
+end

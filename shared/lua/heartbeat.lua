@@ -1,0 +1,63 @@
+--[[ heartbeat: registers a consumer, renews its session lease, elects the maintainer. Runs under OOM.
+
+KEYS  the shared keys, notices:<consumer>
+ARGV  consumer | lease in ms | '1' = register (a new consumer), '0' = renew
+Reply status ('ok', or 'lost': the lease ended and the work was taken; register under a new id)
+      | 1 if this consumer is the maintainer | ms until the next due time or lease end (-1: none)
+      | then notices: 'cancel <id>'
+
+One lease for a consumer's whole holdings: O(1) however many tasks it holds. Whoever beats also
+elects: the maintainer is the holder of that name while its own session lease lasts, so no second
+lease can disagree. A silence longer than a lease means that Redis was away or its clock stepped:
+nobody could renew, so every session gets one more lease before anything is reclaimed.
+]]
+local MAX_NOTICES, MAX_CLAMPED = 100, 1000
+
+local function note_gap(keys, now, lease)
+  local tick = tonumber(call('HGET', keys[STATE], 'tick') or '0')
+  if now - tick > lease or now < tick - 1000 then call('HSET', keys[STATE], 'grace', int(now + lease)) end
+  if now < tick - 1000 then -- the clock went back: leases in the far future would never end
+    local far = call('ZRANGEBYSCORE', keys[CONSUMERS], int(now + 2 * lease), '+inf', 'LIMIT', 0, MAX_CLAMPED)
+    for i = 1, #far do call('ZADD', keys[CONSUMERS], int(now + lease), far[i]) end
+  end
+  call('HSET', keys[STATE], 'tick', int(now))
+end
+
+local function elect(keys, consumer, now)
+  local holder = call('HGET', keys[STATE], 'maintainer')
+  if holder == consumer then return true end
+  local ends = holder and call('ZSCORE', keys[CONSUMERS], holder)
+  if ends and tonumber(ends) > now then return false end
+  call('HSET', keys[STATE], 'maintainer', consumer)
+  return true
+end
+
+-- When maintenance has something to do next.
+local function next_due(keys, now)
+  local at = math.huge
+  for _, key in ipairs { SCHEDULED, CONSUMERS, EXPIRING } do
+    local first = call('ZRANGE', keys[key], 0, 0, 'WITHSCORES')[2]
+    if first then at = math.min(at, tonumber(first)) end
+  end
+  if at == math.huge then return -1 end
+  return math.max(0, floor(at) - now)
+end
+
+local function heartbeat(keys, argv)
+  local consumer, lease, notices = argv[1], tonumber(argv[2]), keys[OWN + 1]
+  if #consumer < 1 or #consumer > 128 or find(consumer, '[^%w._-]') then return refuse('consumer must match [A-Za-z0-9._-]{1,128}') end
+  if not lease or lease < 100 or lease > 86400000 then return refuse('lease must be from 100 ms to a day') end
+  local now = clock()
+  local held = call('ZSCORE', keys[CONSUMERS], consumer)
+  local heard = call('LRANGE', notices, 0, MAX_NOTICES - 1)
+  local due = next_due(keys, now)
+  if not held and argv[3] ~= '1' then return { 'lost', 0, due } end
+  call('HLEN', keys[STATE])
+
+  note_gap(keys, now, lease)
+  call('ZADD', keys[CONSUMERS], int(now + lease), consumer)
+  if heard[1] then call('LTRIM', notices, #heard, -1) end
+  return { 'ok', elect(keys, consumer, now) and 1 or 0, due, unpack(heard) }
+end
+
+register('heartbeat', heartbeat, 'allow-oom')

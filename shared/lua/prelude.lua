@@ -1,0 +1,56 @@
+--[[ What every edge shares: the order of KEYS, the limits, the clock.
+
+Every function takes the same 15 keys of one queue partition in this order, then its own. They share
+one hash tag, so a call never leaves its slot. Rule of the house: validate, then write. Redis does
+not roll a function back, so after its first write nothing in it may fail; each edge first reads
+every key it may write (a wrong type fails there) and only then changes anything.
+]]
+local CFG, STATE, TASKS, META, PENDING, SCHEDULED, FAILED, RESULTS = 1, 2, 3, 4, 5, 6, 7, 8
+local DONE, WAITERS, PARKED, CONSUMERS, STATS, MINUTES, EXPIRING = 9, 10, 11, 12, 13, 14, 15
+local OWN = 15 -- a function's own keys start behind the shared ones
+
+local MAX_BATCH = 1000
+local MAX_PAYLOAD, MAX_EXTRA, MAX_ERROR = 1048576, 65536, 4096
+local PRIORITY_SPAN = 17592186044416 -- 2^44: score = priority * 2^44 + sequence, below 2^53
+local DEFAULT = {
+  priority = 5, max_attempts = 3, retry_priority_step = 10, retention = 3600000,
+  backoff_base = 1000, backoff_factor = 2, backoff_cap = 3600000, backoff_jitter = 0.1,
+}
+local POISON_LIMIT = 3      -- consumers that may die under a task
+local UNHANDLED_LIMIT = 10  -- releases because a consumer knew no handler
+local FAILED_CAP, FAILED_AGE = 100000, 7776000000 -- dead letters: count, 90 days
+
+-- Bound at the first call: while a library loads, neither redis.call nor Lua's own libraries exist.
+local call, floor, fmt, find, sub, match, byte
+
+local function bind()
+  call, floor, fmt = redis.call, math.floor, string.format
+  find, sub, match, byte = string.find, string.sub, string.match, string.byte
+end
+
+-- Integers become text without an exponent (Lua's own tostring keeps 14 digits only).
+local function int(n) return fmt('%d', n) end
+
+-- Redis' clock, the only one there is: milliseconds and microseconds since the epoch.
+local function clock()
+  local t = call('TIME')
+  local us = t[1] * 1000000 + t[2]
+  return floor(us / 1000), us
+end
+
+local function refuse(why) return redis.error_reply('INVALID ' .. why) end
+
+-- 'workyard:{q}:' from the first key, to name the channels of the same partition.
+local function prefix_of(keys) return sub(keys[CFG], 1, -4) end
+
+-- Function names are global to a server: they carry the protocol version.
+local function register(name, edge, flag)
+  redis.register_function {
+    function_name = 'workyard_1_' .. name,
+    callback = function(keys, argv)
+      if not call then bind() end
+      return edge(keys, argv)
+    end,
+    flags = flag and { flag } or {},
+  }
+end

@@ -1,0 +1,35 @@
+--[[ promote: scheduled -> pending, what is due, in bounded steps. Runs under OOM.
+
+KEYS  the shared keys
+ARGV  most tasks
+Reply how many were promoted | ms until the next is due (0: more are due now, -1: none)
+
+The whole move is one step, so any number of callers promotes each task once. The priority to enter
+with is in the score: no record is read.
+]]
+local function promote(keys, argv)
+  local most = tonumber(argv[1])
+  if not most or most < 1 or most > MAX_BATCH then return refuse('promote takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  local now = clock()
+  local due = call('ZRANGEBYSCORE', keys[SCHEDULED], '-inf', '(' .. int(now + 1), 'WITHSCORES', 'LIMIT', 0, most)
+  local sequence = tonumber(call('HGET', keys[STATE], 'seq') or '0')
+  call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
+  local paused = is_paused(keys)
+  local n = #due / 2
+  if n > 0 then
+    local pending = {}
+    for i = 1, n do
+      local at = tonumber(due[2 * i])
+      pending[2 * i - 1] = pending_score((at - floor(at)) * 256, sequence + i)
+      pending[2 * i] = due[2 * i - 1]
+    end
+    call('HSET', keys[STATE], 'seq', int(sequence + n))
+    call('ZREMRANGEBYRANK', keys[SCHEDULED], 0, n - 1)
+    call('ZADD', keys[PENDING], unpack(pending))
+    if not paused then wake(keys, n) end
+  end
+  local first = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2]
+  return { n, first and math.max(0, floor(tonumber(first)) - now) or -1 }
+end
+
+register('promote', promote, 'allow-oom')

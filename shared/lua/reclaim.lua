@@ -1,0 +1,93 @@
+--[[ dead and reclaim: the work of a consumer whose session lease ended goes back. Runs under OOM.
+
+dead:    KEYS the shared keys   Reply up to 10 consumers whose lease has ended (none during grace)
+reclaim: KEYS the shared keys, running:<dead>, session:<dead>, notices:<dead>
+         ARGV dead consumer | most tasks
+         Reply reclaimed | dead-lettered as poison | 1 if more are left
+
+Only the end of a lease makes work reclaimable. Tasks keep their score, so they are next. One whose
+consumers died 3 times is poison: into the dead-letter set. leave: a consumer's own good-bye, the
+same road without the crash count.
+
+leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
+unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
+         just woken passes the wake-up on.
+]]
+local function is_dead(keys, consumer, now)
+  local ends = call('ZSCORE', keys[CONSUMERS], consumer)
+  if not ends or tonumber(ends) > now then return false end
+  return tonumber(call('HGET', keys[STATE], 'grace') or '0') <= now
+end
+
+local function dead(keys)
+  local now = clock()
+  if tonumber(call('HGET', keys[STATE], 'grace') or '0') > now then return {} end
+  return call('ZRANGEBYSCORE', keys[CONSUMERS], '-inf', int(now), 'LIMIT', 0, 10)
+end
+
+-- Gives back up to `most` tasks of `running`. Returns tasks given back, poisoned ones by kind.
+local function give_back(keys, running, consumer, most, now, crashed)
+  local held, back, kinds, poisoned = call('HRANDFIELD', running, most, 'WITHVALUES'), 0, {}, 0
+  for i = 1, #held, 2 do
+    local id, score, record = held[i], match(held[i + 1], ' (%S+)$'), nil
+    call('HDEL', running, id)
+    if call('HEXISTS', keys[TASKS], id) == 1 then
+      local m = parse_meta(call('HGET', keys[META], id))
+      m.progress = ''
+      if crashed then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
+      if crashed and m.crashes >= POISON_LIMIT then
+        record = call('HGET', keys[TASKS], id)
+        local kind = kind_of(record)
+        bury(keys, id, kind, created_of(record), m, now, consumer, 'poison', 'poison: ' .. m.crashes .. ' consumers died while they ran it')
+        follow(keys, now, { id .. ' failed' })
+        tally(kinds, kind)
+        poisoned = poisoned + 1
+      else
+        call('HSET', keys[META], id, format_meta(m))
+        call('ZADD', keys[PENDING], score, id)
+        back = back + 1
+      end
+    end
+  end
+  return back, poisoned, kinds
+end
+
+local function end_session(keys, consumer)
+  call('ZREM', keys[CONSUMERS], consumer)
+  call('ZREM', keys[PARKED], consumer)
+  call('DEL', keys[OWN + 2], keys[OWN + 3])
+  if call('HGET', keys[STATE], 'maintainer') == consumer then call('HDEL', keys[STATE], 'maintainer') end
+end
+
+local function take_back(keys, argv, crashed)
+  local consumer, most, running = argv[1], tonumber(argv[2]), keys[OWN + 1]
+  if not most or most < 1 or most > MAX_BATCH then return refuse('takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  local now = clock()
+  if crashed and not is_dead(keys, consumer, now) then return { 0, 0, 0 } end
+  check_finish(keys)
+  call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('ZCARD', keys[CONSUMERS]); call('HLEN', running)
+  local paused = is_paused(keys)
+  local back, poisoned, kinds = give_back(keys, running, consumer, most, now, crashed)
+  bump(keys, now, { [crashed and 'reclaimed' or 'released'] = back, failed = poisoned }, { failed = kinds })
+  local more = call('HLEN', running) > 0
+  if not more then end_session(keys, consumer) end
+  -- Also when nothing came back: the dead one may have been woken for a task and never claimed it.
+  local waiting = call('ZCARD', keys[PENDING])
+  if waiting > 0 and not paused then wake(keys, math.max(1, back)) end
+  return { back, poisoned, more and 1 or 0 }
+end
+
+local function reclaim(keys, argv) return take_back(keys, argv, true) end
+local function leave(keys, argv) return take_back(keys, argv, false) end
+
+local function unpark(keys, argv)
+  local waiting, paused = call('ZCARD', keys[PENDING]), is_paused(keys)
+  if call('ZREM', keys[PARKED], argv[1]) == 1 then return 1 end
+  if waiting > 0 and not paused then wake(keys, 1) end
+  return 0
+end
+
+register('unpark', unpark, 'allow-oom')
+register('dead', dead, 'no-writes')
+register('reclaim', reclaim, 'allow-oom')
+register('leave', leave, 'allow-oom')

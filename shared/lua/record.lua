@@ -1,0 +1,80 @@
+--[[ The stored forms of a task; docs/protocol.md has them field by field.
+
+record (TASKS):   <flag><created ms> <kind>[ option=value ...] LF <extra JSON> LF <payload>
+                  flag 'd': every option has its default, 'o': options follow, 'e': with expires_at
+meta (META):      <failures> <crashes> <releases> <unhandled> <failed at> <reason> LF <progress> LF <error>
+running:          <token> <score>
+terminal (RESULTS): <state> <kind> <created> <started> <finished> <failures> <crashes> <releases>
+                  <consumer> <reason> LF <result or error>
+]]
+local NUMERIC = { -- option -> least, most (ms for times)
+  priority = { 0, 255 }, max_attempts = { 1, 1000 }, retry_priority_step = { 0, 255 },
+  backoff_base = { 0, 315360000000 }, backoff_cap = { 0, 315360000000 },
+  backoff_factor = { 1, 100 }, backoff_jitter = { 0, 1 },
+  timeout = { 1, 315360000000 }, retention = { 0, 315360000000 },
+  delay = { 0, 315360000000 }, expires_in = { 1, 315360000000 },
+  not_before = { 0, 4503599627370496 }, expires_at = { 1, 4503599627370496 },
+}
+local KEEPS_FRACTION = { backoff_factor = true, backoff_jitter = true }
+local TYPES = { single = true, map = true, reduce = true }
+
+-- Parses 'a=1 b=2' into a table; nil and the reason if anything is off.
+local function parse_options(text)
+  local options, seen = {}, 0
+  for token in string.gmatch(text, '[^ ]+') do
+    local name, value = match(token, '^([a-z_]+)=([%w.]+)$')
+    if not name then return nil, 'option "' .. sub(token, 1, 64) .. '" is not name=value' end
+    if name == 'type' then
+      if not TYPES[value] then return nil, 'type must be single, map or reduce' end
+      options.type = value
+    else
+      local range, n = NUMERIC[name], match(value, '^%d+%.?%d*$') and tonumber(value)
+      if not range then return nil, 'unknown option "' .. name .. '"' end
+      if not n or n < range[1] or n > range[2] then
+        return nil, fmt('%s must be a number from %.0f to %.0f', name, range[1], range[2])
+      end
+      if n ~= floor(n) and not KEEPS_FRACTION[name] then return nil, name .. ' must be whole' end
+      options[name] = n
+    end
+    seen = seen + 1
+    if seen > 16 then return nil, 'too many options' end
+  end
+  return options
+end
+
+-- The options of a stored record: {} for the usual task, which has none.
+local function options_of(record)
+  if byte(record, 1) == 100 then return {} end -- 'd'
+  local header = sub(record, 1, find(record, '\n', 1, true) - 1)
+  return parse_options(match(header, '^%l%d+ [^ ]+ (.*)$') or '') or {}
+end
+
+local function kind_of(record) return match(record, '^%l%d+ ([^ \n]+)') end
+local function created_of(record) return match(record, '^%l(%d+)') end
+
+-- The mutable part; a fresh task has none.
+local function parse_meta(meta)
+  if not meta then return { failures = 0, crashes = 0, releases = 0, unhandled = 0, at = '0', reason = '-', progress = '', error = '' } end
+  local f, c, r, u, at, reason, progress, err =
+    match(meta, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)\n([^\n]*)\n(.*)$')
+  return { failures = tonumber(f), crashes = tonumber(c), releases = tonumber(r), unhandled = tonumber(u),
+    at = at, reason = reason, progress = progress, error = err }
+end
+
+local function format_meta(m)
+  return fmt('%d %d %d %d %s %s\n', m.failures, m.crashes, m.releases, m.unhandled, m.at, m.reason)
+    .. m.progress .. '\n' .. m.error
+end
+
+-- The score that a task has in PENDING: urgency first, then order of arrival.
+local function pending_score(priority, sequence)
+  if priority > 255 then priority = 255 end
+  return int(priority * PRIORITY_SPAN + sequence)
+end
+
+-- What SCHEDULED is scored by: due time in ms, and the priority to enter PENDING with as the
+-- fraction: 41 + 8 bits, exact in a double.
+local function due_score(at, priority)
+  if priority > 255 then priority = 255 end
+  return fmt('%.17g', at + priority / 256)
+end

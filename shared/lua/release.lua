@@ -1,0 +1,62 @@
+--[[ release: running -> pending (or scheduled, with a delay): handed back, no attempt burnt.
+
+KEYS  the shared keys, running:<consumer>, session:<consumer>
+ARGV  consumer | batch number | per task 4: id, token, reason (drain, busy, unhandled), delay in ms (0 = now)
+Reply one letter a task: p = pending again, in its old order, or scheduled; f = failed as 'no handler'
+      after 10 consumers knew none; s = stale
+]]
+local function release(keys, argv)
+  local running, session, consumer, batch = keys[OWN + 1], keys[OWN + 2], argv[1], argv[2]
+  local n, wrong = check_batch(argv, 4, 'release')
+  if not n then return wrong end
+  for i = 1, n do
+    if not match(argv[4 * i + 2], '^%d+$') then return refuse('task ' .. i .. ': delay must be whole ms') end
+  end
+  local before, gone = answered_settle(keys, session, 'release', consumer, batch)
+  if before then return before end
+  if gone then return all_stale(keys, n) end
+  check_finish(keys)
+  call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED]); call('ZCARD', keys[PARKED]); call('HLEN', running)
+  local paused, now = is_paused(keys), clock()
+
+  local letters, ready, released, failed, stale, kinds, delayed = {}, 0, 0, 0, 0, {}, false
+  for i = 1, n do
+    local at = 4 * i - 1
+    local id, reason, delay = argv[at], argv[at + 2], tonumber(argv[at + 3])
+    local score = held_score(call('HGET', running, id), argv[at + 1])
+    local m = parse_meta(call('HGET', keys[META], id))
+    if not score then
+      letters[i], stale = 's', stale + 1
+    else
+      call('HDEL', running, id)
+      letters[i], released = 'p', released + 1
+      m.releases = m.releases + 1
+      if reason == 'unhandled' then m.unhandled = m.unhandled + 1 end
+      local record = m.unhandled >= UNHANDLED_LIMIT and call('HGET', keys[TASKS], id)
+      if record then
+        local kind = kind_of(record)
+        bury(keys, id, kind, created_of(record), m, now, consumer, 'no-handler', 'no handler: ' .. m.unhandled .. ' consumers knew no handler for kind ' .. kind)
+        letters[i], failed, released = 'f', failed + 1, released - 1
+        follow(keys, now, { id .. ' failed' })
+        tally(kinds, kind)
+      else
+        call('HSET', keys[META], id, format_meta(m))
+        if delay > 0 then
+          call('ZADD', keys[SCHEDULED], due_score(now + delay, floor(tonumber(score) / PRIORITY_SPAN)), id)
+          delayed = true
+        else
+          call('ZADD', keys[PENDING], score, id)
+          ready = ready + 1
+        end
+      end
+    end
+  end
+  bump(keys, now, { released = released, failed = failed, stale = stale }, { failed = kinds })
+  letters = table.concat(letters)
+  call('HSET', session, 'release', batch .. ' ' .. letters)
+  if delayed then wake_maintainer(keys) end
+  if ready > 0 and not paused then wake(keys, ready) end
+  return letters
+end
+
+register('release', release, 'allow-oom')

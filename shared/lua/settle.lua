@@ -1,0 +1,40 @@
+--[[ What complete, fail and release share: the fence, and the memory of the last answer.
+
+Fence: a task is the consumer's only while its running hash says so with this very token.
+Repeat: batches are numbered per consumer and edge; the last number gets its first answer again, so
+that a lost reply is never mistaken for a lost lease.
+]]
+local function answered_settle(keys, session, edge, consumer, batch)
+  if not call('ZSCORE', keys[CONSUMERS], consumer) then return nil, true end
+  local seen = call('HGET', session, edge)
+  local number, letters = match(seen or '', '^(%d+) (%l*)$')
+  if number == batch then return letters end
+end
+
+-- The score that the task was claimed with, if the consumer still holds it with this token.
+local function held_score(value, token)
+  if not value then return nil end
+  local given, score = match(value, '^(%d+) (%S+)$')
+  if given == token then return score end
+end
+
+local function all_stale(keys, n)
+  check_stats(keys)
+  bump(keys, (clock()), { stale = n })
+  return string.rep('s', n)
+end
+
+local function check_batch(argv, width, name)
+  local n = (#argv - 2) / width
+  if n < 1 or n > MAX_BATCH or n ~= floor(n) then
+    return nil, refuse(name .. ' takes 1 to ' .. MAX_BATCH .. ' tasks of ' .. width .. ' arguments after consumer and batch')
+  end
+  if not find(argv[2], '^%d+$') then return nil, refuse('batch must be a number') end
+  return n
+end
+
+local function started_at(now, run_ms)
+  local n = tonumber(run_ms)
+  if not n or n < 0 then return '0' end
+  return int(math.max(0, now - n))
+end

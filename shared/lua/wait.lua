@@ -1,0 +1,68 @@
+--[[ wait: asks to be told when tasks end; and progress: what a handler says of its task meanwhile.
+
+wait:     KEYS the shared keys   ARGV waiter session | ids
+          Reply per id: its terminal text if it has ended, 'waiting' = the session will get
+          '<id> LF <terminal text>' on channel done:<session>, or 'unknown' (never here, or its result is gone)
+progress: KEYS the shared keys, running:<consumer>   ARGV id | token | text (one line, at most 256 bytes)
+          Reply 'ok' or 'stale'
+follow:   KEYS the shared keys   ARGV ms for which the batches of ids that end are published on channel 'finished'
+
+The asking and the looking are one step: a task cannot end between them unheard.
+]]
+local MAX_SESSIONS = 2048 -- bytes of waiter sessions per task
+
+local function failed_text(keys, id, record)
+  local m = parse_meta(call('HGET', keys[META], id))
+  return terminal_text('failed', kind_of(record), created_of(record), '0', tonumber(m.at), m, '-', m.reason, m.error)
+end
+
+local function wait(keys, argv)
+  local session, reply = argv[1], {}
+  if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
+  if #argv > MAX_BATCH + 1 then return refuse('wait takes at most ' .. MAX_BATCH .. ' ids') end
+  for i = 2, #argv do
+    local id = argv[i]
+    local record = call('HGET', keys[TASKS], id)
+    if not record then
+      reply[i - 1] = call('HGET', keys[RESULTS], id) or 'unknown'
+    elseif call('ZSCORE', keys[FAILED], id) then
+      reply[i - 1] = failed_text(keys, id, record)
+    else
+      local sessions = call('HGET', keys[WAITERS], id)
+      if not sessions then
+        call('HSET', keys[WAITERS], id, session)
+      elseif not find(',' .. sessions .. ',', ',' .. session .. ',', 1, true) and #sessions < MAX_SESSIONS then
+        call('HSET', keys[WAITERS], id, sessions .. ',' .. session)
+      end
+      reply[i - 1] = 'waiting'
+    end
+  end
+  return reply
+end
+
+local function progress(keys, argv)
+  local id, text = argv[1], argv[3]
+  if #text > 256 or find(text, '[%c]') then return refuse('progress must be one line of at most 256 bytes') end
+  if not held_score(call('HGET', keys[OWN + 1], id), argv[2]) then
+    bump(keys, (clock()), { stale = 1 })
+    return 'stale'
+  end
+  if text == '' then return 'ok' end -- only asked whether it is still the caller's
+  local m = parse_meta(call('HGET', keys[META], id))
+  m.progress = text
+  call('HSET', keys[META], id, format_meta(m))
+  return 'ok'
+end
+
+local function follow_for(keys, argv)
+  local ms = tonumber(argv[1])
+  if not ms or ms < 0 or ms > 3600000 then return refuse('follow takes 0 to 3600000 ms') end
+  local now = clock()
+  local before = tonumber(call('HGET', keys[STATE], 'follow') or '0')
+  if now + ms > before then call('HSET', keys[STATE], 'follow', int(now + ms)) end
+  return redis.status_reply('OK')
+end
+
+register('wait', wait)
+register('progress', progress, 'allow-oom')
+register('follow', follow_for, 'allow-oom')

@@ -1,0 +1,110 @@
+//! claim: see `lua/claim.lua`.
+
+use bytes::Bytes;
+use redis::{Cmd, Value};
+
+use super::{Queue, reply};
+use crate::error::Error;
+use crate::limits::MAX_CLAIM_BYTES;
+use crate::name::SessionId;
+use crate::record::{Meta, Record};
+
+/// What a consumer asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimRequest<'a> {
+    /// Who asks.
+    pub consumer: &'a SessionId,
+    /// At most this many tasks.
+    pub most: usize,
+    /// The highest token received so far; a reply that was lost comes again.
+    pub above: u64,
+    /// Whether to be woken when there is less than asked for.
+    pub park: bool,
+}
+
+/// One task handed out.
+#[derive(Debug)]
+pub struct Grant {
+    /// Its id.
+    pub id: String,
+    /// The fencing token of this claim.
+    pub token: u64,
+    /// The stored task, or why this version cannot read it.
+    pub record: Result<Record, Error>,
+    /// Its counters and last error.
+    pub meta: Meta,
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    /// Tasks, maybe none.
+    Tasks(Vec<Grant>),
+    /// The queue is paused.
+    Paused,
+    /// The session lease is gone: register anew.
+    Lost,
+}
+
+impl Queue {
+    /// The command that claims.
+    #[must_use]
+    pub fn claim_cmd(&self, request: ClaimRequest<'_>) -> Cmd {
+        let consumer = request.consumer;
+        let (running, session) = (self.keys.running(consumer), self.keys.session(consumer));
+        let mut cmd = self.fcall("claim", &[&running, &session]);
+        cmd.arg(consumer.as_str()).arg(request.most).arg(request.above);
+        cmd.arg(if request.park { "1" } else { "0" }).arg(MAX_CLAIM_BYTES);
+        cmd
+    }
+
+    /// Reads the answer to [`Self::claim_cmd`].
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if it is none.
+    pub fn read_claim(value: Value) -> Result<Claimed, Error> {
+        let mut items = reply::array(value)?.into_iter();
+        let status = items.next().map(reply::string).transpose()?;
+        match status.as_deref() {
+            Some("lost") => return Ok(Claimed::Lost),
+            Some("paused") => return Ok(Claimed::Paused),
+            Some("ok") => {}
+            other => return Err(Error::Protocol(format!("claim status {other:?}"))),
+        }
+        let mut grants = Vec::with_capacity(items.len() / 4);
+        while let (Some(id), Some(token), Some(record), Some(meta)) =
+            (items.next(), items.next(), items.next(), items.next())
+        {
+            let token = reply::count(&token)?;
+            let meta = reply::bytes(meta)?;
+            grants.push(Grant {
+                id: reply::string(id)?,
+                token,
+                record: Record::parse(reply::bytes(record)?),
+                meta: if meta.is_empty() { Meta::default() } else { Meta::parse(&meta) },
+            });
+        }
+        Ok(Claimed::Tasks(grants))
+    }
+
+    /// Claims tasks in one call of its own.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them; after [`Error::Unknown`] claim again with the same `above`.
+    pub async fn claim(&self, request: ClaimRequest<'_>) -> Result<Claimed, Error> {
+        Self::read_claim(self.link.call(&self.claim_cmd(request)).await?)
+    }
+
+    /// The bytes of one record, for tests and repair tools.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn raw_record(&self, id: &str) -> Result<Option<Bytes>, Error> {
+        let mut cmd = redis::cmd("HGET");
+        cmd.arg(self.keys.named("tasks")).arg(id);
+        match self.link.call(&cmd).await? {
+            Value::Nil => Ok(None),
+            other => reply::bytes(other).map(Some),
+        }
+    }
+}

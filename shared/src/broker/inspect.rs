@@ -1,0 +1,270 @@
+//! inspect, overview, and pages of ids: what operators see. Reads only.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+
+use super::{Queue, reply};
+use crate::error::Error;
+use crate::name::SessionId;
+use crate::record::{Ended, Meta, Record};
+
+/// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
+pub const COUNTERS: [&str; 15] = [
+    "submitted", "completed", "failed", "retried", "cancelled", "expired", "reclaimed", "released", "stale", "rejected",
+    "trimmed", "deleted", "duplicate", "requeued", "purged",
+];
+
+/// Who runs a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The consumer.
+    pub consumer: SessionId,
+    /// The fencing token of its claim: by construction the time of the claim in us, or a little more.
+    pub token: u64,
+}
+
+/// Where a live task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In pending.
+    Pending,
+    /// In scheduled (delayed, or a retry), due at this ms.
+    Scheduled(u64),
+    /// In the dead-letter set since this ms.
+    Failed(u64),
+    /// A consumer holds it.
+    Running,
+}
+
+/// What is known of an id.
+#[derive(Debug)]
+pub enum Seen {
+    /// A task that has not ended, or a dead letter.
+    Live {
+        /// Where it is.
+        place: Place,
+        /// The stored task.
+        record: Record,
+        /// Its counters and last error.
+        meta: Meta,
+    },
+    /// A task that has ended, its result still kept.
+    Ended(Ended),
+    /// Nothing.
+    Unknown,
+}
+
+/// Depths, settings and counters of a queue at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Tasks that wait for a consumer.
+    pub pending: u64,
+    /// Delayed tasks and retries.
+    pub scheduled: u64,
+    /// Tasks that a consumer holds.
+    pub running: u64,
+    /// The dead-letter set.
+    pub failed: u64,
+    /// Results still kept.
+    pub results: u64,
+    /// Consumers that wait for work.
+    pub parked: u64,
+    /// Consumers with a session lease.
+    pub consumers: u64,
+    /// Whether nothing is handed out.
+    pub paused: bool,
+    /// Redis' clock, ms.
+    pub now_ms: u64,
+    /// Counters by name.
+    pub totals: BTreeMap<String, u64>,
+    /// Counters by kind, then by name.
+    pub kinds: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds, below 2^53")]
+fn score_ms(text: &str) -> u64 {
+    text.parse::<f64>().map_or(0, |score| score.max(0.0) as u64)
+}
+
+impl Queue {
+    /// What is known of each id; at most 1,000 ids.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn inspect(&self, ids: &[&str]) -> Result<Vec<Seen>, Error> {
+        let mut cmd = self.fcall("inspect", &[]);
+        cmd.arg(ids);
+        let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
+        let mut seen = Vec::with_capacity(ids.len());
+        while let (Some(place), Some(score), Some(body), Some(meta)) =
+            (items.next(), items.next(), items.next(), items.next())
+        {
+            let (place, score, body) = (reply::string(place)?, reply::string(score)?, reply::bytes(body)?);
+            let place = match place.as_str() {
+                "unknown" => {
+                    seen.push(Seen::Unknown);
+                    continue;
+                }
+                "done" => {
+                    seen.push(Seen::Ended(Ended::parse(&body)?));
+                    continue;
+                }
+                "pending" => Place::Pending,
+                "scheduled" => Place::Scheduled(score_ms(&score)),
+                "failed" => Place::Failed(score_ms(&score)),
+                "running" => Place::Running,
+                other => return Err(Error::Protocol(format!("place {other:?}"))),
+            };
+            seen.push(Seen::Live { place, record: Record::parse(body)?, meta: Meta::parse(&reply::bytes(meta)?) });
+        }
+        Ok(seen)
+    }
+
+    /// Who runs a task, and since when. `None` if nobody does any more.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn holding(&self, id: &str) -> Result<Option<Holding>, Error> {
+        let Some(consumer) = self.holder_of(id).await? else { return Ok(None) };
+        let mut cmd = redis::cmd("HGET");
+        cmd.arg(self.keys.running(&consumer)).arg(id);
+        let text = match self.link.call(&cmd).await? {
+            Value::Nil => return Ok(None),
+            other => reply::string(other)?,
+        };
+        let token = text.split(' ').next().and_then(|word| word.parse().ok());
+        let token = token.ok_or_else(|| Error::Protocol("a running task without a token".to_owned()))?;
+        Ok(Some(Holding { consumer, token }))
+    }
+
+    /// Depths and counters, read in one step.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn overview(&self) -> Result<Overview, Error> {
+        let items = reply::array(self.link.call(&self.fcall("overview", &[])).await?)?;
+        if items.len() < 10 {
+            return Err(Error::Protocol("a short overview".to_owned()));
+        }
+        let n: Vec<u64> = items[..9].iter().map(reply::count).collect::<Result<_, _>>()?;
+        let mut overview = Overview {
+            pending: n[0],
+            scheduled: n[1],
+            failed: n[2],
+            // Every live task has exactly one place, so those in no set are held by consumers.
+            running: n[3].saturating_sub(n[0] + n[1] + n[2]),
+            results: n[4],
+            parked: n[5],
+            consumers: n[6],
+            paused: n[7] == 1,
+            now_ms: n[8],
+            ..Overview::default()
+        };
+        let mut stats = items.into_iter().skip(10);
+        while let (Some(name), Some(value)) = (stats.next(), stats.next()) {
+            let (name, value) = (reply::string(name)?, reply::count(&value)?);
+            match name.split_once(' ') {
+                Some((counter, kind)) => {
+                    overview.kinds.entry(kind.to_owned()).or_default().insert(counter.to_owned(), value);
+                }
+                None if name != "minute" => {
+                    overview.totals.insert(name, value);
+                }
+                None => {}
+            }
+        }
+        Ok(overview)
+    }
+
+    /// Ids of a sorted set (`pending`, `scheduled`, `failed`, `done`) from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn page(&self, set: &str, offset: u64, most: u64, newest_first: bool) -> Result<Vec<String>, Error> {
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(self.keys.named(set)).arg(offset).arg(offset + most.max(1) - 1);
+        if newest_first {
+            cmd.arg("REV");
+        }
+        reply::strings(self.link.call(&cmd).await?)
+    }
+
+    /// Ids that a consumer holds, one step of a scan: the next cursor (0: done) and ids.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn scan_running(&self, consumer: &SessionId, cursor: u64) -> Result<(u64, Vec<String>), Error> {
+        let mut cmd = redis::cmd("HSCAN");
+        cmd.arg(self.keys.running(consumer)).arg(cursor).arg("COUNT").arg(500);
+        let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
+        let (Some(cursor), Some(pairs)) = (items.next(), items.next()) else {
+            return Err(Error::Protocol("a short scan answer".to_owned()));
+        };
+        let ids = reply::strings(pairs)?.into_iter().step_by(2).collect();
+        Ok((reply::count(&cursor)?, ids))
+    }
+
+    /// Totals at the start of each minute of the last day that had a change: minute number and the
+    /// counters in the order of `lua/stats.lua`.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn minutes(&self) -> Result<Vec<(u64, Vec<u64>)>, Error> {
+        let mut cmd = redis::cmd("HVALS");
+        cmd.arg(self.keys.named("minutes"));
+        let mut rows = Vec::new();
+        for line in reply::strings(self.link.call(&cmd).await?)? {
+            let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+            if let Some((minute, totals)) = numbers.split_first() {
+                rows.push((*minute, totals.to_vec()));
+            }
+        }
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
+    /// Refused inbox items, newest first.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn rejected(&self, most: u64) -> Result<Vec<String>, Error> {
+        let mut cmd = redis::cmd("LRANGE");
+        cmd.arg(self.keys.rejected()).arg(0).arg(most.max(1) - 1);
+        let items = reply::array(self.link.call(&cmd).await?)?;
+        items
+            .into_iter()
+            .map(|value| match value {
+                Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                other => reply::string(other),
+            })
+            .collect()
+    }
+
+    /// How many items wait in the inbox.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn inbox_len(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        for key in [self.keys.inbox(), self.keys.ingesting()] {
+            let mut cmd = redis::cmd("LLEN");
+            cmd.arg(key);
+            total += reply::count(&self.link.call(&cmd).await?)?;
+        }
+        Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::COUNTERS;
+
+    #[test]
+    fn the_counters_stand_in_the_order_of_the_lua_file() {
+        let source = include_str!("../../lua/stats.lua");
+        let list = source.split("local COUNTERS = {").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+        let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(names, COUNTERS);
+    }
+}

@@ -1,0 +1,146 @@
+//! The typed calls: one method per function, replies turned into types at this border.
+//!
+//! Invariant: nothing outside this module builds an `FCALL` or reads a raw reply. A method sends
+//! one call; it neither waits for outages nor repeats.
+
+mod claim;
+mod enqueue;
+mod ingest;
+mod inspect;
+mod maintain;
+mod operate;
+mod reply;
+mod session;
+mod settle;
+mod wait;
+
+pub use claim::{ClaimRequest, Claimed, Grant};
+pub use enqueue::{Accepted, Batch};
+pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
+pub use inspect::{COUNTERS, Holding, Overview, Place, Seen};
+pub use maintain::{Reclaimed, Swept};
+pub use operate::{CancelAnswer, Deleted, PurgePlace};
+pub use session::Beat;
+pub use settle::{Completion, FailureReport, Handback, Settled, Turn, TurnAnswer, Verdict as FailVerdict};
+pub use wait::Waited;
+
+use redis::Cmd;
+
+use crate::error::Error;
+use crate::functions;
+use crate::keys::{self, Keys};
+use crate::link::Link;
+use crate::name::{Prefix, QueueName};
+
+/// One installation of Workyard on one Redis.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    link: Link,
+    prefix: Prefix,
+}
+
+impl Broker {
+    /// An installation whose keys begin with `prefix`.
+    #[must_use]
+    pub fn new(link: Link, prefix: Prefix) -> Self {
+        Self { link, prefix }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What its keys begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    /// The calls on one queue.
+    #[must_use]
+    pub fn queue(&self, name: &QueueName) -> Queue {
+        Queue { link: self.link.clone(), keys: Keys::new(&self.prefix, name, 0), name: name.clone() }
+    }
+
+    /// The calls on one partition of a queue.
+    #[must_use]
+    pub fn partition(&self, name: &QueueName, partition: u16) -> Queue {
+        Queue { link: self.link.clone(), keys: Keys::new(&self.prefix, name, partition), name: name.clone() }
+    }
+
+    /// Makes a queue known to `workyard queues`.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn announce(&self, name: &QueueName) -> Result<(), Error> {
+        let mut cmd = redis::cmd("SADD");
+        cmd.arg(keys::queues(&self.prefix)).arg(name.as_str());
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// Redis' clock, in ms since the epoch.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn now_ms(&self) -> Result<u64, Error> {
+        let [seconds, micros] = reply::counts(self.link.call(&redis::cmd("TIME")).await?)?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+
+    /// The queues that a client library or a consumer has used.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn queues(&self) -> Result<Vec<QueueName>, Error> {
+        let mut cmd = redis::cmd("SMEMBERS");
+        cmd.arg(keys::queues(&self.prefix));
+        let names = reply::strings(self.link.call(&cmd).await?)?;
+        // Somebody else may have put anything into the set: only names are queues.
+        let mut names: Vec<_> = names.iter().filter_map(|n| QueueName::new(n).ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// The calls on one queue partition.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    link: Link,
+    keys: Keys,
+    name: QueueName,
+}
+
+impl Queue {
+    /// Its keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &QueueName {
+        &self.name
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// `FCALL workyard_1_<edge>` with the shared keys and `own` ones.
+    fn fcall(&self, edge: &str, own: &[&str]) -> Cmd {
+        let mut cmd = redis::cmd("FCALL");
+        cmd.arg(functions::name(edge)).arg(self.keys.shared().len() + own.len());
+        for key in self.keys.shared() {
+            cmd.arg(key.as_str());
+        }
+        for key in own {
+            cmd.arg(*key);
+        }
+        cmd
+    }
+}

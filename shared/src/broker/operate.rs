@@ -1,0 +1,157 @@
+//! cancel, retry, delete, purge, set: what operators do. See `lua/cancel.lua`, `lua/operate.lua`.
+
+use redis::Value;
+
+use super::{Queue, reply};
+use crate::error::Error;
+use crate::name::SessionId;
+
+/// The answer to a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelAnswer {
+    /// It is cancelled, for good.
+    Cancelled,
+    /// It had ended already.
+    Finished,
+    /// No task of this id is here.
+    Unknown,
+}
+
+/// The answer to a delete, per id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Deleted,
+    /// It has not ended: cancel it first.
+    Alive,
+    /// No task of this id is here.
+    Unknown,
+}
+
+/// What a purge removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgePlace {
+    /// Tasks that wait for a consumer.
+    Pending,
+    /// Delayed tasks and retries.
+    Scheduled,
+    /// The dead-letter set.
+    Failed,
+    /// Results.
+    Results,
+}
+
+/// How often a cancel chases a task that moves from consumer to consumer.
+const CANCEL_CHASES: usize = 8;
+
+impl Queue {
+    /// Cancels a task wherever it is. When this returns, it is terminal in Redis; a handler that
+    /// runs it hears of it at once.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them; [`Error::Unknown`] also if the task kept moving.
+    pub async fn cancel(&self, id: &str) -> Result<CancelAnswer, Error> {
+        for _ in 0..CANCEL_CHASES {
+            let mut cmd = self.fcall("cancel", &[]);
+            cmd.arg(id).arg("");
+            if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
+                return Ok(answer);
+            }
+            let Some(holder) = self.holder_of(id).await? else { continue };
+            let (running, notices) = (self.keys.running(&holder), self.keys.notices(&holder));
+            let mut cmd = self.fcall("cancel", &[&running, &notices]);
+            cmd.arg(id).arg(holder.as_str());
+            if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
+                return Ok(answer);
+            }
+        }
+        Err(Error::Unknown(format!("task {id} moves between consumers; try again")))
+    }
+
+    /// Which consumer holds a running task.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn holder_of(&self, id: &str) -> Result<Option<SessionId>, Error> {
+        let consumers = self.consumers().await?;
+        let mut pipeline = redis::Pipeline::with_capacity(consumers.len());
+        for (consumer, _) in &consumers {
+            pipeline.cmd("HEXISTS").arg(self.keys.running(consumer)).arg(id);
+        }
+        if consumers.is_empty() {
+            return Ok(None);
+        }
+        let answers = self.link.pipeline(&pipeline).await?;
+        for ((consumer, _), answer) in consumers.into_iter().zip(answers) {
+            if matches!(answer?, Value::Int(1) | Value::Boolean(true)) {
+                return Ok(Some(consumer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes dead letters pending again, counters anew; true for each that was one.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn retry(&self, ids: &[String]) -> Result<Vec<bool>, Error> {
+        let mut cmd = self.fcall("retry", &[]);
+        cmd.arg(ids);
+        Ok(reply::string(self.link.call(&cmd).await?)?.chars().map(|letter| letter == 'r').collect())
+    }
+
+    /// Deletes finished tasks.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn delete(&self, ids: &[String]) -> Result<Vec<Deleted>, Error> {
+        let mut cmd = self.fcall("delete", &[]);
+        cmd.arg(ids);
+        let letters = reply::string(self.link.call(&cmd).await?)?;
+        Ok(letters
+            .chars()
+            .map(|letter| match letter {
+                'd' => Deleted::Deleted,
+                'a' => Deleted::Alive,
+                _ => Deleted::Unknown,
+            })
+            .collect())
+    }
+
+    /// Removes one step's worth (500) of a place; zero when it is empty.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn purge_step(&self, place: PurgePlace) -> Result<u64, Error> {
+        let mut cmd = self.fcall("purge", &[]);
+        cmd.arg(match place {
+            PurgePlace::Pending => "pending",
+            PurgePlace::Scheduled => "scheduled",
+            PurgePlace::Failed => "failed",
+            PurgePlace::Results => "results",
+        });
+        cmd.arg(500);
+        reply::count(&self.link.call(&cmd).await?)
+    }
+
+    /// Pauses (nothing more is claimed; what runs goes on) or resumes the queue.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn set_paused(&self, paused: bool) -> Result<(), Error> {
+        let mut cmd = self.fcall("set", &[]);
+        cmd.arg("paused").arg(u8::from(paused));
+        self.link.call(&cmd).await.map(|_| ())
+    }
+}
+
+/// `None`: some consumer holds it, or it moved meanwhile.
+fn read_cancel(value: Value) -> Result<Option<CancelAnswer>, Error> {
+    match reply::string(value)?.as_str() {
+        "cancelled" => Ok(Some(CancelAnswer::Cancelled)),
+        "finished" => Ok(Some(CancelAnswer::Finished)),
+        "unknown" => Ok(Some(CancelAnswer::Unknown)),
+        "running" => Ok(None),
+        other => Err(Error::Protocol(format!("cancel answer {other:?}"))),
+    }
+}

@@ -1,0 +1,58 @@
+//! Raw replies into Rust values; what does not fit is [`Error::Protocol`].
+
+use bytes::Bytes;
+use redis::Value;
+
+use crate::error::Error;
+
+fn odd(what: &str, value: &Value) -> Error {
+    let shown: String = format!("{value:?}").chars().take(120).collect();
+    Error::Protocol(format!("expected {what}, got {shown}"))
+}
+
+pub(super) fn array(value: Value) -> Result<Vec<Value>, Error> {
+    match value {
+        Value::Array(items) | Value::Set(items) => Ok(items),
+        other => Err(odd("an array", &other)),
+    }
+}
+
+pub(super) fn bytes(value: Value) -> Result<Bytes, Error> {
+    match value {
+        Value::BulkString(bytes) => Ok(Bytes::from(bytes)),
+        Value::SimpleString(text) => Ok(Bytes::from(text)),
+        Value::Okay => Ok(Bytes::from_static(b"OK")),
+        other => Err(odd("a string", &other)),
+    }
+}
+
+pub(super) fn string(value: Value) -> Result<String, Error> {
+    let bytes = bytes(value)?;
+    String::from_utf8(bytes.into()).map_err(|_| Error::Protocol("text is not UTF-8".to_owned()))
+}
+
+pub(super) fn strings(value: Value) -> Result<Vec<String>, Error> {
+    array(value)?.into_iter().map(string).collect()
+}
+
+pub(super) fn int(value: &Value) -> Result<i64, Error> {
+    match value {
+        Value::Int(n) => Ok(*n),
+        Value::BulkString(text) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|t| t.parse().ok())
+            .ok_or_else(|| odd("a whole number", value)),
+        other => Err(odd("a whole number", other)),
+    }
+}
+
+pub(super) fn count(value: &Value) -> Result<u64, Error> {
+    int(value)?.try_into().map_err(|_| odd("a count", value))
+}
+
+/// Exactly `N` integers.
+pub(super) fn counts<const N: usize>(value: Value) -> Result<[u64; N], Error> {
+    let items = array(value)?;
+    let numbers: Vec<u64> = items.iter().map(count).collect::<Result<_, _>>()?;
+    numbers.try_into().map_err(|_| Error::Protocol(format!("expected {N} numbers")))
+}

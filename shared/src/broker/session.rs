@@ -1,0 +1,150 @@
+//! heartbeat, leave, and the health key: a consumer's session.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::{Broker, Queue, reply};
+use crate::error::Error;
+use crate::keys;
+use crate::name::SessionId;
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beat {
+    /// The lease is renewed.
+    Ok {
+        /// Whether this consumer is the queue's maintainer now.
+        maintainer: bool,
+        /// When maintenance has something to do next, if it has.
+        due_in: Option<Duration>,
+        /// Ids that were cancelled while this consumer ran them.
+        cancelled: Vec<String>,
+    },
+    /// The lease ended and the work was taken.
+    Lost,
+}
+
+impl Queue {
+    /// Registers a consumer, or renews its lease.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn heartbeat(&self, consumer: &SessionId, lease: Duration, register: bool) -> Result<Beat, Error> {
+        let notices = self.keys.notices(consumer);
+        let mut cmd = self.fcall("heartbeat", &[&notices]);
+        cmd.arg(consumer.as_str()).arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+        cmd.arg(if register { "1" } else { "0" });
+        let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
+        let mut next = || items.next().ok_or_else(|| Error::Protocol("a short heartbeat answer".to_owned()));
+        let (status, maintainer, due) = (reply::string(next()?)?, next()?, next()?);
+        if status == "lost" {
+            return Ok(Beat::Lost);
+        }
+        let notices: Vec<String> = items.map(reply::string).collect::<Result<_, _>>()?;
+        Ok(Beat::Ok {
+            maintainer: reply::int(&maintainer)? == 1,
+            due_in: u64::try_from(reply::int(&due)?).ok().map(Duration::from_millis),
+            cancelled: notices.iter().filter_map(|n| n.strip_prefix("cancel ").map(str::to_owned)).collect(),
+        })
+    }
+
+    /// Asks not to be woken any more; passes on a wake-up that was under way.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn unpark(&self, consumer: &SessionId) -> Result<(), Error> {
+        let mut cmd = self.fcall("unpark", &[]);
+        cmd.arg(consumer.as_str());
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// Says good-bye: gives back what is still held, in steps, and ends the session.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them; calling again goes on where it stopped.
+    pub async fn leave(&self, consumer: &SessionId) -> Result<u64, Error> {
+        let mut released = 0;
+        loop {
+            let [back, _, more] = self.take_back("leave", consumer).await?;
+            released += back;
+            if more == 0 {
+                return Ok(released);
+            }
+        }
+    }
+
+    pub(super) async fn take_back(&self, edge: &str, consumer: &SessionId) -> Result<[u64; 3], Error> {
+        let own = [self.keys.running(consumer), self.keys.session(consumer), self.keys.notices(consumer)];
+        let mut cmd = self.fcall(edge, &[&own[0], &own[1], &own[2]]);
+        cmd.arg(consumer.as_str()).arg(200);
+        reply::counts(self.link.call(&cmd).await?)
+    }
+
+    /// The consumers of this queue and the end of their leases, in ms by Redis' clock.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn consumers(&self) -> Result<Vec<(SessionId, u64)>, Error> {
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(self.keys.named("consumers")).arg(0).arg(9999).arg("WITHSCORES");
+        let mut found = Vec::new();
+        for pair in reply::array(self.link.call(&cmd).await?)? {
+            let mut pair = reply::array(pair)?.into_iter();
+            let (Some(id), Some(Value::Double(ends))) = (pair.next(), pair.next()) else {
+                return Err(Error::Protocol("a consumer without a lease".to_owned()));
+            };
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds, below 2^53")]
+            if let Ok(id) = SessionId::new(reply::string(id)?) {
+                found.push((id, ends.max(0.0) as u64));
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many tasks a consumer holds.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn held_by(&self, consumer: &SessionId) -> Result<u64, Error> {
+        let mut cmd = redis::cmd("HLEN");
+        cmd.arg(self.keys.running(consumer));
+        reply::count(&self.link.call(&cmd).await?)
+    }
+}
+
+impl Broker {
+    /// Writes a consumer's health key, gone by itself after `ttl`.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn report_health(&self, consumer: &SessionId, json: &str, ttl: Duration) -> Result<(), Error> {
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(keys::health(&self.prefix, consumer)).arg(json);
+        cmd.arg("PX").arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// Removes a consumer's health key.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn clear_health(&self, consumer: &SessionId) -> Result<(), Error> {
+        let mut cmd = redis::cmd("DEL");
+        cmd.arg(keys::health(&self.prefix, consumer));
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// A consumer's health report, if it still reports.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn health(&self, consumer: &SessionId) -> Result<Option<String>, Error> {
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(keys::health(&self.prefix, consumer));
+        match self.link.call(&cmd).await? {
+            Value::Nil => Ok(None),
+            other => reply::string(other).map(Some),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Errors by what the caller can do about them.
+//!
+//! Invariant: a lost reply is [`Error::Unknown`], never a failure; an outage that a wait can mend
+//! is [`Error::Unavailable`]; only bad input is [`Error::Invalid`]. It does not retry anything.
+
+use redis::RedisError;
+
+/// Everything that a call on the protocol can answer instead of a value.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input breaks a rule of the protocol; the text says which and what would be right.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// Redis cannot serve now; nothing was changed. Waiting with backoff may help.
+    #[error("Redis is unavailable ({outage}): {detail}")]
+    Unavailable {
+        /// What sort of outage it is.
+        outage: Outage,
+        /// What Redis or the network said.
+        detail: String,
+    },
+    /// The reply was lost: the call may have been applied. Sending it again is harmless.
+    #[error("the reply of Redis was lost, the call may have been applied: {0}")]
+    Unknown(String),
+    /// Redis refuses this user, or the user may not do this. Waiting does not help.
+    #[error("Redis denied the call: {0}")]
+    Denied(String),
+    /// The consumer's session lease ended and its work was taken: register anew.
+    #[error("the session lease of this consumer is lost")]
+    LeaseLost,
+    /// An answer that this version does not understand.
+    #[error("unexpected answer from Redis: {0}")]
+    Protocol(String),
+}
+
+/// Sorts of outages; all of them end by themselves or by an operator, none by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outage {
+    /// No connection: refused, cut, timed out before the call was sent.
+    Away,
+    /// Redis is reading its data after a start.
+    Loading,
+    /// This node is a replica: a failover is under way.
+    ReadOnly,
+    /// `maxmemory` is reached: calls that add work are refused, others go on.
+    OutOfMemory,
+    /// Redis cannot write to its disk and refuses writes.
+    StorageFailing,
+    /// A script of somebody else holds Redis up.
+    Busy,
+    /// The cluster has no owner for the slot.
+    ClusterDown,
+}
+
+impl std::fmt::Display for Outage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Away => "no connection",
+            Self::Loading => "loading its data",
+            Self::ReadOnly => "read-only replica",
+            Self::OutOfMemory => "out of memory",
+            Self::StorageFailing => "cannot write to its disk",
+            Self::Busy => "busy with a script",
+            Self::ClusterDown => "cluster down",
+        })
+    }
+}
+
+impl Error {
+    /// Whether waiting and sending the same call again can succeed.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Unknown(_))
+    }
+
+    /// Sorts an error answer by its code, wherever in the text it stands: a failing function
+    /// wraps the code of the command inside it.
+    #[must_use]
+    pub fn from_answer(code: &str, detail: &str) -> Self {
+        let text = if detail.is_empty() { code.to_owned() } else { format!("{code} {detail}") };
+        if code == "INVALID" {
+            return Self::Invalid(detail.to_owned());
+        }
+        let table = [
+            ("LOADING", Outage::Loading),
+            ("READONLY", Outage::ReadOnly),
+            ("MISCONF", Outage::StorageFailing),
+            ("NOREPLICAS", Outage::StorageFailing),
+            ("CLUSTERDOWN", Outage::ClusterDown),
+            ("MASTERDOWN", Outage::ClusterDown),
+            ("TRYAGAIN", Outage::ClusterDown),
+            ("MOVED", Outage::ClusterDown),
+            ("ASK", Outage::ClusterDown),
+            ("BUSY", Outage::Busy),
+            ("OOM", Outage::OutOfMemory),
+            ("UNBLOCKED", Outage::ReadOnly),
+        ];
+        let says = |word: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|w| w == word);
+        for denied in ["NOAUTH", "WRONGPASS", "NOPERM", "EXECABORT"] {
+            if says(denied) {
+                return Self::Denied(text);
+            }
+        }
+        for (word, outage) in table {
+            if code == word || says(word) {
+                return Self::Unavailable { outage, detail: text };
+            }
+        }
+        if text.contains("max number of clients reached") {
+            return Self::Unavailable { outage: Outage::Away, detail: text };
+        }
+        Self::Protocol(text)
+    }
+}
+
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        if let Some(code) = error.code() {
+            return Self::from_answer(code, error.detail().unwrap_or_default());
+        }
+        if error.is_connection_refusal() {
+            return Self::Unavailable { outage: Outage::Away, detail: error.to_string() };
+        }
+        match error.kind() {
+            redis::ErrorKind::AuthenticationFailed => Self::Denied(error.to_string()),
+            // A dropped or timed out call: it may have reached Redis.
+            redis::ErrorKind::Io => Self::Unknown(error.to_string()),
+            redis::ErrorKind::InvalidClientConfig => Self::Invalid(error.to_string()),
+            _ => Self::Protocol(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_found_wherever_they_stand_in_the_text() {
+        let cases = [
+            ("READONLY", "You can't write against a read only replica. script: 9f", Outage::ReadOnly),
+            ("ERR", "Error running script: -READONLY You can't write", Outage::ReadOnly),
+            ("OOM", "command not allowed when used memory > 'maxmemory'", Outage::OutOfMemory),
+            ("LOADING", "Redis is loading the dataset in memory", Outage::Loading),
+            ("MISCONF", "Redis is configured to save RDB snapshots", Outage::StorageFailing),
+        ];
+        for (code, detail, wanted) in cases {
+            match Error::from_answer(code, detail) {
+                Error::Unavailable { outage, .. } => assert_eq!(outage, wanted, "{code} {detail}"),
+                other => panic!("{code} {detail}: {other:?}"),
+            }
+        }
+        assert!(matches!(Error::from_answer("NOPERM", "no"), Error::Denied(_)));
+        assert!(matches!(Error::from_answer("INVALID", "task 1"), Error::Invalid(_)));
+        assert!(matches!(Error::from_answer("ERR", "oomph"), Error::Protocol(_)));
+    }
+}

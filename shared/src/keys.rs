@@ -1,0 +1,146 @@
+//! Every key and channel of the protocol; nothing else makes one.
+//!
+//! Invariant: all keys of one queue partition share the hash tag `{queue}` or `{queue/partition}`,
+//! so that a call never leaves its slot, and stand in the order that `lua/prelude.lua` expects.
+
+use std::sync::Arc;
+
+use crate::name::{Prefix, QueueName, SessionId};
+
+/// The shared keys, in the order of `lua/prelude.lua`.
+pub const SHARED: [&str; 15] = [
+    "cfg", "state", "tasks", "meta", "pending", "scheduled", "failed", "results", "done", "waiters", "parked",
+    "consumers", "stats", "minutes", "expiring",
+];
+
+/// The keys of one queue partition.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    base: Arc<str>,
+    shared: Arc<[String]>,
+}
+
+impl Keys {
+    /// The keys of `queue`; partition 0 is the plain queue, `n` has the tag `{queue/n}`.
+    #[must_use]
+    pub fn new(prefix: &Prefix, queue: &QueueName, partition: u16) -> Self {
+        let base = match partition {
+            0 => format!("{prefix}:{{{queue}}}:"),
+            n => format!("{prefix}:{{{queue}/{n}}}:"),
+        };
+        let shared = SHARED.iter().map(|name| format!("{base}{name}")).collect();
+        Self { base: base.into(), shared }
+    }
+
+    /// The 15 keys that every function takes first.
+    #[must_use]
+    pub fn shared(&self) -> &[String] {
+        &self.shared
+    }
+
+    /// One key of this partition by its short name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> String {
+        format!("{}{name}", self.base)
+    }
+
+    /// Hash of what a consumer holds: id to token and score.
+    #[must_use]
+    pub fn running(&self, consumer: &SessionId) -> String {
+        format!("{}running:{consumer}", self.base)
+    }
+
+    /// Hash of a consumer's last token and last answers.
+    #[must_use]
+    pub fn session(&self, consumer: &SessionId) -> String {
+        format!("{}session:{consumer}", self.base)
+    }
+
+    /// List of what a consumer must hear with its next heartbeat.
+    #[must_use]
+    pub fn notices(&self, consumer: &SessionId) -> String {
+        format!("{}notices:{consumer}", self.base)
+    }
+
+    /// The last answered batch of a producer session; lives an hour.
+    #[must_use]
+    pub fn producer(&self, session: &SessionId) -> String {
+        format!("{}producer:{session}", self.base)
+    }
+
+    /// List that any Redis client pushes JSON envelopes to.
+    #[must_use]
+    pub fn inbox(&self) -> String {
+        self.named("inbox")
+    }
+
+    /// List between inbox and tasks: what the ingester's wait has moved.
+    #[must_use]
+    pub fn ingesting(&self) -> String {
+        self.named("inbox:ingesting")
+    }
+
+    /// Capped list of refused inbox items with their reasons.
+    #[must_use]
+    pub fn rejected(&self) -> String {
+        self.named("rejected")
+    }
+
+    /// Shard channel on which a consumer is woken.
+    #[must_use]
+    pub fn wake_channel(&self, consumer: &SessionId) -> String {
+        format!("{}wake:{consumer}", self.base)
+    }
+
+    /// Shard channel on which a waiter hears of ends.
+    #[must_use]
+    pub fn done_channel(&self, waiter: &SessionId) -> String {
+        format!("{}done:{waiter}", self.base)
+    }
+
+    /// Shard channel of every end, while somebody follows.
+    #[must_use]
+    pub fn finished_channel(&self) -> String {
+        self.named("finished")
+    }
+}
+
+/// The health key of a consumer, a plain JSON string with a TTL.
+#[must_use]
+pub fn health(prefix: &Prefix, consumer: &SessionId) -> String {
+    format!("{prefix}:consumer:{consumer}")
+}
+
+/// The set of queue names seen by a producer library or a consumer.
+#[must_use]
+pub fn queues(prefix: &Prefix) -> String {
+    format!("{prefix}:queues")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_keys_is_the_order_that_the_lua_prelude_names() {
+        let prelude = include_str!("../lua/prelude.lua");
+        let names: Vec<String> = prelude
+            .lines()
+            .filter(|line| line.starts_with("local CFG,") || line.starts_with("local DONE,"))
+            .flat_map(|line| {
+                let names = line.trim_start_matches("local ").split(" = ").next().unwrap_or_default();
+                names.split(", ").map(str::to_lowercase).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(names, SHARED);
+    }
+
+    #[test]
+    fn a_partition_changes_the_hash_tag_and_nothing_else() {
+        let queue = QueueName::new("emails").unwrap();
+        let plain = Keys::new(&Prefix::default(), &queue, 0);
+        let first = Keys::new(&Prefix::default(), &queue, 1);
+        assert_eq!(plain.inbox(), "workyard:{emails}:inbox");
+        assert_eq!(first.inbox(), "workyard:{emails/1}:inbox");
+    }
+}

@@ -1,0 +1,177 @@
+//! The way in: tasks from many callers, coalesced into few calls, repeated until they are kept.
+//!
+//! One call is under way at a time; whatever arrives meanwhile goes with the next (no timer: an
+//! idle submitter sends at once). Invariant: each call has the next number of this submitter's
+//! session, and a repeat has the same number, so a lost reply never adds a task twice. If we die
+//! between call and answer, the caller never got its receipt; the tasks may or may not be there.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::broker::{Accepted, Batch, Queue};
+use crate::envelope::NewTask;
+use crate::error::Error;
+use crate::limits::{MAX_BATCH, MAX_CLAIM_BYTES};
+use crate::name::{SessionId, TaskId};
+use crate::outage::Patience;
+
+/// Callers that may wait in line before [`Submitter::submit`] itself waits.
+const LINE: usize = 4096;
+/// Payload bytes in one call, about: keeps a call short for everybody else.
+const CALL_BYTES: usize = 4 * MAX_CLAIM_BYTES;
+
+struct Order {
+    tasks: Vec<(TaskId, NewTask)>,
+    unique: bool,
+    waiter: Option<SessionId>,
+    give_up: Instant,
+    answer: oneshot::Sender<Result<Vec<Accepted>, Error>>,
+}
+
+/// Enqueues into one queue partition. Cheap to clone; clones share the line.
+#[derive(Debug, Clone)]
+pub struct Submitter {
+    line: mpsc::Sender<Order>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+impl Submitter {
+    /// Starts a submitter for `queue`; it ends when the last clone is dropped.
+    #[must_use]
+    pub fn start(queue: Queue) -> Self {
+        let (line, orders) = mpsc::channel(LINE);
+        tokio::spawn(Sender { queue, session: SessionId::fresh(), number: 0, held: None }.run(orders));
+        Self { line }
+    }
+
+    /// Adds tasks (at most 1,000), and answers when Redis has them. `unique`: the ids come from
+    /// [`TaskId::fresh`]. Outages are waited out for `patience`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for bad input; [`Error::Unavailable`] if nothing was added in time;
+    /// [`Error::Unknown`] if it may have been.
+    pub async fn submit(
+        &self,
+        tasks: Vec<(TaskId, NewTask)>,
+        unique: bool,
+        waiter: Option<SessionId>,
+        patience: Duration,
+    ) -> Result<Vec<Accepted>, Error> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        if tasks.len() > MAX_BATCH {
+            return Err(Error::Invalid(format!("at most {MAX_BATCH} tasks in one call, not {}", tasks.len())));
+        }
+        for (_, task) in &tasks {
+            task.options.validate()?;
+            task.extra()?;
+        }
+        let (answer, answered) = oneshot::channel();
+        let order = Order { tasks, unique, waiter, give_up: Instant::now() + patience, answer };
+        let gone = || Error::Unknown("the submitter has ended".to_owned());
+        self.line.send(order).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+struct Sender {
+    queue: Queue,
+    session: SessionId,
+    number: u64,
+    held: Option<Order>,
+}
+
+impl Sender {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            let first = match self.held.take() {
+                Some(order) => order,
+                None => match orders.recv().await {
+                    Some(order) => order,
+                    None => return,
+                },
+            };
+            let batch = self.gather(first, &mut orders);
+            self.send(batch).await;
+        }
+    }
+
+    /// Takes what else is in line and fits into the same call.
+    fn gather(&mut self, first: Order, orders: &mut mpsc::Receiver<Order>) -> Vec<Order> {
+        let bytes = |order: &Order| order.tasks.iter().map(|(_, t)| t.payload.len()).sum::<usize>();
+        let (mut count, mut size) = (first.tasks.len(), bytes(&first));
+        let mut batch = vec![first];
+        while let Ok(order) = orders.try_recv() {
+            count += order.tasks.len();
+            size += bytes(&order);
+            let alike = order.unique == batch[0].unique && order.waiter == batch[0].waiter;
+            if count > MAX_BATCH || size > CALL_BYTES || !alike {
+                self.held = Some(order);
+                break;
+            }
+            batch.push(order);
+        }
+        batch
+    }
+
+    async fn send(&mut self, mut orders: Vec<Order>) {
+        self.number += 1;
+        let counts: Vec<usize> = orders.iter().map(|order| order.tasks.len()).collect();
+        let tasks: Vec<_> = orders.iter_mut().flat_map(|order| std::mem::take(&mut order.tasks)).collect();
+        let give_up = orders.iter().map(|order| order.give_up).max().unwrap_or_else(Instant::now);
+        let batch = Batch { session: &self.session, number: self.number, waiter: orders[0].waiter.as_ref() };
+        let answer = match self.queue.enqueue_cmd(batch, orders[0].unique, &tasks) {
+            Ok(cmd) => until_kept(&self.queue, &cmd, give_up).await,
+            Err(error) => Err(error),
+        };
+        deliver(orders, &counts, answer);
+    }
+}
+
+/// Sends one enqueue until it is answered or it is `give_up`. The batch number inside `cmd` makes the
+/// repeats harmless.
+///
+/// # Errors
+/// As [`Submitter::submit`].
+pub async fn until_kept(queue: &Queue, cmd: &redis::Cmd, give_up: Instant) -> Result<Vec<Accepted>, Error> {
+    let mut patience = Patience::default();
+    let mut unknown = None;
+    loop {
+        let error = match queue.enqueue(cmd).await {
+            Err(error) if error.is_temporary() => error,
+            other => return other,
+        };
+        if let Error::Unknown(text) = &error {
+            unknown = Some(text.clone());
+        }
+        if Instant::now() >= give_up {
+            // A call whose reply was lost may have been applied, whatever came after it.
+            return Err(unknown.map_or(error, Error::Unknown));
+        }
+        patience.wait().await;
+    }
+}
+
+/// Gives each caller its part of the answer. One that has gone away is no error: its tasks are kept.
+fn deliver(orders: Vec<Order>, counts: &[usize], answer: Result<Vec<Accepted>, Error>) {
+    let mut rest = match answer {
+        Ok(accepted) => accepted.into_iter(),
+        Err(error) => {
+            for order in orders {
+                order.answer.send(Err(error.clone())).ok();
+            }
+            return;
+        }
+    };
+    for (order, count) in orders.into_iter().zip(counts) {
+        let part: Vec<Accepted> = rest.by_ref().take(*count).collect();
+        order.answer.send(Ok(part)).ok();
+    }
+}

@@ -1,0 +1,285 @@
+//! A real Redis or Valkey for one test, which the test may kill, stop and bring back.
+//!
+//! Invariant: what answers at [`TestServer::url`] is the process that we started: its own `INFO` has to name our
+//! child's pid before a start counts, so two tests can never end up on one server. Port and directory stay the same
+//! over [`TestServer::restart`], which is what makes "the server crashed and came back" testable.
+//!
+//! It does not choose durability: a test passes `--appendonly yes --appendfsync always` when it asserts survival.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use workyard_shared::managed::find_server;
+
+use crate::port::ReservedPort;
+use crate::process::end;
+
+/// Environment variable with the path of the server binary that all tests run on.
+pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+const PORT_TRIES: usize = 10;
+
+/// A server on its own port of 127.0.0.1 and in its own temporary directory; killed when dropped.
+#[derive(Debug)]
+pub struct TestServer {
+    binary: PathBuf,
+    args: Vec<String>,
+    port: ReservedPort,
+    dir: TempDir,
+    child: Mutex<Child>,
+}
+
+/// Why an attempt to start did not succeed; only a taken port is worth another.
+enum StartError {
+    PortTaken,
+    Other(String),
+}
+
+impl TestServer {
+    /// Starts a server without any persistence: the fastest, for tests that do not kill it.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server that has on disk what it acknowledged: for tests that kill it.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// Starts a server with more arguments, such as `["--maxmemory", "10mb"]`.
+    ///
+    /// # Panics
+    /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
+    pub async fn start_with(args: &[&str]) -> Self {
+        let binary = server_binary();
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        for _ in 0..PORT_TRIES {
+            let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
+            let port = ReservedPort::new();
+            let child = Mutex::new(launch(&binary, &args, port.number(), dir.path()));
+            let server = Self {
+                binary: binary.clone(),
+                args: args.clone(),
+                port,
+                dir,
+                child,
+            };
+            match server.ready().await {
+                Ok(()) => return server,
+                Err(StartError::PortTaken) => {}
+                Err(StartError::Other(reason)) => panic!("{reason}"),
+            }
+        }
+        panic!(
+            "a foreign program took each of {PORT_TRIES} free ports before {} did",
+            binary.display()
+        );
+    }
+
+    /// The address for clients, database 0.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port())
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The directory of its data and its log (`server.log`).
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The process id of the present process; another after a restart.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// A client for it.
+    pub fn client(&self) -> redis::Client {
+        redis::Client::open(self.url())
+            .unwrap_or_else(|e| panic!("{} is no address: {e}", self.url()))
+    }
+
+    /// A new connection to it.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let connection = self.client().get_multiplexed_async_connection().await;
+        connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.url()))
+    }
+
+    /// Kills it as a power cut would (SIGKILL) and waits until the process is gone.
+    pub fn kill9(&self) {
+        end(&mut self.child());
+    }
+
+    /// Starts it again, after killing it if it still runs: same port, directory and arguments. Returns when it
+    /// answers and has loaded its data.
+    pub async fn restart(&self) {
+        let begun = Instant::now();
+        loop {
+            {
+                let mut child = self.child();
+                end(&mut child);
+                *child = launch(&self.binary, &self.args, self.port(), self.dir());
+            }
+            match self.ready().await {
+                Ok(()) => return,
+                // Here another port is no way out: clients know this one. Wait for whoever has it to leave.
+                Err(StartError::PortTaken) if begun.elapsed() < START_LIMIT => {
+                    tokio::time::sleep(POLL).await
+                }
+                Err(StartError::PortTaken) => {
+                    panic!("port {} was taken while its server was down", self.port())
+                }
+                Err(StartError::Other(reason)) => panic!("{reason}"),
+            }
+        }
+    }
+
+    /// Freezes it: connections stay open and nothing is answered, as in a machine that swaps or a cut network.
+    pub fn sigstop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Self::sigstop`].
+    pub fn sigcont(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Runs `redis-cli` (or `valkey-cli`) against it and returns its output, for tests of what a person would type.
+    /// None when neither is installed.
+    pub fn cli(&self, args: &[&str]) -> Option<String> {
+        for program in ["redis-cli", "valkey-cli"] {
+            let output = Command::new(program)
+                .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
+                .args(args)
+                .output();
+            if let Ok(output) = output {
+                let text = [output.stdout, output.stderr].concat();
+                return Some(String::from_utf8_lossy(&text).trim_end().to_owned());
+            }
+        }
+        None
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read(self.dir().join("server.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Waits until our own child answers PING with PONG, which it does not while it loads data.
+    async fn ready(&self) -> Result<(), StartError> {
+        let client = self.client();
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT {
+            let ended = self
+                .child()
+                .try_wait()
+                .unwrap_or_else(|e| panic!("cannot wait for the server: {e}"));
+            if let Some(status) = ended {
+                return Err(self.early_end(status));
+            }
+            match answering_pid(&client).await {
+                Ok(pid) if pid == self.pid() => return Ok(()),
+                // A stranger answers, so our child is about to fail to bind: look at it again.
+                Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+        let text = format!(
+            "{} does not answer after {START_LIMIT:?}:\n{}",
+            self.binary.display(),
+            self.log_tail()
+        );
+        Err(StartError::Other(text))
+    }
+
+    fn early_end(&self, status: std::process::ExitStatus) -> StartError {
+        let log = self.log_tail();
+        // Redis 7: "Could not create server TCP listening socket"; Valkey 9: "Failed listening on port".
+        if log.contains("Address already in use") || log.contains("Failed listening on port") {
+            return StartError::PortTaken;
+        }
+        StartError::Other(format!(
+            "{} ended at its start ({status}):\n{log}",
+            self.binary.display()
+        ))
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The child is reaped only under this lock, so the pid is still its own.
+        let child = self.child();
+        let sent = kill_process(Pid::from_child(&child), signal);
+        sent.unwrap_or_else(|e| panic!("cannot send {signal:?} to the server: {e}"));
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!(
+                "--- end of the log of the test's server\n{}\n---",
+                self.log_tail()
+            );
+        }
+    }
+}
+
+/// Asks the server at the other end for its pid; fails while it loads or is not there.
+async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    redis::cmd("PING")
+        .query_async::<()>(&mut connection)
+        .await?;
+    let info: redis::InfoDict = redis::cmd("INFO")
+        .arg("server")
+        .query_async(&mut connection)
+        .await?;
+    Ok(info.get("process_id").unwrap_or(0))
+}
+
+fn launch(binary: &Path, args: &[String], port: u16, dir: &Path) -> Child {
+    Command::new(binary)
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--save",
+            "",
+            "--logfile",
+            "server.log",
+        ])
+        .arg("--dir")
+        .arg(dir)
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()))
+}
+
+/// `WORKYARD_TEST_SERVER`, else what a managed Redis would use on this machine.
+fn server_binary() -> PathBuf {
+    let explicit = std::env::var_os(SERVER_VARIABLE).filter(|path| !path.is_empty());
+    match find_server(explicit.as_deref().map(Path::new)) {
+        Ok(server) => server.path,
+        Err(error) => panic!("no server to test against ({SERVER_VARIABLE} chooses one): {error}"),
+    }
+}
