@@ -163,7 +163,7 @@ fn secrets_come_from_variables_and_files_and_never_show() {
         [handlers.h]
         type = "http"
         url = "http://h/"
-        headers = { a = { file = "token" }, b = { env = "CARGO_PKG_NAME" }, c = "in-the-open" }
+        headers = { a = { file = "token" }, b = { env = "PATH" }, c = "in-the-open" }
         [handlers.c]
         type = "command"
         argv = ["x"]
@@ -174,13 +174,14 @@ fn secrets_come_from_variables_and_files_and_never_show() {
         panic!()
     };
     assert_eq!(http.headers["a"], "from-a-file");
-    assert_eq!(http.headers["b"], "workyard-consumer");
+    let path = std::env::var("PATH").unwrap();
+    assert_eq!(http.headers["b"], path.as_str());
     let Action::Command(command) = &config.handlers["c"].action else {
         panic!()
     };
     assert_eq!(command.process.env["KEY"].expose(), "from-a-file");
     let shown = format!("{config:?}");
-    for value in ["from-a-file", "\"workyard-consumer\"", "in-the-open"] {
+    for value in ["from-a-file", path.as_str(), "in-the-open"] {
         assert!(!shown.contains(value), "{shown}");
     }
 }

@@ -85,8 +85,10 @@ async fn a_field_too_long_for_an_argument_fails_for_good() {
 
 #[tokio::test]
 async fn the_environment_of_the_daemon_does_not_leak() {
+    let private =
+        |(name, _): (std::ffi::OsString, _)| !INHERITED.iter().any(|known| name == *known);
     assert!(
-        std::env::var_os("CARGO_MANIFEST_DIR").is_some(),
+        std::env::vars_os().any(private),
         "there is something to leak"
     );
     let env = handler(
