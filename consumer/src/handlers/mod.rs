@@ -12,10 +12,12 @@ mod result;
 mod tail;
 #[cfg(test)]
 mod testing;
+pub mod worker;
 
 use std::sync::Arc;
 
 pub use command::CommandHandler;
+pub use worker::WorkerHandler;
 
 use crate::Handler;
 use crate::config::{Action, ConfigError, HandlerConfig};
@@ -33,6 +35,14 @@ pub fn build(config: &HandlerConfig) -> Result<Arc<dyn Handler>, ConfigError> {
         Action::Command(command) => {
             launch::check(&command.program, &command.process).map_err(refuse)?;
             Arc::new(CommandHandler::new(command.clone(), config.timeout))
+        }
+        Action::Worker(worker) => {
+            launch::check(&worker.program, &worker.process).map_err(refuse)?;
+            Arc::new(WorkerHandler::new(
+                &config.kind,
+                worker.clone(),
+                config.timeout,
+            ))
         }
         _ => return Err(refuse("not built yet".to_owned())),
     })
