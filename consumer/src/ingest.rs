@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 use workyard_shared::Error;
 use workyard_shared::broker::{InboxItem, Queue, Verdict};
 use workyard_shared::envelope::NewTask;
@@ -51,7 +51,7 @@ async fn serve(fleet: &Fleet, queue: &Queue, patience: &mut Patience) -> Result<
         }
         patience.reset();
         fleet.watch.succeeded();
-        wait.wait().await?;
+        while !wait.wait().await? {}
     }
 }
 
@@ -74,7 +74,7 @@ async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
         warn!(queue = %name, items = done.rejected, "{} items of the inbox were refused; see `workyard rejected`", done.rejected);
     }
     if done.accepted > 0 {
-        info!(queue = %name, tasks = done.accepted, "ingested {} tasks from the inbox", done.accepted);
+        debug!(queue = %name, tasks = done.accepted, "ingested {} tasks from the inbox", done.accepted);
     }
     Ok(true)
 }

@@ -19,6 +19,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod config;
 mod context;
 mod handler;
 mod middleware;
@@ -37,6 +38,7 @@ mod ingest;
 mod maintain;
 mod pulse;
 mod worker;
+pub mod daemon;
 
 pub use context::Context;
 pub use handler::{BoxFuture, Failure, Handler, Next, Outcome};

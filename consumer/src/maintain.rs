@@ -54,10 +54,13 @@ impl Maintainer {
                     None => break,
                 },
                 () = tokio::time::sleep_until(next.into()), if active => {
-                    let swept = sweep_at <= Instant::now() || due.is_some_and(|at| at <= Instant::now());
-                    due = self.step(swept).await;
-                    if swept {
-                        sweep_at = Instant::now() + SWEEP_EVERY;
+                    let now = Instant::now();
+                    if due.is_some_and(|at| at <= now) {
+                        due = self.step().await;
+                    }
+                    if sweep_at <= now {
+                        sweep_at = now + SWEEP_EVERY;
+                        self.sweep().await;
                     }
                 }
             }
@@ -81,9 +84,9 @@ impl Maintainer {
         }
     }
 
-    /// Does what is due; answers when it should be called next.
-    async fn step(&self, sweep: bool) -> Option<Instant> {
-        match self.try_step(sweep).await {
+    /// Does what is due; answers when something is due next.
+    async fn step(&self) -> Option<Instant> {
+        match self.try_step().await {
             Ok(next) => next,
             Err(error) => {
                 self.fleet.watch.failed(&error);
@@ -92,7 +95,7 @@ impl Maintainer {
         }
     }
 
-    async fn try_step(&self, sweep: bool) -> Result<Option<Instant>, Error> {
+    async fn try_step(&self) -> Result<Option<Instant>, Error> {
         let next = loop {
             let (_, due_in) = self.queue.promote(PROMOTE_STEP).await?;
             match due_in {
@@ -104,9 +107,8 @@ impl Maintainer {
         for dead in self.queue.dead_consumers().await? {
             self.reclaim(&dead).await?;
         }
-        if sweep {
-            self.sweep().await?;
-        }
+        // Unstarted tasks that expire are due like everything else.
+        self.sweep_all().await?;
         Ok(next.map(|span| Instant::now() + span))
     }
 
@@ -128,7 +130,13 @@ impl Maintainer {
         Ok(())
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
+    async fn sweep(&self) {
+        if let Err(error) = self.sweep_all().await {
+            self.fleet.watch.failed(&error);
+        }
+    }
+
+    async fn sweep_all(&self) -> Result<(), Error> {
         loop {
             let swept = self.queue.sweep(SWEEP_STEP).await?;
             if swept.trimmed > 0 {

@@ -21,7 +21,7 @@ use crate::fleet::Fleet;
 use crate::report::Reporter;
 
 /// Beats per health report: a report lives three of them.
-const BEATS_PER_REPORT: u32 = 2;
+const BEATS_PER_REPORT: u32 = 3;
 /// How many times a lease is renewed within its length.
 const BEATS_PER_LEASE: u32 = 3;
 

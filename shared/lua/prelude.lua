@@ -29,7 +29,7 @@ local function bind()
 end
 
 -- Integers become text without an exponent (Lua's own tostring keeps 14 digits only).
-local function int(n) return fmt('%.0f', n) end
+local function int(n) return fmt('%d', n) end
 
 -- Redis' clock, the only one there is: milliseconds and microseconds since the epoch.
 local function clock()

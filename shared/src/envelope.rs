@@ -70,6 +70,8 @@ impl NewTask {
         let mut task = Self::new(Kind::new("unset")?, Bytes::from_static(b"null"))?;
         for (name, raw) in fields.0 {
             match name.as_ref() {
+                // Null means "as if it were not there"; of a payload it is the payload.
+                "v" | "id" | "queue" | "headers" if raw.get() == "null" => {}
                 "v" if raw.get() == "1" => {}
                 "v" => return Err(invalid(format!("version {} is not known here, this is version 1", raw.get()))),
                 "kind" => kind = Some(Kind::new(string("kind", raw)?)?),
@@ -199,7 +201,6 @@ fn instant(name: &str, raw: &RawValue) -> Result<u64, Error> {
 
 /// Sets one option; false if the name is none.
 fn set_option(options: &mut TaskOptions, name: &str, raw: &RawValue) -> Result<bool, Error> {
-    // Null means "as if it were not there".
     if raw.get() == "null" {
         return Ok(OPTION_NAMES.contains(&name));
     }
@@ -305,6 +306,12 @@ mod tests {
         }
         let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
         assert_eq!(parse(&format!("{{\"kind\":\"k\",\"payload\":{deep}}}")).unwrap().payload, deep.as_bytes());
+    }
+
+    #[test]
+    fn null_means_that_a_field_is_not_there() {
+        let task = parse(r#"{"kind":"k","id":null,"queue":null,"headers":null,"timeout":null,"payload":null}"#).unwrap();
+        assert_eq!(task, NewTask::new(Kind::new("k").unwrap(), "null").unwrap());
     }
 
     #[test]

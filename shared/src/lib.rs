@@ -12,11 +12,13 @@ pub mod keys;
 pub mod options;
 pub mod envelope;
 pub mod record;
+pub mod schema;
 pub mod functions;
 pub mod link;
 pub mod broker;
 pub mod check;
 pub mod outage;
 pub mod submit;
+pub mod managed;
 
 pub use error::{Error, Outage};

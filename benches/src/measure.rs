@@ -1,0 +1,202 @@
+//! The measurements: each a function from a fresh server to figures.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
+use workyard_shared::broker::{Broker, Queue};
+use workyard_shared::envelope::NewTask;
+use workyard_shared::link::{Link, LinkConfig};
+use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
+use workyard_shared::submit::Submitter;
+
+use crate::server::Server;
+
+/// Outages are no part of a benchmark.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Tasks in one call of the bulk enqueue.
+const CHUNK: usize = 500;
+
+/// One measurement.
+#[derive(Debug, Clone)]
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) note: String,
+}
+
+fn figure(name: &'static str, value: f64, unit: &'static str, note: impl Into<String>) -> Figure {
+    Figure { name, value, unit, note: note.into() }
+}
+
+fn queue(link: &Link) -> anyhow::Result<Queue> {
+    Ok(Broker::new(link.clone(), Prefix::default()).queue(&QueueName::new("bench")?))
+}
+
+/// A task with 100 bytes of payload whose result is not kept.
+fn task(payload: &Bytes) -> anyhow::Result<(TaskId, NewTask)> {
+    let mut task = NewTask::new(Kind::new("noop")?, payload.clone())?;
+    task.options.retention = Some(Duration::ZERO);
+    Ok((TaskId::fresh(), task))
+}
+
+fn payload() -> Bytes {
+    Bytes::from(format!("\"{}\"", "x".repeat(98)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds far below 2^53")]
+fn per_second(count: usize, span: Duration) -> f64 {
+    count as f64 / span.as_secs_f64()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn per_task(total: f64, count: usize) -> f64 {
+    total / count as f64
+}
+
+/// Enqueues `count` tasks in bulk over two submitters.
+async fn fill(server: &Server, count: usize) -> anyhow::Result<Duration> {
+    let payload = payload();
+    let begun = Instant::now();
+    let mut lanes = Vec::new();
+    for lane in 0..2 {
+        let (link, payload) = (server.link().await?, payload.clone());
+        let mine = count / 2 + if lane == 0 { count % 2 } else { 0 };
+        lanes.push(tokio::spawn(async move {
+            let submitter = Submitter::start(queue(&link)?);
+            let mut left = mine;
+            while left > 0 {
+                let chunk = (0..left.min(CHUNK)).map(|_| task(&payload)).collect::<anyhow::Result<Vec<_>>>()?;
+                left -= chunk.len();
+                submitter.submit(chunk, true, None, PATIENCE).await?;
+            }
+            anyhow::Ok(())
+        }));
+    }
+    for lane in lanes {
+        lane.await??;
+    }
+    Ok(begun.elapsed())
+}
+
+/// Bulk enqueue, then a drain by one worker of no-op tasks: rates, Redis CPU, bytes.
+pub(crate) async fn throughput(server: &Server, count: usize, concurrency: usize) -> anyhow::Result<Vec<Figure>> {
+    let link = server.link().await?;
+    server.flush(&link).await?;
+    link.ensure_library().await?;
+    let (memory, cpu) = (server.memory(&link).await?, server.cpu(&link).await?);
+    let filled = fill(server, count).await?;
+    let cpu_filled = server.cpu(&link).await?;
+    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
+    let bytes = server.memory(&link).await?.saturating_sub(memory) as f64;
+
+    let begun = Instant::now();
+    drain(server, concurrency).await?;
+    let drained = begun.elapsed();
+    let cpu_drained = server.cpu(&link).await?;
+    let micros = |span: Duration| per_task(span.as_secs_f64() * 1e6, count);
+    Ok(vec![
+        figure("enqueue in bulk", per_second(count, filled), "/s", format!("{count} tasks, calls of {CHUNK}")),
+        figure("drain", per_second(count, drained), "/s", format!("one worker, concurrency {concurrency}, no-op tasks, results not kept")),
+        figure("Redis CPU, enqueue", micros(cpu_filled - cpu), "us/task", "in bulk"),
+        figure("Redis CPU, claim + complete", micros(cpu_drained - cpu_filled), "us/task", ""),
+        figure("Redis CPU, whole life", micros(cpu_drained - cpu), "us/task", ""),
+        figure("memory", per_task(bytes, count), "B/task", "queued, 100 bytes of payload, UUIDv7 id"),
+    ])
+}
+
+async fn drain(server: &Server, concurrency: usize) -> anyhow::Result<()> {
+    let mut registry = Registry::new();
+    registry.add("noop", Arc::new(Noop), None)?;
+    let mut config = WorkerConfig::new(LinkConfig::from_url(&server.url())?, QueueName::new("bench")?);
+    config.concurrency = concurrency;
+    Worker::new(config, registry)?.join().await?;
+    Ok(())
+}
+
+struct Noop;
+
+impl workyard_consumer::Handler for Noop {
+    fn run(&self, _: Context, _: Bytes) -> workyard_consumer::BoxFuture<workyard_consumer::Outcome> {
+        Box::pin(std::future::ready(Ok(Bytes::from_static(b"null"))))
+    }
+}
+
+/// Enqueue of single tasks by one caller that waits for each, and by 64 at once.
+pub(crate) async fn singles(server: &Server, count: usize) -> anyhow::Result<Vec<Figure>> {
+    let link = server.link().await?;
+    let payload = payload();
+    let mut figures = Vec::new();
+    for (name, callers) in [("enqueue one by one", 1), ("enqueue, 64 callers", 64)] {
+        server.flush(&link).await?;
+        let submitter = Submitter::start(queue(&link)?);
+        let begun = Instant::now();
+        let each = count / callers;
+        let tasks: Vec<_> = (0..callers)
+            .map(|_| {
+                let (submitter, payload) = (submitter.clone(), payload.clone());
+                tokio::spawn(async move {
+                    for _ in 0..each {
+                        submitter.submit(vec![task(&payload)?], true, None, PATIENCE).await?;
+                    }
+                    anyhow::Ok(())
+                })
+            })
+            .collect();
+        for caller in tasks {
+            caller.await??;
+        }
+        figures.push(figure(name, per_second(each * callers, begun.elapsed()), "/s", "each waits for its receipt"));
+    }
+    Ok(figures)
+}
+
+/// From the send of an enqueue to the first line of the handler, on an idle queue; and one PING.
+pub(crate) async fn latency(server: &Server, count: usize) -> anyhow::Result<Vec<Figure>> {
+    let link = server.link().await?;
+    server.flush(&link).await?;
+    let (seen_in, mut seen) = mpsc::unbounded_channel::<Instant>();
+    let mut registry = Registry::new();
+    registry.register("noop", move |_: Context, _: serde_json::Value| {
+        let sent = seen_in.send(Instant::now());
+        async move { sent.map_err(|e| Failure::fatal(e.to_string())) }
+    })?;
+    let config = WorkerConfig::new(LinkConfig::from_url(&server.url())?, QueueName::new("bench")?);
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(Worker::new(config, registry)?.run(stop.clone()));
+    let (queue, payload) = (queue(&link)?, payload());
+    let submitter = Submitter::start(queue.clone());
+    while queue.overview().await?.parked == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (mut pickups, mut pings) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for _ in 0..count {
+        let begun = Instant::now();
+        link.call(&redis::cmd("PING")).await?;
+        pings.push(begun.elapsed());
+        let begun = Instant::now();
+        submitter.submit(vec![task(&payload)?], true, None, PATIENCE).await?;
+        let at = seen.recv().await.ok_or_else(|| anyhow::anyhow!("the worker has ended"))?;
+        pickups.push(at.saturating_duration_since(begun));
+        // Until the worker is parked again the queue is not idle.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    worker.await??;
+    let note = format!("{count} tasks, one at a time, idle queue");
+    Ok(vec![
+        figure("PING p50", percentile(&mut pings, 50), "us", "same connection, same run"),
+        figure("pickup p50", percentile(&mut pickups, 50), "us", note.clone()),
+        figure("pickup p99", percentile(&mut pickups, 99), "us", note),
+    ])
+}
+
+fn percentile(spans: &mut [Duration], percent: usize) -> f64 {
+    spans.sort_unstable();
+    let at = (spans.len() * percent / 100).min(spans.len().saturating_sub(1));
+    spans.get(at).map_or(0.0, |span| span.as_secs_f64() * 1e6)
+}

@@ -1,0 +1,97 @@
+//! A Redis of the benchmark's own: AOF off, loopback, ended with it.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use redis::Value;
+use tempfile::TempDir;
+use workyard_shared::link::{Link, LinkConfig};
+
+/// The server under measurement.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    socket: PathBuf,
+    port: u16,
+    _dir: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It is ours alone: nothing in it is to be kept.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Server {
+    /// Starts `binary` on a free port of this machine.
+    pub(crate) async fn start(binary: &str) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let socket = dir.path().join("redis.sock");
+        let child = Command::new(binary)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--unixsocket", &socket.to_string_lossy(), "--dir", &dir.path().to_string_lossy()])
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {binary}"))?;
+        let server = Self { child, socket, port, _dir: dir };
+        let begun = Instant::now();
+        while server.link().await.is_err() {
+            if begun.elapsed() > Duration::from_secs(10) {
+                bail!("{binary} does not answer");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// A link that has answered.
+    pub(crate) async fn link(&self) -> anyhow::Result<Link> {
+        let link = Link::new(LinkConfig::from_url(&self.url())?, None)?;
+        link.call(&redis::cmd("PING")).await?;
+        debug_assert!(self.socket.is_absolute());
+        Ok(link)
+    }
+
+    /// CPU time of Redis so far, user and system.
+    pub(crate) async fn cpu(&self, link: &Link) -> anyhow::Result<Duration> {
+        let info = info(link, "cpu").await?;
+        let seconds: f64 = ["used_cpu_sys:", "used_cpu_user:"]
+            .iter()
+            .filter_map(|name| info.lines().find_map(|line| line.strip_prefix(name)))
+            .filter_map(|text| text.trim().parse::<f64>().ok())
+            .sum();
+        Ok(Duration::from_secs_f64(seconds))
+    }
+
+    /// Bytes in use.
+    pub(crate) async fn memory(&self, link: &Link) -> anyhow::Result<u64> {
+        let info = info(link, "memory").await?;
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).context("no used_memory")?;
+        Ok(used.trim().parse()?)
+    }
+
+    /// Empties it.
+    pub(crate) async fn flush(&self, link: &Link) -> anyhow::Result<()> {
+        link.call(&redis::cmd("FLUSHALL")).await?;
+        Ok(())
+    }
+}
+
+async fn info(link: &Link, section: &str) -> anyhow::Result<String> {
+    let mut cmd = redis::cmd("INFO");
+    cmd.arg(section);
+    match link.call(&cmd).await? {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::VerbatimString { text, .. } => Ok(text),
+        other => bail!("INFO answered {other:?}"),
+    }
+}

@@ -1,0 +1,174 @@
+//! The whole file: what the daemon connects to, which queues it serves, how much at once.
+//!
+//! Invariant: a [`DaemonConfig`] is complete and in range; nothing later checks again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::de::{DeTable, DeValue};
+
+use super::checks::{self, HumanDuration};
+use super::handler::{self, HandlerConfig};
+use super::problem::Problem;
+use super::secret::{Secret, SecretSource};
+
+const DEFAULT_PREFIX: &str = "workyard";
+const MIN_DEFAULT_CONCURRENCY: usize = 4;
+const MAX_CONCURRENCY: usize = 10_000;
+const DEFAULT_LEASE: Duration = Duration::from_secs(3);
+const LEASES: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(600);
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+const MAX_DRAIN: Duration = Duration::from_secs(24 * 3600);
+const MAX_WEIGHT: usize = 1000;
+
+/// What a daemon does, checked.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DaemonConfig {
+    /// `redis_url`: where Redis is. `None` when only a flag or `WORKYARD_REDIS_URL` says it.
+    /// Hidden, since it may hold a password.
+    pub redis_url: Option<Secret>,
+    /// `prefix`: what every key begins with (default `workyard`).
+    pub prefix: String,
+    /// `concurrency`: tasks at once in this daemon (default 2 for each core, at least 4).
+    pub concurrency: usize,
+    /// `lease`: how long the daemon may be silent before its tasks go to others (default 3 s).
+    pub lease: Duration,
+    /// `drain_timeout`: how long running tasks may take to finish at shutdown (default 30 s).
+    pub drain_timeout: Duration,
+    /// `queue_order`: how queues share the daemon (default strict).
+    pub queue_order: QueueOrder,
+    /// `[[queues]]`: what it serves, in the file's order; at least one, no name twice.
+    pub queues: Vec<QueueConfig>,
+    /// `[handlers.KIND]`: what runs each kind; at least one.
+    pub handlers: BTreeMap<String, HandlerConfig>,
+}
+
+/// How queues share a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueOrder {
+    /// An earlier queue is emptied before a later one is asked.
+    #[default]
+    Strict,
+    /// Each gets its share by weight.
+    Weighted,
+}
+
+/// One queue that a daemon serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueConfig {
+    /// Its name.
+    pub name: String,
+    /// Its share under [`QueueOrder::Weighted`] (default 1).
+    pub weight: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    redis_url: Option<SecretSource>,
+    prefix: Option<String>,
+    concurrency: Option<u64>,
+    lease: Option<HumanDuration>,
+    drain_timeout: Option<HumanDuration>,
+    #[serde(default)]
+    queue_order: QueueOrder,
+    #[serde(default)]
+    queues: Vec<RawQueue>,
+    #[expect(
+        dead_code,
+        reason = "taken out before; stands here to be among the names that an error lists"
+    )]
+    handlers: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawQueue {
+    name: String,
+    weight: Option<u64>,
+}
+
+/// Checks the text of a configuration; relative paths in it are below `base`.
+pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
+    let mut root = DeTable::parse(text)?;
+    let handlers = handlers(root.get_mut(), base)?;
+    let raw = Raw::deserialize(toml::Deserializer::from(root))?;
+    let prefix = raw.prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+    checks::prefix(&prefix).map_err(|text| Problem::new("prefix", text))?;
+    let redis_url = raw.redis_url.map(|source| source.resolve(base)).transpose();
+    let lease = raw.lease.unwrap_or(HumanDuration(DEFAULT_LEASE));
+    let drain = raw.drain_timeout.unwrap_or(HumanDuration(DEFAULT_DRAIN));
+    Ok(DaemonConfig {
+        redis_url: redis_url.map_err(|text| Problem::new("redis_url", text))?,
+        prefix,
+        concurrency: match raw.concurrency {
+            Some(n) => checks::number("concurrency", n, 1..=MAX_CONCURRENCY)?,
+            None => default_concurrency(),
+        },
+        lease: checks::duration("lease", lease, LEASES)?,
+        drain_timeout: checks::duration("drain_timeout", drain, Duration::ZERO..=MAX_DRAIN)?,
+        queue_order: raw.queue_order,
+        queues: queues(raw.queues)?,
+        handlers,
+    })
+}
+
+fn default_concurrency() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    MIN_DEFAULT_CONCURRENCY.max(2 * cores)
+}
+
+fn queues(raw: Vec<RawQueue>) -> Result<Vec<QueueConfig>, Problem> {
+    let mut seen = BTreeSet::new();
+    let mut queues = Vec::with_capacity(raw.len());
+    for RawQueue { name, weight } in raw {
+        let refuse = |text| Problem::new("queues", text);
+        checks::queue_name(&name).map_err(refuse)?;
+        if !seen.insert(name.clone()) {
+            return Err(refuse(format!(
+                "{name:?} stands there twice; name each queue once"
+            )));
+        }
+        let weight = checks::number("weight", weight.unwrap_or(1), 1..=MAX_WEIGHT)
+            .map_err(|p| p.under("queues"))?;
+        queues.push(QueueConfig { name, weight });
+    }
+    if queues.is_empty() {
+        return Err(Problem::new(
+            "queues",
+            "there is none; add [[queues]] with a name",
+        ));
+    }
+    Ok(queues)
+}
+
+fn handlers(
+    root: &mut DeTable<'_>,
+    base: &Path,
+) -> Result<BTreeMap<String, HandlerConfig>, Problem> {
+    let none = || Problem::new("handlers", "there is none; add [handlers.KIND] with a type");
+    let DeValue::Table(table) = root.remove("handlers").ok_or_else(none)?.into_inner() else {
+        return Err(Problem::new(
+            "handlers",
+            "must be tables, one [handlers.KIND] for each kind",
+        ));
+    };
+    let mut handlers = BTreeMap::new();
+    for (kind, value) in table {
+        let kind = kind.into_inner();
+        let handler =
+            handler::parse(&kind, value, base).map_err(|problem| problem.under("handlers"))?;
+        handlers.insert(kind.into_owned(), handler);
+    }
+    if handlers.is_empty() {
+        return Err(none());
+    }
+    Ok(handlers)
+}

@@ -1,0 +1,101 @@
+//! `[handlers.KIND]`: what runs the tasks of one kind.
+//!
+//! Invariant: the fields of one type never slip into another; each type denies what it does not
+//! know, after the three fields that all share were taken out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::checks::{self, HumanDuration};
+use super::problem::Problem;
+use super::{BuiltinConfig, CommandConfig, HttpConfig, WorkerConfig};
+use super::{builtin, command, http, worker};
+
+const MAX_CONCURRENCY: usize = 10_000;
+const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// One handler, as configured.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HandlerConfig {
+    /// The kind of task it runs.
+    pub kind: String,
+    /// Most of its tasks at once in this daemon; only the daemon's own limit without one.
+    pub concurrency: Option<usize>,
+    /// Longest one attempt may take, on top of the task's own timeout; the earlier one ends it.
+    pub timeout: Option<Duration>,
+    /// What it does.
+    pub action: Action,
+}
+
+/// The four types of handler.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Action {
+    /// One process per task.
+    Command(CommandConfig),
+    /// A pool of long-lived processes.
+    Worker(WorkerConfig),
+    /// One POST per task.
+    Http(HttpConfig),
+    /// A function inside the daemon.
+    Builtin(BuiltinConfig),
+}
+
+/// Checks the table of the handler for `kind`.
+pub(crate) fn parse(
+    kind: &str,
+    value: Spanned<DeValue<'_>>,
+    base: &Path,
+) -> Result<HandlerConfig, Problem> {
+    checks::kind(kind).map_err(|text| Problem::new(kind, text))?;
+    fields(kind, value, base).map_err(|problem| problem.under(kind))
+}
+
+fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<HandlerConfig, Problem> {
+    let span = value.span();
+    let DeValue::Table(mut table) = value.into_inner() else {
+        return Err(Problem::whole("must be a table with at least a `type`"));
+    };
+    let choices = "\"command\", \"worker\", \"http\" or \"builtin\"";
+    let kind_of: String = take(&mut table, "type")?
+        .ok_or_else(|| Problem::new("type", format!("is missing; give {choices}")))?;
+    let concurrency: Option<u64> = take(&mut table, "concurrency")?;
+    let timeout: Option<HumanDuration> = take(&mut table, "timeout")?;
+    let rest = ValueDeserializer::from(Spanned::new(span, DeValue::Table(table)));
+    let action = match kind_of.as_str() {
+        "command" => Action::Command(command::parse(rest, base)?),
+        "worker" => Action::Worker(worker::parse(rest, base)?),
+        "http" => Action::Http(http::parse(rest, base)?),
+        "builtin" => Action::Builtin(builtin::parse(rest, base)?),
+        other => {
+            return Err(Problem::new(
+                "type",
+                format!("{other:?} is no type; give {choices}"),
+            ));
+        }
+    };
+    Ok(HandlerConfig {
+        kind: kind.to_owned(),
+        concurrency: concurrency
+            .map(|n| checks::number("concurrency", n, 1..=MAX_CONCURRENCY))
+            .transpose()?,
+        timeout: timeout
+            .map(|t| checks::duration("timeout", t, Duration::from_millis(1)..=MAX_TIMEOUT))
+            .transpose()?,
+        action,
+    })
+}
+
+/// Takes a field that every type has out of the table.
+fn take<T: DeserializeOwned>(table: &mut DeTable<'_>, name: &str) -> Result<Option<T>, Problem> {
+    table
+        .remove(name)
+        .map(|value| T::deserialize(ValueDeserializer::from(value)))
+        .transpose()
+        .map_err(Problem::from)
+}

@@ -1,0 +1,100 @@
+//! Values that must not be seen in logs: passwords, tokens, header values.
+//!
+//! Invariant: no `Debug` or error text shows a secret's value; only [`Secret::expose`] does.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+/// A text that prints as `Secret(..)`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The value itself, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Where the file says a secret comes from: `"text"`, `{ env = "NAME" }` or `{ file = "path" }`.
+pub(crate) enum SecretSource {
+    Literal(Secret),
+    Env(String),
+    File(String),
+}
+
+impl SecretSource {
+    /// Reads the secret; a relative file is looked up below `base`, the configuration's folder.
+    pub(crate) fn resolve(self, base: &Path) -> Result<Secret, String> {
+        match self {
+            Self::Literal(secret) => Ok(secret),
+            Self::Env(name) => std::env::var(&name)
+                .map(Secret)
+                .map_err(|error| match error {
+                    std::env::VarError::NotPresent => {
+                        format!("the environment variable {name} is not set; set it for the daemon")
+                    }
+                    std::env::VarError::NotUnicode(_) => {
+                        format!("the environment variable {name} is not UTF-8")
+                    }
+                }),
+            Self::File(path) => {
+                let path = base.join(path);
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    format!("cannot read the secret from {}: {error}", path.display())
+                })?;
+                // Editors and `echo` end a file with a newline that is not part of the secret.
+                Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+struct SourceVisitor;
+
+impl<'de> Visitor<'de> for SourceVisitor {
+    type Value = SecretSource;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a string, { env = "NAME" } or { file = "path" }"#)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretSource, E> {
+        Ok(SecretSource::Literal(Secret::new(text)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
+        let form =
+            || de::Error::custom(r#"a secret's table is { env = "NAME" } or { file = "path" }"#);
+        let key: String = map.next_key()?.ok_or_else(form)?;
+        let value: String = map.next_value()?;
+        if map.next_key::<String>()?.is_some() {
+            return Err(form());
+        }
+        match key.as_str() {
+            "env" => Ok(SecretSource::Env(value)),
+            "file" => Ok(SecretSource::File(value)),
+            _ => Err(form()),
+        }
+    }
+}

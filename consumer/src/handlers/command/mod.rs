@@ -1,0 +1,175 @@
+//! `type = "command"`: one process per task.
+//!
+//! The payload goes to standard input byte for byte; standard output becomes the result, by the
+//! handler's `output`; the exit code decides (see below); the end of standard error becomes the
+//! error text. The program and the number of its arguments come from the configuration alone: an
+//! element of `argv` that is exactly `{payload.FIELD}` or `{payload.FIELD.SUB}` is replaced by
+//! that field as one argument. No shell is involved.
+//!
+//! | exit | means |
+//! |---|---|
+//! | 0 | completed |
+//! | `final_exit_codes` (65 and 78) | failed for good |
+//! | 75 | retry; after `D` if the last line of standard error is `workyard-retry-after: D` |
+//! | any other, or a signal | retry |
+//!
+//! The environment is `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR` and `USER` of the daemon,
+//! the handler's `env`, and about the task: `WORKYARD_ID`, `WORKYARD_KIND`, `WORKYARD_QUEUE`,
+//! `WORKYARD_ATTEMPT` (1 for the first), `WORKYARD_TOKEN` (the fencing token) and
+//! `WORKYARD_DEADLINE`: the milliseconds that were left when the process started, until the
+//! earlier of the task's timeout and the handler's ends it; empty if neither is set.
+//!
+//! Invariant: when an attempt is over, however it ended, its whole process group is gone or is
+//! within `kill_after` of being gone. A program that exits leaves nothing of its group behind.
+
+mod argv;
+#[cfg(test)]
+mod ending_tests;
+mod streams;
+#[cfg(test)]
+mod tests;
+pub(super) mod verdict;
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use self::streams::Streams;
+use super::group::Group;
+use super::interrupt::Interrupt;
+use super::{launch, result, tail};
+use crate::config::{CommandConfig, Output};
+use crate::{BoxFuture, Context, Failure, Handler, Outcome};
+
+/// How long output is still read after the program has exited. What it wrote is in the pipe
+/// already; only a process that left the group and kept the pipe open makes this wait.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Runs one process per task; see the module's page.
+#[derive(Debug, Clone)]
+pub struct CommandHandler {
+    config: Arc<CommandConfig>,
+    timeout: Option<Duration>,
+}
+
+impl CommandHandler {
+    /// A handler by `config`; `timeout` bounds each attempt on top of the task's own.
+    #[must_use]
+    pub fn new(config: CommandConfig, timeout: Option<Duration>) -> Self {
+        Self {
+            config: Arc::new(config),
+            timeout,
+        }
+    }
+}
+
+impl Handler for CommandHandler {
+    fn run(&self, ctx: Context, payload: Bytes) -> BoxFuture<Outcome> {
+        let Self { config, timeout } = self.clone();
+        Box::pin(async move { attempt(&config, timeout, &ctx, payload).await })
+    }
+}
+
+/// Why a conversation with a child was broken off.
+enum Stop {
+    Failed(Failure),
+    Overflow,
+    Io(io::Error),
+}
+
+async fn attempt(
+    config: &CommandConfig,
+    timeout: Option<Duration>,
+    ctx: &Context,
+    payload: Bytes,
+) -> Outcome {
+    let args =
+        argv::expand(&config.args, &payload, config.allow_dash_args).map_err(Failure::fatal)?;
+    let interrupt = Interrupt::start(ctx, timeout);
+    let mut group = spawn(config, &args, ctx, &interrupt)?;
+    let mut streams = Streams::of(&mut group, payload);
+    let end = tokio::select! {
+        end = converse(&mut group, &mut streams) => end,
+        failure = interrupt.fired() => Err(Stop::Failed(failure)),
+    };
+    let status = match end {
+        Ok(status) => status,
+        Err(stop) => return Err(break_off(stop, group, streams).await),
+    };
+    verdict::judge(status, &streams.tail.text(), &config.final_exit_codes)?;
+    result::from_output("standard output", streams.out, config.output)
+}
+
+fn spawn(
+    config: &CommandConfig,
+    args: &[String],
+    ctx: &Context,
+    interrupt: &Interrupt,
+) -> Result<Group, Failure> {
+    let mut command = launch::command(&config.program, &config.process);
+    let deadline = interrupt
+        .remaining_ms()
+        .map(|ms| ms.to_string())
+        .unwrap_or_default();
+    command
+        .args(args)
+        .env("WORKYARD_ID", ctx.id())
+        .env("WORKYARD_KIND", ctx.kind())
+        .env("WORKYARD_QUEUE", ctx.queue())
+        .env("WORKYARD_ATTEMPT", ctx.attempt().to_string())
+        .env("WORKYARD_TOKEN", ctx.fencing_token())
+        .env("WORKYARD_DEADLINE", deadline)
+        .stdin(Stdio::piped())
+        .stdout(if config.output == Output::None {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        })
+        .stderr(Stdio::piped());
+    Group::spawn(&mut command, config.process.kill_after).map_err(|error| {
+        let message = format!("cannot start {}: {error}", config.program.display());
+        match error.kind() {
+            // A field of this payload is beyond what the system takes as one argument.
+            io::ErrorKind::ArgumentListTooLong => Failure::fatal(message),
+            _ => Failure::retry(message),
+        }
+    })
+}
+
+/// Serves the child until it exits by itself.
+async fn converse(group: &mut Group, streams: &mut Streams) -> Result<ExitStatus, Stop> {
+    let exited = tokio::select! {
+        exited = group.exited() => exited,
+        pumped = streams.pump() => match pumped {
+            // All pipes are closed, but the child goes on.
+            Ok(()) => group.exited().await,
+            Err(streams::Overflow) => return Err(Stop::Overflow),
+        },
+    };
+    let status = exited.map_err(Stop::Io)?;
+    // The group is dead, so its pipes end now; what is still in them belongs to the result.
+    match timeout(DRAIN, streams.pump()).await {
+        Ok(Err(streams::Overflow)) => Err(Stop::Overflow),
+        Ok(Ok(())) | Err(_) => Ok(status),
+    }
+}
+
+/// Ends the child, and says why with what it said last.
+async fn break_off(stop: Stop, group: Group, mut streams: Streams) -> Failure {
+    tokio::select! {
+        _ = group.end() => {}
+        () = async { streams.drain().await; std::future::pending().await } => {}
+    }
+    match stop {
+        Stop::Overflow => result::too_long("standard output"),
+        Stop::Io(error) => Failure::retry(format!("cannot wait for the program: {error}")),
+        Stop::Failed(failure) => {
+            let message = tail::message(&failure.message, &streams.tail.text());
+            Failure { message, ..failure }
+        }
+    }
+}

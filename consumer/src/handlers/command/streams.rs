@@ -1,0 +1,131 @@
+//! The three pipes of a child, served at the same time.
+//!
+//! Invariant: no pipe waits for another (a child that writes before it has read its input must
+//! not hang), and what was read or written so far survives when [`Streams::pump`] is dropped and
+//! called again.
+
+use std::io;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use workyard_shared::limits::MAX_RESULT_BYTES;
+
+use super::super::group::Group;
+use super::super::tail::{TAIL_BYTES, Tail};
+
+const READ_BYTES: usize = 8 << 10;
+/// A little beyond a result, for the newline at its end.
+const MAX_STDOUT_BYTES: usize = MAX_RESULT_BYTES + 2;
+
+/// The child wrote more to standard output than a result may have.
+#[derive(Debug)]
+pub(super) struct Overflow;
+
+/// Pipes of one child, and what went through them.
+#[derive(Debug)]
+pub(super) struct Streams {
+    stdin: Option<(ChildStdin, Bytes)>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    /// Standard output so far.
+    pub(super) out: Vec<u8>,
+    /// The end of standard error so far.
+    pub(super) tail: Tail,
+}
+
+impl Streams {
+    /// Takes the pipes of `group`; `input` goes to its standard input.
+    pub(super) fn of(group: &mut Group, input: Bytes) -> Self {
+        Self {
+            stdin: group.take_stdin().map(|pipe| (pipe, input)),
+            stdout: group.take_stdout(),
+            stderr: group.take_stderr(),
+            out: Vec::new(),
+            tail: Tail::default(),
+        }
+    }
+
+    /// Serves all three pipes until each is closed.
+    pub(super) async fn pump(&mut self) -> Result<(), Overflow> {
+        let Self {
+            stdin,
+            stdout,
+            stderr,
+            out,
+            tail,
+        } = self;
+        // `try_join`: an overflow must not wait until the child closes the other pipes.
+        tokio::try_join!(
+            async {
+                feed(stdin).await;
+                Ok(())
+            },
+            collect(stdout, out, MAX_STDOUT_BYTES),
+            async {
+                follow(stderr, tail).await;
+                Ok(())
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Serves the pipes of a child that is being ended: it gets no more input, and may write what
+    /// it likes (a closed pipe would kill it in the middle of its cleaning up).
+    pub(super) async fn drain(&mut self) {
+        self.stdin = None;
+        let mut discarded = Vec::new();
+        let out = async {
+            while collect(&mut self.stdout, &mut discarded, READ_BYTES)
+                .await
+                .is_err()
+            {}
+        };
+        tokio::join!(out, follow(&mut self.stderr, &mut self.tail));
+    }
+}
+
+async fn feed(stdin: &mut Option<(ChildStdin, Bytes)>) {
+    while let Some((pipe, input)) = stdin {
+        if !input.has_remaining() || pipe.write_buf(input).await.is_err() {
+            // A child may exit, or close its input, without reading it all. That is its own
+            // affair: the exit code says whether it succeeded.
+            *stdin = None;
+        }
+    }
+}
+
+async fn collect(
+    stdout: &mut Option<ChildStdout>,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), Overflow> {
+    while let Some(pipe) = stdout {
+        if out.len() > limit {
+            out.clear();
+            return Err(Overflow);
+        }
+        out.reserve(READ_BYTES);
+        let read = pipe.read_buf(out).await;
+        close_at_end(&read, stdout);
+    }
+    Ok(())
+}
+
+async fn follow(stderr: &mut Option<ChildStderr>, tail: &mut Tail) {
+    let mut chunk = Vec::with_capacity(TAIL_BYTES);
+    while let Some(pipe) = stderr {
+        chunk.clear();
+        // Safe to drop: `read_buf` fills `chunk` only when it completes.
+        let read = pipe.read_buf(&mut chunk).await;
+        tail.push(&chunk);
+        close_at_end(&read, stderr);
+    }
+}
+
+fn close_at_end<P>(read: &io::Result<usize>, pipe: &mut Option<P>) {
+    // An error of a pipe is as much its end as an end is.
+    if matches!(read, Ok(0) | Err(_)) {
+        *pipe = None;
+    }
+}

@@ -1,0 +1,49 @@
+//! A consumer for the crash tests: each run of a task is written to a ledger outside of Redis
+//! before the handler returns, so that what Redis claims can be checked against what happened.
+//!
+//! `ledger-consumer URL LEDGER CONCURRENCY`. Kinds: `record` ({"ms":n}: sleeps, then writes a line).
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
+use workyard_shared::link::LinkConfig;
+use workyard_shared::name::QueueName;
+
+#[derive(serde::Deserialize)]
+struct Work {
+    ms: u64,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [url, ledger, concurrency] = &arguments[..] else { anyhow::bail!("URL LEDGER CONCURRENCY") };
+    let file = OpenOptions::new().append(true).create(true).open(ledger)?;
+    let file = std::sync::Arc::new(file);
+    let mut registry = Registry::new();
+    registry.register("record", move |ctx: Context, work: Work| {
+        let file = std::sync::Arc::clone(&file);
+        async move {
+            tokio::time::sleep(Duration::from_millis(work.ms)).await;
+            // One write in append mode: whole or not at all, also with a kill in between.
+            (&*file).write_all(format!("{} {}\n", ctx.id(), ctx.fencing_token()).as_bytes())?;
+            Ok::<_, Failure>(())
+        }
+    })?;
+    let mut config = WorkerConfig::new(LinkConfig::from_url(url)?, QueueName::new("q")?);
+    config.concurrency = concurrency.parse()?;
+    let stop = CancellationToken::new();
+    let mut term = signal(SignalKind::terminate())?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        term.recv().await;
+        token.cancel();
+    });
+    Worker::new(config, registry)?.run(stop).await?;
+    Ok(())
+}

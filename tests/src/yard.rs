@@ -1,0 +1,185 @@
+//! A server, a queue on it, and workers in this process: what most tests begin with.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use workyard_consumer::{Registry, Worker, WorkerConfig};
+use workyard_shared::Error;
+use workyard_shared::broker::{Broker, Overview, Queue, Seen};
+use workyard_shared::envelope::NewTask;
+use workyard_shared::link::{Link, LinkConfig};
+use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
+use workyard_shared::options::TaskOptions;
+use workyard_shared::record::{Ended, State};
+use workyard_shared::submit::Submitter;
+
+use crate::{TestServer, wait_for, wait_until};
+
+/// Longest wait for anything that should take far below a second.
+const SOON: Duration = Duration::from_secs(15);
+
+/// A server with one queue, `q`.
+pub struct Yard {
+    /// The server.
+    pub server: TestServer,
+    /// The installation on it.
+    pub broker: Broker,
+    /// The queue `q`.
+    pub queue: Queue,
+    submitter: Submitter,
+}
+
+impl std::fmt::Debug for Yard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Yard").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// A worker that runs in this process.
+#[derive(Debug)]
+pub struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    /// Stops it as SIGTERM would, and waits until it has drained.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("the worker panicked").expect("the worker failed");
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(self) {
+        tokio::time::timeout(SOON * 4, self.task)
+            .await
+            .expect("the worker did not end")
+            .expect("the worker panicked")
+            .expect("the worker failed");
+    }
+}
+
+impl Yard {
+    /// Starts a server without persistence.
+    pub async fn start() -> Self {
+        Self::on(TestServer::start().await)
+    }
+
+    /// A queue on a server that runs already.
+    #[must_use]
+    pub fn on(server: TestServer) -> Self {
+        let link = Link::new(LinkConfig::from_url(&server.url()).expect("a URL"), None).expect("a link");
+        let broker = Broker::new(link, Prefix::default());
+        let queue = broker.queue(&queue_name("q"));
+        let submitter = Submitter::start(queue.clone());
+        Self { server, broker, queue, submitter }
+    }
+
+    /// Adds a task with chosen options; answers its id.
+    pub async fn add(&self, kind: &str, payload: &str, choose: impl FnOnce(&mut TaskOptions)) -> String {
+        self.add_as(TaskId::fresh(), kind, payload, choose).await
+    }
+
+    /// Adds a task under an id of its own.
+    pub async fn add_as(&self, id: TaskId, kind: &str, payload: &str, choose: impl FnOnce(&mut TaskOptions)) -> String {
+        let mut task = new_task(kind, payload);
+        choose(&mut task.options);
+        let text = id.to_string();
+        self.submitter.submit(vec![(id, task)], false, None, SOON).await.expect("accepted");
+        text
+    }
+
+    /// Adds many alike in calls of 500.
+    pub async fn add_many(&self, count: usize, kind: &str, payload: &str) -> Vec<String> {
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count {
+            let chunk: Vec<_> =
+                (0..(count - ids.len()).min(500)).map(|_| (TaskId::fresh(), new_task(kind, payload))).collect();
+            ids.extend(chunk.iter().map(|(id, _)| id.to_string()));
+            self.submitter.submit(chunk, true, None, SOON).await.expect("accepted");
+        }
+        ids
+    }
+
+    /// A configuration for workers of this queue: the poll is far away, so that only wake-ups work.
+    #[must_use]
+    pub fn config(&self) -> WorkerConfig {
+        let link = LinkConfig::from_url(&self.server.url()).expect("a URL");
+        WorkerConfig { poll: Duration::from_secs(600), ..WorkerConfig::new(link, queue_name("q")) }
+    }
+
+    /// Starts a worker and waits until it is registered.
+    pub async fn work(&self, registry: Registry, config: WorkerConfig) -> Running {
+        let before = self.overview().await.consumers;
+        let running = spawn(registry, config);
+        wait_until(SOON, || async { self.overview().await.consumers > before }).await;
+        running
+    }
+
+    /// Depths and counters.
+    pub async fn overview(&self) -> Overview {
+        // The link of the test itself may just be coming back.
+        wait_for(SOON, || async {
+            match self.queue.overview().await {
+                Ok(overview) => Some(overview),
+                Err(error) if error.is_temporary() => None,
+                Err(error) => panic!("no overview: {error}"),
+            }
+        })
+        .await
+    }
+
+    /// A counter.
+    pub async fn total(&self, counter: &str) -> u64 {
+        self.overview().await.totals.get(counter).copied().unwrap_or_default()
+    }
+
+    /// What is known of a task.
+    pub async fn look(&self, id: &str) -> Seen {
+        self.queue.inspect(&[id]).await.expect("an answer").remove(0)
+    }
+
+    /// Waits until a task has ended in other than the dead-letter set.
+    pub async fn ended(&self, id: &str) -> Ended {
+        wait_for(SOON, || async {
+            match self.look(id).await {
+                Seen::Ended(ended) => Some(ended),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// Waits until a counter has reached a value.
+    pub async fn reaches(&self, counter: &str, value: u64) -> Duration {
+        wait_until(SOON * 4, || async { self.total(counter).await >= value }).await
+    }
+
+    /// Waits for a task's result.
+    pub async fn result(&self, id: &str) -> String {
+        let ended = self.ended(id).await;
+        assert_eq!(ended.state, State::Completed, "{ended:?}");
+        String::from_utf8(ended.body.to_vec()).expect("JSON")
+    }
+}
+
+/// Starts a worker in this process.
+#[must_use]
+pub fn spawn(registry: Registry, config: WorkerConfig) -> Running {
+    let stop = CancellationToken::new();
+    let worker = Worker::new(config, registry).expect("a sound configuration");
+    Running { stop: stop.clone(), task: tokio::spawn(worker.run(stop)) }
+}
+
+/// A queue name that is known to be one.
+#[must_use]
+pub fn queue_name(name: &str) -> QueueName {
+    QueueName::new(name).expect("a queue name")
+}
+
+/// A task with every default.
+#[must_use]
+pub fn new_task(kind: &str, payload: &str) -> NewTask {
+    NewTask::new(Kind::new(kind).expect("a kind"), payload.to_owned()).expect("JSON")
+}
