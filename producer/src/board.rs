@@ -26,11 +26,25 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum Ask {
     /// Tell `end` when the task ends; `ready` when the channel is subscribed. `look`: the task is
     /// there already (or was), so look at once; else only from [`Ask::Look`] on.
-    Wait { queue: Queue, id: String, look: bool, ready: Option<oneshot::Sender<Result<(), Error>>>, end: End },
+    Wait {
+        queue: Queue,
+        id: String,
+        look: bool,
+        ready: Option<oneshot::Sender<Result<(), Error>>>,
+        end: End,
+    },
     /// The task is enqueued now. `unheard`: not by us with our name on it, so look at once.
-    Look { queue: Queue, id: String, unheard: bool },
+    Look {
+        queue: Queue,
+        id: String,
+        unheard: bool,
+    },
     /// Tell `sink` of every end in the queue.
-    Follow { queue: Queue, ready: oneshot::Sender<Result<(), Error>>, sink: mpsc::Sender<Heard> },
+    Follow {
+        queue: Queue,
+        ready: oneshot::Sender<Result<(), Error>>,
+        sink: mpsc::Sender<Heard>,
+    },
 }
 
 /// Where the end of a task goes.
@@ -58,7 +72,12 @@ impl Board {
         let (asks, asked) = mpsc::unbounded_channel();
         let (report, reports) = mpsc::unbounded_channel();
         let session = SessionId::fresh();
-        let desk = Desk { session: session.clone(), rooms: HashMap::new(), connection: 0, report };
+        let desk = Desk {
+            session: session.clone(),
+            rooms: HashMap::new(),
+            connection: 0,
+            report,
+        };
         tokio::spawn(desk.run(asked, pushes, reports));
         Self { asks, session }
     }
@@ -112,13 +131,22 @@ impl Desk {
     }
 
     fn take(&mut self, ask: Ask) {
-        let (connection, session, report) = (self.connection, self.session.clone(), self.report.clone());
+        let (connection, session, report) =
+            (self.connection, self.session.clone(), self.report.clone());
         let queue = match &ask {
-            Ask::Wait { queue, .. } | Ask::Look { queue, .. } | Ask::Follow { queue, .. } => queue.clone(),
+            Ask::Wait { queue, .. } | Ask::Look { queue, .. } | Ask::Follow { queue, .. } => {
+                queue.clone()
+            }
         };
         let room = self.room(queue);
         match ask {
-            Ask::Wait { id, look, ready, end, .. } => room.wait(id, look, ready, end, connection),
+            Ask::Wait {
+                id,
+                look,
+                ready,
+                end,
+                ..
+            } => room.wait(id, look, ready, end, connection),
             Ask::Look { id, unheard, .. } => room.enqueued(&id, unheard),
             Ask::Follow { ready, sink, .. } => room.follow(ready, sink),
         }
@@ -155,12 +183,17 @@ impl Desk {
 
     fn deliver(&mut self, data: Vec<Value>) {
         let mut data = data.into_iter();
-        let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) = (data.next(), data.next()) else {
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
+            (data.next(), data.next())
+        else {
             return tracing::debug!("a push of an unknown form");
         };
         let channel = String::from_utf8_lossy(&channel).into_owned();
         let message = Bytes::from(message);
-        if let Some(room) = channel.strip_suffix("finished").and_then(|base| self.rooms.get_mut(base)) {
+        if let Some(room) = channel
+            .strip_suffix("finished")
+            .and_then(|base| self.rooms.get_mut(base))
+        {
             room.finished(&message);
         } else if let Some((base, _)) = channel.rsplit_once("done:")
             && let Some(room) = self.rooms.get_mut(base)

@@ -44,7 +44,10 @@ pub struct Bulk {
 
 impl std::fmt::Debug for Bulk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bulk").field("queue", self.gate.queue.name()).field("calls", &self.calls).finish_non_exhaustive()
+        f.debug_struct("Bulk")
+            .field("queue", self.gate.queue.name())
+            .field("calls", &self.calls)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,7 +73,11 @@ impl Bulk {
     /// # Errors
     /// As [`Self::push`].
     pub async fn finish(mut self) -> Result<Vec<Receipt>, Error> {
-        let mut received = if self.tasks.is_empty() { Vec::new() } else { self.send().await? };
+        let mut received = if self.tasks.is_empty() {
+            Vec::new()
+        } else {
+            self.send().await?
+        };
         while let Some(call) = self.under_way.pop_front() {
             received.extend(call.await?);
         }
@@ -80,7 +87,11 @@ impl Bulk {
     async fn send(&mut self) -> Result<Vec<Receipt>, Error> {
         let mut received = Vec::new();
         // Durable calls go out on connections of their own: one at a time keeps their order.
-        let most = if self.client.durability == Durability::Memory { UNDER_WAY } else { 1 };
+        let most = if self.client.durability == Durability::Memory {
+            UNDER_WAY
+        } else {
+            1
+        };
         if self.under_way.len() >= most
             && let Some(call) = self.under_way.pop_front()
         {
@@ -91,7 +102,9 @@ impl Bulk {
         let tasks = std::mem::replace(&mut self.tasks, Vec::with_capacity(CALL_TASKS));
         let mut call = self.call(tasks)?;
         // Polled once, the call is in the connection's line; only then may the next one follow.
-        if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+        if let Poll::Ready(answer) =
+            poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await
+        {
             call = Box::pin(ready(answer));
         }
         self.under_way.push_back(call);
@@ -102,12 +115,22 @@ impl Bulk {
         let (tasks, fresh) = identify(tasks);
         let (client, gate) = (self.client.clone(), Arc::clone(&self.gate));
         if client.durability != Durability::Memory {
-            return Ok(Box::pin(async move { client.add(&gate, tasks, fresh, None).await }));
+            return Ok(Box::pin(async move {
+                client.add(&gate, tasks, fresh, None).await
+            }));
         }
         // The call before the last, the other user of this session, has been answered.
         let session = &self.sessions[usize::from(self.calls % 2 == 1)];
         self.calls += 1;
-        let cmd = gate.queue.enqueue_cmd(Batch { session, number: self.calls, waiter: None }, fresh, &tasks)?;
+        let cmd = gate.queue.enqueue_cmd(
+            Batch {
+                session,
+                number: self.calls,
+                waiter: None,
+            },
+            fresh,
+            &tasks,
+        )?;
         let ids = tasks.into_iter().map(|(id, _)| id).collect();
         let patience = client.inner.config.patience;
         Ok(Box::pin(async move {
@@ -151,7 +174,11 @@ impl Client {
     /// # Errors
     /// As [`Self::enqueue`]. Some of the tasks may have been added then: give them ids of their own
     /// to make a second call harmless.
-    pub async fn enqueue_many(&self, queue: &QueueName, tasks: Vec<NewTask>) -> Result<Vec<Receipt>, Error> {
+    pub async fn enqueue_many(
+        &self,
+        queue: &QueueName,
+        tasks: Vec<NewTask>,
+    ) -> Result<Vec<Receipt>, Error> {
         let mut bulk = self.bulk(queue);
         let mut received = Vec::with_capacity(tasks.len());
         for task in tasks {

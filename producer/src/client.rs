@@ -79,13 +79,19 @@ impl Client {
             gates: Mutex::default(),
             config,
         };
-        Ok(Self { inner: Arc::new(inner), durability: Durability::Memory })
+        Ok(Self {
+            inner: Arc::new(inner),
+            durability: Durability::Memory,
+        })
     }
 
     /// The same client, whose enqueues wait for this level.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Self {
-        Self { inner: Arc::clone(&self.inner), durability }
+        Self {
+            inner: Arc::clone(&self.inner),
+            durability,
+        }
     }
 
     /// The calls below this client, for what it has no method for.
@@ -99,11 +105,19 @@ impl Client {
     }
 
     pub(crate) fn gate(&self, name: &QueueName) -> Arc<Gate> {
-        let mut gates = self.inner.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self
+            .inner
+            .gates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let gate = gates.entry(name.clone()).or_insert_with(|| {
             let queue = self.inner.broker.queue(name);
             let submitter = Submitter::start(queue.clone());
-            Arc::new(Gate { queue, submitter, announced: AtomicBool::new(false) })
+            Arc::new(Gate {
+                queue,
+                submitter,
+                announced: AtomicBool::new(false),
+            })
         });
         Arc::clone(gate)
     }
@@ -116,7 +130,9 @@ impl Client {
         }
         match self.inner.broker.announce(gate.queue.name()).await {
             Ok(()) => gate.announced.store(true, Ordering::Relaxed),
-            Err(error) => tracing::debug!(%error, queue = %gate.queue.name(), "the queue is not announced yet"),
+            Err(error) => {
+                tracing::debug!(%error, queue = %gate.queue.name(), "the queue is not announced yet")
+            }
         }
     }
 

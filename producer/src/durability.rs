@@ -78,8 +78,20 @@ mod tests {
     fn levels_are_read_by_their_names_and_nothing_else() {
         assert_eq!("memory".parse::<Durability>().unwrap(), Durability::Memory);
         assert_eq!("fsync".parse::<Durability>().unwrap(), Durability::Fsync);
-        assert_eq!("replica:2".parse::<Durability>().unwrap(), Durability::Replicas(2));
-        for bad in ["", "disk", "replica", "replica:", "replica:0", "replica:-1", "replica:65", "Fsync"] {
+        assert_eq!(
+            "replica:2".parse::<Durability>().unwrap(),
+            Durability::Replicas(2)
+        );
+        for bad in [
+            "",
+            "disk",
+            "replica",
+            "replica:",
+            "replica:0",
+            "replica:-1",
+            "replica:65",
+            "Fsync",
+        ] {
             assert!(bad.parse::<Durability>().is_err(), "{bad}");
         }
     }

@@ -35,7 +35,11 @@ pub struct ConsumerView {
 /// A consumer holds several sessions of a queue when it has several lanes: `<id>.<n>`.
 fn consumer_of(session: &SessionId) -> &str {
     match session.as_str().rsplit_once('.') {
-        Some((id, lane)) if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) => id,
+        Some((id, lane))
+            if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            id
+        }
         _ => session.as_str(),
     }
 }
@@ -83,7 +87,9 @@ impl Client {
     /// # Errors
     /// [`Error::Call`].
     pub async fn now(&self) -> Result<Moment, Error> {
-        Ok(Moment::from_ms(self.patiently(|| self.inner.broker.now_ms()).await?))
+        Ok(Moment::from_ms(
+            self.patiently(|| self.inner.broker.now_ms()).await?,
+        ))
     }
 }
 
@@ -93,7 +99,12 @@ mod tests {
 
     #[test]
     fn the_lane_of_a_session_is_not_part_of_its_consumers_id() {
-        for (session, id) in [("host-1-ab", "host-1-ab"), ("host-1-ab.2", "host-1-ab"), ("a.b", "a.b"), (".1", ".1")] {
+        for (session, id) in [
+            ("host-1-ab", "host-1-ab"),
+            ("host-1-ab.2", "host-1-ab"),
+            ("a.b", "a.b"),
+            (".1", ".1"),
+        ] {
             assert_eq!(consumer_of(&SessionId::new(session).unwrap()), id);
         }
     }

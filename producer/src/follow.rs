@@ -42,9 +42,20 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Vec<News>, Error> {
         let mut heard = Vec::with_capacity(STEP);
         if self.heard.recv_many(&mut heard, STEP).await == 0 {
-            return Err(workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into());
+            return Err(
+                workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into(),
+            );
         }
-        let ids: Vec<&str> = heard.iter().filter_map(|h| if let Heard::End(id, _) = h { Some(id.as_str()) } else { None }).collect();
+        let ids: Vec<&str> = heard
+            .iter()
+            .filter_map(|h| {
+                if let Heard::End(id, _) = h {
+                    Some(id.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect();
         let mut views = self.client.look(&self.queue, &ids).await?.into_iter();
         let mut news = Vec::with_capacity(heard.len());
         for heard in heard {
@@ -53,7 +64,9 @@ impl Follow {
                 Heard::End(id, state) => {
                     // A dead letter that was retried since is alive again: its end is still told.
                     let view = views.next().flatten().filter(|view| view.state == state);
-                    News::Ended(Box::new(view.unwrap_or_else(|| TaskView::bare(&self.queue, &id, state))))
+                    News::Ended(Box::new(
+                        view.unwrap_or_else(|| TaskView::bare(&self.queue, &id, state)),
+                    ))
                 }
             });
         }
@@ -70,9 +83,17 @@ impl Client {
     pub async fn follow(&self, queue: &QueueName) -> Result<Follow, Error> {
         let (sink, heard) = mpsc::channel(LINE);
         let (ready, subscribed) = oneshot::channel();
-        self.inner.board.ask(Ask::Follow { queue: self.queue(queue), ready, sink })?;
+        self.inner.board.ask(Ask::Follow {
+            queue: self.queue(queue),
+            ready,
+            sink,
+        })?;
         let gone = |_| workyard_shared::Error::Unknown("the client has ended".to_owned());
         subscribed.await.map_err(gone)??;
-        Ok(Follow { client: self.clone(), queue: queue.clone(), heard })
+        Ok(Follow {
+            client: self.clone(),
+            queue: queue.clone(),
+            heard,
+        })
     }
 }

@@ -7,25 +7,26 @@
 //!
 //! It knows the protocol (`workyard-shared`) and no consumer.
 
-mod error;
+mod board;
+mod bulk;
+mod client;
 mod config;
-mod moment;
-mod raw_json;
 mod durability;
+mod durable;
+mod enqueue;
+mod error;
+mod filter;
+mod fleet;
+mod follow;
+mod listing;
+mod moment;
+mod operate;
+mod raw_json;
+mod room;
+mod stats;
 mod task_builder;
 mod view;
-mod room;
-mod board;
-mod durable;
-mod client;
-mod enqueue;
-mod bulk;
 mod wait;
-mod listing;
-mod follow;
-mod operate;
-mod stats;
-mod fleet;
 
 pub use bulk::Bulk;
 pub use client::Client;
@@ -33,9 +34,10 @@ pub use config::ClientConfig;
 pub use durability::{Durability, Kept};
 pub use enqueue::Receipt;
 pub use error::Error;
+pub use filter::{Cursor, Filter};
 pub use fleet::ConsumerView;
 pub use follow::{Follow, News};
-pub use listing::{Cursor, Filter, Page};
+pub use listing::Page;
 pub use moment::Moment;
 pub use raw_json::RawJson;
 pub use stats::{MinuteCounts, QueueStats};

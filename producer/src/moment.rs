@@ -33,7 +33,10 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match i64::try_from(self.0).ok().and_then(DateTime::from_timestamp_millis) {
+        match i64::try_from(self.0)
+            .ok()
+            .and_then(DateTime::from_timestamp_millis)
+        {
             Some(at) => f.write_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true)),
             // Beyond what a calendar knows; the protocol permits up to 2^52.
             None => write!(f, "{}ms", self.0),
@@ -53,7 +56,10 @@ mod tests {
 
     #[test]
     fn moments_are_written_as_rfc_3339_with_milliseconds() {
-        assert_eq!(Moment::from_ms(1_700_000_000_123).to_string(), "2023-11-14T22:13:20.123Z");
+        assert_eq!(
+            Moment::from_ms(1_700_000_000_123).to_string(),
+            "2023-11-14T22:13:20.123Z"
+        );
         assert_eq!(Moment::known(0), None);
         assert!(Moment::from_ms(1 << 62).to_string().ends_with("ms"));
     }

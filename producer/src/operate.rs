@@ -10,7 +10,7 @@ use workyard_shared::record::State;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::listing::Filter;
+use crate::filter::Filter;
 use crate::view::TaskView;
 
 /// Dead letters looked at in one step of a retry of many.
@@ -66,16 +66,26 @@ impl Client {
         let (mut kept, mut retried) = (0, 0);
         while left > 0 {
             // Those that were retried have left the set: what was passed over is the offset.
-            let ids = self.patiently(|| calls.page("failed", kept, STEP.min(left), false)).await?;
+            let ids = self
+                .patiently(|| calls.page("failed", kept, STEP.min(left), false))
+                .await?;
             if ids.is_empty() {
                 break;
             }
             left -= (ids.len() as u64).min(left);
             let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
             let views = self.look(queue, &refs).await?;
-            let chosen: Vec<String> =
-                views.into_iter().flatten().filter(|view: &TaskView| filter.admits(view)).map(|view| view.id).collect();
-            let again = if chosen.is_empty() { 0 } else { count(&self.retry(queue, &chosen).await?) };
+            let chosen: Vec<String> = views
+                .into_iter()
+                .flatten()
+                .filter(|view: &TaskView| filter.admits(view))
+                .map(|view| view.id)
+                .collect();
+            let again = if chosen.is_empty() {
+                0
+            } else {
+                count(&self.retry(queue, &chosen).await?)
+            };
             retried += again;
             kept += ids.len() as u64 - again;
         }
@@ -154,7 +164,8 @@ impl Client {
     /// # Errors
     /// [`Error::Call`], `Denied` if this user may not.
     pub async fn install(&self) -> Result<(), Error> {
-        self.patiently(|| self.inner.broker.link().load_library()).await
+        self.patiently(|| self.inner.broker.link().load_library())
+            .await
     }
 }
 

@@ -37,7 +37,9 @@ impl RawJson {
 
 impl Serialize for RawJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw = std::str::from_utf8(&self.0).ok().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+        let raw = std::str::from_utf8(&self.0)
+            .ok()
+            .and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         match raw {
             Some(raw) => raw.serialize(serializer),
             None => serializer.collect_str(&String::from_utf8_lossy(&self.0)),
@@ -51,10 +53,18 @@ mod tests {
 
     #[test]
     fn json_is_written_byte_for_byte_and_other_bytes_as_text() {
-        for text in ["{ \"a\" :\t1e400 }", "123456789012345678901234567890", "[1.0,-0]", "\"\\u0000\""] {
+        for text in [
+            "{ \"a\" :\t1e400 }",
+            "123456789012345678901234567890",
+            "[1.0,-0]",
+            "\"\\u0000\"",
+        ] {
             let written = serde_json::to_string(&RawJson::new(Bytes::from(text))).unwrap();
             assert_eq!(written, text);
         }
-        assert_eq!(serde_json::to_string(&RawJson::new(Bytes::from_static(b"not json"))).unwrap(), "\"not json\"");
+        assert_eq!(
+            serde_json::to_string(&RawJson::new(Bytes::from_static(b"not json"))).unwrap(),
+            "\"not json\""
+        );
     }
 }

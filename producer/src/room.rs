@@ -73,7 +73,14 @@ impl Room {
         }
     }
 
-    pub(crate) fn wait(&mut self, id: String, look: bool, ready: Option<Ready>, end: End, connection: u64) {
+    pub(crate) fn wait(
+        &mut self,
+        id: String,
+        look: bool,
+        ready: Option<Ready>,
+        end: End,
+        connection: u64,
+    ) {
         let waiter = self.waiters.entry(id.clone()).or_default();
         waiter.enqueued |= look;
         waiter.ends.push(end);
@@ -105,7 +112,12 @@ impl Room {
     /// All outstanding waits, and the following, are due again.
     pub(crate) fn look_again(&mut self) {
         self.forget_the_gone();
-        self.fresh.extend(self.waiters.iter().filter(|(_, w)| w.enqueued).map(|(id, _)| id.clone()));
+        self.fresh.extend(
+            self.waiters
+                .iter()
+                .filter(|(_, w)| w.enqueued)
+                .map(|(id, _)| id.clone()),
+        );
         self.renew = !self.followers.is_empty();
     }
 
@@ -126,10 +138,15 @@ impl Room {
     }
 
     /// Starts a look if there is something to look for and none is under way.
-    pub(crate) fn tend(&mut self, session: &SessionId, connection: u64, report: &mpsc::UnboundedSender<Tended>) {
+    pub(crate) fn tend(
+        &mut self,
+        session: &SessionId,
+        connection: u64,
+        report: &mpsc::UnboundedSender<Tended>,
+    ) {
         let subscribed = self.subscribed == Some(connection);
-        let missing = !subscribed && !(self.waiters.is_empty() && self.ready.is_empty());
-        if self.busy || !(missing || self.renew || !self.fresh.is_empty()) {
+        let awaited = !self.waiters.is_empty() || !self.ready.is_empty();
+        if self.busy || !((awaited && !subscribed) || self.renew || !self.fresh.is_empty()) {
             return;
         }
         self.busy = true;
@@ -154,7 +171,14 @@ impl Room {
                 patience.wait().await;
             }
             // The board has ended when nobody waits any more.
-            report.send(Tended { base, connection, followed, answer }).ok();
+            report
+                .send(Tended {
+                    base,
+                    connection,
+                    followed,
+                    answer,
+                })
+                .ok();
         });
     }
 
@@ -194,14 +218,22 @@ impl Room {
             Waited::Ended(ended) => self.end(id, &Ok(ended)),
             Waited::Unknown => {
                 let queue = self.queue.name().to_string();
-                self.end(id, &Err(Error::NotFound { queue, id: id.to_owned() }));
+                self.end(
+                    id,
+                    &Err(Error::NotFound {
+                        queue,
+                        id: id.to_owned(),
+                    }),
+                );
             }
         }
     }
 
     /// Waiting cannot help: everybody hears why.
     fn give_up(&mut self, error: &CallError) {
-        self.ready.drain(..).for_each(|ready| tell(ready, Err(error.clone().into())));
+        self.ready
+            .drain(..)
+            .for_each(|ready| tell(ready, Err(error.clone().into())));
         let ids: Vec<String> = self.waiters.keys().cloned().collect();
         for id in ids {
             self.end(&id, &Err(error.clone().into()));
@@ -219,7 +251,9 @@ impl Room {
 
     /// A message of the waiter's channel: id, line end, terminal text.
     pub(crate) fn done(&mut self, message: &Bytes) {
-        let Some(line) = message.iter().position(|&b| b == b'\n') else { return };
+        let Some(line) = message.iter().position(|&b| b == b'\n') else {
+            return;
+        };
         let id = String::from_utf8_lossy(&message[..line]).into_owned();
         match Ended::parse(&message.slice(line + 1..)) {
             Ok(ended) => self.end(&id, &Ok(ended)),
@@ -230,8 +264,12 @@ impl Room {
     /// A message of the `finished` channel: lines of id and state.
     pub(crate) fn finished(&mut self, message: &Bytes) {
         for line in String::from_utf8_lossy(message).lines() {
-            let Some((id, state)) = line.rsplit_once(' ') else { continue };
-            let Some(state) = State::parse(state) else { continue };
+            let Some((id, state)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let Some(state) = State::parse(state) else {
+                continue;
+            };
             for follower in &self.followers {
                 if follower.try_send(Heard::End(id.to_owned(), state)).is_err() {
                     tracing::debug!(id, "a follower is too slow and misses an end");

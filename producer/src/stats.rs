@@ -81,21 +81,53 @@ impl QueueStats {
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.totals.values().all(|n| *n == 0)
-            && self.pending + self.scheduled + self.running + self.failed + self.results + self.inbox + self.consumers == 0
+            && self.pending
+                + self.scheduled
+                + self.running
+                + self.failed
+                + self.results
+                + self.inbox
+                + self.consumers
+                == 0
     }
 }
 
 /// The counts of each minute of the last day. A snapshot holds the totals before a minute's first
 /// change, so what happened in it is the difference to the next one, or to the totals of now.
-fn minute_counts(mut rows: Vec<(u64, Vec<u64>)>, totals: &BTreeMap<String, u64>, now_ms: u64) -> Vec<MinuteCounts> {
+fn minute_counts(
+    mut rows: Vec<(u64, Vec<u64>)>,
+    totals: &BTreeMap<String, u64>,
+    now_ms: u64,
+) -> Vec<MinuteCounts> {
     let now = now_ms / 60_000;
-    rows.push((u64::MAX, COUNTERS.iter().map(|name| totals.get(*name).copied().unwrap_or_default()).collect()));
+    rows.push((
+        u64::MAX,
+        COUNTERS
+            .iter()
+            .map(|name| totals.get(*name).copied().unwrap_or_default())
+            .collect(),
+    ));
     let recent = rows.windows(2).filter(|pair| pair[0].0 + DAY > now);
     recent
         .map(|pair| {
-            let change = |i: usize| pair[1].1.get(i).copied().unwrap_or_default().saturating_sub(pair[0].1.get(i).copied().unwrap_or_default());
-            let counts = COUNTERS.iter().enumerate().map(|(i, name)| (*name, change(i))).filter(|(_, n)| *n > 0).collect();
-            MinuteCounts { minute: Moment::from_ms(pair[0].0 * 60_000), counts }
+            let change = |i: usize| {
+                pair[1]
+                    .1
+                    .get(i)
+                    .copied()
+                    .unwrap_or_default()
+                    .saturating_sub(pair[0].1.get(i).copied().unwrap_or_default())
+            };
+            let counts = COUNTERS
+                .iter()
+                .enumerate()
+                .map(|(i, name)| (*name, change(i)))
+                .filter(|(_, n)| *n > 0)
+                .collect();
+            MinuteCounts {
+                minute: Moment::from_ms(pair[0].0 * 60_000),
+                counts,
+            }
         })
         .collect()
 }
@@ -151,7 +183,10 @@ mod tests {
         let totals = BTreeMap::from([("submitted".to_owned(), 9), ("completed".to_owned(), 5)]);
         let rows = vec![row(10, 0, 0), row(3000, 4, 0), row(3002, 6, 5)];
         let counts = minute_counts(rows, &totals, 3002 * 60_000);
-        let expected = [(3000, vec![("completed", 5), ("submitted", 2)]), (3002, vec![("submitted", 3)])];
+        let expected = [
+            (3000, vec![("completed", 5), ("submitted", 2)]),
+            (3002, vec![("submitted", 3)]),
+        ];
         assert_eq!(counts.len(), expected.len());
         for (found, (minute, changes)) in counts.iter().zip(expected) {
             assert_eq!(found.minute, Moment::from_ms(minute * 60_000));

@@ -125,7 +125,11 @@ impl TaskView {
         match seen {
             Seen::Unknown => None,
             Seen::Ended(ended) => Some(Self::from_ended(queue, id, &ended)),
-            Seen::Live { place, record, meta } => Some(Self::from_live(queue, id, place, &record, &meta)),
+            Seen::Live {
+                place,
+                record,
+                meta,
+            } => Some(Self::from_live(queue, id, place, &record, &meta)),
         }
     }
 
@@ -172,8 +176,16 @@ impl TaskView {
             crashes: meta.crashes,
             releases: meta.releases,
             created_at: Moment::known(record.created_ms),
-            finished_at: if let Place::Failed(at) = place { Moment::known(at) } else { None },
-            due_at: if let Place::Scheduled(at) = place { Moment::known(at) } else { None },
+            finished_at: if let Place::Failed(at) = place {
+                Moment::known(at)
+            } else {
+                None
+            },
+            due_at: if let Place::Scheduled(at) = place {
+                Moment::known(at)
+            } else {
+                None
+            },
             progress: some(&meta.progress),
             reason: some(&meta.reason).filter(|word| word != "-"),
             error: some(&meta.error),
@@ -204,7 +216,10 @@ fn option_words(chosen: &TaskOptions) -> BTreeMap<&'static str, String> {
     let backoff = chosen.backoff;
     let words = [
         ("max_attempts", chosen.max_attempts.map(|n| n.to_string())),
-        ("retry_priority_step", chosen.retry_priority_step.map(|n| n.to_string())),
+        (
+            "retry_priority_step",
+            chosen.retry_priority_step.map(|n| n.to_string()),
+        ),
         ("not_before", moment(chosen.not_before)),
         ("timeout", span(chosen.timeout)),
         ("expires_at", moment(chosen.expires_at)),
@@ -214,7 +229,10 @@ fn option_words(chosen: &TaskOptions) -> BTreeMap<&'static str, String> {
         ("backoff_cap", span(backoff.map(|b| b.cap))),
         ("backoff_jitter", backoff.map(|b| b.jitter.to_string())),
     ];
-    words.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    words
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,15 +246,30 @@ mod tests {
     }
 
     fn live(place: Place, meta: &[u8]) -> TaskView {
-        let record = Record::parse(Bytes::from_static(b"o1700000000000 k priority=1 timeout=30000\n\n[1,\n2]")).unwrap();
-        TaskView::from_seen(&queue(), "a", Seen::Live { place, record, meta: Meta::parse(meta) }).unwrap()
+        let record = Record::parse(Bytes::from_static(
+            b"o1700000000000 k priority=1 timeout=30000\n\n[1,\n2]",
+        ))
+        .unwrap();
+        TaskView::from_seen(
+            &queue(),
+            "a",
+            Seen::Live {
+                place,
+                record,
+                meta: Meta::parse(meta),
+            },
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_scheduled_task_that_has_failed_is_retrying() {
         assert_eq!(live(Place::Scheduled(9), b"").state, State::Scheduled);
         let retrying = live(Place::Scheduled(9), b"1 0 0 0 5 error\n\nboom");
-        assert_eq!((retrying.state, retrying.attempts, retrying.error.as_deref()), (State::Retrying, 1, Some("boom")));
+        assert_eq!(
+            (retrying.state, retrying.attempts, retrying.error.as_deref()),
+            (State::Retrying, 1, Some("boom"))
+        );
         assert_eq!(retrying.due_at, Some(Moment::from_ms(9)));
     }
 
@@ -244,7 +277,11 @@ mod tests {
     fn attempts_count_the_run_that_goes_on_or_ended_it() {
         assert_eq!(live(Place::Running, b"1 1 0 0 5 error\n\nboom").attempts, 3);
         let ended = |text: &'static [u8]| {
-            TaskView::from_ended(&queue(), "a", &Ended::parse(&Bytes::from_static(text)).unwrap())
+            TaskView::from_ended(
+                &queue(),
+                "a",
+                &Ended::parse(&Bytes::from_static(text)).unwrap(),
+            )
         };
         assert_eq!(ended(b"completed k 1 2 3 1 0 0 c1 -\n1").attempts, 2);
         assert_eq!(ended(b"cancelled k 1 0 3 0 0 0 - cancelled\n").attempts, 0);

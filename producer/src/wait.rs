@@ -24,9 +24,20 @@ impl Client {
     /// [`Error::Timeout`] after `timeout`: the task goes on. [`Error::NotFound`] if no task of this
     /// id is in the queue, or it has ended and its result is not kept. [`Error::Call`] if Redis
     /// refuses.
-    pub async fn wait(&self, queue: &QueueName, id: &str, timeout: Duration) -> Result<Ended, Error> {
+    pub async fn wait(
+        &self,
+        queue: &QueueName,
+        id: &str,
+        timeout: Duration,
+    ) -> Result<Ended, Error> {
         let (end, ended) = oneshot::channel();
-        let ask = Ask::Wait { queue: self.queue(queue), id: id.to_owned(), look: true, ready: None, end };
+        let ask = Ask::Wait {
+            queue: self.queue(queue),
+            id: id.to_owned(),
+            look: true,
+            ready: None,
+            end,
+        };
         self.inner.board.ask(ask)?;
         self.within(id, timeout, ended).await
     }
@@ -44,11 +55,20 @@ impl Client {
     ) -> Result<(Receipt, Result<Ended, Error>), Error> {
         let gate = self.gate(queue);
         let (tasks, fresh) = identify(vec![task]);
-        let id = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
+        let id = tasks
+            .first()
+            .map(|(id, _)| id.to_string())
+            .unwrap_or_default();
         let (end, ended) = oneshot::channel();
         let (ready, subscribed) = oneshot::channel();
         let queue = gate.queue.clone();
-        self.inner.board.ask(Ask::Wait { queue, id: id.clone(), look: false, ready: Some(ready), end })?;
+        self.inner.board.ask(Ask::Wait {
+            queue,
+            id: id.clone(),
+            look: false,
+            ready: Some(ready),
+            end,
+        })?;
         // First the channel, then the task: its end may come before the enqueue's answer.
         let patience = self.inner.config.patience;
         let away = || workyard_shared::Error::Unavailable {
@@ -60,12 +80,19 @@ impl Client {
             Ok(Ok(answer)) => answer?,
             Ok(Err(_)) | Err(_) => return Err(away().into()),
         }
-        let receipts = self.add(&gate, tasks, fresh, Some(self.inner.board.session.clone())).await?;
+        let receipts = self
+            .add(&gate, tasks, fresh, Some(self.inner.board.session.clone()))
+            .await?;
         let receipt = receipts.into_iter().next();
-        let receipt = receipt.ok_or_else(|| workyard_shared::Error::Protocol("no answer for the task".to_owned()))?;
+        let receipt = receipt
+            .ok_or_else(|| workyard_shared::Error::Protocol("no answer for the task".to_owned()))?;
         // A duplicate was enqueued by somebody else, without our name on it.
         let unheard = receipt.accepted == Accepted::Duplicate;
-        self.inner.board.ask(Ask::Look { queue: gate.queue.clone(), id: id.clone(), unheard })?;
+        self.inner.board.ask(Ask::Look {
+            queue: gate.queue.clone(),
+            id: id.clone(),
+            unheard,
+        })?;
         let ended = self.within(&id, timeout, ended).await;
         Ok((receipt, ended))
     }
@@ -78,8 +105,13 @@ impl Client {
     ) -> Result<Ended, Error> {
         match tokio::time::timeout(timeout, ended).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into()),
-            Err(_) => Err(Error::Timeout { id: id.to_owned(), after: timeout }),
+            Ok(Err(_)) => {
+                Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into())
+            }
+            Err(_) => Err(Error::Timeout {
+                id: id.to_owned(),
+                after: timeout,
+            }),
         }
     }
 }

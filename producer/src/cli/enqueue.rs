@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use workyard_producer::{Accepted, Backoff, Durability, Ended, Error, Kept, NewTask, Receipt, TaskOptions, TaskView};
+use workyard_producer::{
+    Accepted, Backoff, Durability, Ended, Error, Kept, NewTask, Receipt, TaskOptions, TaskView,
+};
 
 use super::args::{EnqueueArgs, OptionArgs};
 use super::exit::{CliError, Exit};
@@ -28,7 +30,10 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
         }
         Some(limit) => {
             let limit = limit.unwrap_or(Duration::MAX);
-            let (receipt, ended) = session.client.enqueue_and_wait(&session.queue, task, limit).await?;
+            let (receipt, ended) = session
+                .client
+                .enqueue_and_wait(&session.queue, task, limit)
+                .await?;
             ended_or_not(&receipt, ended, args.durability, session)
         }
     }
@@ -82,7 +87,11 @@ struct Answer<'a> {
 
 fn accepted(receipt: &Receipt, asked: Durability, session: &mut Session) -> Result<(), CliError> {
     if session.out.json {
-        return session.out.document(&Answer { receipt, queue: session.queue.as_str(), ended: None });
+        return session.out.document(&Answer {
+            receipt,
+            queue: session.queue.as_str(),
+            ended: None,
+        });
     }
     notes(receipt, asked, session);
     session.out.line(receipt.id.as_str())
@@ -91,7 +100,10 @@ fn accepted(receipt: &Receipt, asked: Durability, session: &mut Session) -> Resu
 /// What a person should know of a receipt that is not as expected.
 fn notes(receipt: &Receipt, asked: Durability, session: &Session) {
     if receipt.accepted == Accepted::Duplicate {
-        session.out.note(&format!("note: task {} is here already; nothing was added", receipt.id));
+        session.out.note(&format!(
+            "note: task {} is here already; nothing was added",
+            receipt.id
+        ));
     }
     if let Some(text) = shortfall(receipt.durability, asked) {
         session.out.note(&text);
@@ -121,7 +133,11 @@ fn ended_or_not(
     match ended {
         Ok(ended) if session.out.json => {
             let view = TaskView::from_ended(&session.queue, id, &ended);
-            let answer = Answer { receipt, queue: session.queue.as_str(), ended: Some(view) };
+            let answer = Answer {
+                receipt,
+                queue: session.queue.as_str(),
+                ended: Some(view),
+            };
             session.out.document(&answer)?;
             session.out.flush()?;
             task::verdict(id, &ended)

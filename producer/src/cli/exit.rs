@@ -35,7 +35,11 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub(crate) enum CliError {
     /// To be told.
-    Told { exit: Exit, message: String, hint: Option<String> },
+    Told {
+        exit: Exit,
+        message: String,
+        hint: Option<String>,
+    },
     /// The reader of our output has gone: end quietly.
     PipeClosed,
 }
@@ -43,12 +47,20 @@ pub(crate) enum CliError {
 impl CliError {
     /// Bad use, and what would be right.
     pub(crate) fn usage(message: impl Into<String>, hint: Option<&str>) -> Self {
-        Self::Told { exit: Exit::BadUse, message: message.into(), hint: hint.map(str::to_owned) }
+        Self::Told {
+            exit: Exit::BadUse,
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+        }
     }
 
     /// The task did not end well, or is not there.
     pub(crate) fn task(message: impl Into<String>) -> Self {
-        Self::Told { exit: Exit::TaskFailed, message: message.into(), hint: None }
+        Self::Told {
+            exit: Exit::TaskFailed,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// A write to stdout failed.
@@ -68,12 +80,24 @@ impl CliError {
 
     /// Writes it to stderr.
     pub(crate) fn report(&self, as_json: bool) {
-        let Self::Told { exit, message, hint } = self else { return };
+        let Self::Told {
+            exit,
+            message,
+            hint,
+        } = self
+        else {
+            return;
+        };
         let text = if as_json {
-            let whole = hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
+            let whole = hint
+                .as_ref()
+                .map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
             json!({ "error": whole, "code": *exit as u8 }).to_string()
         } else {
-            let hint = hint.as_ref().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+            let hint = hint
+                .as_ref()
+                .map(|hint| format!("\n  {hint}"))
+                .unwrap_or_default();
             format!("error: {message}{hint}")
         };
         // Nobody is left to hear of a failure to report a failure.
@@ -90,7 +114,11 @@ impl From<Error> for CliError {
             Error::NotFound { .. } => (Exit::TaskFailed, None),
             _ => (Exit::RedisUnavailable, None),
         };
-        Self::Told { exit, message: error.to_string(), hint: hint.map(str::to_owned) }
+        Self::Told {
+            exit,
+            message: error.to_string(),
+            hint: hint.map(str::to_owned),
+        }
     }
 }
 
@@ -102,11 +130,19 @@ impl From<CallError> for CliError {
 
 fn hint_for(error: &CallError) -> Option<&'static str> {
     match error {
-        CallError::Unavailable { outage: workyard_shared::Outage::Away, .. } | CallError::Unknown(_) => {
-            Some("give the address with --redis-url or WORKYARD_REDIS_URL, or --redis-url managed for a server of your own")
+        CallError::Unavailable {
+            outage: workyard_shared::Outage::Away,
+            ..
         }
-        CallError::Denied(_) => Some("check user and password in the URL, and what its ACL permits"),
-        CallError::Protocol(text) if text.contains("unknown command") => Some("Redis 7.0 or newer is needed"),
+        | CallError::Unknown(_) => Some(
+            "give the address with --redis-url or WORKYARD_REDIS_URL, or --redis-url managed for a server of your own",
+        ),
+        CallError::Denied(_) => {
+            Some("check user and password in the URL, and what its ACL permits")
+        }
+        CallError::Protocol(text) if text.contains("unknown command") => {
+            Some("Redis 7.0 or newer is needed")
+        }
         _ => None,
     }
 }
@@ -121,16 +157,39 @@ mod tests {
 
     #[test]
     fn every_error_has_its_documented_exit_code() {
-        let away = CallError::Unavailable { outage: Outage::Away, detail: "refused".to_owned() };
+        let away = CallError::Unavailable {
+            outage: Outage::Away,
+            detail: "refused".to_owned(),
+        };
         let table: [(CliError, u8); 8] = [
             (CallError::Invalid("x".to_owned()).into(), 2),
             (away.into(), 4),
             (CallError::Unknown("x".to_owned()).into(), 4),
             (CallError::Denied("NOAUTH".to_owned()).into(), 4),
-            (CallError::Protocol("ERR unknown command 'FCALL'".to_owned()).into(), 4),
-            (Error::Timeout { id: "a".to_owned(), after: Duration::from_secs(1) }.into(), 3),
-            (Error::NotFound { queue: "q".to_owned(), id: "a".to_owned() }.into(), 1),
-            (CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe)), 0),
+            (
+                CallError::Protocol("ERR unknown command 'FCALL'".to_owned()).into(),
+                4,
+            ),
+            (
+                Error::Timeout {
+                    id: "a".to_owned(),
+                    after: Duration::from_secs(1),
+                }
+                .into(),
+                3,
+            ),
+            (
+                Error::NotFound {
+                    queue: "q".to_owned(),
+                    id: "a".to_owned(),
+                }
+                .into(),
+                1,
+            ),
+            (
+                CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe)),
+                0,
+            ),
         ];
         for (error, code) in table {
             assert_eq!(error.exit() as u8, code, "{error:?}");

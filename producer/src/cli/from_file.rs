@@ -47,7 +47,8 @@ impl Sent {
                 Accepted::Duplicate => self.duplicates += 1,
             }
             // One call below the level that was asked for makes the file's level.
-            if matches!(receipt.durability, Kept::Memory | Kept::Unknown) || self.weakest.is_none() {
+            if matches!(receipt.durability, Kept::Memory | Kept::Unknown) || self.weakest.is_none()
+            {
                 self.weakest = Some(receipt.durability);
             }
         }
@@ -55,21 +56,35 @@ impl Sent {
 }
 
 /// Runs the command.
-pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
+pub(crate) async fn run(
+    path: &Path,
+    args: &EnqueueArgs,
+    session: &mut Session,
+) -> Result<Exit, CliError> {
     let name = path.display().to_string();
     let cannot = |e: io::Error| CliError::usage(format!("cannot read {name}: {e}"), None);
     let mut file = open(path).map_err(cannot)?;
     let checked = check(&mut file, session).map_err(cannot)?;
     if checked.bad > 0 && !args.skip_invalid {
-        let lines = if checked.bad == 1 { "line is" } else { "lines are" };
+        let lines = if checked.bad == 1 {
+            "line is"
+        } else {
+            "lines are"
+        };
         let message = format!("{} {lines} not valid; nothing was enqueued", checked.bad);
-        return Err(CliError::usage(message, Some("correct them, or say --skip-invalid to enqueue the rest")));
+        return Err(CliError::usage(
+            message,
+            Some("correct them, or say --skip-invalid to enqueue the rest"),
+        ));
     }
     file.rewind().map_err(cannot)?;
     let mut sent = Sent::default();
     if let Err(error) = send(&file, &checked, &mut sent, session).await {
         let known = sent.created + sent.duplicates;
-        session.out.note(&format!("{known} of {} tasks were accepted for sure before this happened:", checked.good));
+        session.out.note(&format!(
+            "{known} of {} tasks were accepted for sure before this happened:",
+            checked.good
+        ));
         return Err(error);
     }
     report(&checked, &sent, args, session)
@@ -109,7 +124,11 @@ fn judge(line: &Line<'_>) -> Result<(NewTask, Option<QueueName>), String> {
 fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
     let total = file.metadata()?.len();
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
-    let mut progress = Progress::new("checking, bytes", total, session.out.json || total < 1 << 20);
+    let mut progress = Progress::new(
+        "checking, bytes",
+        total,
+        session.out.json || total < 1 << 20,
+    );
     let mut checked = Checked::default();
     while let Some(line) = lines.next()? {
         let judged = judge(&line);
@@ -139,8 +158,14 @@ fn bad_line(number: u64, reason: &str, as_json: bool) {
 }
 
 /// The second pass.
-async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session) -> Result<(), CliError> {
-    let cannot = |e: io::Error| CliError::usage(format!("the file cannot be read any more: {e}"), None);
+async fn send(
+    file: &File,
+    checked: &Checked,
+    sent: &mut Sent,
+    session: &Session,
+) -> Result<(), CliError> {
+    let cannot =
+        |e: io::Error| CliError::usage(format!("the file cannot be read any more: {e}"), None);
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
     let mut progress = Progress::new("enqueued", checked.good, session.out.json);
     let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
@@ -149,12 +174,20 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
         let Ok((task, queue)) = judge(&line) else {
             bad += 1;
             if bad > checked.bad {
-                return Err(CliError::usage(format!("the file was changed meanwhile: line {} is not valid now", lines.number), None));
+                return Err(CliError::usage(
+                    format!(
+                        "the file was changed meanwhile: line {} is not valid now",
+                        lines.number
+                    ),
+                    None,
+                ));
             }
             continue;
         };
         let queue = queue.unwrap_or_else(|| session.queue.clone());
-        let bulk = bulks.entry(queue).or_insert_with_key(|queue| session.client.bulk(queue));
+        let bulk = bulks
+            .entry(queue)
+            .or_insert_with_key(|queue| session.client.bulk(queue));
         sent.count(&bulk.push(task).await?);
         good += 1;
         if good % UPDATE_EVERY == 0 {
@@ -169,7 +202,12 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
     Ok(())
 }
 
-fn report(checked: &Checked, sent: &Sent, args: &EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
+fn report(
+    checked: &Checked,
+    sent: &Sent,
+    args: &EnqueueArgs,
+    session: &mut Session,
+) -> Result<Exit, CliError> {
     let durability = sent.weakest.unwrap_or(Kept::Memory);
     if session.out.json {
         session.out.document(&json!({

@@ -30,14 +30,23 @@ pub(crate) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     pub(crate) fn new(reader: R) -> Self {
-        Self { reader, buffer: Vec::new(), number: 0, bytes: 0 }
+        Self {
+            reader,
+            buffer: Vec::new(),
+            number: 0,
+            bytes: 0,
+        }
     }
 
     /// The next line that is not blank.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             self.buffer.clear();
-            let read = self.reader.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+            let read = self
+                .reader
+                .by_ref()
+                .take(MAX_LINE as u64 + 1)
+                .read_until(b'\n', &mut self.buffer)?;
             if read == 0 {
                 return Ok(None);
             }
@@ -53,7 +62,9 @@ impl<R: BufRead> Lines<R> {
         }
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         // Windows' editors put a mark before the first line.
-        Ok(Some(Line::Text(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text))))
+        Ok(Some(Line::Text(
+            text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text),
+        )))
     }
 }
 
@@ -92,7 +103,8 @@ mod tests {
             };
             seen.push((lines.number, shown));
         }
-        let expected = [(1, "a"), (4, "b\r"), (5, "too long"), (6, "c")].map(|(n, text)| (n, text.to_owned()));
+        let expected =
+            [(1, "a"), (4, "b\r"), (5, "too long"), (6, "c")].map(|(n, text)| (n, text.to_owned()));
         assert_eq!(seen, expected);
         assert_eq!(lines.bytes, text.len() as u64);
     }

@@ -49,7 +49,10 @@ async fn gather(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut tasks = Vec::new();
     loop {
-        let page = session.client.list(&session.queue, filter, cursor.as_ref(), limit - tasks.len()).await?;
+        let page = session
+            .client
+            .list(&session.queue, filter, cursor.as_ref(), limit - tasks.len())
+            .await?;
         tasks.extend(page.tasks);
         cursor = page.next;
         if tasks.len() >= limit || cursor.is_none() {
@@ -58,13 +61,22 @@ async fn gather(
     }
 }
 
-async fn show(tasks: &[TaskView], next: Option<&Cursor>, session: &mut Session) -> Result<Exit, CliError> {
+async fn show(
+    tasks: &[TaskView],
+    next: Option<&Cursor>,
+    session: &mut Session,
+) -> Result<Exit, CliError> {
     if session.out.json {
-        session.out.document(&Document { tasks, next: next.map(Cursor::to_string) })?;
+        session.out.document(&Document {
+            tasks,
+            next: next.map(Cursor::to_string),
+        })?;
         return Ok(Exit::Done);
     }
     let clock = session.clock().await?;
-    session.out.line(&table(tasks, clock, session.out.terminal))?;
+    session
+        .out
+        .line(&table(tasks, clock, session.out.terminal))?;
     session.out.flush()?;
     if let Some(next) = next {
         session.out.note(&format!("more: --cursor {next}"));
@@ -74,14 +86,27 @@ async fn show(tasks: &[TaskView], next: Option<&Cursor>, session: &mut Session) 
 
 /// The table of a page.
 pub(crate) fn table(tasks: &[TaskView], clock: Clock, terminal: bool) -> String {
-    let mut grid = Grid::new(terminal, &["id", "kind", "state", ">priority", ">attempts", "created", "when", "error"]);
+    let mut grid = Grid::new(
+        terminal,
+        &[
+            "id",
+            "kind",
+            "state",
+            ">priority",
+            ">attempts",
+            "created",
+            "when",
+            "error",
+        ],
+    );
     for task in tasks {
         let when = task.due_at.or(task.finished_at).or(task.started_at);
         grid.row([
             task.id.clone(),
             task.kind.clone(),
             task.state.as_str().to_owned(),
-            task.priority.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+            task.priority
+                .map_or_else(|| "-".to_owned(), |n| n.to_string()),
             task.attempts.to_string(),
             clock.cell(task.created_at),
             clock.cell(when),

@@ -3,25 +3,26 @@
 //! Invariant: whatever happens ends in one of the documented exit codes and, if it is an error, in
 //! one message on stderr; a closed pipe ends quietly. No command knows another.
 
-mod exit;
-mod value;
 mod args;
-mod time;
-mod output;
-mod table;
-mod logging;
-mod session;
-mod payload;
-mod lines;
-mod progress;
 mod enqueue;
+mod exit;
 mod from_file;
-mod task;
-mod results;
+mod lines;
 mod list;
+mod logging;
+mod managed;
 mod operate;
+mod output;
 mod overview;
+mod payload;
+mod progress;
+mod results;
+mod session;
 mod shell;
+mod table;
+mod task;
+mod time;
+mod value;
 
 use std::process::ExitCode;
 
@@ -63,8 +64,9 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
+        Command::Redis { action } => managed::run(action, global.json).await,
         command => {
-            let mut session = Session::open(&global)?;
+            let mut session = Session::open(&global).await?;
             let exit = connected(command, &mut session).await?;
             session.out.flush()?;
             Ok(exit)
@@ -90,6 +92,6 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Consumers => overview::consumers(session).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
-        Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),
     }
 }

@@ -11,9 +11,16 @@ use super::exit::{CliError, Exit};
 use super::session::Session;
 
 /// Writes each id with its answer; `well` says which answers are as asked for.
-fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&str]) -> Result<Exit, CliError> {
+fn answers(
+    session: &mut Session,
+    answers: &[(String, &'static str)],
+    well: &[&str],
+) -> Result<Exit, CliError> {
     if session.out.json {
-        let items: Vec<_> = answers.iter().map(|(id, answer)| json!({ "id": id, "answer": answer })).collect();
+        let items: Vec<_> = answers
+            .iter()
+            .map(|(id, answer)| json!({ "id": id, "answer": answer }))
+            .collect();
         session.out.document(&items)?;
     } else {
         for (id, answer) in answers {
@@ -45,14 +52,26 @@ pub(crate) async fn retry(args: &RetryArgs, session: &mut Session) -> Result<Exi
     }
     let ids: Vec<String> = args.ids.iter().map(ToString::to_string).collect();
     let again = session.client.retry(&session.queue, &ids).await?;
-    let answered: Vec<_> = ids.into_iter().zip(again.iter().map(|again| if *again { "pending" } else { "not a dead letter" })).collect();
+    let answered: Vec<_> = ids
+        .into_iter()
+        .zip(again.iter().map(|again| {
+            if *again {
+                "pending"
+            } else {
+                "not a dead letter"
+            }
+        }))
+        .collect();
     answers(session, &answered, &["pending"])
 }
 
 async fn retry_all(args: &RetryArgs, session: &mut Session) -> Result<Exit, CliError> {
     let filter = args.filter.filter();
     if filter.state.is_some_and(|state| state != State::Failed) {
-        return Err(CliError::usage("only failed tasks can be retried", Some("leave --state out, or say --state failed")));
+        return Err(CliError::usage(
+            "only failed tasks can be retried",
+            Some("leave --state out, or say --state failed"),
+        ));
     }
     session.known_queue().await?;
     let retried = session.client.retry_all(&session.queue, &filter).await?;
@@ -61,7 +80,9 @@ async fn retry_all(args: &RetryArgs, session: &mut Session) -> Result<Exit, CliE
 
 fn count(session: &mut Session, what: &str, n: u64) -> Result<Exit, CliError> {
     if session.out.json {
-        session.out.document(&json!({ "queue": session.queue.as_str(), what: n }))?;
+        session
+            .out
+            .document(&json!({ "queue": session.queue.as_str(), what: n }))?;
     } else {
         let tasks = if n == 1 { "task" } else { "tasks" };
         session.out.line(&format!("{n} {tasks} {what}"))?;
@@ -90,10 +111,18 @@ pub(crate) async fn pause(session: &mut Session, paused: bool) -> Result<Exit, C
         session.client.resume(&session.queue).await?;
     }
     if session.out.json {
-        session.out.document(&json!({ "queue": session.queue.as_str(), "paused": paused }))?;
+        session
+            .out
+            .document(&json!({ "queue": session.queue.as_str(), "paused": paused }))?;
     } else {
-        let text = if paused { "paused: nothing more is handed out, what runs goes on" } else { "resumed" };
-        session.out.line(&format!("queue {} is {text}", session.queue))?;
+        let text = if paused {
+            "paused: nothing more is handed out, what runs goes on"
+        } else {
+            "resumed"
+        };
+        session
+            .out
+            .line(&format!("queue {} is {text}", session.queue))?;
     }
     Ok(Exit::Done)
 }
@@ -104,7 +133,10 @@ pub(crate) async fn purge(args: &PurgeArgs, session: &mut Session) -> Result<Exi
     let place = args.place.into();
     if !args.yes {
         let there = session.client.count_in(&session.queue, place).await?;
-        let message = format!("purge would remove {there} tasks of queue {} for good", session.queue);
+        let message = format!(
+            "purge would remove {there} tasks of queue {} for good",
+            session.queue
+        );
         return Err(CliError::usage(message, Some("say --yes to do it")));
     }
     let gone = session.client.purge(&session.queue, place).await?;

@@ -24,7 +24,11 @@ impl Out {
     pub(crate) fn new(json: bool) -> Self {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        Self { writer: BufWriter::new(stdout), json, terminal }
+        Self {
+            writer: BufWriter::new(stdout),
+            json,
+            terminal,
+        }
     }
 
     /// Writes a line of text.
@@ -34,7 +38,9 @@ impl Out {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
-        self.writer.write_all(bytes).map_err(|e| CliError::output(&e))
+        self.writer
+            .write_all(bytes)
+            .map_err(|e| CliError::output(&e))
     }
 
     /// Writes one JSON document, payloads byte for byte.
@@ -66,7 +72,8 @@ impl Out {
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, CliError> {
-    serde_json::to_string(value).map_err(|e| CliError::usage(format!("the output cannot be written as JSON: {e}"), None))
+    serde_json::to_string(value)
+        .map_err(|e| CliError::usage(format!("the output cannot be written as JSON: {e}"), None))
 }
 
 /// Text of others on one line, control characters escaped, at most `most` characters.
@@ -79,7 +86,11 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
         }
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => shown.extend(c.escape_unicode()),
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                shown.extend(c.escape_unicode())
+            }
             c => shown.push(c),
         }
     }
@@ -88,7 +99,10 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
 
 /// As [`clean`] for several lines of any length.
 pub(crate) fn clean_lines(text: &str) -> String {
-    text.lines().map(|line| clean(line, usize::MAX)).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| clean(line, usize::MAX))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]

@@ -19,16 +19,31 @@ use super::table::Grid;
 use super::time::Clock;
 
 /// Counters that are kept per kind.
-const PER_KIND: [&str; 6] = ["submitted", "completed", "failed", "retried", "cancelled", "expired"];
+const PER_KIND: [&str; 6] = [
+    "submitted",
+    "completed",
+    "failed",
+    "retried",
+    "cancelled",
+    "expired",
+];
 
 /// Runs `install`.
 pub(crate) async fn install(session: &mut Session) -> Result<Exit, CliError> {
     session.client.install().await?;
-    let (library, protocol, version) = (functions::LIBRARY, functions::PROTOCOL_VERSION, env!("CARGO_PKG_VERSION"));
+    let (library, protocol, version) = (
+        functions::LIBRARY,
+        functions::PROTOCOL_VERSION,
+        env!("CARGO_PKG_VERSION"),
+    );
     if session.out.json {
-        session.out.document(&json!({ "library": library, "protocol": protocol, "version": version }))?;
+        session
+            .out
+            .document(&json!({ "library": library, "protocol": protocol, "version": version }))?;
     } else {
-        session.out.line(&format!("functions {library} are loaded (protocol {protocol}, workyard {version})"))?;
+        session.out.line(&format!(
+            "functions {library} are loaded (protocol {protocol}, workyard {version})"
+        ))?;
     }
     Ok(Exit::Done)
 }
@@ -53,10 +68,28 @@ pub(crate) async fn queues(session: &mut Session) -> Result<Exit, CliError> {
 }
 
 fn depths(all: &[QueueStats], terminal: bool) -> String {
-    let heads = ["queue", ">pending", ">scheduled", ">running", ">failed", ">results", ">inbox", ">consumers", "paused"];
+    let heads = [
+        "queue",
+        ">pending",
+        ">scheduled",
+        ">running",
+        ">failed",
+        ">results",
+        ">inbox",
+        ">consumers",
+        "paused",
+    ];
     let mut grid = Grid::new(terminal, &heads);
     for queue in all {
-        let numbers = [queue.pending, queue.scheduled, queue.running, queue.failed, queue.results, queue.inbox, queue.consumers];
+        let numbers = [
+            queue.pending,
+            queue.scheduled,
+            queue.running,
+            queue.failed,
+            queue.results,
+            queue.inbox,
+            queue.consumers,
+        ];
         let mut row = vec![queue.queue.clone()];
         row.extend(numbers.map(|n| n.to_string()));
         row.push(if queue.paused { "yes" } else { "no" }.to_owned());
@@ -84,31 +117,52 @@ pub(crate) async fn stats(args: &StatsArgs, session: &mut Session) -> Result<Exi
     session.out.line(&depths(&all, session.out.terminal))?;
     for queue in &all {
         let text = counters(queue, session.out.terminal);
-        session.out.line(&format!("\nqueue {}\n{text}", queue.queue))?;
+        session
+            .out
+            .line(&format!("\nqueue {}\n{text}", queue.queue))?;
     }
     Ok(Exit::Done)
 }
 
 fn counters(queue: &QueueStats, terminal: bool) -> String {
-    let number = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
+    let number =
+        |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
     let mut grid = Grid::new(terminal, &["counter", ">total"]);
     for name in COUNTERS {
         grid.row([name.to_owned(), number(&queue.totals, name).to_string()]);
     }
-    let mut kinds = Grid::new(terminal, &["kind", ">submitted", ">completed", ">failed", ">retried", ">cancelled", ">expired"]);
+    let mut kinds = Grid::new(
+        terminal,
+        &[
+            "kind",
+            ">submitted",
+            ">completed",
+            ">failed",
+            ">retried",
+            ">cancelled",
+            ">expired",
+        ],
+    );
     for (kind, counts) in &queue.kinds {
         let mut row = vec![kind.clone()];
         row.extend(PER_KIND.map(|name| number(counts, name).to_string()));
         kinds.row(row);
     }
-    if queue.kinds.is_empty() { grid.text() } else { format!("{}\n\n{}", grid.text(), kinds.text()) }
+    if queue.kinds.is_empty() {
+        grid.text()
+    } else {
+        format!("{}\n\n{}", grid.text(), kinds.text())
+    }
 }
 
 async fn minutes(session: &mut Session) -> Result<Exit, CliError> {
     let mut all = Vec::new();
     for queue in session.queues().await? {
         let minutes = session.client.minutes(&queue).await?;
-        all.push(Minutes { queue: queue.to_string(), minutes });
+        all.push(Minutes {
+            queue: queue.to_string(),
+            minutes,
+        });
     }
     if session.out.json {
         session.out.document(&all)?;
@@ -116,17 +170,40 @@ async fn minutes(session: &mut Session) -> Result<Exit, CliError> {
     }
     for queue in &all {
         // Columns of counters that never changed would only hide the others.
-        let changed: Vec<&str> =
-            COUNTERS.into_iter().filter(|name| queue.minutes.iter().any(|minute| minute.counts.contains_key(name))).collect();
-        let heads: Vec<String> = std::iter::once("minute (UTC)".to_owned()).chain(changed.iter().map(|name| format!(">{name}"))).collect();
+        let changed: Vec<&str> = COUNTERS
+            .into_iter()
+            .filter(|name| {
+                queue
+                    .minutes
+                    .iter()
+                    .any(|minute| minute.counts.contains_key(name))
+            })
+            .collect();
+        let heads: Vec<String> = std::iter::once("minute (UTC)".to_owned())
+            .chain(changed.iter().map(|name| format!(">{name}")))
+            .collect();
         let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
         let mut grid = Grid::new(session.out.terminal, &heads);
         for minute in &queue.minutes {
-            let at = minute.minute.to_string().get(..16).unwrap_or_default().replace('T', " ");
-            let counts = changed.iter().map(|name| minute.counts.get(name).copied().unwrap_or_default().to_string());
+            let at = minute
+                .minute
+                .to_string()
+                .get(..16)
+                .unwrap_or_default()
+                .replace('T', " ");
+            let counts = changed.iter().map(|name| {
+                minute
+                    .counts
+                    .get(name)
+                    .copied()
+                    .unwrap_or_default()
+                    .to_string()
+            });
             grid.row(std::iter::once(at).chain(counts));
         }
-        session.out.line(&format!("queue {}\n{}", queue.queue, grid.text()))?;
+        session
+            .out
+            .line(&format!("queue {}\n{}", queue.queue, grid.text()))?;
     }
     Ok(Exit::Done)
 }
@@ -140,21 +217,42 @@ pub(crate) async fn consumers(session: &mut Session) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let clock = session.clock().await?;
-    session.out.line(&fleet(&views, clock, session.out.terminal))?;
+    session
+        .out
+        .line(&fleet(&views, clock, session.out.terminal))?;
     Ok(Exit::Done)
 }
 
 fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
-    let heads = ["consumer", "alive", "queues", ">holds", ">running", ">capacity", ">processed", ">errors", ">mean", "host", "version", "lease ends"];
+    let heads = [
+        "consumer",
+        "alive",
+        "queues",
+        ">holds",
+        ">running",
+        ">capacity",
+        ">processed",
+        ">errors",
+        ">mean",
+        "host",
+        "version",
+        "lease ends",
+    ];
     let mut grid = Grid::new(terminal, &heads);
     for view in views {
-        let health: serde_json::Value = view.health.as_ref().and_then(|json| json.parse().ok()).unwrap_or_default();
+        let health: serde_json::Value = view
+            .health
+            .as_ref()
+            .and_then(|json| json.parse().ok())
+            .unwrap_or_default();
         let said = |name: &str| match &health[name] {
             serde_json::Value::Null => "-".to_owned(),
             serde_json::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let mean = health["mean_run_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"));
+        let mean = health["mean_run_ms"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"));
         grid.row([
             view.id.clone(),
             if view.alive { "yes" } else { "no" }.to_owned(),
@@ -178,7 +276,11 @@ pub(crate) async fn rejected(args: &RejectedArgs, session: &mut Session) -> Resu
     session.known_queue().await?;
     let items = session.client.rejected(&session.queue, args.limit).await?;
     if session.out.json {
-        let items: Vec<_> = items.iter().map(|item| reason_and_raw(item)).map(|(reason, raw)| json!({ "reason": reason, "raw": raw })).collect();
+        let items: Vec<_> = items
+            .iter()
+            .map(|item| reason_and_raw(item))
+            .map(|(reason, raw)| json!({ "reason": reason, "raw": raw }))
+            .collect();
         session.out.document(&items)?;
         return Ok(Exit::Done);
     }
@@ -203,7 +305,10 @@ fn reason_and_raw(entry: &str) -> (String, String) {
     let object = stream.next().and_then(Result::ok);
     let rest = entry.get(stream.byte_offset()..).unwrap_or_default();
     match object.and_then(|raw| serde_json::from_str::<Entry>(raw.get()).ok()) {
-        Some(entry) => (entry.reason, entry.raw.unwrap_or_else(|| rest.trim_start().to_owned())),
+        Some(entry) => (
+            entry.reason,
+            entry.raw.unwrap_or_else(|| rest.trim_start().to_owned()),
+        ),
         None => ("no reason was kept".to_owned(), entry.to_owned()),
     }
 }
@@ -215,8 +320,14 @@ mod tests {
     #[test]
     fn both_forms_of_a_rejected_entry_are_read() {
         let pair = |reason: &str, raw: &str| (reason.to_owned(), raw.to_owned());
-        assert_eq!(reason_and_raw(r#"{"reason":"bad","bytes":1,"raw":"{"}"#), pair("bad", "{"));
-        assert_eq!(reason_and_raw(r#"{"reason":"too long"} {"kind":"#), pair("too long", "{\"kind\":"));
+        assert_eq!(
+            reason_and_raw(r#"{"reason":"bad","bytes":1,"raw":"{"}"#),
+            pair("bad", "{")
+        );
+        assert_eq!(
+            reason_and_raw(r#"{"reason":"too long"} {"kind":"#),
+            pair("too long", "{\"kind\":")
+        );
         assert_eq!(reason_and_raw("junk"), pair("no reason was kept", "junk"));
     }
 }

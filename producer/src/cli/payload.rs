@@ -28,7 +28,8 @@ pub(crate) fn read(argument: Option<&str>) -> Result<Vec<u8>, CliError> {
     match check_payload(&payload) {
         Ok(()) => Ok(payload),
         Err(Error::Invalid(reason)) if reason.contains("not JSON") => {
-            let hint = "to send text, quote it as JSON: '\"text\"'; to send a file, put @ before its name";
+            let hint =
+                "to send text, quote it as JSON: '\"text\"'; to send a file, put @ before its name";
             Err(CliError::usage(reason, Some(hint)))
         }
         Err(error) => Err(error.into()),
@@ -43,7 +44,10 @@ fn read_some(source: impl Read, name: &str) -> Result<Vec<u8>, CliError> {
     // Two bytes more than permitted: a line end that will be cut, or the proof that it is too long.
     let mut bytes = Vec::new();
     let limit = MAX_PAYLOAD_BYTES as u64 + 3;
-    source.take(limit).read_to_end(&mut bytes).map_err(|e| cannot_read(name, &e))?;
+    source
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| cannot_read(name, &e))?;
     Ok(bytes)
 }
 
@@ -63,7 +67,13 @@ mod tests {
 
     #[test]
     fn one_line_end_is_cut_and_nothing_else() {
-        for (given, kept) in [("{}\n", "{}"), ("{}\r\n", "{}"), ("{}\n\n", "{}\n"), (" 1 ", " 1 "), ("", "")] {
+        for (given, kept) in [
+            ("{}\n", "{}"),
+            ("{}\r\n", "{}"),
+            ("{}\n\n", "{}\n"),
+            (" 1 ", " 1 "),
+            ("", ""),
+        ] {
             assert_eq!(without_line_end(given.as_bytes().to_vec()), kept.as_bytes());
         }
     }
@@ -71,7 +81,9 @@ mod tests {
     #[test]
     fn a_payload_that_is_no_json_is_refused_with_a_hint() {
         for bad in ["hello", "", "{a:1}", "[1,]", "'x'"] {
-            let CliError::Told { hint, .. } = read(Some(bad)).unwrap_err() else { panic!("{bad}") };
+            let CliError::Told { hint, .. } = read(Some(bad)).unwrap_err() else {
+                panic!("{bad}")
+            };
             assert!(hint.is_some_and(|hint| hint.contains("quote it")), "{bad}");
         }
         assert_eq!(read(None).unwrap(), b"null");

@@ -24,19 +24,31 @@ impl Progress {
     /// Of `total` steps; `quiet` shows nothing.
     pub(crate) fn new(what: &'static str, total: u64, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new(total) };
+        let bar = if quiet || !terminal {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(total)
+        };
         // A template that indicatif does not like leaves its own default.
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
+        {
             bar.set_style(style);
         }
         bar.set_message(what);
-        Self { bar, what, plain: !quiet && !terminal, total, told: 0 }
+        Self {
+            bar,
+            what,
+            plain: !quiet && !terminal,
+            total,
+            told: 0,
+        }
     }
 
     /// So many steps are done.
     pub(crate) fn set(&mut self, done: u64) {
         self.bar.set_position(done);
-        let percent = if self.total == 0 { 100 } else { done * 100 / self.total };
+        let percent = (done * 100).checked_div(self.total).unwrap_or(100);
         if self.plain && percent >= self.told + PLAIN_STEP {
             self.told = percent - percent % PLAIN_STEP;
             // Progress that nobody can read is no reason to stop.

@@ -7,6 +7,7 @@ use workyard_producer::{Client, ClientConfig, LinkConfig, QueueName};
 
 use super::args::Global;
 use super::exit::CliError;
+use super::managed::{self, MANAGED};
 use super::output::Out;
 use super::time::Clock;
 
@@ -21,9 +22,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Reads the settings; nothing connects yet.
-    pub(crate) fn open(global: &Global) -> Result<Self, CliError> {
-        let mut config = ClientConfig::new(LinkConfig::from_url(&global.redis_url)?);
+    /// Reads the settings; nothing connects yet, but a managed Redis is started if need be.
+    pub(crate) async fn open(global: &Global) -> Result<Self, CliError> {
+        let link = if global.redis_url == MANAGED {
+            managed::link().await?
+        } else {
+            LinkConfig::from_url(&global.redis_url)?
+        };
+        let mut config = ClientConfig::new(link);
         config.patience = global.patience;
         if let Some(prefix) = &global.prefix {
             config.prefix = prefix.clone();
@@ -32,12 +38,19 @@ impl Session {
             Some(queue) => (queue.clone(), true),
             None => (QueueName::new("default")?, false),
         };
-        Ok(Self { client: Client::new(config)?, queue, named, out: Out::new(global.json) })
+        Ok(Self {
+            client: Client::new(config)?,
+            queue,
+            named,
+            out: Out::new(global.json),
+        })
     }
 
     /// Redis' time.
     pub(crate) async fn clock(&self) -> Result<Clock, CliError> {
-        Ok(Clock { now: self.client.now().await? })
+        Ok(Clock {
+            now: self.client.now().await?,
+        })
     }
 
     /// Refuses a named queue that Redis knows nothing of.
@@ -50,8 +63,15 @@ impl Session {
             return Ok(());
         }
         let names: Vec<&str> = queues.iter().map(QueueName::as_str).take(20).collect();
-        let known = if names.is_empty() { "there are none yet".to_owned() } else { format!("there are {}", names.join(", ")) };
-        Err(CliError::usage(format!("no queue \"{}\" has ever been used here", self.queue), Some(&known)))
+        let known = if names.is_empty() {
+            "there are none yet".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
+        };
+        Err(CliError::usage(
+            format!("no queue \"{}\" has ever been used here", self.queue),
+            Some(&known),
+        ))
     }
 
     /// The named queue, or else all that are known.

@@ -13,7 +13,10 @@ use super::exit::{CliError, Exit};
 
 /// What clap answered instead of arguments.
 pub(crate) fn parse_error(error: &clap::Error, json: bool) -> Result<Exit, CliError> {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
         return match error.print() {
             Ok(()) => Ok(Exit::Done),
             Err(error) => Err(CliError::output(&error)),
@@ -21,9 +24,17 @@ pub(crate) fn parse_error(error: &clap::Error, json: bool) -> Result<Exit, CliEr
     }
     if json {
         let text = error.render().to_string();
-        let first: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+        let first: Vec<&str> = text
+            .lines()
+            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+            .collect();
         let message = first.join(" ");
-        let message = message.trim().trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = message
+            .trim()
+            .trim_start_matches("error: ")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
         return Err(CliError::usage(message, None));
     }
     // Clap's own form: message, usage, where to find help. If nobody reads it, the code still tells.
@@ -47,7 +58,12 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit, CliError> {
         page.render(&mut text).map_err(|e| CliError::output(&e))?;
         return write_out(&text);
     };
-    let cannot = |e: io::Error| CliError::usage(format!("cannot write man pages into {}: {e}", dir.display()), None);
+    let cannot = |e: io::Error| {
+        CliError::usage(
+            format!("cannot write man pages into {}: {e}", dir.display()),
+            None,
+        )
+    };
     std::fs::create_dir_all(dir).map_err(cannot)?;
     clap_mangen::generate_to(Cli::command(), dir).map_err(cannot)?;
     Ok(Exit::Done)
@@ -55,6 +71,9 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit, CliError> {
 
 fn write_out(text: &[u8]) -> Result<Exit, CliError> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|e| CliError::output(&e))?;
+    stdout
+        .write_all(text)
+        .and_then(|()| stdout.flush())
+        .map_err(|e| CliError::output(&e))?;
     Ok(Exit::Done)
 }

@@ -25,14 +25,22 @@ impl Grid {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let mut table = Table::new();
         if terminal {
-            table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+            table
+                .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+                .set_content_arrangement(ContentArrangement::Dynamic);
         } else {
-            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+            table
+                .load_preset(presets::NOTHING)
+                .set_content_arrangement(ContentArrangement::Disabled);
             table.force_no_tty();
         }
         table.set_header(heads.iter().map(|head| {
             let cell = Cell::new(head.trim_start_matches('>').to_uppercase());
-            if colour { cell.add_attribute(Attribute::Bold) } else { cell }
+            if colour {
+                cell.add_attribute(Attribute::Bold)
+            } else {
+                cell
+            }
         }));
         for (n, head) in heads.iter().enumerate() {
             if head.starts_with('>')
@@ -41,18 +49,27 @@ impl Grid {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        Self { table, terminal, colour }
+        Self {
+            table,
+            terminal,
+            colour,
+        }
     }
 
     /// Adds a row; the words of states get their colour.
     pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let cells: Vec<Cell> = cells.into_iter().map(|text| self.cell(text.as_ref())).collect();
+        let cells: Vec<Cell> = cells
+            .into_iter()
+            .map(|text| self.cell(text.as_ref()))
+            .collect();
         self.table.add_row(cells);
     }
 
     fn cell(&self, text: &str) -> Cell {
         let cell = Cell::new(clean(text, CELL));
-        let Some(state) = State::parse(text).filter(|_| self.colour) else { return cell };
+        let Some(state) = State::parse(text).filter(|_| self.colour) else {
+            return cell;
+        };
         cell.fg(match state {
             State::Completed => Color::Green,
             State::Failed => Color::Red,
@@ -67,7 +84,11 @@ impl Grid {
         if self.terminal {
             return self.table.to_string();
         }
-        self.table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+        self.table
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -80,6 +101,9 @@ mod tests {
         let mut grid = Grid::new(false, &["id", ">n"]);
         grid.row(["a", "1"]);
         grid.row(["long-id\nx", "20"]);
-        assert_eq!(grid.text(), "ID           N\na            1\nlong-id x   20");
+        assert_eq!(
+            grid.text(),
+            "ID           N\na            1\nlong-id x   20"
+        );
     }
 }

@@ -38,7 +38,10 @@ impl Clock {
     /// The time and how long ago: "2026-01-31 08:00:00 UTC (3s ago)".
     pub(crate) fn full(self, at: Moment) -> String {
         let text = at.to_string();
-        let shown = text.get(..19).map_or_else(|| text.clone(), |head| format!("{} UTC", head.replace('T', " ")));
+        let shown = text.get(..19).map_or_else(
+            || text.clone(),
+            |head| format!("{} UTC", head.replace('T', " ")),
+        );
         format!("{shown} ({})", self.relative(at))
     }
 }
@@ -54,7 +57,9 @@ mod tests {
 
     #[test]
     fn times_are_told_from_now() {
-        let clock = Clock { now: Moment::from_ms(1_700_000_000_000) };
+        let clock = Clock {
+            now: Moment::from_ms(1_700_000_000_000),
+        };
         let at = |delta: i64| Moment::from_ms(1_700_000_000_000_u64.saturating_add_signed(delta));
         assert_eq!(clock.relative(at(0)), "now");
         assert_eq!(clock.relative(at(-3200)), "3s ago");
