@@ -4,8 +4,10 @@
 //! them: dropping the future of a run ends what it started, and the text of a payload never
 //! decides which program runs or which address is called.
 
+pub mod builtin;
 pub mod command;
 mod group;
+pub mod http;
 mod interrupt;
 mod launch;
 mod result;
@@ -16,7 +18,9 @@ pub mod worker;
 
 use std::sync::Arc;
 
+pub use builtin::BuiltinHandler;
 pub use command::CommandHandler;
+pub use http::HttpHandler;
 pub use worker::WorkerHandler;
 
 use crate::Handler;
@@ -44,6 +48,17 @@ pub fn build(config: &HandlerConfig) -> Result<Arc<dyn Handler>, ConfigError> {
                 config.timeout,
             ))
         }
-        _ => return Err(refuse("not built yet".to_owned())),
+        Action::Http(http) => {
+            Arc::new(HttpHandler::new(http.clone(), config.timeout).map_err(refuse)?)
+        }
+        Action::Builtin(builtin) => {
+            if let Some(root) = builtin.root.as_ref().filter(|root| !root.is_dir()) {
+                let root = root.display();
+                return Err(refuse(format!(
+                    "root {root} is no folder; create it or correct the path"
+                )));
+            }
+            Arc::new(BuiltinHandler::new(builtin.clone(), config.timeout))
+        }
     })
 }
