@@ -25,7 +25,8 @@ local function cancel(keys, argv)
     return call('HEXISTS', keys[RESULTS], id) == 1 and 'finished' or 'unknown'
   end
   if call('ZSCORE', keys[FAILED], id) then return 'finished' end
-  local waiting = call('ZSCORE', keys[PENDING], id) or call('ZSCORE', keys[SCHEDULED], id)
+  local pending, scheduled = call('ZSCORE', keys[PENDING], id), call('ZSCORE', keys[SCHEDULED], id)
+  local waiting = pending or scheduled
   local held = not waiting and running and call('HEXISTS', running, id) == 1
   if not waiting and not held then return 'running' end
   if held then call('LLEN', keys[OWN + 2]) end

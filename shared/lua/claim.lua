@@ -56,6 +56,7 @@ local function expire_task(keys, id, record, meta, now)
   local text = terminal_text('expired', kind, created_of(record), '0', now, m, '-', 'expired', '')
   finish(keys, id, text, options.retention or DEFAULT.retention, now)
   bump(keys, now, { expired = 1 }, { expired = { [kind] = 1 } })
+  follow(keys, now, { id .. ' expired' })
 end
 
 local function hand_out(keys, running, session, taken, now, token)

@@ -13,7 +13,7 @@ local function retry(keys, argv)
   if #argv < 1 or #argv > MAX_BATCH then return refuse('retry takes 1 to ' .. MAX_BATCH .. ' ids') end
   check_finish(keys)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
-  local sequence, letters, n = tonumber(call('HGET', keys[STATE], 'seq') or '0'), {}, 0
+  local sequence, letters, n, paused = tonumber(call('HGET', keys[STATE], 'seq') or '0'), {}, 0, is_paused(keys)
   for i = 1, #argv do
     local id = argv[i]
     local record = call('ZSCORE', keys[FAILED], id) and call('HGET', keys[TASKS], id)
@@ -28,7 +28,7 @@ local function retry(keys, argv)
   if n > 0 then
     call('HSET', keys[STATE], 'seq', int(sequence + n))
     bump(keys, (clock()), { requeued = n })
-    if not is_paused(keys) then wake(keys, n) end
+    if not paused then wake(keys, n) end
   end
   return table.concat(letters)
 end

@@ -14,6 +14,7 @@ local function promote(keys, argv)
   local due = call('ZRANGEBYSCORE', keys[SCHEDULED], '-inf', '(' .. int(now + 1), 'WITHSCORES', 'LIMIT', 0, most)
   local sequence = tonumber(call('HGET', keys[STATE], 'seq') or '0')
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
+  local paused = is_paused(keys)
   local n = #due / 2
   if n > 0 then
     local pending = {}
@@ -25,7 +26,7 @@ local function promote(keys, argv)
     call('HSET', keys[STATE], 'seq', int(sequence + n))
     call('ZREMRANGEBYRANK', keys[SCHEDULED], 0, n - 1)
     call('ZADD', keys[PENDING], unpack(pending))
-    if not is_paused(keys) then wake(keys, n) end
+    if not paused then wake(keys, n) end
   end
   local first = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2]
   return { n, first and math.max(0, floor(tonumber(first)) - now) or -1 }

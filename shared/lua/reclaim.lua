@@ -39,6 +39,7 @@ local function give_back(keys, running, consumer, most, now, crashed)
         record = call('HGET', keys[TASKS], id)
         local kind = kind_of(record)
         bury(keys, id, kind, created_of(record), m, now, consumer, 'poison', 'poison: ' .. m.crashes .. ' consumers died while they ran it')
+        follow(keys, now, { id .. ' failed' })
         tally(kinds, kind)
         poisoned = poisoned + 1
       else
@@ -64,14 +65,15 @@ local function take_back(keys, argv, crashed)
   local now = clock()
   if crashed and not is_dead(keys, consumer, now) then return { 0, 0, 0 } end
   check_finish(keys)
-  call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('HLEN', running)
+  call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('ZCARD', keys[CONSUMERS]); call('HLEN', running)
+  local paused = is_paused(keys)
   local back, poisoned, kinds = give_back(keys, running, consumer, most, now, crashed)
   bump(keys, now, { [crashed and 'reclaimed' or 'released'] = back, failed = poisoned }, { failed = kinds })
   local more = call('HLEN', running) > 0
   if not more then end_session(keys, consumer) end
   -- Also when nothing came back: the dead one may have been woken for a task and never claimed it.
   local waiting = call('ZCARD', keys[PENDING])
-  if waiting > 0 and not is_paused(keys) then wake(keys, math.max(1, back)) end
+  if waiting > 0 and not paused then wake(keys, math.max(1, back)) end
   return { back, poisoned, more and 1 or 0 }
 end
 
@@ -79,9 +81,9 @@ local function reclaim(keys, argv) return take_back(keys, argv, true) end
 local function leave(keys, argv) return take_back(keys, argv, false) end
 
 local function unpark(keys, argv)
-  call('ZCARD', keys[PENDING])
+  local waiting, paused = call('ZCARD', keys[PENDING]), is_paused(keys)
   if call('ZREM', keys[PARKED], argv[1]) == 1 then return 1 end
-  if call('ZCARD', keys[PENDING]) > 0 and not is_paused(keys) then wake(keys, 1) end
+  if waiting > 0 and not paused then wake(keys, 1) end
   return 0
 end
 

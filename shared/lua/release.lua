@@ -17,7 +17,7 @@ local function release(keys, argv)
   if gone then return all_stale(keys, n) end
   check_finish(keys)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED]); call('ZCARD', keys[PARKED]); call('HLEN', running)
-  local now = clock()
+  local paused, now = is_paused(keys), clock()
 
   local letters, ready, released, failed, stale, kinds, delayed = {}, 0, 0, 0, 0, {}, false
   for i = 1, n do
@@ -37,6 +37,7 @@ local function release(keys, argv)
         local kind = kind_of(record)
         bury(keys, id, kind, created_of(record), m, now, consumer, 'no-handler', 'no handler: ' .. m.unhandled .. ' consumers knew no handler for kind ' .. kind)
         letters[i], failed, released = 'f', failed + 1, released - 1
+        follow(keys, now, { id .. ' failed' })
         tally(kinds, kind)
       else
         call('HSET', keys[META], id, format_meta(m))
@@ -54,7 +55,7 @@ local function release(keys, argv)
   letters = table.concat(letters)
   call('HSET', session, 'release', batch .. ' ' .. letters)
   if delayed then wake_maintainer(keys) end
-  if ready > 0 and not is_paused(keys) then wake(keys, ready) end
+  if ready > 0 and not paused then wake(keys, ready) end
   return letters
 end
 

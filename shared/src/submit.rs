@@ -126,36 +126,36 @@ impl Sender {
         let counts: Vec<usize> = orders.iter().map(|order| order.tasks.len()).collect();
         let tasks: Vec<_> = orders.iter_mut().flat_map(|order| std::mem::take(&mut order.tasks)).collect();
         let give_up = orders.iter().map(|order| order.give_up).max().unwrap_or_else(Instant::now);
-        let answer = self.repeat(&tasks, orders[0].unique, orders[0].waiter.as_ref(), give_up).await;
+        let batch = Batch { session: &self.session, number: self.number, waiter: orders[0].waiter.as_ref() };
+        let answer = match self.queue.enqueue_cmd(batch, orders[0].unique, &tasks) {
+            Ok(cmd) => until_kept(&self.queue, &cmd, give_up).await,
+            Err(error) => Err(error),
+        };
         deliver(orders, &counts, answer);
     }
+}
 
-    /// Sends one batch until it is answered or time is up.
-    async fn repeat(
-        &self,
-        tasks: &[(TaskId, NewTask)],
-        unique: bool,
-        waiter: Option<&SessionId>,
-        give_up: Instant,
-    ) -> Result<Vec<Accepted>, Error> {
-        let batch = Batch { session: &self.session, number: self.number, waiter };
-        let cmd = self.queue.enqueue_cmd(batch, unique, tasks)?;
-        let mut patience = Patience::default();
-        let mut unknown = None;
-        loop {
-            let error = match self.queue.enqueue(&cmd).await {
-                Err(error) if error.is_temporary() => error,
-                other => return other,
-            };
-            if let Error::Unknown(text) = &error {
-                unknown = Some(text.clone());
-            }
-            if Instant::now() >= give_up {
-                // A call whose reply was lost may have been applied, whatever came after it.
-                return Err(unknown.map_or(error, Error::Unknown));
-            }
-            patience.wait().await;
+/// Sends one enqueue until it is answered or it is `give_up`. The batch number inside `cmd` makes the
+/// repeats harmless.
+///
+/// # Errors
+/// As [`Submitter::submit`].
+pub async fn until_kept(queue: &Queue, cmd: &redis::Cmd, give_up: Instant) -> Result<Vec<Accepted>, Error> {
+    let mut patience = Patience::default();
+    let mut unknown = None;
+    loop {
+        let error = match queue.enqueue(cmd).await {
+            Err(error) if error.is_temporary() => error,
+            other => return other,
+        };
+        if let Error::Unknown(text) = &error {
+            unknown = Some(text.clone());
         }
+        if Instant::now() >= give_up {
+            // A call whose reply was lost may have been applied, whatever came after it.
+            return Err(unknown.map_or(error, Error::Unknown));
+        }
+        patience.wait().await;
     }
 }
 

@@ -71,6 +71,27 @@ async fn an_idle_consumer_starts_a_task_without_a_poll_however_it_is_enqueued() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_wake_up_is_lost_when_a_task_comes_while_the_consumer_parks() {
+    let yard = Yard::start().await;
+    let (started_in, mut started) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let registry = registry(|r| {
+        r.register("tick", move |_: Context, _: Json| {
+            started_in.send(()).unwrap();
+            async { Ok::<_, Failure>(()) }
+        })
+        .unwrap();
+    });
+    let worker = yard.work(registry, yard.config()).await;
+    // Each next task is sent when the one before has begun: while its consumer settles, claims and parks.
+    for n in 0..1000 {
+        yard.add("tick", "1", |_| {}).await;
+        let begun = tokio::time::timeout(SOON, started.recv()).await;
+        assert!(begun.is_ok(), "task {n} was left to the poll");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_one_slot_tasks_finish_in_order_of_priority_then_of_submission() {
     let yard = Yard::start().await;
     let mut expected: Vec<(u8, u32)> = Vec::new();

@@ -55,7 +55,12 @@ pub(crate) struct Lane {
     above: u64,
     /// There may be tasks that nobody told us of.
     hungry: bool,
+    /// We were woken since the last claim was sent. Its reply may say "nothing" and the wake-up that
+    /// came right behind it be heard first: resting on that reply would lose the task to the poll.
+    woken: bool,
     subscribed: bool,
+    /// Grows when the connection is lost: a subscription of an earlier one counts for nothing.
+    connection: u64,
     poll_at: Instant,
 }
 
@@ -78,7 +83,9 @@ impl Lane {
             number: 0,
             above: 0,
             hungry: true,
+            woken: false,
             subscribed: false,
+            connection: 0,
             poll_at: Instant::now(),
         }
     }
@@ -127,10 +134,15 @@ impl Lane {
 
     fn hear(&mut self, event: LaneEvent) {
         match event {
-            LaneEvent::Work => self.hungry = true,
+            LaneEvent::Work => {
+                self.hungry = true;
+                self.woken = true;
+            }
             LaneEvent::Disconnected => {
                 self.subscribed = false;
+                self.connection += 1;
                 self.hungry = true;
+                self.woken = true;
             }
             LaneEvent::Cancel(id) => {
                 if self.held.cancel(&id) {
@@ -261,7 +273,11 @@ impl Lane {
             return;
         }
         self.number += 1;
+        if wanted > 0 {
+            self.woken = false;
+        }
         let order = TurnOrder {
+            connection: self.connection,
             turn: self.outbox.take(self.number),
             session: session.session.clone(),
             subscribe: (!self.subscribed && !draining).then(|| self.queue.keys().wake_channel(&session.session)),
@@ -274,7 +290,7 @@ impl Lane {
     fn finish_turn(&mut self, done: TurnDone) {
         self.turn = None;
         let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
-        self.subscribed |= current && done.subscribed;
+        self.subscribed |= current && done.subscribed && done.connection == self.connection;
         let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
         let granted = if let Some(Claimed::Tasks(grants)) = claimed { grants.len() } else { 0 };
         if !current || done.answer.is_none() {
@@ -315,7 +331,7 @@ impl Lane {
 
     /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.
     fn rest(&mut self) {
-        self.hungry = false;
+        self.hungry = self.woken;
         self.fleet.slots.set_dry(self.index, true);
         self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
     }
@@ -361,3 +377,6 @@ async fn drive(turn: &mut Option<BoxFuture<'static, TurnDone>>) -> TurnDone {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ const LAST_TRIES: u32 = 3;
 pub(super) struct TurnOrder {
     pub(super) turn: Turn,
     pub(super) session: SessionId,
+    /// Which connection of the lane's count it is sent on, or on a later one.
+    pub(super) connection: u64,
     /// The wake channel, if it must be subscribed to first.
     pub(super) subscribe: Option<String>,
     /// Tasks to claim; 0: none.
@@ -30,6 +32,7 @@ pub(super) struct TurnDone {
     pub(super) session: SessionId,
     pub(super) wanted: usize,
     pub(super) subscribed: bool,
+    pub(super) connection: u64,
     /// `None`: given up.
     pub(super) answer: Option<TurnAnswer>,
 }
@@ -66,7 +69,14 @@ impl TurnOrder {
             }
         };
         let subscribed = self.subscribe.is_some() && answer.is_some();
-        TurnDone { turn: self.turn, session: self.session, wanted: self.wanted, subscribed, answer }
+        TurnDone {
+            turn: self.turn,
+            session: self.session,
+            wanted: self.wanted,
+            subscribed,
+            connection: self.connection,
+            answer,
+        }
     }
 
     async fn try_once(&self, queue: &Queue) -> Result<TurnAnswer, Error> {

@@ -1,6 +1,6 @@
 //! enqueue: see `lua/enqueue.lua`.
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use super::{Queue, reply};
 use crate::envelope::NewTask;
@@ -51,7 +51,15 @@ impl Queue {
     /// As [`Error`] sorts them. After [`Error::Unknown`] send the same batch again: it is
     /// recognised for an hour.
     pub async fn enqueue(&self, cmd: &Cmd) -> Result<Vec<Accepted>, Error> {
-        let answer = reply::array(self.link.call(cmd).await?)?;
+        Self::read_enqueue(self.link.call(cmd).await?)
+    }
+
+    /// Reads the answer to [`Self::enqueue_cmd`], for one who sent it on a connection of its own.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if it is none.
+    pub fn read_enqueue(value: Value) -> Result<Vec<Accepted>, Error> {
+        let answer = reply::array(value)?;
         let letters = answer.into_iter().next().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))?;
         reply::string(letters)?
             .chars()

@@ -9,6 +9,21 @@ use crate::error::Error;
 use crate::name::SessionId;
 use crate::record::{Ended, Meta, Record};
 
+/// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
+pub const COUNTERS: [&str; 15] = [
+    "submitted", "completed", "failed", "retried", "cancelled", "expired", "reclaimed", "released", "stale", "rejected",
+    "trimmed", "deleted", "duplicate", "requeued", "purged",
+];
+
+/// Who runs a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The consumer.
+    pub consumer: SessionId,
+    /// The fencing token of its claim: by construction the time of the claim in us, or a little more.
+    pub token: u64,
+}
+
 /// Where a live task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -104,6 +119,23 @@ impl Queue {
             seen.push(Seen::Live { place, record: Record::parse(body)?, meta: Meta::parse(&reply::bytes(meta)?) });
         }
         Ok(seen)
+    }
+
+    /// Who runs a task, and since when. `None` if nobody does any more.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn holding(&self, id: &str) -> Result<Option<Holding>, Error> {
+        let Some(consumer) = self.holder_of(id).await? else { return Ok(None) };
+        let mut cmd = redis::cmd("HGET");
+        cmd.arg(self.keys.running(&consumer)).arg(id);
+        let text = match self.link.call(&cmd).await? {
+            Value::Nil => return Ok(None),
+            other => reply::string(other)?,
+        };
+        let token = text.split(' ').next().and_then(|word| word.parse().ok());
+        let token = token.ok_or_else(|| Error::Protocol("a running task without a token".to_owned()))?;
+        Ok(Some(Holding { consumer, token }))
     }
 
     /// Depths and counters, read in one step.
@@ -221,5 +253,18 @@ impl Queue {
             total += reply::count(&self.link.call(&cmd).await?)?;
         }
         Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::COUNTERS;
+
+    #[test]
+    fn the_counters_stand_in_the_order_of_the_lua_file() {
+        let source = include_str!("../../lua/stats.lua");
+        let list = source.split("local COUNTERS = {").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+        let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(names, COUNTERS);
     }
 }

@@ -17,7 +17,7 @@ mod wait;
 pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
-pub use inspect::{Overview, Place, Seen};
+pub use inspect::{COUNTERS, Holding, Overview, Place, Seen};
 pub use maintain::{Reclaimed, Swept};
 pub use operate::{CancelAnswer, Deleted, PurgePlace};
 pub use session::Beat;
@@ -78,6 +78,15 @@ impl Broker {
         let mut cmd = redis::cmd("SADD");
         cmd.arg(keys::queues(&self.prefix)).arg(name.as_str());
         self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// Redis' clock, in ms since the epoch.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn now_ms(&self) -> Result<u64, Error> {
+        let [seconds, micros] = reply::counts(self.link.call(&redis::cmd("TIME")).await?)?;
+        Ok(seconds * 1000 + micros / 1000)
     }
 
     /// The queues that a client library or a consumer has used.

@@ -1,0 +1,98 @@
+//! Any Redis client enqueues: redis-cli and redis-py, by the inbox and by the function.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use workyard_consumer::{Context, Failure, Registry};
+use workyard_shared::broker::{Place, Seen};
+use workyard_shared::keys::SHARED;
+use workyard_tests::{Running, Yard, wait_until};
+
+const SOON: Duration = Duration::from_secs(15);
+
+async fn echo(yard: &Yard) -> Running {
+    let mut registry = Registry::new();
+    registry.register("echo", |_: Context, payload: serde_json::Value| async move { Ok::<_, Failure>(payload) }).unwrap();
+    yard.work(registry, yard.config()).await
+}
+
+fn refused(entry: &str) -> (String, String) {
+    let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
+    (entry["reason"].as_str().unwrap().to_owned(), entry["raw"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_py_enqueues_by_inbox_and_by_function() {
+    let yard = Yard::start().await;
+    let worker = echo(&yard).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/enqueue.py");
+    let output = Command::new("python3").arg(script).arg(yard.server.port().to_string()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "is the Python package `redis` there? scripts/test installs it\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let made = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert_eq!(yard.result("py-fcall").await, "\"two\"");
+    assert_eq!(yard.result(&made).await, "[]");
+    assert_eq!(yard.result("py-inbox").await, r#"{"n":[1,2.5,null]}"#);
+    wait_until(SOON, || async { yard.total("rejected").await == 2 }).await;
+    let rejected = yard.queue.rejected(10).await.unwrap();
+    assert!(refused(&rejected[0]).0.contains("not UTF-8"), "{rejected:?}");
+    assert_eq!(refused(&rejected[1]).1, "{not json");
+    yard.reaches("failed", 1).await;
+    let Seen::Live { place: Place::Failed(_), meta, .. } = yard.look("py-malformed").await else { panic!("not dead") };
+    assert_eq!((meta.reason.as_str(), meta.failures), ("malformed", 1));
+    assert_eq!(yard.total("submitted").await, 4, "the repeated batch added a task");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_cli_enqueues_by_inbox_and_by_function() {
+    let yard = Yard::start().await;
+    let worker = echo(&yard).await;
+    let item = r#"{"kind":"echo","id":"cli-inbox","payload":{"to":"a"},"priority":1,"unknown":7}"#;
+    // redis-cli comes with redis-server; a machine that has only the wheel's server has none.
+    let Some(pushed) = yard.server.cli(&["RPUSH", "workyard:{q}:inbox", item]) else {
+        return eprintln!("no redis-cli on this machine");
+    };
+    assert_eq!(pushed.trim(), "1");
+    assert_eq!(yard.result("cli-inbox").await, r#"{"to":"a"}"#);
+    let keys: Vec<String> = SHARED.iter().map(|key| format!("workyard:{{q}}:{key}")).collect();
+    let mut call = vec!["FCALL", "workyard_1_enqueue", "15"];
+    call.extend(keys.iter().map(String::as_str));
+    call.extend(["", "", "", "cli-fcall", "echo", "priority=1 delay=50", "", "1e400"]);
+    let answer = yard.server.cli(&call).unwrap();
+    assert_eq!(answer.trim(), "c");
+    yard.reaches("failed", 1).await; // serde's Value has no 1e400: the handler refuses it, the queue does not
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_garbage_in_the_inbox_loses_nothing_sound_and_the_list_stays_capped() {
+    let yard = Yard::start().await;
+    let worker = echo(&yard).await;
+    let mut redis = yard.server.connection().await;
+    let huge = format!("{{\"kind\":\"echo\",\"payload\":\"{}\"}}", "x".repeat(3 << 20));
+    let mut push = redis::cmd("RPUSH");
+    push.arg("workyard:{q}:inbox");
+    for n in 0..1500 {
+        push.arg(format!("garbage {n}"));
+        if n % 10 == 0 {
+            push.arg(format!("{{\"kind\":\"echo\",\"id\":\"good-{n}\",\"payload\":{n}}}"));
+        }
+        if n == 700 {
+            push.arg(&huge).arg(r#"{"kind":"echo","queue":"other"}"#);
+        }
+    }
+    let _: u64 = push.query_async(&mut redis).await.unwrap();
+    yard.reaches("completed", 150).await;
+    wait_until(SOON, || async { yard.total("rejected").await == 1502 }).await;
+    assert_eq!(yard.queue.inbox_len().await.unwrap(), 0);
+    let rejected = yard.queue.rejected(5000).await.unwrap();
+    assert_eq!(rejected.len(), 1000, "newest 1,000 are kept");
+    assert!(rejected.iter().any(|entry| entry.contains("3145")), "the oversize item is not named");
+    assert!(rejected.iter().any(|entry| entry.contains("its queue is")), "the foreign queue is not named");
+    worker.stop().await;
+}

@@ -1,0 +1,200 @@
+//! The functions themselves: a call that fails changed nothing, bad input is refused, steps are bounded.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use workyard_shared::keys::SHARED;
+use workyard_tests::Yard;
+
+const BASE: &str = "workyard:{q}:";
+
+/// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
+const CALLS: [(&str, &[&str], &[&str]); 17] = [
+    ("enqueue", &["producer:s"], &["1", "", "w", "new", "k", "priority=1 expires_in=5000", "", "1", "late", "k", "delay=5", "", "2"]),
+    ("ingest", &["inbox", "rejected"], &["{}", "a", "in", "k", "", "", "1", "x", "r", "why", "", "", "", ""]),
+    ("claim", &["running:c", "session:c"], &["c", "10", "TOKEN", "1", "1000"]),
+    ("complete", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "k", "1", "1", "60000", "null"]),
+    ("fail", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "retry", "", "0", "boom"]),
+    ("fail", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "final", "", "0", "boom"]),
+    ("release", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "drain", "0"]),
+    ("heartbeat", &["notices:c"], &["c", "60000", "1"]),
+    ("promote", &[], &["100"]),
+    ("reclaim", &["running:gone", "session:gone", "notices:gone"], &["gone", "100"]),
+    ("leave", &["running:c", "session:c", "notices:c"], &["c", "100"]),
+    ("sweep", &[], &["100"]),
+    ("cancel", &[], &["first", ""]),
+    ("cancel", &["running:c", "notices:c"], &["held", "c"]),
+    ("retry", &[], &["dead"]),
+    ("delete", &[], &["dead", "done"]),
+    ("purge", &[], &["pending", "10"]),
+];
+
+async fn call(redis: &mut MultiplexedConnection, name: &str, own: &[&str], args: &[String]) -> Result<Value, redis::RedisError> {
+    let mut cmd = redis::cmd("FCALL");
+    cmd.arg(format!("workyard_1_{name}")).arg(SHARED.len() + own.len());
+    for key in SHARED.iter().chain(own) {
+        cmd.arg(format!("{BASE}{key}"));
+    }
+    cmd.arg(args).query_async(redis).await
+}
+
+fn strings(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+/// A queue with a task in every place: pending `first`, due, expired, held by `c` and by `gone`, dead, done.
+/// Answers the token of `held`.
+async fn prepare(redis: &mut MultiplexedConnection) -> String {
+    let _: () = redis::cmd("FLUSHDB").query_async(redis).await.unwrap();
+    for consumer in ["c", "gone"] {
+        let notices = format!("notices:{consumer}");
+        call(redis, "heartbeat", &[&notices], &strings(&[consumer, "60000", "1"])).await.unwrap();
+    }
+    let mut token = String::new();
+    for (id, consumer, edge) in [("dead", "c", "fail"), ("done", "c", "complete"), ("lost", "gone", ""), ("held", "c", "")] {
+        call(redis, "enqueue", &[], &strings(&["", "", "", id, "k", "", "", "1"])).await.unwrap();
+        let own = [format!("running:{consumer}"), format!("session:{consumer}")];
+        let own = [own[0].as_str(), own[1].as_str()];
+        let above = if token.is_empty() { "0".to_owned() } else { token.clone() };
+        let claimed = call(redis, "claim", &own, &[consumer.to_owned(), "1".to_owned(), above, "0".to_owned(), "1000".to_owned()]).await.unwrap();
+        let Value::Array(items) = claimed else { panic!("{claimed:?}") };
+        token = redis::from_redis_value(items[2].clone()).unwrap();
+        let t = token.as_str();
+        match edge {
+            "fail" => call(redis, "fail", &own, &strings(&["c", "1", id, t, "final", "", "0", "no"])).await.unwrap(),
+            "complete" => call(redis, "complete", &own, &strings(&["c", "1", id, t, "k", "1", "1", "60000", "1"])).await.unwrap(),
+            _ => Value::Nil,
+        };
+    }
+    for (id, options) in [("first", ""), ("due", "delay=1"), ("old", "expires_in=1")] {
+        call(redis, "enqueue", &[], &strings(&["", "", "", id, "k", options, "", "1"])).await.unwrap();
+    }
+    let _: () = redis::cmd("ZADD").arg(format!("{BASE}consumers")).arg(1).arg("gone").query_async(redis).await.unwrap();
+    let _: () = redis::cmd("HSET").arg(format!("{BASE}state")).arg("grace").arg(0).query_async(redis).await.unwrap();
+    let _: () = redis::cmd("RPUSH").arg(format!("{BASE}inbox")).arg("{}").arg("x").query_async(redis).await.unwrap();
+    let _: () = redis::cmd("HSET").arg(format!("{BASE}waiters")).arg("held").arg("w").arg("first").arg("w").query_async(redis).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    token
+}
+
+async fn dump(redis: &mut MultiplexedConnection) -> BTreeMap<String, Vec<u8>> {
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(redis).await.unwrap();
+    let mut all = BTreeMap::new();
+    for key in keys {
+        let bytes: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(redis).await.unwrap();
+        all.insert(key, bytes);
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_call_that_meets_a_key_of_the_wrong_type_changes_nothing() {
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    let (mut failed, mut torn) = (0, Vec::new());
+    for (name, own, args) in CALLS {
+        for key in SHARED.iter().chain(own) {
+            let token = prepare(&mut redis).await;
+            let full = format!("{BASE}{key}");
+            let kind: String = redis::cmd("TYPE").arg(&full).query_async(&mut redis).await.unwrap();
+            let _: () = redis::cmd("DEL").arg(&full).query_async(&mut redis).await.unwrap();
+            // Not the type of any key of that name; a stream is none of ours.
+            let _: String = redis::cmd("XADD").arg(&full).arg("1-1").arg("a").arg("b").query_async(&mut redis).await.unwrap();
+            let before = dump(&mut redis).await;
+            let args: Vec<String> = args.iter().map(|arg| arg.replace("TOKEN", &token)).collect();
+            if call(&mut redis, name, own, &args).await.is_err() {
+                failed += 1;
+                let after = dump(&mut redis).await;
+                if before != after {
+                    let changed: Vec<_> = after.keys().filter(|k| before.get(*k) != after.get(*k)).collect();
+                    torn.push(format!("{name} with {key} ({kind}) of the wrong type changed {changed:?}"));
+                }
+            }
+        }
+    }
+    println!("{failed} failing calls");
+    assert!(failed > 100, "{failed}");
+    assert!(torn.is_empty(), "{}", torn.join("\n"));
+}
+
+#[tokio::test]
+async fn every_call_of_the_table_works_when_nothing_is_wrong() {
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    for (name, own, args) in CALLS {
+        let token = prepare(&mut redis).await;
+        let args: Vec<String> = args.iter().map(|arg| arg.replace("TOKEN", &token)).collect();
+        let before = dump(&mut redis).await;
+        call(&mut redis, name, own, &args).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_ne!(before, dump(&mut redis).await, "{name} did nothing");
+    }
+}
+
+#[tokio::test]
+async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    prepare(&mut redis).await;
+    let before = dump(&mut redis).await;
+    let big = "x".repeat((1 << 20) + 1);
+    let cases: Vec<(&str, &[&str], Vec<String>)> = vec![
+        ("enqueue", &[], strings(&[])),
+        ("enqueue", &[], strings(&["", "", "", "a b", "k", "", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "", "", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "k{}", "", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "k", "priority=256", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "k", "priority=nan", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "k", "priority=1e3", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "k", "prio=1", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "a", "k", "=", "", "1"])),
+        ("enqueue", &[], strings(&["", "", "", "ok", "k", "", "", "1", "b", "k", "timeout=0", "", "1"])),
+        ("enqueue", &[], vec![String::new(), String::new(), String::new(), "a".into(), "k".into(), String::new(), String::new(), big]),
+        ("enqueue", &["producer:s"], strings(&["x", "", "", "a", "k", "", "", "1"])),
+        ("claim", &["running:c", "session:c"], strings(&["c", "0", "0", "1", "1"])),
+        ("claim", &["running:c", "session:c"], strings(&["c", "x", "0", "1", "1"])),
+        ("complete", &["running:c", "session:c"], strings(&["c", "1", "held"])),
+        ("fail", &["running:c", "session:c"], strings(&["c", "5", "held", "1", "retry", "-5", "0", ""])),
+        ("fail", &["running:c", "session:c"], strings(&["c", "5", "held", "1", "retry", "", "2", ""])),
+        ("heartbeat", &["notices:x"], strings(&["x y", "3000", "1"])),
+        ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
+        ("promote", &[], strings(&["0"])),
+        ("purge", &[], strings(&["tasks", "10"])),
+        ("set", &[], strings(&["colour", "red"])),
+        ("set", &[], strings(&["paused", "2"])),
+    ];
+    for (name, own, args) in cases {
+        let error = call(&mut redis, name, own, &args).await.expect_err(name);
+        assert_eq!(error.code(), Some("INVALID"), "{name} {args:.60?}: {error}");
+    }
+    assert_eq!(before, dump(&mut redis).await);
+}
+
+#[tokio::test]
+async fn no_call_holds_redis_for_long_on_a_large_queue() {
+    let yard = Yard::start().await;
+    yard.add_many(200_000, "k", "\"some payload of usual size, give or take a few bytes\"").await;
+    let mut redis = yard.server.connection().await;
+    let _: () = redis::cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(15_000).query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("SLOWLOG").arg("RESET").query_async(&mut redis).await.unwrap();
+    let consumer = workyard_shared::name::SessionId::fresh();
+    yard.queue.heartbeat(&consumer, Duration::from_secs(60), true).await.unwrap();
+    let mut above = 0;
+    for _ in 0..20 {
+        let request = workyard_shared::broker::ClaimRequest { consumer: &consumer, most: 1000, above, park: true };
+        let workyard_shared::broker::Claimed::Tasks(grants) = yard.queue.claim(request).await.unwrap() else { panic!() };
+        assert_eq!(grants.len(), 1000);
+        above = grants[0].token;
+    }
+    yard.queue.leave(&consumer).await.unwrap();
+    yard.queue.sweep(1000).await.unwrap();
+    while yard.queue.purge_step(workyard_shared::broker::PurgePlace::Pending).await.unwrap() > 0 {}
+    let slow: Vec<Value> = redis::cmd("SLOWLOG").arg("GET").arg(10).query_async(&mut redis).await.unwrap();
+    assert!(slow.is_empty(), "calls of over 15 ms: {slow:?}");
+    assert_eq!(yard.overview().await.pending, 0);
+}
