@@ -6,6 +6,8 @@
 
 pub mod builtin;
 pub mod command;
+#[cfg(test)]
+mod example_tests;
 mod group;
 pub mod http;
 mod interrupt;
