@@ -86,12 +86,10 @@ impl Bulk {
 
     async fn send(&mut self) -> Result<Vec<Receipt>, Error> {
         let mut received = Vec::new();
-        // Durable calls go out on connections of their own: one at a time keeps their order.
-        let most = if self.client.durability == Durability::Memory {
-            UNDER_WAY
-        } else {
-            1
-        };
+        // The first call may have to load the functions and come again: none may overtake it. Durable
+        // calls go out on connections of their own: one at a time keeps their order.
+        let alone = self.calls <= 1 || self.client.durability != Durability::Memory;
+        let most = if alone { 1 } else { UNDER_WAY };
         if self.under_way.len() >= most
             && let Some(call) = self.under_way.pop_front()
         {

@@ -21,6 +21,13 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
     if let Some(path) = &args.from_file {
         return from_file::run(path, &args, session).await;
     }
+    if args.skip_invalid {
+        let hint = Some("it is for the lines of a file");
+        return Err(CliError::usage(
+            "--skip-invalid goes with --from-file",
+            hint,
+        ));
+    }
     let task = build(&args)?;
     match args.wait {
         None => {

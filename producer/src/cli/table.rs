@@ -101,9 +101,6 @@ mod tests {
         let mut grid = Grid::new(false, &["id", ">n"]);
         grid.row(["a", "1"]);
         grid.row(["long-id\nx", "20"]);
-        assert_eq!(
-            grid.text(),
-            "ID           N\na            1\nlong-id x   20"
-        );
+        assert_eq!(grid.text(), "ID          N\na           1\nlong-id x  20");
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct EnqueueArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = FILE_CONFLICTS)]
     pub(crate) from_file: Option<PathBuf>,
     /// Enqueue the valid lines of the file although others are not
-    #[arg(long, requires = "from_file")]
+    #[arg(long)]
     pub(crate) skip_invalid: bool,
     /// How safe the task must be: memory, fsync or replica:n
     #[arg(long, default_value = "memory", value_parser = value::named::<Durability>, value_name = "LEVEL")]

@@ -232,7 +232,6 @@ mod tests {
             ],
             &["enqueue", "k", "--header", "x"],
             &["enqueue", "k", "--durability", "disk"],
-            &["enqueue", "k", "--skip-invalid"],
             &["enqueue", "k", "--from-file", "x"],
             &["enqueue", "--from-file", "x", "--priority", "1"],
             &["task"],
