@@ -108,8 +108,11 @@ local function claim(keys, argv)
   if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us))) end
   if taken.count < n and (taken.count == 0 or call('ZCARD', keys[PENDING]) == 0) then
     if argv[4] == '1' then call('ZADD', keys[PARKED], int(us), consumer) end
-  elseif call('ZCARD', keys[PARKED]) > 0 then
-    wake(keys, 1) -- more than we took: pass it on
+  else
+    -- We have all we asked for: a wake-up meant for us would be wasted. There is more than we took:
+    -- pass it on.
+    call('ZREM', keys[PARKED], consumer)
+    if call('ZCARD', keys[PARKED]) > 0 then wake(keys, 1) end
   end
   return reply
 end
