@@ -28,6 +28,9 @@ struct Cli {
     /// The server to start.
     #[arg(long, default_value = "redis-server")]
     server: String,
+    /// Only this: singles, throughput or latency.
+    #[arg(long)]
+    only: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -40,9 +43,17 @@ async fn main() -> anyhow::Result<()> {
     let mut rounds: Vec<Vec<Figure>> = Vec::new();
     for _ in 0..cli.rounds.max(1) {
         let server = Server::start(&cli.server).await?;
-        let mut figures = measure::singles(&server, if cli.quick { 20_000 } else { 100_000 }).await?;
-        figures.extend(measure::throughput(&server, tasks, cli.concurrency).await?);
-        figures.extend(measure::latency(&server, if cli.quick { 1000 } else { 5000 }).await?);
+        let wanted = |name: &str| cli.only.as_deref().is_none_or(|only| only == name);
+        let mut figures = Vec::new();
+        if wanted("singles") {
+            figures.extend(measure::singles(&server, if cli.quick { 20_000 } else { 100_000 }).await?);
+        }
+        if wanted("throughput") {
+            figures.extend(measure::throughput(&server, tasks, cli.concurrency).await?);
+        }
+        if wanted("latency") {
+            figures.extend(measure::latency(&server, if cli.quick { 1000 } else { 5000 }).await?);
+        }
         rounds.push(figures);
     }
     print(&rounds, cli.json);

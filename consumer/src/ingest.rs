@@ -5,8 +5,6 @@
 //! item in ingesting, which is always emptied first; ingest itself moves only what it saw, byte for
 //! byte. If we die anywhere here, the next ingester goes on.
 
-use std::sync::Arc;
-
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -14,9 +12,7 @@ use workyard_shared::Error;
 use workyard_shared::broker::{InboxItem, Queue, Verdict};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
-use workyard_shared::outage::Patience;
-
-use crate::fleet::Fleet;
+use workyard_shared::outage::{Patience, Watch};
 
 /// Items looked at in one step.
 const STEP_ITEMS: usize = 100;
@@ -26,14 +22,16 @@ const STEP_BYTES: usize = MAX_PAYLOAD_BYTES + 2 * MAX_EXTRA_BYTES;
 const SHOWN_BYTES: usize = 64 << 10;
 
 /// Runs until `stop`; no error ends it.
-pub(crate) async fn run(fleet: Arc<Fleet>, queue: Queue, stop: CancellationToken) {
+pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
+    // Its own: out of memory refuses new tasks while everything else goes on.
+    let watch = Watch::default();
     let mut patience = Patience::default();
     tokio::select! {
         () = stop.cancelled() => {}
         () = async {
             loop {
-                if let Err(error) = serve(&fleet, &queue, &mut patience).await {
-                    fleet.watch.failed(&error);
+                if let Err(error) = serve(&watch, &queue, &mut patience).await {
+                    watch.failed(&error);
                     patience.wait().await;
                 }
             }
@@ -42,7 +40,7 @@ pub(crate) async fn run(fleet: Arc<Fleet>, queue: Queue, stop: CancellationToken
 }
 
 /// Serves until an error.
-async fn serve(fleet: &Fleet, queue: &Queue, patience: &mut Patience) -> Result<(), Error> {
+async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<(), Error> {
     let mut wait = queue.inbox_wait().await?;
     let (inbox, ingesting) = (queue.keys().inbox(), queue.keys().ingesting());
     loop {
@@ -50,7 +48,7 @@ async fn serve(fleet: &Fleet, queue: &Queue, patience: &mut Patience) -> Result<
             while step(queue, source).await? {}
         }
         patience.reset();
-        fleet.watch.succeeded();
+        watch.succeeded();
         while !wait.wait().await? {}
     }
 }

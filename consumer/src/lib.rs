@@ -39,6 +39,7 @@ mod maintain;
 mod pulse;
 mod worker;
 pub mod daemon;
+pub mod testing;
 
 pub use context::Context;
 pub use handler::{BoxFuture, Failure, Handler, Next, Outcome};

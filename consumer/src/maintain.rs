@@ -73,7 +73,7 @@ impl Maintainer {
         match (ingester.as_ref(), active) {
             (None, true) => {
                 let stop = CancellationToken::new();
-                tokio::spawn(ingest::run(Arc::clone(&self.fleet), self.queue.clone(), stop.clone()));
+                tokio::spawn(ingest::run(self.queue.clone(), stop.clone()));
                 *ingester = Some(stop);
             }
             (Some(stop), false) => {

@@ -21,6 +21,7 @@ A cancelled task, or one out of time, ends the process with SIGTERM. It arrives 
 `Stopped` in whatever is running, so `finally` blocks and `with` statements clean up.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -70,6 +71,12 @@ def sum_numbers(payload, task):
     if not all(isinstance(number, (int, float)) for number in payload):
         raise Fail("the payload must be a list of numbers")
     return sum(payload)
+
+
+@kind("sha256")
+def sha256(payload, task):
+    with open(payload["path"], "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 @kind("pause")

@@ -1,1 +1,52 @@
-//! Producer.
+//! Workyard's way in and out: a client library for programs, and the parts of the `workyard` CLI.
+//!
+//! [`Client`] enqueues ([`Client::enqueue`], [`Client::enqueue_many`], [`Client::bulk`]), waits
+//! ([`Client::wait`], [`Client::enqueue_and_wait`], [`Client::follow`]), looks ([`Client::task`],
+//! [`Client::list`], [`Client::stats`], [`Client::consumers`]) and operates ([`Client::cancel`],
+//! [`Client::retry`], [`Client::purge`] and so on). [`task()`] builds tasks from Rust values.
+//!
+//! It knows the protocol (`workyard-shared`) and no consumer.
+
+mod board;
+mod bulk;
+mod client;
+mod config;
+mod durability;
+mod durable;
+mod enqueue;
+mod error;
+mod filter;
+mod fleet;
+mod follow;
+mod listing;
+mod moment;
+mod operate;
+mod raw_json;
+mod room;
+mod stats;
+mod task_builder;
+mod view;
+mod wait;
+
+pub use bulk::Bulk;
+pub use client::Client;
+pub use config::ClientConfig;
+pub use durability::{Durability, Kept};
+pub use enqueue::Receipt;
+pub use error::Error;
+pub use filter::{Cursor, Filter};
+pub use fleet::ConsumerView;
+pub use follow::{Follow, News};
+pub use listing::Page;
+pub use moment::Moment;
+pub use raw_json::RawJson;
+pub use stats::{MinuteCounts, QueueStats};
+pub use task_builder::{TaskBuilder, task};
+pub use view::TaskView;
+
+pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, PurgePlace};
+pub use workyard_shared::envelope::NewTask;
+pub use workyard_shared::link::LinkConfig;
+pub use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
+pub use workyard_shared::options::{Backoff, TaskOptions};
+pub use workyard_shared::record::{Ended, State};

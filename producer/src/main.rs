@@ -1,2 +1,9 @@
-//! CLI.
-fn main(){}
+//! `workyard`: the command line of the Workyard task queue.
+//!
+//! Everything is in `cli/`: arguments, one file per group of commands, output, exit codes.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -120,7 +120,8 @@ impl From<RedisError> for Error {
         if let Some(code) = error.code() {
             return Self::from_answer(code, error.detail().unwrap_or_default());
         }
-        if error.is_connection_refusal() {
+        // A name that nobody knows: nothing was sent.
+        if error.is_connection_refusal() || error.to_string().starts_with("failed to lookup address") {
             return Self::Unavailable { outage: Outage::Away, detail: error.to_string() };
         }
         match error.kind() {

@@ -6,6 +6,7 @@
 //! that is lost empties it, cancels the handlers, and tries to hand everything back under the old
 //! id: the fence refuses what belongs to others by then, and counts it.
 
+mod ending;
 mod held;
 mod outbox;
 mod turn;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tracing::{debug, info, warn};
-use workyard_shared::broker::{Claimed, Grant, Queue, Settled};
+use tracing::{debug, info};
+use workyard_shared::broker::{Claimed, Grant, Queue};
 use workyard_shared::limits::MAX_BATCH;
 use workyard_shared::name::SessionId;
 use workyard_shared::submit::Submitter;
@@ -32,6 +33,8 @@ use turn::{TurnDone, TurnOrder};
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 const LOOKAHEAD: Duration = Duration::from_millis(20);
+/// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
+const STRANDED: Duration = Duration::from_millis(250);
 /// Pause between looks at slots that may have come back.
 const RECHECK: Duration = Duration::from_millis(250);
 /// How long a task of a full kind is left to others.
@@ -58,6 +61,10 @@ pub(crate) struct Lane {
     /// We were woken since the last claim was sent. Its reply may say "nothing" and the wake-up that
     /// came right behind it be heard first: resting on that reply would lose the task to the poll.
     woken: bool,
+    /// When the last task was started here.
+    started_at: Instant,
+    /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
+    cautious: bool,
     subscribed: bool,
     /// Grows when the connection is lost: a subscription of an earlier one counts for nothing.
     connection: u64,
@@ -84,6 +91,8 @@ impl Lane {
             above: 0,
             hungry: true,
             woken: false,
+            started_at: Instant::now(),
+            cautious: false,
             subscribed: false,
             connection: 0,
             poll_at: Instant::now(),
@@ -173,42 +182,19 @@ impl Lane {
         self.hungry = true;
     }
 
-    /// Stops the old session's handlers and tries to settle under its name: if the lease was lost,
-    /// the fence refuses each and counts it; if it was not, nothing waits for the lease to end.
-    fn abandon(&mut self, old: &Arc<Lifeline>) {
-        let held = self.held.cancel_all();
-        self.fleet.slots.unreserve(self.index, self.ready.len());
-        self.ready.clear();
-        let mut turn = self.outbox.take(self.number + 1);
-        self.outbox = Outbox::default();
-        turn.handbacks.extend(held);
-        turn.handbacks.truncate(MAX_BATCH);
-        if turn.is_empty() {
-            return;
-        }
-        let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
-        tokio::spawn(async move {
-            match turn.send(&queue, &old.session, None).await {
-                Ok(answer) => {
-                    let all = answer.completions.iter().chain(&answer.failures).chain(&answer.handbacks);
-                    let stale = all.filter(|settled| **settled == Settled::Stale).count();
-                    fleet.counters.stale.fetch_add(stale as u64, std::sync::atomic::Ordering::Relaxed);
-                    warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
-                }
-                Err(error) => debug!(%error, "the lost session could not say good-bye"),
-            }
-        });
-    }
-
     /// Starts what is ready as far as there are slots.
     fn start_ready(&mut self) {
         let Some(session) = self.session.clone() else { return };
         let mut waiting = VecDeque::new();
         while let Some(grant) = self.ready.pop_front() {
             match self.held.judge(&self.fleet, grant) {
-                Judged::Run(job) => self.held.spawn(&self.fleet, &session, *job, &self.done_in),
+                Judged::Run(job) => {
+                    self.held.spawn(&self.fleet, &session, *job, &self.done_in);
+                    self.started_at = Instant::now();
+                }
                 Judged::NoSlot(grant) => {
                     self.ready.push_front(grant);
+                    self.return_stranded();
                     break;
                 }
                 Judged::KindFull(grant) => waiting.push_back(grant),
@@ -231,6 +217,19 @@ impl Lane {
         }
     }
 
+    /// What was claimed ahead waits behind slow tasks: others may have room for it.
+    fn return_stranded(&mut self) {
+        if self.started_at.elapsed() < STRANDED {
+            return;
+        }
+        self.cautious = true;
+        self.fleet.slots.unreserve(self.index, self.ready.len());
+        for grant in self.ready.drain(..) {
+            self.held.remove_unstarted(&grant.id);
+            self.outbox.release(grant.id, grant.token, Duration::ZERO);
+        }
+    }
+
     /// A flood of one full kind must not fill this lane: what is beyond a small supply goes back.
     fn return_excess(&mut self, waiting: &mut VecDeque<Grant>) {
         let keep = self.fleet.slots.total();
@@ -249,6 +248,7 @@ impl Lane {
             if !self.held.finish(id, token) {
                 continue;
             }
+            self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             self.fleet.counters.ran(run, matches!(done, Done::Failed(..)));
             self.outbox.add(done);
@@ -258,17 +258,23 @@ impl Lane {
     /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
     fn ahead(&self) -> usize {
         let Some(mean) = self.fleet.counters.mean_run() else { return 0 };
+        if self.cautious {
+            return 0;
+        }
         let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
         usize::try_from(per_slot).unwrap_or(usize::MAX).saturating_mul(self.fleet.slots.total()).min(self.fleet.prefetch)
     }
 
     /// Sends the next turn, if none is under way and there is something to send.
     fn next_turn(&mut self, draining: bool) {
-        let Some(session) = &self.session else { return };
+        let Some(session) = self.session.clone() else { return };
         if self.turn.is_some() {
             return;
         }
         let wanted = if draining || !self.hungry { 0 } else { self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH) };
+        if wanted == 0 && self.woken && !draining {
+            self.pass_on();
+        }
         if wanted == 0 && self.outbox.is_empty() && (self.subscribed || draining) {
             return;
         }
@@ -285,6 +291,17 @@ impl Lane {
             above: self.above,
         };
         self.turn = Some(Box::pin(order.send(self.queue.clone(), self.fleet.watch.clone(), self.fleet.halt.clone())));
+    }
+
+    /// We were woken and have no room (another queue took it): wake another in our place.
+    fn pass_on(&mut self) {
+        self.woken = false;
+        let Some(session) = self.session.clone() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = session.queue.unpark(&session.session).await {
+                debug!(%error, "a wake-up could not be passed on; the poll finds the task");
+            }
+        });
     }
 
     fn finish_turn(&mut self, done: TurnDone) {
@@ -336,38 +353,6 @@ impl Lane {
         self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
     }
 
-    /// Stops claiming; what has not started goes back at once.
-    async fn begin_drain(&mut self) {
-        if let Some(session) = &self.session
-            && let Err(error) = self.queue.unpark(&session.session).await
-        {
-            debug!(%error, "could not unpark; the lease ends it");
-        }
-        self.fleet.slots.unreserve(self.index, self.ready.len());
-        for grant in self.ready.drain(..) {
-            self.held.remove_unstarted(&grant.id);
-            self.outbox.release(grant.id, grant.token, Duration::ZERO);
-        }
-    }
-
-    /// The time for draining is over: stop the handlers, hand their tasks back.
-    fn give_back_all(&mut self) {
-        let held = self.held.cancel_all();
-        if !held.is_empty() {
-            warn!(queue = %self.queue.name(), tasks = held.len(), "the drain timeout is over: {} running tasks go back", held.len());
-        }
-        for handback in held {
-            self.outbox.hand_back(handback);
-        }
-    }
-
-    async fn leave(&mut self) {
-        let Some(session) = self.session.take() else { return };
-        match self.queue.leave(&session.session).await {
-            Ok(_) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),
-            Err(error) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
-        }
-    }
 }
 
 /// The turn under way, or never.
@@ -377,3 +362,6 @@ async fn drive(turn: &mut Option<BoxFuture<'static, TurnDone>>) -> TurnDone {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,14 @@ pub struct FailureReport {
     pub error: String,
 }
 
+impl FailureReport {
+    /// Whether no further attempt is asked for.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.verdict, Verdict::Final | Verdict::Malformed)
+    }
+}
+
 /// A task handed back unfinished.
 #[derive(Debug, Clone)]
 pub struct Handback {

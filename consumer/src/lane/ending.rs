@@ -1,0 +1,78 @@
+//! How a lane lets go: of a session that was lost, and of everything at the end.
+//!
+//! Invariant: whatever is held is either settled or handed back under the session that holds it; the
+//! fence decides what of it is still ours.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use workyard_shared::broker::Settled;
+use workyard_shared::limits::MAX_BATCH;
+
+use super::Lane;
+use super::outbox::Outbox;
+use crate::context::Lifeline;
+
+impl Lane {
+    /// Stops the old session's handlers and tries to settle under its name: if the lease was lost,
+    /// the fence refuses each and counts it; if it was not, nothing waits for the lease to end.
+    pub(super) fn abandon(&mut self, old: &Arc<Lifeline>) {
+        let held = self.held.cancel_all();
+        self.fleet.slots.unreserve(self.index, self.ready.len());
+        self.ready.clear();
+        let mut turn = self.outbox.take(self.number + 1);
+        self.outbox = Outbox::default();
+        turn.handbacks.extend(held);
+        turn.handbacks.truncate(MAX_BATCH);
+        if turn.is_empty() {
+            return;
+        }
+        let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
+        tokio::spawn(async move {
+            match turn.send(&queue, &old.session, None).await {
+                Ok(answer) => {
+                    let all = answer.completions.iter().chain(&answer.failures).chain(&answer.handbacks);
+                    let stale = all.filter(|settled| **settled == Settled::Stale).count();
+                    fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
+                    warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
+                }
+                Err(error) => debug!(%error, "the lost session could not say good-bye"),
+            }
+        });
+    }
+
+    /// Stops claiming; what has not started goes back at once.
+    pub(super) async fn begin_drain(&mut self) {
+        if let Some(session) = &self.session
+            && let Err(error) = self.queue.unpark(&session.session).await
+        {
+            debug!(%error, "could not unpark; the lease ends it");
+        }
+        self.fleet.slots.unreserve(self.index, self.ready.len());
+        for grant in self.ready.drain(..) {
+            self.held.remove_unstarted(&grant.id);
+            self.outbox.release(grant.id, grant.token, Duration::ZERO);
+        }
+    }
+
+    /// The time for draining is over: stop the handlers, hand their tasks back.
+    pub(super) fn give_back_all(&mut self) {
+        let held = self.held.cancel_all();
+        if !held.is_empty() {
+            warn!(queue = %self.queue.name(), tasks = held.len(), "the drain timeout is over: {} running tasks go back", held.len());
+        }
+        for handback in held {
+            self.outbox.hand_back(handback);
+        }
+    }
+
+    pub(super) async fn leave(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        match self.queue.leave(&session.session).await {
+            Ok(_) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),
+            Err(error) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
+        }
+    }
+}

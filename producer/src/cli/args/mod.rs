@@ -1,0 +1,252 @@
+//! The arguments, as clap reads them: types, defaults, help.
+//!
+//! Invariant: after parsing, every name, duration and level is valid; commands check only what
+//! needs a file or Redis. Nothing here acts.
+
+mod enqueue;
+mod service;
+mod tasks;
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use workyard_producer::{Prefix, QueueName};
+use workyard_shared::link::DEFAULT_URL;
+
+use super::value;
+
+pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
+pub(crate) use service::{CompletionsArgs, ManArgs, RedisAction, RejectedArgs, StatsArgs};
+pub(crate) use tasks::{IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the task failed, was cancelled or expired; or there is no such task
+  2  bad use: an argument, a file or the input is wrong
+  3  not in the given time
+  4  Redis is unavailable or denies the call
+
+Durations are written like 250ms, 30s, 5m, 2h, 1d or \"1h 30m\"; points in time as RFC 3339 or as milliseconds since 1970.";
+
+/// A persistent task queue on Redis: enqueue, look, wait, operate.
+#[derive(Debug, Parser)]
+#[command(name = "workyard", version, after_help = EXIT_CODES, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Where Redis is: redis://[user:password@]host:port/db, rediss://..., unix:///path, or `managed`
+    #[arg(long, global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) redis_url: String,
+    /// What the keys of this installation begin with [default: workyard]
+    #[arg(long, global = true, env = "WORKYARD_PREFIX", value_parser = value::named::<Prefix>, value_name = "PREFIX")]
+    pub(crate) prefix: Option<Prefix>,
+    /// The queue [default: default]
+    #[arg(long, short, global = true, env = "WORKYARD_QUEUE", value_parser = value::named::<QueueName>, value_name = "QUEUE")]
+    pub(crate) queue: Option<QueueName>,
+    /// Write JSON: one document, or lines of it for streams
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How long an outage of Redis is waited out
+    #[arg(long, global = true, env = "WORKYARD_PATIENCE", default_value = "10s", value_parser = value::span, value_name = "DURATION")]
+    pub(crate) patience: Duration,
+    /// The form of log lines on stderr
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Log more; twice for everything
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Forms of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Add a task, or a file of tasks
+    Enqueue(Box<EnqueueArgs>),
+    /// Show everything known of a task
+    #[command(
+        after_help = "Examples:\n  workyard task 0193f3a2-...\n  workyard task order-42 --result > result.json"
+    )]
+    Task(TaskArgs),
+    /// Wait until a task has ended and print its result
+    #[command(
+        after_help = "Woken by Redis, not polled. Exit code 0 if it completed, 1 if it failed, was cancelled or expired, 3 on a timeout.\n\nExamples:\n  workyard wait order-42 --timeout 30s"
+    )]
+    Wait(WaitArgs),
+    /// Show recent ends of tasks, or follow them as they happen
+    #[command(
+        after_help = "Examples:\n  workyard results --limit 10\n  workyard results --follow --json | jq .result\n  workyard results --follow --limit 1"
+    )]
+    Results(ResultsArgs),
+    /// List tasks, page by page
+    #[command(
+        after_help = "Examples:\n  workyard list --state failed --error refused\n  workyard list --kind mail:send --limit 100 --json\n  workyard list --cursor failed:50"
+    )]
+    List(ListArgs),
+    /// Cancel tasks, wherever they are
+    #[command(after_help = "Example:\n  workyard cancel order-42 order-43")]
+    Cancel(IdsArgs),
+    /// Make dead letters pending again
+    #[command(
+        after_help = "Examples:\n  workyard retry order-42\n  workyard retry --all --error \"connection refused\""
+    )]
+    Retry(RetryArgs),
+    /// Delete finished tasks: results and dead letters
+    #[command(after_help = "Example:\n  workyard delete order-42")]
+    Delete(IdsArgs),
+    /// Hand out no more tasks of the queue; what runs goes on
+    #[command(after_help = "Example:\n  workyard pause --queue emails")]
+    Pause,
+    /// Hand out tasks again
+    #[command(after_help = "Example:\n  workyard resume --queue emails")]
+    Resume,
+    /// Remove all tasks of one place, for good
+    #[command(after_help = "Example:\n  workyard purge failed --queue emails --yes")]
+    Purge(PurgeArgs),
+    /// Load Workyard's functions into Redis (consumers and producers do it too, if their ACL lets them)
+    #[command(after_help = "Example:\n  workyard install --redis-url redis://admin:...@db1/")]
+    Install,
+    /// List the queues and what is in them
+    #[command(after_help = "Example:\n  workyard queues --json")]
+    Queues,
+    /// Show every counter, per queue and per kind
+    #[command(
+        after_help = "Without --queue all queues are shown.\n\nExamples:\n  workyard stats --queue emails\n  workyard stats --minutes"
+    )]
+    Stats(StatsArgs),
+    /// List the consumers and how they are
+    #[command(
+        after_help = "Without --queue the consumers of all queues are shown.\n\nExample:\n  workyard consumers --json"
+    )]
+    Consumers,
+    /// Show inbox items that were refused, with the reason
+    #[command(after_help = "Example:\n  workyard rejected --queue emails")]
+    Rejected(RejectedArgs),
+    /// Start, stop or look at the managed Redis: a server of your own, for when there is none
+    #[command(
+        after_help = "It keeps its data in WORKYARD_REDIS_DIR (else ~/.local/share/workyard). Use it with --redis-url managed.\n\nExamples:\n  workyard redis start\n  workyard --redis-url managed queues\n  workyard redis stop"
+    )]
+    Redis {
+        /// What to do
+        #[command(subcommand)]
+        action: RedisAction,
+    },
+    /// Write completions for a shell
+    #[command(
+        after_help = "Example:\n  workyard completions bash > /etc/bash_completion.d/workyard"
+    )]
+    Completions(CompletionsArgs),
+    /// Write the man page, or with --dir one for each command
+    #[command(
+        after_help = "Examples:\n  workyard man | man -l -\n  workyard man --dir /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory;
+    use workyard_producer::Kind;
+
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        let args = std::iter::once("workyard")
+            .chain(line.iter().copied())
+            .map(OsString::from)
+            .collect();
+        Cli::try_parse_from(join_wait(args))
+    }
+
+    fn enqueue(line: &[&str]) -> Box<EnqueueArgs> {
+        match parse(line).unwrap().command {
+            Command::Enqueue(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_duration_of_a_wait_may_stand_apart_or_be_left_out() {
+        assert_eq!(
+            enqueue(&["enqueue", "k", "--wait", "30s"]).wait,
+            Some(Some(Duration::from_secs(30)))
+        );
+        assert_eq!(
+            enqueue(&["enqueue", "k", "--wait=1m"]).wait,
+            Some(Some(Duration::from_secs(60)))
+        );
+        let args = enqueue(&["enqueue", "--wait", "mail:send", "0"]);
+        assert_eq!(
+            (args.wait, args.payload.as_deref()),
+            (Some(None), Some("0"))
+        );
+        assert_eq!(args.kind, Some(Kind::new("mail:send").unwrap()));
+        assert_eq!(
+            enqueue(&["enqueue", "k", "-5"]).payload.as_deref(),
+            Some("-5")
+        );
+        assert_eq!(
+            enqueue(&["enqueue", "k", "-"]).payload.as_deref(),
+            Some("-")
+        );
+    }
+
+    #[test]
+    fn bad_arguments_are_refused_before_anything_happens() {
+        for line in [
+            &["enqueue"][..],
+            &["enqueue", "a b"],
+            &["enqueue", "k", "--priority", "256"],
+            &["enqueue", "k", "--delay", "soon"],
+            &[
+                "enqueue",
+                "k",
+                "--delay",
+                "1s",
+                "--at",
+                "2030-01-01T00:00:00Z",
+            ],
+            &["enqueue", "k", "--header", "x"],
+            &["enqueue", "k", "--durability", "disk"],
+            &["enqueue", "k", "--from-file", "x"],
+            &["enqueue", "--from-file", "x", "--priority", "1"],
+            &["task"],
+            &["task", "a b"],
+            &["list", "--state", "lost"],
+            &["list", "--limit", "0"],
+            &["list", "--cursor", "x"],
+            &["retry"],
+            &["retry", "a", "--all"],
+            &["purge", "everything"],
+            &["queues", "--queue", "a/b"],
+            &["queues", "--prefix", "{x}"],
+            &["nonsense"],
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+    }
+}

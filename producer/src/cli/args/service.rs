@@ -1,0 +1,50 @@
+//! Arguments of the commands on queues, servers and the program itself.
+//!
+//! Nothing here acts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Show what happened in each minute of the last 24 hours
+    #[arg(long)]
+    pub(crate) minutes: bool,
+}
+
+/// Arguments of `rejected`.
+#[derive(Debug, Args)]
+pub(crate) struct RejectedArgs {
+    /// Most items to show, newest first
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000), value_name = "N")]
+    pub(crate) limit: u64,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write workyard.1 and one page per command into this directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// What to do with the managed Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum RedisAction {
+    /// Start it, or join the one that runs
+    Start,
+    /// Stop it in an orderly way; its data stay
+    Stop,
+    /// Say whether it runs
+    Status,
+}

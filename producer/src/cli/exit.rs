@@ -1,0 +1,198 @@
+//! Exit codes and the one error type of the binary.
+//!
+//! Invariant: every error knows its code; the table is in `workyard --help`. A closed pipe
+//! (`| head`) is no error.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+use workyard_producer::Error;
+use workyard_shared::Error as CallError;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything that was asked for is done.
+    Done = 0,
+    /// The task failed, was cancelled or expired; or there is no such task.
+    TaskFailed = 1,
+    /// Bad use: an argument, a file or the input is wrong.
+    BadUse = 2,
+    /// Not in the given time.
+    Timeout = 3,
+    /// Redis is away, denies the call, or does not speak this protocol.
+    RedisUnavailable = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why the program cannot do what was asked.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// To be told.
+    Told {
+        exit: Exit,
+        message: String,
+        hint: Option<String>,
+    },
+    /// The reader of our output has gone: end quietly.
+    PipeClosed,
+}
+
+impl CliError {
+    /// Bad use, and what would be right.
+    pub(crate) fn usage(message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self::Told {
+            exit: Exit::BadUse,
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    /// The task did not end well, or is not there.
+    pub(crate) fn task(message: impl Into<String>) -> Self {
+        Self::Told {
+            exit: Exit::TaskFailed,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// A write to stdout failed.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::PipeClosed,
+            _ => Self::usage(format!("cannot write the output: {error}"), None),
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Told { exit, .. } => *exit,
+            Self::PipeClosed => Exit::Done,
+        }
+    }
+
+    /// Writes it to stderr.
+    pub(crate) fn report(&self, as_json: bool) {
+        let Self::Told {
+            exit,
+            message,
+            hint,
+        } = self
+        else {
+            return;
+        };
+        let text = if as_json {
+            let whole = hint
+                .as_ref()
+                .map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
+            json!({ "error": whole, "code": *exit as u8 }).to_string()
+        } else {
+            let hint = hint
+                .as_ref()
+                .map(|hint| format!("\n  {hint}"))
+                .unwrap_or_default();
+            format!("error: {message}{hint}")
+        };
+        // Nobody is left to hear of a failure to report a failure.
+        writeln!(io::stderr(), "{text}").ok();
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        let (exit, hint) = match &error {
+            Error::Call(CallError::Invalid(text)) => return Self::usage(text.clone(), None),
+            Error::Call(error) => (Exit::RedisUnavailable, hint_for(error)),
+            Error::Timeout { .. } => (Exit::Timeout, Some("it goes on; wait again, or cancel it")),
+            Error::NotFound { .. } => (Exit::TaskFailed, None),
+            _ => (Exit::RedisUnavailable, None),
+        };
+        Self::Told {
+            exit,
+            message: error.to_string(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+}
+
+impl From<CallError> for CliError {
+    fn from(error: CallError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+fn hint_for(error: &CallError) -> Option<&'static str> {
+    match error {
+        CallError::Unavailable {
+            outage: workyard_shared::Outage::Away,
+            ..
+        }
+        | CallError::Unknown(_) => Some(
+            "give the address with --redis-url or WORKYARD_REDIS_URL, or --redis-url managed for a server of your own",
+        ),
+        CallError::Denied(_) => {
+            Some("check user and password in the URL, and what its ACL permits")
+        }
+        CallError::Protocol(text) if text.contains("unknown command") => {
+            Some("Redis 7.0 or newer is needed")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use workyard_shared::Outage;
+
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_documented_exit_code() {
+        let away = CallError::Unavailable {
+            outage: Outage::Away,
+            detail: "refused".to_owned(),
+        };
+        let table: [(CliError, u8); 8] = [
+            (CallError::Invalid("x".to_owned()).into(), 2),
+            (away.into(), 4),
+            (CallError::Unknown("x".to_owned()).into(), 4),
+            (CallError::Denied("NOAUTH".to_owned()).into(), 4),
+            (
+                CallError::Protocol("ERR unknown command 'FCALL'".to_owned()).into(),
+                4,
+            ),
+            (
+                Error::Timeout {
+                    id: "a".to_owned(),
+                    after: Duration::from_secs(1),
+                }
+                .into(),
+                3,
+            ),
+            (
+                Error::NotFound {
+                    queue: "q".to_owned(),
+                    id: "a".to_owned(),
+                }
+                .into(),
+                1,
+            ),
+            (
+                CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe)),
+                0,
+            ),
+        ];
+        for (error, code) in table {
+            assert_eq!(error.exit() as u8, code, "{error:?}");
+        }
+    }
+}

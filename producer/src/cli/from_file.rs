@@ -1,0 +1,233 @@
+//! `enqueue --from-file`: a file of envelopes, one JSON object per line.
+//!
+//! Two passes: the first checks every line and tells each bad one by its number; only then the second
+//! enqueues. Invariant: without `--skip-invalid` a file with a bad line adds nothing. Memory stays
+//! flat: neither the file nor the tasks are held. Stdin is first written to a temporary file, which is
+//! gone when we end, however we end.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Seek, Write};
+use std::path::Path;
+
+use serde_json::json;
+use workyard_producer::{Accepted, Bulk, Kept, NewTask, QueueName, Receipt};
+use workyard_shared::Error;
+
+use super::args::EnqueueArgs;
+use super::enqueue::shortfall;
+use super::exit::{CliError, Exit};
+use super::lines::{Line, Lines, MAX_LINE};
+use super::progress::Progress;
+use super::session::Session;
+
+/// Lines between two updates of the progress.
+const UPDATE_EVERY: u64 = 500;
+
+/// What the first pass found.
+#[derive(Debug, Default)]
+struct Checked {
+    good: u64,
+    bad: u64,
+}
+
+/// What the second pass did.
+#[derive(Debug, Default)]
+struct Sent {
+    created: u64,
+    duplicates: u64,
+    weakest: Option<Kept>,
+}
+
+impl Sent {
+    fn count(&mut self, receipts: &[Receipt]) {
+        for receipt in receipts {
+            match receipt.accepted {
+                Accepted::Created => self.created += 1,
+                Accepted::Duplicate => self.duplicates += 1,
+            }
+            // One call below the level that was asked for makes the file's level.
+            if matches!(receipt.durability, Kept::Memory | Kept::Unknown) || self.weakest.is_none()
+            {
+                self.weakest = Some(receipt.durability);
+            }
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(
+    path: &Path,
+    args: &EnqueueArgs,
+    session: &mut Session,
+) -> Result<Exit, CliError> {
+    let name = path.display().to_string();
+    let cannot = |e: io::Error| CliError::usage(format!("cannot read {name}: {e}"), None);
+    let mut file = open(path).map_err(cannot)?;
+    let checked = check(&mut file, session).map_err(cannot)?;
+    if checked.bad > 0 && !args.skip_invalid {
+        let lines = if checked.bad == 1 {
+            "line is"
+        } else {
+            "lines are"
+        };
+        let message = format!("{} {lines} not valid; nothing was enqueued", checked.bad);
+        return Err(CliError::usage(
+            message,
+            Some("correct them, or say --skip-invalid to enqueue the rest"),
+        ));
+    }
+    file.rewind().map_err(cannot)?;
+    let mut sent = Sent::default();
+    if let Err(error) = send(&file, &checked, &mut sent, session).await {
+        let known = sent.created + sent.duplicates;
+        session.out.note(&format!(
+            "{known} of {} tasks were accepted for sure before this happened:",
+            checked.good
+        ));
+        return Err(error);
+    }
+    report(&checked, &sent, args, session)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if path != Path::new("-") {
+        let file = File::open(path)?;
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+        // A pipe can be read once only, as stdin.
+        return spool(file);
+    }
+    spool(io::stdin().lock())
+}
+
+fn spool(mut source: impl io::Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut source, &mut file)?;
+    file.flush()?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn judge(line: &Line<'_>) -> Result<(NewTask, Option<QueueName>), String> {
+    match line {
+        Line::TooLong => Err(format!("longer than {MAX_LINE} bytes")),
+        Line::Text(text) => NewTask::from_json(text).map_err(|error| match error {
+            Error::Invalid(reason) => reason,
+            other => other.to_string(),
+        }),
+    }
+}
+
+/// The first pass.
+fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
+    let total = file.metadata()?.len();
+    let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
+    let mut progress = Progress::new(
+        "checking, bytes",
+        total,
+        session.out.json || total < 1 << 20,
+    );
+    let mut checked = Checked::default();
+    while let Some(line) = lines.next()? {
+        let judged = judge(&line);
+        match judged {
+            Ok(_) => checked.good += 1,
+            Err(reason) => {
+                checked.bad += 1;
+                bad_line(lines.number, &reason, session.out.json);
+            }
+        }
+        if lines.number.is_multiple_of(UPDATE_EVERY) {
+            progress.set(lines.bytes);
+        }
+    }
+    progress.end();
+    Ok(checked)
+}
+
+fn bad_line(number: u64, reason: &str, as_json: bool) {
+    let text = if as_json {
+        json!({ "line": number, "error": reason }).to_string()
+    } else {
+        format!("line {number}: {reason}")
+    };
+    // Whoever closed stderr does not want to know.
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+/// The second pass.
+async fn send(
+    file: &File,
+    checked: &Checked,
+    sent: &mut Sent,
+    session: &Session,
+) -> Result<(), CliError> {
+    let cannot =
+        |e: io::Error| CliError::usage(format!("the file cannot be read any more: {e}"), None);
+    let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
+    let mut progress = Progress::new("enqueued", checked.good, session.out.json);
+    let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
+    let (mut good, mut bad) = (0, 0);
+    while let Some(line) = lines.next().map_err(cannot)? {
+        let Ok((task, queue)) = judge(&line) else {
+            bad += 1;
+            if bad > checked.bad {
+                return Err(CliError::usage(
+                    format!(
+                        "the file was changed meanwhile: line {} is not valid now",
+                        lines.number
+                    ),
+                    None,
+                ));
+            }
+            continue;
+        };
+        let queue = queue.unwrap_or_else(|| session.queue.clone());
+        let bulk = bulks
+            .entry(queue)
+            .or_insert_with_key(|queue| session.client.bulk(queue));
+        sent.count(&bulk.push(task).await?);
+        good += 1;
+        if good % UPDATE_EVERY == 0 {
+            progress.set(sent.created + sent.duplicates);
+        }
+    }
+    for (_, bulk) in bulks {
+        sent.count(&bulk.finish().await?);
+        progress.set(sent.created + sent.duplicates);
+    }
+    progress.end();
+    Ok(())
+}
+
+fn report(
+    checked: &Checked,
+    sent: &Sent,
+    args: &EnqueueArgs,
+    session: &mut Session,
+) -> Result<Exit, CliError> {
+    let durability = sent.weakest.unwrap_or(Kept::Memory);
+    if session.out.json {
+        session.out.document(&json!({
+            "created": sent.created,
+            "duplicates": sent.duplicates,
+            "skipped": checked.bad,
+            "durability": durability.to_string(),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = format!("{} tasks enqueued", sent.created);
+    if sent.duplicates > 0 {
+        text.push_str(&format!(", {} were here already", sent.duplicates));
+    }
+    if checked.bad > 0 {
+        text.push_str(&format!(", {} invalid lines skipped", checked.bad));
+    }
+    session.out.line(&text)?;
+    if let Some(note) = shortfall(durability, args.durability) {
+        session.out.note(&note);
+    }
+    Ok(Exit::Done)
+}

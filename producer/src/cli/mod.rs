@@ -1,0 +1,97 @@
+//! The command line: text -> [`args::Cli`] -> a command's `run` -> output and an exit code.
+//!
+//! Invariant: whatever happens ends in one of the documented exit codes and, if it is an error, in
+//! one message on stderr; a closed pipe ends quietly. No command knows another.
+
+mod args;
+mod enqueue;
+mod exit;
+mod from_file;
+mod lines;
+mod list;
+mod logging;
+mod managed;
+mod operate;
+mod output;
+mod overview;
+mod payload;
+mod progress;
+mod results;
+mod session;
+mod shell;
+mod table;
+mod task;
+mod time;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use exit::{CliError, Exit};
+use session::Session;
+
+/// Parses, runs, reports.
+pub(crate) fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    let json = args.iter().any(|arg| arg == "--json");
+    let result = match Cli::try_parse_from(args::join_wait(args)) {
+        Ok(cli) => start(cli),
+        Err(error) => shell::parse_error(&error, json),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.report(json);
+            error.exit().into()
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<Exit, CliError> {
+    logging::start(&cli.global);
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|e| CliError::usage(format!("the runtime cannot start: {e}"), None))?;
+    let result = runtime.block_on(Box::pin(run(cli)));
+    // A reader of stdin that is stuck must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(cli: Cli) -> Result<Exit, CliError> {
+    let global = cli.global;
+    match cli.command {
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
+        Command::Redis { action } => managed::run(action, global.json).await,
+        command => {
+            let mut session = Session::open(&global).await?;
+            let exit = connected(command, &mut session).await?;
+            session.out.flush()?;
+            Ok(exit)
+        }
+    }
+}
+
+async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliError> {
+    match command {
+        Command::Enqueue(args) => Box::pin(enqueue::run(*args, session)).await,
+        Command::Task(args) => task::show(&args, session).await,
+        Command::Wait(args) => task::wait(&args, session).await,
+        Command::Results(args) => Box::pin(results::run(&args, session)).await,
+        Command::List(args) => list::run(&args, session).await,
+        Command::Cancel(args) => operate::cancel(&args, session).await,
+        Command::Retry(args) => operate::retry(&args, session).await,
+        Command::Delete(args) => operate::delete(&args, session).await,
+        Command::Pause => operate::pause(session, true).await,
+        Command::Resume => operate::pause(session, false).await,
+        Command::Purge(args) => operate::purge(&args, session).await,
+        Command::Install => overview::install(session).await,
+        Command::Queues => overview::queues(session).await,
+        Command::Stats(args) => overview::stats(&args, session).await,
+        Command::Consumers => overview::consumers(session).await,
+        Command::Rejected(args) => overview::rejected(&args, session).await,
+        Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),
+    }
+}

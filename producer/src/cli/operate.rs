@@ -1,0 +1,144 @@
+//! `cancel`, `retry`, `delete`, `pause`, `resume`, `purge`.
+//!
+//! Invariant: with several ids, each gets its answer, and the exit code is 1 if any of them could
+//! not be served. What cannot be undone wants `--yes`.
+
+use serde_json::json;
+use workyard_producer::{CancelAnswer, Deleted, State};
+
+use super::args::{IdsArgs, PurgeArgs, RetryArgs};
+use super::exit::{CliError, Exit};
+use super::session::Session;
+
+/// Writes each id with its answer; `well` says which answers are as asked for.
+fn answers(
+    session: &mut Session,
+    answers: &[(String, &'static str)],
+    well: &[&str],
+) -> Result<Exit, CliError> {
+    if session.out.json {
+        let items: Vec<_> = answers
+            .iter()
+            .map(|(id, answer)| json!({ "id": id, "answer": answer }))
+            .collect();
+        session.out.document(&items)?;
+    } else {
+        for (id, answer) in answers {
+            session.out.line(&format!("{id}  {answer}"))?;
+        }
+    }
+    let all = answers.iter().all(|(_, answer)| well.contains(answer));
+    Ok(if all { Exit::Done } else { Exit::TaskFailed })
+}
+
+/// Runs `cancel`.
+pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit, CliError> {
+    let mut answered = Vec::with_capacity(args.ids.len());
+    for id in &args.ids {
+        let answer = match session.client.cancel(&session.queue, id.as_str()).await? {
+            CancelAnswer::Cancelled => "cancelled",
+            CancelAnswer::Finished => "has ended already",
+            CancelAnswer::Unknown => "not found",
+        };
+        answered.push((id.to_string(), answer));
+    }
+    answers(session, &answered, &["cancelled"])
+}
+
+/// Runs `retry`.
+pub(crate) async fn retry(args: &RetryArgs, session: &mut Session) -> Result<Exit, CliError> {
+    if args.all {
+        return retry_all(args, session).await;
+    }
+    let ids: Vec<String> = args.ids.iter().map(ToString::to_string).collect();
+    let again = session.client.retry(&session.queue, &ids).await?;
+    let answered: Vec<_> = ids
+        .into_iter()
+        .zip(again.iter().map(|again| {
+            if *again {
+                "pending"
+            } else {
+                "not a dead letter"
+            }
+        }))
+        .collect();
+    answers(session, &answered, &["pending"])
+}
+
+async fn retry_all(args: &RetryArgs, session: &mut Session) -> Result<Exit, CliError> {
+    let filter = args.filter.filter();
+    if filter.state.is_some_and(|state| state != State::Failed) {
+        return Err(CliError::usage(
+            "only failed tasks can be retried",
+            Some("leave --state out, or say --state failed"),
+        ));
+    }
+    session.known_queue().await?;
+    let retried = session.client.retry_all(&session.queue, &filter).await?;
+    count(session, "retried", retried)
+}
+
+fn count(session: &mut Session, what: &str, n: u64) -> Result<Exit, CliError> {
+    if session.out.json {
+        session
+            .out
+            .document(&json!({ "queue": session.queue.as_str(), what: n }))?;
+    } else {
+        let tasks = if n == 1 { "task" } else { "tasks" };
+        session.out.line(&format!("{n} {tasks} {what}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs `delete`.
+pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit, CliError> {
+    let ids: Vec<String> = args.ids.iter().map(ToString::to_string).collect();
+    let gone = session.client.delete(&session.queue, &ids).await?;
+    let word = |deleted: &Deleted| match deleted {
+        Deleted::Deleted => "deleted",
+        Deleted::Alive => "has not ended: cancel it first",
+        Deleted::Unknown => "not found",
+    };
+    let answered: Vec<_> = ids.into_iter().zip(gone.iter().map(word)).collect();
+    answers(session, &answered, &["deleted"])
+}
+
+/// Runs `pause` and `resume`.
+pub(crate) async fn pause(session: &mut Session, paused: bool) -> Result<Exit, CliError> {
+    if paused {
+        session.client.pause(&session.queue).await?;
+    } else {
+        session.client.resume(&session.queue).await?;
+    }
+    if session.out.json {
+        session
+            .out
+            .document(&json!({ "queue": session.queue.as_str(), "paused": paused }))?;
+    } else {
+        let text = if paused {
+            "paused: nothing more is handed out, what runs goes on"
+        } else {
+            "resumed"
+        };
+        session
+            .out
+            .line(&format!("queue {} is {text}", session.queue))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs `purge`.
+pub(crate) async fn purge(args: &PurgeArgs, session: &mut Session) -> Result<Exit, CliError> {
+    session.known_queue().await?;
+    let place = args.place.into();
+    if !args.yes {
+        let there = session.client.count_in(&session.queue, place).await?;
+        let message = format!(
+            "purge would remove {there} tasks of queue {} for good",
+            session.queue
+        );
+        return Err(CliError::usage(message, Some("say --yes to do it")));
+    }
+    let gone = session.client.purge(&session.queue, place).await?;
+    count(session, "removed", gone)
+}

@@ -1,0 +1,118 @@
+//! Standard output: JSON or text, and what makes text safe to show.
+//!
+//! Invariant: every write can fail and says so, a closed pipe included. JSON lines stay one line
+//! each, whatever white space a payload has between its tokens. Control characters of others
+//! (an error text, an id) never reach the terminal. Notes go to stderr, so that stdout is data.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::exit::CliError;
+
+/// Where the output goes, and how.
+#[derive(Debug)]
+pub(crate) struct Out {
+    writer: BufWriter<io::Stdout>,
+    /// JSON is asked for.
+    pub(crate) json: bool,
+    /// Somebody reads along.
+    pub(crate) terminal: bool,
+}
+
+impl Out {
+    pub(crate) fn new(json: bool) -> Self {
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        Self {
+            writer: BufWriter::new(stdout),
+            json,
+            terminal,
+        }
+    }
+
+    /// Writes a line of text.
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), CliError> {
+        writeln!(self.writer, "{text}").map_err(|e| CliError::output(&e))
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.writer
+            .write_all(bytes)
+            .map_err(|e| CliError::output(&e))
+    }
+
+    /// Writes one JSON document, payloads byte for byte.
+    pub(crate) fn document<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CliError> {
+        let text = to_json(value)?;
+        self.line(&text)
+    }
+
+    /// Writes one JSON document on one line, at once.
+    pub(crate) fn json_line<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CliError> {
+        // Raw line ends stand between tokens only; inside of strings they are escaped.
+        let text = to_json(value)?.replace(['\n', '\r'], " ");
+        self.line(&text)?;
+        self.flush()
+    }
+
+    /// Sends what is buffered.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        self.writer.flush().map_err(|e| CliError::output(&e))
+    }
+
+    /// Tells people something that is not data; not with JSON.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json {
+            // A note that nobody can read is no reason to stop.
+            writeln!(io::stderr(), "{text}").ok();
+        }
+    }
+}
+
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, CliError> {
+    serde_json::to_string(value)
+        .map_err(|e| CliError::usage(format!("the output cannot be written as JSON: {e}"), None))
+}
+
+/// Text of others on one line, control characters escaped, at most `most` characters.
+pub(crate) fn clean(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n >= most {
+            shown.push('…');
+            break;
+        }
+        match c {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                shown.extend(c.escape_unicode())
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// As [`clean`] for several lines of any length.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.lines()
+        .map(|line| clean(line, usize::MAX))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_drive_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb\nc", 100), "a\\u{1b}[31mb c");
+        assert_eq!(clean("abcdef", 3), "abc…");
+        assert_eq!(clean_lines("a\u{7}\nb"), "a\\u{7}\nb");
+    }
+}

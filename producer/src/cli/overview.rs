@@ -1,0 +1,333 @@
+//! `queues`, `stats`, `consumers`, `rejected`, `install`: what there is.
+//!
+//! Invariant: numbers are shown as Redis counts them. Without `--queue` all known queues are shown.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use workyard_producer::{ConsumerView, MinuteCounts, QueueStats};
+use workyard_shared::broker::COUNTERS;
+use workyard_shared::functions;
+
+use super::args::{RejectedArgs, StatsArgs};
+use super::exit::{CliError, Exit};
+use super::output::clean;
+use super::session::Session;
+use super::table::Grid;
+use super::time::Clock;
+
+/// Counters that are kept per kind.
+const PER_KIND: [&str; 6] = [
+    "submitted",
+    "completed",
+    "failed",
+    "retried",
+    "cancelled",
+    "expired",
+];
+
+/// Runs `install`.
+pub(crate) async fn install(session: &mut Session) -> Result<Exit, CliError> {
+    session.client.install().await?;
+    let (library, protocol, version) = (
+        functions::LIBRARY,
+        functions::PROTOCOL_VERSION,
+        env!("CARGO_PKG_VERSION"),
+    );
+    if session.out.json {
+        session
+            .out
+            .document(&json!({ "library": library, "protocol": protocol, "version": version }))?;
+    } else {
+        session.out.line(&format!(
+            "functions {library} are loaded (protocol {protocol}, workyard {version})"
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn all_stats(session: &Session) -> Result<Vec<QueueStats>, CliError> {
+    let mut all = Vec::new();
+    for queue in session.queues().await? {
+        all.push(session.client.stats(&queue).await?);
+    }
+    Ok(all)
+}
+
+/// Runs `queues`.
+pub(crate) async fn queues(session: &mut Session) -> Result<Exit, CliError> {
+    let all = all_stats(session).await?;
+    if session.out.json {
+        session.out.document(&all)?;
+        return Ok(Exit::Done);
+    }
+    session.out.line(&depths(&all, session.out.terminal))?;
+    Ok(Exit::Done)
+}
+
+fn depths(all: &[QueueStats], terminal: bool) -> String {
+    let heads = [
+        "queue",
+        ">pending",
+        ">scheduled",
+        ">running",
+        ">failed",
+        ">results",
+        ">inbox",
+        ">consumers",
+        "paused",
+    ];
+    let mut grid = Grid::new(terminal, &heads);
+    for queue in all {
+        let numbers = [
+            queue.pending,
+            queue.scheduled,
+            queue.running,
+            queue.failed,
+            queue.results,
+            queue.inbox,
+            queue.consumers,
+        ];
+        let mut row = vec![queue.queue.clone()];
+        row.extend(numbers.map(|n| n.to_string()));
+        row.push(if queue.paused { "yes" } else { "no" }.to_owned());
+        grid.row(row);
+    }
+    grid.text()
+}
+
+#[derive(Serialize)]
+struct Minutes {
+    queue: String,
+    minutes: Vec<MinuteCounts>,
+}
+
+/// Runs `stats`.
+pub(crate) async fn stats(args: &StatsArgs, session: &mut Session) -> Result<Exit, CliError> {
+    if args.minutes {
+        return minutes(session).await;
+    }
+    let all = all_stats(session).await?;
+    if session.out.json {
+        session.out.document(&all)?;
+        return Ok(Exit::Done);
+    }
+    session.out.line(&depths(&all, session.out.terminal))?;
+    for queue in &all {
+        let text = counters(queue, session.out.terminal);
+        session
+            .out
+            .line(&format!("\nqueue {}\n{text}", queue.queue))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn counters(queue: &QueueStats, terminal: bool) -> String {
+    let number =
+        |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
+    let mut grid = Grid::new(terminal, &["counter", ">total"]);
+    for name in COUNTERS {
+        grid.row([name.to_owned(), number(&queue.totals, name).to_string()]);
+    }
+    let mut kinds = Grid::new(
+        terminal,
+        &[
+            "kind",
+            ">submitted",
+            ">completed",
+            ">failed",
+            ">retried",
+            ">cancelled",
+            ">expired",
+        ],
+    );
+    for (kind, counts) in &queue.kinds {
+        let mut row = vec![kind.clone()];
+        row.extend(PER_KIND.map(|name| number(counts, name).to_string()));
+        kinds.row(row);
+    }
+    if queue.kinds.is_empty() {
+        grid.text()
+    } else {
+        format!("{}\n\n{}", grid.text(), kinds.text())
+    }
+}
+
+async fn minutes(session: &mut Session) -> Result<Exit, CliError> {
+    let mut all = Vec::new();
+    for queue in session.queues().await? {
+        let minutes = session.client.minutes(&queue).await?;
+        all.push(Minutes {
+            queue: queue.to_string(),
+            minutes,
+        });
+    }
+    if session.out.json {
+        session.out.document(&all)?;
+        return Ok(Exit::Done);
+    }
+    for queue in &all {
+        // Columns of counters that never changed would only hide the others.
+        let changed: Vec<&str> = COUNTERS
+            .into_iter()
+            .filter(|name| {
+                queue
+                    .minutes
+                    .iter()
+                    .any(|minute| minute.counts.contains_key(name))
+            })
+            .collect();
+        let heads: Vec<String> = std::iter::once("minute (UTC)".to_owned())
+            .chain(changed.iter().map(|name| format!(">{name}")))
+            .collect();
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        let mut grid = Grid::new(session.out.terminal, &heads);
+        for minute in &queue.minutes {
+            let at = minute
+                .minute
+                .to_string()
+                .get(..16)
+                .unwrap_or_default()
+                .replace('T', " ");
+            let counts = changed.iter().map(|name| {
+                minute
+                    .counts
+                    .get(name)
+                    .copied()
+                    .unwrap_or_default()
+                    .to_string()
+            });
+            grid.row(std::iter::once(at).chain(counts));
+        }
+        session
+            .out
+            .line(&format!("queue {}\n{}", queue.queue, grid.text()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs `consumers`.
+pub(crate) async fn consumers(session: &mut Session) -> Result<Exit, CliError> {
+    let queues = session.queues().await?;
+    let views = session.client.consumers(&queues).await?;
+    if session.out.json {
+        session.out.document(&views)?;
+        return Ok(Exit::Done);
+    }
+    let clock = session.clock().await?;
+    session
+        .out
+        .line(&fleet(&views, clock, session.out.terminal))?;
+    Ok(Exit::Done)
+}
+
+fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
+    let heads = [
+        "consumer",
+        "alive",
+        "queues",
+        ">holds",
+        ">running",
+        ">capacity",
+        ">processed",
+        ">errors",
+        ">mean",
+        "host",
+        "version",
+        "lease ends",
+    ];
+    let mut grid = Grid::new(terminal, &heads);
+    for view in views {
+        let health: serde_json::Value = view
+            .health
+            .as_ref()
+            .and_then(|json| json.parse().ok())
+            .unwrap_or_default();
+        let said = |name: &str| match &health[name] {
+            serde_json::Value::Null => "-".to_owned(),
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mean = health["mean_run_ms"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"));
+        grid.row([
+            view.id.clone(),
+            if view.alive { "yes" } else { "no" }.to_owned(),
+            view.queues.join(","),
+            view.holds.to_string(),
+            said("running"),
+            said("capacity"),
+            said("processed"),
+            said("errors"),
+            mean,
+            said("host"),
+            said("version"),
+            clock.relative(view.lease_ends_at),
+        ]);
+    }
+    grid.text()
+}
+
+/// Runs `rejected`.
+pub(crate) async fn rejected(args: &RejectedArgs, session: &mut Session) -> Result<Exit, CliError> {
+    session.known_queue().await?;
+    let items = session.client.rejected(&session.queue, args.limit).await?;
+    if session.out.json {
+        let items: Vec<_> = items
+            .iter()
+            .map(|item| reason_and_raw(item))
+            .map(|(reason, raw)| json!({ "reason": reason, "raw": raw }))
+            .collect();
+        session.out.document(&items)?;
+        return Ok(Exit::Done);
+    }
+    let mut grid = Grid::new(session.out.terminal, &["reason", "item"]);
+    for item in &items {
+        let (reason, raw) = reason_and_raw(item);
+        grid.row([clean(&reason, 200), clean(&raw, 80)]);
+    }
+    session.out.line(&grid.text())?;
+    Ok(Exit::Done)
+}
+
+/// An entry is a JSON object with the raw item in it; behind one for an item that was too long to be
+/// read whole stands the item's beginning.
+fn reason_and_raw(entry: &str) -> (String, String) {
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        reason: String,
+        raw: Option<String>,
+    }
+    let mut stream = serde_json::Deserializer::from_str(entry).into_iter::<Box<RawValue>>();
+    let object = stream.next().and_then(Result::ok);
+    let rest = entry.get(stream.byte_offset()..).unwrap_or_default();
+    match object.and_then(|raw| serde_json::from_str::<Entry>(raw.get()).ok()) {
+        Some(entry) => (
+            entry.reason,
+            entry.raw.unwrap_or_else(|| rest.trim_start().to_owned()),
+        ),
+        None => ("no reason was kept".to_owned(), entry.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_rejected_entry_are_read() {
+        let pair = |reason: &str, raw: &str| (reason.to_owned(), raw.to_owned());
+        assert_eq!(
+            reason_and_raw(r#"{"reason":"bad","bytes":1,"raw":"{"}"#),
+            pair("bad", "{")
+        );
+        assert_eq!(
+            reason_and_raw(r#"{"reason":"too long"} {"kind":"#),
+            pair("too long", "{\"kind\":")
+        );
+        assert_eq!(reason_and_raw("junk"), pair("no reason was kept", "junk"));
+    }
+}

@@ -1,0 +1,85 @@
+//! What every command that talks to Redis has: the client, the queue, the output.
+//!
+//! Invariant: a queue named with `--queue` that nobody ever used is told as bad use by the commands
+//! that only look, instead of an empty answer that hides a typing error.
+
+use workyard_producer::{Client, ClientConfig, LinkConfig, QueueName};
+
+use super::args::Global;
+use super::exit::CliError;
+use super::managed::{self, MANAGED};
+use super::output::Out;
+use super::time::Clock;
+
+/// One run of a command.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) queue: QueueName,
+    /// The queue was named, not left to its default.
+    pub(crate) named: bool,
+    pub(crate) out: Out,
+}
+
+impl Session {
+    /// Reads the settings; nothing connects yet, but a managed Redis is started if need be.
+    pub(crate) async fn open(global: &Global) -> Result<Self, CliError> {
+        let link = if global.redis_url == MANAGED {
+            managed::link().await?
+        } else {
+            LinkConfig::from_url(&global.redis_url)?
+        };
+        let mut config = ClientConfig::new(link);
+        config.patience = global.patience;
+        if let Some(prefix) = &global.prefix {
+            config.prefix = prefix.clone();
+        }
+        let (queue, named) = match &global.queue {
+            Some(queue) => (queue.clone(), true),
+            None => (QueueName::new("default")?, false),
+        };
+        Ok(Self {
+            client: Client::new(config)?,
+            queue,
+            named,
+            out: Out::new(global.json),
+        })
+    }
+
+    /// Redis' time.
+    pub(crate) async fn clock(&self) -> Result<Clock, CliError> {
+        Ok(Clock {
+            now: self.client.now().await?,
+        })
+    }
+
+    /// Refuses a named queue that Redis knows nothing of.
+    pub(crate) async fn known_queue(&self) -> Result<(), CliError> {
+        if !self.named {
+            return Ok(());
+        }
+        let queues = self.client.queues().await?;
+        if queues.contains(&self.queue) || !self.client.stats(&self.queue).await?.is_untouched() {
+            return Ok(());
+        }
+        let names: Vec<&str> = queues.iter().map(QueueName::as_str).take(20).collect();
+        let known = if names.is_empty() {
+            "there are none yet".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
+        };
+        Err(CliError::usage(
+            format!("no queue \"{}\" has ever been used here", self.queue),
+            Some(&known),
+        ))
+    }
+
+    /// The named queue, or else all that are known.
+    pub(crate) async fn queues(&self) -> Result<Vec<QueueName>, CliError> {
+        if self.named {
+            self.known_queue().await?;
+            return Ok(vec![self.queue.clone()]);
+        }
+        Ok(self.client.queues().await?)
+    }
+}

@@ -1,0 +1,157 @@
+//! `task` and `wait`: one task by its id.
+//!
+//! Invariant: `wait` writes the result byte for byte; how the task ended is the exit code, and the
+//! reason of a bad end is on stderr.
+
+use std::time::Duration;
+
+use workyard_producer::{Ended, RawJson, State, TaskView};
+
+use super::args::{TaskArgs, WaitArgs};
+use super::exit::{CliError, Exit};
+use super::output::{clean, clean_lines};
+use super::session::Session;
+use super::time::Clock;
+
+/// Runs `task`.
+pub(crate) async fn show(args: &TaskArgs, session: &mut Session) -> Result<Exit, CliError> {
+    let view = session
+        .client
+        .task(&session.queue, args.id.as_str())
+        .await?;
+    if args.payload || args.result {
+        let (part, name) = if args.payload {
+            (&view.payload, "payload")
+        } else {
+            (&view.result, "result")
+        };
+        let Some(part) = part else {
+            return Err(CliError::task(format!(
+                "task {} is {} and has no {name} here",
+                view.id,
+                view.state.as_str()
+            )));
+        };
+        session.out.bytes(part.bytes())?;
+        return Ok(Exit::Done);
+    }
+    if session.out.json {
+        session.out.document(&view)?;
+    } else {
+        let clock = session.clock().await?;
+        for (name, value) in rows(&view, clock) {
+            session.out.line(&format!("{name:<12}{value}"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            // Further lines stand under the first.
+            rows.push((
+                name.to_owned(),
+                value.replace('\n', &format!("\n{:12}", "")),
+            ));
+        }
+    };
+    let time = |at: Option<_>| at.map(|at| clock.full(at));
+    let json = |json: &Option<RawJson>| {
+        json.as_ref()
+            .map(|json| clean_lines(&String::from_utf8_lossy(json.bytes())))
+    };
+    row("id", Some(view.id.clone()));
+    row("queue", Some(view.queue.clone()));
+    row(
+        "kind",
+        Some(view.kind.clone()).filter(|kind| !kind.is_empty()),
+    );
+    row("state", Some(view.state.as_str().to_owned()));
+    row(
+        "type",
+        view.task_type
+            .filter(|name| *name != "single")
+            .map(str::to_owned),
+    );
+    row("priority", view.priority.map(|n| n.to_string()));
+    let counts = format!(
+        "{} ({} failed, {} crashed), {} times handed back",
+        view.attempts, view.failures, view.crashes, view.releases
+    );
+    row("attempts", Some(counts));
+    row("created", time(view.created_at));
+    row("due", time(view.due_at));
+    row("started", time(view.started_at));
+    row("finished", time(view.finished_at));
+    row("consumer", view.consumer.clone());
+    row(
+        "progress",
+        view.progress.as_ref().map(|text| clean(text, 256)),
+    );
+    row("reason", view.reason.clone());
+    row("error", view.error.as_ref().map(|text| clean_lines(text)));
+    for (name, value) in &view.headers {
+        row("header", Some(clean(&format!("{name}={value}"), 4096)));
+    }
+    for (name, value) in &view.options {
+        row("option", Some(format!("{name}={value}")));
+    }
+    row("payload", json(&view.payload));
+    row("result", json(&view.result));
+    rows
+}
+
+/// Runs `wait`.
+pub(crate) async fn wait(args: &WaitArgs, session: &mut Session) -> Result<Exit, CliError> {
+    // A Redis that is away now is told; one that goes away later is waited out.
+    session.client.now().await?;
+    let limit = args.timeout.unwrap_or(Duration::MAX);
+    let ended = session
+        .client
+        .wait(&session.queue, args.id.as_str(), limit)
+        .await?;
+    if session.out.json {
+        let view = TaskView::from_ended(&session.queue, args.id.as_str(), &ended);
+        session.out.document(&view)?;
+        session.out.flush()?;
+        return verdict(args.id.as_str(), &ended);
+    }
+    print_end(args.id.as_str(), &ended, session)
+}
+
+/// Writes the result of a completed task; of another, an error that says how it ended.
+pub(crate) fn print_end(id: &str, ended: &Ended, session: &mut Session) -> Result<Exit, CliError> {
+    if ended.state == State::Completed {
+        session.out.bytes(&ended.body)?;
+        session.out.line("")?;
+    }
+    session.out.flush()?;
+    verdict(id, ended)
+}
+
+/// The exit code that the end of a task means.
+pub(crate) fn verdict(id: &str, ended: &Ended) -> Result<Exit, CliError> {
+    if ended.state == State::Completed {
+        return Ok(Exit::Done);
+    }
+    let text = clean_lines(&String::from_utf8_lossy(&ended.body));
+    let reason = Some(ended.reason.as_str())
+        .filter(|reason| !reason.is_empty() && *reason != ended.state.as_str());
+    let mut message = format!(
+        "task {id} {}",
+        if ended.state == State::Cancelled {
+            "was cancelled"
+        } else {
+            ended.state.as_str()
+        }
+    );
+    if let Some(reason) = reason {
+        message.push_str(&format!(" ({reason})"));
+    }
+    if !text.is_empty() {
+        message.push_str(&format!(": {text}"));
+    }
+    Err(CliError::task(message))
+}

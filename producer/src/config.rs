@@ -1,0 +1,44 @@
+//! What a client needs to know.
+//!
+//! Invariant: a value of this type can be used as it is; what could be wrong (the URL) was checked
+//! when it was made. It reads no environment: the binary does.
+
+use std::time::Duration;
+
+use workyard_shared::Error;
+use workyard_shared::link::LinkConfig;
+use workyard_shared::name::Prefix;
+
+/// Settings of a [`Client`](crate::Client).
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// How to reach Redis.
+    pub link: LinkConfig,
+    /// What the keys of the installation begin with; `workyard` by default.
+    pub prefix: Prefix,
+    /// How long a call waits out an outage before it fails; 10 s by default, zero does not wait.
+    pub patience: Duration,
+    /// How long replicas or the disk may take to confirm a durable enqueue; 5 s by default.
+    pub confirm_within: Duration,
+}
+
+impl ClientConfig {
+    /// Defaults for this link.
+    #[must_use]
+    pub fn new(link: LinkConfig) -> Self {
+        Self {
+            link,
+            prefix: Prefix::default(),
+            patience: Duration::from_secs(10),
+            confirm_within: Duration::from_secs(5),
+        }
+    }
+
+    /// Defaults for `redis://[user:password@]host:port/db`, `rediss://...` or `unix:///path`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the URL is none of these.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        Ok(Self::new(LinkConfig::from_url(url)?))
+    }
+}

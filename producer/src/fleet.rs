@@ -1,0 +1,111 @@
+//! The consumers of an installation: whose lease lives, and what each says of itself.
+//!
+//! Invariant: alive means a session lease by Redis' clock; the health report is the consumer's own
+//! word and may be missing. Reads only.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use workyard_shared::name::{QueueName, SessionId};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::raw_json::RawJson;
+
+/// A consumer.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct ConsumerView {
+    /// Its id, new at every start.
+    pub id: String,
+    /// The queues that it serves.
+    pub queues: Vec<String>,
+    /// Whether its session lease lives.
+    pub alive: bool,
+    /// When its latest lease ends, or ended.
+    pub lease_ends_at: Moment,
+    /// Tasks that it holds.
+    pub holds: u64,
+    /// Its health report; absent if it does not report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<RawJson>,
+}
+
+/// A consumer holds several sessions of a queue when it has several lanes: `<id>.<n>`.
+fn consumer_of(session: &SessionId) -> &str {
+    match session.as_str().rsplit_once('.') {
+        Some((id, lane))
+            if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            id
+        }
+        _ => session.as_str(),
+    }
+}
+
+impl Client {
+    /// The consumers of these queues.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn consumers(&self, queues: &[QueueName]) -> Result<Vec<ConsumerView>, Error> {
+        let now = self.now().await?;
+        let mut found: BTreeMap<String, ConsumerView> = BTreeMap::new();
+        for queue in queues {
+            let calls = self.queue(queue);
+            for (session, ends) in self.patiently(|| calls.consumers()).await? {
+                let held = self.patiently(|| calls.held_by(&session)).await?;
+                let id = consumer_of(&session).to_owned();
+                let view = found.entry(id.clone()).or_insert_with(|| ConsumerView {
+                    id,
+                    queues: Vec::new(),
+                    alive: false,
+                    lease_ends_at: Moment::from_ms(ends),
+                    holds: 0,
+                    health: None,
+                });
+                if !view.queues.iter().any(|name| name == queue.as_str()) {
+                    view.queues.push(queue.to_string());
+                }
+                view.lease_ends_at = view.lease_ends_at.max(Moment::from_ms(ends));
+                view.alive = view.lease_ends_at > now;
+                view.holds += held;
+            }
+        }
+        let mut views: Vec<ConsumerView> = found.into_values().collect();
+        for view in &mut views {
+            let id = SessionId::new(&view.id)?;
+            let report = self.patiently(|| self.inner.broker.health(&id)).await?;
+            view.health = report.map(|text| RawJson::new(text.into()));
+        }
+        Ok(views)
+    }
+
+    /// The time by Redis' clock.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn now(&self) -> Result<Moment, Error> {
+        Ok(Moment::from_ms(
+            self.patiently(|| self.inner.broker.now_ms()).await?,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lane_of_a_session_is_not_part_of_its_consumers_id() {
+        for (session, id) in [
+            ("host-1-ab", "host-1-ab"),
+            ("host-1-ab.2", "host-1-ab"),
+            ("a.b", "a.b"),
+            (".1", ".1"),
+        ] {
+            assert_eq!(consumer_of(&SessionId::new(session).unwrap()), id);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Following a queue: every end, as it happens.
+//!
+//! Invariant: ends come in Redis' order, each once while the connection lasts. A lost connection or
+//! a follower that is too slow is told as a gap, never hidden: what ended in a gap is not told. It is
+//! for watching, not for work that must see every end; that waits for its ids.
+
+use tokio::sync::{mpsc, oneshot};
+use workyard_shared::name::QueueName;
+
+use crate::board::{Ask, Heard};
+use crate::client::Client;
+use crate::error::Error;
+use crate::view::TaskView;
+
+/// Ends that may be in line before a follower misses some.
+const LINE: usize = 10_000;
+/// Ends whose details are fetched in one call.
+const STEP: usize = 100;
+
+/// What a [`Follow`] tells.
+#[derive(Debug)]
+pub enum News {
+    /// A task has ended. Of one whose result is not kept, only id, queue and state are known.
+    Ended(Box<TaskView>),
+    /// The connection was lost, or this follower was too slow: ends may be missing here.
+    Gap,
+}
+
+/// A stream of ends; see [`Client::follow`].
+#[derive(Debug)]
+pub struct Follow {
+    client: Client,
+    queue: QueueName,
+    heard: mpsc::Receiver<Heard>,
+}
+
+impl Follow {
+    /// The next ends, at least one, as soon as there are some.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when Redis refuses or is away for longer than the client's patience.
+    pub async fn next(&mut self) -> Result<Vec<News>, Error> {
+        let mut heard = Vec::with_capacity(STEP);
+        if self.heard.recv_many(&mut heard, STEP).await == 0 {
+            return Err(
+                workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into(),
+            );
+        }
+        let ids: Vec<&str> = heard
+            .iter()
+            .filter_map(|h| {
+                if let Heard::End(id, _) = h {
+                    Some(id.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let mut views = self.client.look(&self.queue, &ids).await?.into_iter();
+        let mut news = Vec::with_capacity(heard.len());
+        for heard in heard {
+            news.push(match heard {
+                Heard::Gap => News::Gap,
+                Heard::End(id, state) => {
+                    // A dead letter that was retried since is alive again: its end is still told.
+                    let view = views.next().flatten().filter(|view| view.state == state);
+                    News::Ended(Box::new(
+                        view.unwrap_or_else(|| TaskView::bare(&self.queue, &id, state)),
+                    ))
+                }
+            });
+        }
+        Ok(news)
+    }
+}
+
+impl Client {
+    /// Begins to follow the ends of a queue; from its return on, none is missed while the connection
+    /// lasts.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when Redis refuses.
+    pub async fn follow(&self, queue: &QueueName) -> Result<Follow, Error> {
+        let (sink, heard) = mpsc::channel(LINE);
+        let (ready, subscribed) = oneshot::channel();
+        self.inner.board.ask(Ask::Follow {
+            queue: self.queue(queue),
+            ready,
+            sink,
+        })?;
+        let gone = |_| workyard_shared::Error::Unknown("the client has ended".to_owned());
+        subscribed.await.map_err(gone)??;
+        Ok(Follow {
+            client: self.clone(),
+            queue: queue.clone(),
+            heard,
+        })
+    }
+}

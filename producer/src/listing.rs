@@ -1,0 +1,222 @@
+//! Looking at tasks: one by its id, or many, page by page.
+//!
+//! Invariant: nothing is read whole; each step takes a bounded number of tasks, fewer when they are
+//! large. A page is a walk over a queue that lives: a task that moves meanwhile may be missed, and
+//! is never shown twice on one page. Reads only.
+
+use std::collections::HashSet;
+
+use workyard_shared::name::QueueName;
+use workyard_shared::record::State;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::filter::{Cursor, Filter, Place};
+use crate::view::TaskView;
+
+/// Tasks fetched in the first step, before their size is known.
+const FIRST_STEP: u64 = 20;
+/// Most tasks fetched in one step.
+const LARGEST_STEP: u64 = 500;
+/// A step that brought more bytes than this is followed by a smaller one.
+const STEP_BYTES: usize = 1 << 20;
+/// Tasks that one page looks at, at most, when the filter lets few through.
+const LOOKED_AT: u64 = 50_000;
+/// Running tasks that a page can see.
+const RUNNING_SEEN: usize = 100_000;
+
+/// One page of a listing.
+#[derive(Debug)]
+pub struct Page {
+    /// The tasks.
+    pub tasks: Vec<TaskView>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<Cursor>,
+}
+
+impl Client {
+    /// What is known of a task.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is not here and no result of it is kept; [`Error::Call`].
+    pub async fn task(&self, queue: &QueueName, id: &str) -> Result<TaskView, Error> {
+        let mut views = self.look(queue, &[id]).await?;
+        let not_found = || Error::NotFound {
+            queue: queue.to_string(),
+            id: id.to_owned(),
+        };
+        let mut view = views.pop().flatten().ok_or_else(not_found)?;
+        if view.state == State::Running {
+            let calls = self.queue(queue);
+            if let Some(holding) = self.patiently(|| calls.holding(id)).await? {
+                view.held(&holding);
+            }
+        }
+        Ok(view)
+    }
+
+    /// What is known of each id (at most 1,000); `None` for those that are not here.
+    pub(crate) async fn look(
+        &self,
+        queue: &QueueName,
+        ids: &[&str],
+    ) -> Result<Vec<Option<TaskView>>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let calls = self.queue(queue);
+        let seen = self.patiently(|| calls.inspect(ids)).await?;
+        Ok(ids
+            .iter()
+            .zip(seen)
+            .map(|(id, seen)| TaskView::from_seen(queue, id, seen))
+            .collect())
+    }
+
+    /// One page of at most `limit` tasks that pass the filter, from `from` on: running first, then
+    /// pending in the order of their claims, scheduled by due time, failed and finished ones newest
+    /// first. A page may be short, even empty, and still have a next one when few tasks pass.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn list(
+        &self,
+        queue: &QueueName,
+        filter: &Filter,
+        from: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page, Error> {
+        let places = filter.places();
+        let mut walk = Walk {
+            client: self,
+            queue,
+            filter,
+            limit,
+            step: FIRST_STEP,
+            left: LOOKED_AT,
+            seen: HashSet::new(),
+            tasks: Vec::new(),
+        };
+        let start = match from {
+            None => 0,
+            Some(cursor) => places
+                .iter()
+                .position(|place| *place == cursor.place)
+                .ok_or_else(|| {
+                    Error::invalid(format!(
+                        "cursor \"{cursor}\" belongs to a listing with another --state"
+                    ))
+                })?,
+        };
+        let mut offset = from.map_or(0, |cursor| cursor.offset);
+        for place in &places[start..] {
+            if let Some(offset) = walk.place(*place, offset).await? {
+                return Ok(Page {
+                    tasks: walk.tasks,
+                    next: Some(Cursor {
+                        place: *place,
+                        offset,
+                    }),
+                });
+            }
+            offset = 0;
+        }
+        Ok(Page {
+            tasks: walk.tasks,
+            next: None,
+        })
+    }
+
+    /// Ids that consumers hold, sorted, so that an offset means the same in the next call.
+    async fn running(&self, queue: &QueueName) -> Result<Vec<String>, Error> {
+        let calls = self.queue(queue);
+        let mut ids = Vec::new();
+        for (consumer, _) in self.patiently(|| calls.consumers()).await? {
+            let mut cursor = 0;
+            while ids.len() < RUNNING_SEEN {
+                let (next, found) = self
+                    .patiently(|| calls.scan_running(&consumer, cursor))
+                    .await?;
+                ids.extend(found);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+}
+
+struct Walk<'a> {
+    client: &'a Client,
+    queue: &'a QueueName,
+    filter: &'a Filter,
+    limit: usize,
+    step: u64,
+    left: u64,
+    seen: HashSet<String>,
+    tasks: Vec<TaskView>,
+}
+
+impl Walk<'_> {
+    /// Walks one place. `Some`: the page is full, the next one begins there.
+    async fn place(&mut self, place: Place, mut offset: u64) -> Result<Option<u64>, Error> {
+        let running = if place == Place::Running {
+            self.client.running(self.queue).await?
+        } else {
+            Vec::new()
+        };
+        loop {
+            if self.tasks.len() >= self.limit || self.left == 0 {
+                return Ok(Some(offset));
+            }
+            let ids = self.ids(place, offset, &running).await?;
+            if ids.is_empty() {
+                return Ok(None);
+            }
+            let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let views = self.client.look(self.queue, &refs).await?;
+            let bytes: usize = views.iter().flatten().map(TaskView::weight).sum();
+            self.step = if bytes > STEP_BYTES {
+                (self.step / 2).max(1)
+            } else {
+                (self.step * 2).min(LARGEST_STEP)
+            };
+            for view in views {
+                offset += 1;
+                self.left = self.left.saturating_sub(1);
+                if let Some(view) = view.filter(|view| self.filter.admits(view))
+                    && self.seen.insert(view.id.clone())
+                {
+                    self.tasks.push(view);
+                    if self.tasks.len() >= self.limit {
+                        return Ok(Some(offset));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ids(
+        &self,
+        place: Place,
+        offset: u64,
+        running: &[String],
+    ) -> Result<Vec<String>, Error> {
+        let newest_first = matches!(place, Place::Failed | Place::Done);
+        if place == Place::Running {
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(running.len());
+            let step = usize::try_from(self.step).unwrap_or(usize::MAX);
+            return Ok(running[from..].iter().take(step).cloned().collect());
+        }
+        let calls = self.client.queue(self.queue);
+        self.client
+            .patiently(|| calls.page(place.name(), offset, self.step, newest_first))
+            .await
+    }
+}

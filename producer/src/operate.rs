@@ -1,0 +1,174 @@
+//! What operators do: cancel, retry, delete, purge, pause, resume, install.
+//!
+//! Invariant: large operations go in bounded steps and end even while producers add: the number of
+//! tasks at the start bounds them. A call whose reply is lost is sent again; its second answer may
+//! then count a task as "not here" that the first has dealt with.
+
+use workyard_shared::broker::{CancelAnswer, Deleted, PurgePlace};
+use workyard_shared::name::QueueName;
+use workyard_shared::record::State;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::filter::Filter;
+use crate::view::TaskView;
+
+/// Dead letters looked at in one step of a retry of many.
+const STEP: u64 = 200;
+/// Ids in one call.
+const CALL_IDS: usize = 500;
+
+impl Client {
+    /// Cancels a task wherever it is. On return it is terminal in Redis; a handler that runs it
+    /// hears of it at once.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn cancel(&self, queue: &QueueName, id: &str) -> Result<CancelAnswer, Error> {
+        let calls = self.queue(queue);
+        let mut asked = 0;
+        let answer = self
+            .patiently(|| {
+                asked += 1;
+                calls.cancel(id)
+            })
+            .await?;
+        if answer == CancelAnswer::Finished && asked > 1 {
+            // The first call may have done it, and only its reply was lost.
+            let view = self.look(queue, &[id]).await?.pop().flatten();
+            if view.is_some_and(|view| view.state == State::Cancelled) {
+                return Ok(CancelAnswer::Cancelled);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Makes dead letters pending again, with fresh counters; true for each that was one.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn retry(&self, queue: &QueueName, ids: &[String]) -> Result<Vec<bool>, Error> {
+        let calls = self.queue(queue);
+        let mut answers = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CALL_IDS) {
+            answers.extend(self.patiently(|| calls.retry(chunk)).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Retries every dead letter that passes the filter, oldest first; returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn retry_all(&self, queue: &QueueName, filter: &Filter) -> Result<u64, Error> {
+        let calls = self.queue(queue);
+        let mut left = self.patiently(|| calls.overview()).await?.failed;
+        let (mut kept, mut retried) = (0, 0);
+        while left > 0 {
+            // Those that were retried have left the set: what was passed over is the offset.
+            let ids = self
+                .patiently(|| calls.page("failed", kept, STEP.min(left), false))
+                .await?;
+            if ids.is_empty() {
+                break;
+            }
+            left -= (ids.len() as u64).min(left);
+            let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let views = self.look(queue, &refs).await?;
+            let chosen: Vec<String> = views
+                .into_iter()
+                .flatten()
+                .filter(|view: &TaskView| filter.admits(view))
+                .map(|view| view.id)
+                .collect();
+            let again = if chosen.is_empty() {
+                0
+            } else {
+                count(&self.retry(queue, &chosen).await?)
+            };
+            retried += again;
+            kept += ids.len() as u64 - again;
+        }
+        Ok(retried)
+    }
+
+    /// Deletes finished tasks and dead letters.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn delete(&self, queue: &QueueName, ids: &[String]) -> Result<Vec<Deleted>, Error> {
+        let calls = self.queue(queue);
+        let mut answers = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CALL_IDS) {
+            answers.extend(self.patiently(|| calls.delete(chunk)).await?);
+        }
+        Ok(answers)
+    }
+
+    /// How many tasks a purge of this place would remove now.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn count_in(&self, queue: &QueueName, place: PurgePlace) -> Result<u64, Error> {
+        let calls = self.queue(queue);
+        let overview = self.patiently(|| calls.overview()).await?;
+        Ok(match place {
+            PurgePlace::Pending => overview.pending,
+            PurgePlace::Scheduled => overview.scheduled,
+            PurgePlace::Failed => overview.failed,
+            PurgePlace::Results => overview.results,
+        })
+    }
+
+    /// Removes all tasks that are in a place now, for good; returns how many went.
+    ///
+    /// # Errors
+    /// [`Error::Call`]; what went before stays gone.
+    pub async fn purge(&self, queue: &QueueName, place: PurgePlace) -> Result<u64, Error> {
+        let calls = self.queue(queue);
+        let there = self.count_in(queue, place).await?;
+        let mut gone = 0;
+        while gone < there {
+            match self.patiently(|| calls.purge_step(place)).await? {
+                0 => break,
+                step => gone += step,
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Pauses the queue: nothing more is claimed, what runs goes on.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn pause(&self, queue: &QueueName) -> Result<(), Error> {
+        self.set_paused(queue, true).await
+    }
+
+    /// Lets a paused queue go on.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn resume(&self, queue: &QueueName) -> Result<(), Error> {
+        self.set_paused(queue, false).await
+    }
+
+    async fn set_paused(&self, queue: &QueueName, paused: bool) -> Result<(), Error> {
+        let gate = self.gate(queue);
+        self.announce(&gate).await;
+        self.patiently(|| gate.queue.set_paused(paused)).await
+    }
+
+    /// Loads the functions library, replacing the same version of it.
+    ///
+    /// # Errors
+    /// [`Error::Call`], `Denied` if this user may not.
+    pub async fn install(&self) -> Result<(), Error> {
+        self.patiently(|| self.inner.broker.link().load_library())
+            .await
+    }
+}
+
+fn count(answers: &[bool]) -> u64 {
+    answers.iter().filter(|answer| **answer).count() as u64
+}

@@ -1,0 +1,315 @@
+//! One queue of the board: its waiters and followers, and the calls that keep them informed.
+//!
+//! Invariant: one look at a time per queue. A look subscribes first and asks then, so that no end
+//! falls between the two; it renews the following in the same go. What it finds is applied by the
+//! board's task. It decides nothing by time of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use workyard_shared::Error as CallError;
+use workyard_shared::broker::{Queue, Waited};
+use workyard_shared::limits::MAX_BATCH;
+use workyard_shared::name::SessionId;
+use workyard_shared::outage::Patience;
+use workyard_shared::record::{Ended, State};
+
+use crate::board::{End, Heard};
+use crate::error::Error;
+
+/// For how long Redis publishes ends after each renewal; a few times the pause between looks.
+const FOLLOW_SPAN: Duration = Duration::from_secs(20);
+
+type Ready = oneshot::Sender<Result<(), Error>>;
+
+#[derive(Debug, Default)]
+struct Waiter {
+    /// Whether the task is known to be enqueued, so that "unknown" means that it has gone.
+    enqueued: bool,
+    ends: Vec<End>,
+}
+
+/// What a look brought home.
+#[derive(Debug)]
+pub(crate) struct Tended {
+    pub(crate) base: String,
+    connection: u64,
+    followed: bool,
+    answer: Result<Vec<(String, Waited)>, CallError>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Room {
+    queue: Queue,
+    waiters: HashMap<String, Waiter>,
+    /// Ids to be looked at.
+    fresh: HashSet<String>,
+    ready: Vec<Ready>,
+    followers: Vec<mpsc::Sender<Heard>>,
+    /// The connection on which the channels are subscribed.
+    subscribed: Option<u64>,
+    /// The connection on which Redis was asked for the ends, too.
+    following: Option<u64>,
+    renew: bool,
+    busy: bool,
+    patience: Patience,
+}
+
+impl Room {
+    pub(crate) fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            waiters: HashMap::new(),
+            fresh: HashSet::new(),
+            ready: Vec::new(),
+            followers: Vec::new(),
+            subscribed: None,
+            following: None,
+            renew: false,
+            busy: false,
+            patience: Patience::default(),
+        }
+    }
+
+    pub(crate) fn wait(
+        &mut self,
+        id: String,
+        look: bool,
+        ready: Option<Ready>,
+        end: End,
+        connection: u64,
+    ) {
+        let waiter = self.waiters.entry(id.clone()).or_default();
+        waiter.enqueued |= look;
+        waiter.ends.push(end);
+        if look {
+            self.fresh.insert(id);
+        }
+        match ready {
+            Some(ready) if self.subscribed == Some(connection) => tell(ready, Ok(())),
+            Some(ready) => self.ready.push(ready),
+            None => {}
+        }
+    }
+
+    pub(crate) fn enqueued(&mut self, id: &str, unheard: bool) {
+        if let Some(waiter) = self.waiters.get_mut(id) {
+            waiter.enqueued = true;
+            if unheard {
+                self.fresh.insert(id.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn follow(&mut self, ready: Ready, sink: mpsc::Sender<Heard>) {
+        self.followers.push(sink);
+        self.ready.push(ready);
+        self.renew = true;
+    }
+
+    /// All outstanding waits, and the following, are due again.
+    pub(crate) fn look_again(&mut self) {
+        self.forget_the_gone();
+        self.fresh.extend(
+            self.waiters
+                .iter()
+                .filter(|(_, w)| w.enqueued)
+                .map(|(id, _)| id.clone()),
+        );
+        self.renew = !self.followers.is_empty();
+    }
+
+    pub(crate) fn disconnected(&mut self) {
+        self.look_again();
+        for follower in &self.followers {
+            // A follower that is so far behind has a gap anyway.
+            follower.try_send(Heard::Gap).ok();
+        }
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.waiters.retain(|_, waiter| {
+            waiter.ends.retain(|end| !end.is_closed());
+            !waiter.ends.is_empty()
+        });
+        self.followers.retain(|follower| !follower.is_closed());
+    }
+
+    /// Starts a look if there is something to look for and none is under way.
+    pub(crate) fn tend(
+        &mut self,
+        session: &SessionId,
+        connection: u64,
+        report: &mpsc::UnboundedSender<Tended>,
+    ) {
+        let subscribed = self.subscribed == Some(connection);
+        let awaited = !self.waiters.is_empty() || !self.ready.is_empty();
+        if self.busy || !((awaited && !subscribed) || self.renew || !self.fresh.is_empty()) {
+            return;
+        }
+        self.busy = true;
+        let ids: Vec<String> = self.fresh.iter().take(MAX_BATCH).cloned().collect();
+        for id in &ids {
+            self.fresh.remove(id);
+        }
+        let look = Look {
+            queue: self.queue.clone(),
+            session: session.clone(),
+            subscribe: !subscribed,
+            follow: std::mem::take(&mut self.renew),
+            subscribe_ends: self.following != Some(connection),
+            ids,
+        };
+        let (base, report) = (self.queue.keys().named(""), report.clone());
+        let mut patience = self.patience.clone();
+        tokio::spawn(async move {
+            let followed = look.follow;
+            let answer = look.run().await;
+            if answer.is_err() {
+                patience.wait().await;
+            }
+            // The board has ended when nobody waits any more.
+            report
+                .send(Tended {
+                    base,
+                    connection,
+                    followed,
+                    answer,
+                })
+                .ok();
+        });
+    }
+
+    /// Applies what a look found.
+    pub(crate) fn settle(&mut self, tended: Tended, connection: u64) {
+        self.busy = false;
+        match tended.answer {
+            Ok(answers) => {
+                self.patience.reset();
+                self.subscribed = Some(tended.connection);
+                if tended.followed {
+                    self.following = Some(tended.connection);
+                }
+                if tended.connection == connection {
+                    // A follower that came during this look is answered by the next.
+                    if !self.renew {
+                        self.ready.drain(..).for_each(|ready| tell(ready, Ok(())));
+                    }
+                } else {
+                    self.renew |= tended.followed;
+                }
+                for (id, waited) in answers {
+                    self.found(&id, waited);
+                }
+            }
+            Err(error) if error.is_temporary() => {
+                self.patience.next_delay(0.0);
+                self.look_again();
+            }
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    fn found(&mut self, id: &str, waited: Waited) {
+        match waited {
+            Waited::Waiting => {}
+            Waited::Ended(ended) => self.end(id, &Ok(ended)),
+            Waited::Unknown => {
+                let queue = self.queue.name().to_string();
+                self.end(
+                    id,
+                    &Err(Error::NotFound {
+                        queue,
+                        id: id.to_owned(),
+                    }),
+                );
+            }
+        }
+    }
+
+    /// Waiting cannot help: everybody hears why.
+    fn give_up(&mut self, error: &CallError) {
+        self.ready
+            .drain(..)
+            .for_each(|ready| tell(ready, Err(error.clone().into())));
+        let ids: Vec<String> = self.waiters.keys().cloned().collect();
+        for id in ids {
+            self.end(&id, &Err(error.clone().into()));
+        }
+        self.followers.clear();
+        self.fresh.clear();
+    }
+
+    fn end(&mut self, id: &str, answer: &Result<Ended, Error>) {
+        for end in self.waiters.remove(id).unwrap_or_default().ends {
+            // One that has gone away has run out of time.
+            end.send(answer.clone()).ok();
+        }
+    }
+
+    /// A message of the waiter's channel: id, line end, terminal text.
+    pub(crate) fn done(&mut self, message: &Bytes) {
+        let Some(line) = message.iter().position(|&b| b == b'\n') else {
+            return;
+        };
+        let id = String::from_utf8_lossy(&message[..line]).into_owned();
+        match Ended::parse(&message.slice(line + 1..)) {
+            Ok(ended) => self.end(&id, &Ok(ended)),
+            Err(error) => self.end(&id, &Err(error.into())),
+        }
+    }
+
+    /// A message of the `finished` channel: lines of id and state.
+    pub(crate) fn finished(&mut self, message: &Bytes) {
+        for line in String::from_utf8_lossy(message).lines() {
+            let Some((id, state)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let Some(state) = State::parse(state) else {
+                continue;
+            };
+            for follower in &self.followers {
+                if follower.try_send(Heard::End(id.to_owned(), state)).is_err() {
+                    tracing::debug!(id, "a follower is too slow and misses an end");
+                }
+            }
+        }
+    }
+}
+
+fn tell(ready: Ready, answer: Result<(), Error>) {
+    // One that has gone away has run out of time.
+    ready.send(answer).ok();
+}
+
+struct Look {
+    queue: Queue,
+    session: SessionId,
+    subscribe: bool,
+    follow: bool,
+    subscribe_ends: bool,
+    ids: Vec<String>,
+}
+
+impl Look {
+    async fn run(&self) -> Result<Vec<(String, Waited)>, CallError> {
+        let (link, keys) = (self.queue.link(), self.queue.keys());
+        if self.subscribe {
+            link.subscribe(&keys.done_channel(&self.session)).await?;
+        }
+        if self.follow {
+            if self.subscribe_ends {
+                link.subscribe(&keys.finished_channel()).await?;
+            }
+            self.queue.follow(FOLLOW_SPAN).await?;
+        }
+        if self.ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
+        let answers = self.queue.wait(&self.session, &ids).await?;
+        Ok(self.ids.iter().cloned().zip(answers).collect())
+    }
+}
