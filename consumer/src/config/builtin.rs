@@ -52,16 +52,10 @@ struct Raw {
     root: Option<String>,
 }
 
-pub(crate) fn parse(
-    table: toml::de::ValueDeserializer<'_>,
-    base: &Path,
-) -> Result<BuiltinConfig, Problem> {
+pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Result<BuiltinConfig, Problem> {
     let raw = Raw::deserialize(table)?;
     if raw.root.is_some() && !raw.function.reads_text() {
-        return Err(Problem::new(
-            "root",
-            "this function reads no files; leave it out",
-        ));
+        return Err(Problem::new("root", "this function reads no files; leave it out"));
     }
     Ok(BuiltinConfig {
         function: raw.function,

@@ -33,11 +33,7 @@ impl Visitor<'_> for DurationVisitor {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
         humantime::parse_duration(text)
             .map(HumanDuration)
-            .map_err(|error| {
-                E::custom(format!(
-                    r#""{text}" is no duration ({error}); write it like "30s""#
-                ))
-            })
+            .map_err(|error| E::custom(format!(r#""{text}" is no duration ({error}); write it like "30s""#)))
     }
 }
 
@@ -59,22 +55,14 @@ pub(crate) fn duration(
 }
 
 /// `value` if it lies in `range`.
-pub(crate) fn number(
-    field: &str,
-    value: u64,
-    range: RangeInclusive<usize>,
-) -> Result<usize, Problem> {
+pub(crate) fn number(field: &str, value: u64, range: RangeInclusive<usize>) -> Result<usize, Problem> {
     usize::try_from(value)
         .ok()
         .filter(|number| range.contains(number))
         .ok_or_else(|| {
             Problem::new(
                 field,
-                format!(
-                    "{value} is out of range; give {} to {}",
-                    range.start(),
-                    range.end()
-                ),
+                format!("{value} is out of range; give {} to {}", range.start(), range.end()),
             )
         })
 }

@@ -77,16 +77,9 @@ struct Raw {
     allow_dash_args: bool,
 }
 
-pub(crate) fn parse(
-    table: toml::de::ValueDeserializer<'_>,
-    base: &Path,
-) -> Result<CommandConfig, Problem> {
+pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Result<CommandConfig, Problem> {
     let raw = Raw::deserialize(table)?;
-    if raw
-        .argv
-        .first()
-        .is_some_and(|program| program.contains("{payload"))
-    {
+    if raw.argv.first().is_some_and(|program| program.contains("{payload")) {
         return Err(Problem::new(
             "argv",
             "the program itself cannot come from the payload; name one",
@@ -109,26 +102,15 @@ fn parse_arg(arg: String) -> Result<Arg, Problem> {
     }
     // Near misses are refused rather than handed over literally: `--to={payload.to}` would look
     // as if it worked, until somebody reads what the program got.
-    let fields = arg
-        .strip_prefix("{payload.")
-        .and_then(|rest| rest.strip_suffix('}'));
-    let path: Vec<String> = fields
-        .unwrap_or_default()
-        .split('.')
-        .map(str::to_owned)
-        .collect();
+    let fields = arg.strip_prefix("{payload.").and_then(|rest| rest.strip_suffix('}'));
+    let path: Vec<String> = fields.unwrap_or_default().split('.').map(str::to_owned).collect();
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if path
-        .iter()
-        .all(|field| !field.is_empty() && field.chars().all(fits))
-    {
+    if path.iter().all(|field| !field.is_empty() && field.chars().all(fits)) {
         return Ok(Arg::Field(path));
     }
     Err(Problem::new(
         "argv",
-        format!(
-            "{arg:?} is no placeholder; it must be an element of its own, exactly {{payload.FIELD}}"
-        ),
+        format!("{arg:?} is no placeholder; it must be an element of its own, exactly {{payload.FIELD}}"),
     ))
 }
 

@@ -19,8 +19,7 @@ const DEFAULT_PREFIX: &str = "workyard";
 const MIN_DEFAULT_CONCURRENCY: usize = 4;
 const MAX_CONCURRENCY: usize = 10_000;
 const DEFAULT_LEASE: Duration = Duration::from_secs(3);
-const LEASES: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(500)..=Duration::from_secs(600);
+const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(600);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 const MAX_DRAIN: Duration = Duration::from_secs(24 * 3600);
 const MAX_WEIGHT: usize = 1000;
@@ -132,27 +131,18 @@ fn queues(raw: Vec<RawQueue>) -> Result<Vec<QueueConfig>, Problem> {
         let refuse = |text| Problem::new("queues", text);
         checks::queue_name(&name).map_err(refuse)?;
         if !seen.insert(name.clone()) {
-            return Err(refuse(format!(
-                "{name:?} stands there twice; name each queue once"
-            )));
+            return Err(refuse(format!("{name:?} stands there twice; name each queue once")));
         }
-        let weight = checks::number("weight", weight.unwrap_or(1), 1..=MAX_WEIGHT)
-            .map_err(|p| p.under("queues"))?;
+        let weight = checks::number("weight", weight.unwrap_or(1), 1..=MAX_WEIGHT).map_err(|p| p.under("queues"))?;
         queues.push(QueueConfig { name, weight });
     }
     if queues.is_empty() {
-        return Err(Problem::new(
-            "queues",
-            "there is none; add [[queues]] with a name",
-        ));
+        return Err(Problem::new("queues", "there is none; add [[queues]] with a name"));
     }
     Ok(queues)
 }
 
-fn handlers(
-    root: &mut DeTable<'_>,
-    base: &Path,
-) -> Result<BTreeMap<String, HandlerConfig>, Problem> {
+fn handlers(root: &mut DeTable<'_>, base: &Path) -> Result<BTreeMap<String, HandlerConfig>, Problem> {
     let none = || Problem::new("handlers", "there is none; add [handlers.KIND] with a type");
     let DeValue::Table(table) = root.remove("handlers").ok_or_else(none)?.into_inner() else {
         return Err(Problem::new(
@@ -163,8 +153,7 @@ fn handlers(
     let mut handlers = BTreeMap::new();
     for (kind, value) in table {
         let kind = kind.into_inner();
-        let handler =
-            handler::parse(&kind, value, base).map_err(|problem| problem.under("handlers"))?;
+        let handler = handler::parse(&kind, value, base).map_err(|problem| problem.under("handlers"))?;
         handlers.insert(kind.into_owned(), handler);
     }
     if handlers.is_empty() {

@@ -47,11 +47,7 @@ pub enum Action {
 }
 
 /// Checks the table of the handler for `kind`.
-pub(crate) fn parse(
-    kind: &str,
-    value: Spanned<DeValue<'_>>,
-    base: &Path,
-) -> Result<HandlerConfig, Problem> {
+pub(crate) fn parse(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<HandlerConfig, Problem> {
     checks::kind(kind).map_err(|text| Problem::new(kind, text))?;
     fields(kind, value, base).map_err(|problem| problem.under(kind))
 }
@@ -62,8 +58,8 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         return Err(Problem::whole("must be a table with at least a `type`"));
     };
     let choices = "\"command\", \"worker\", \"http\" or \"builtin\"";
-    let kind_of: String = take(&mut table, "type")?
-        .ok_or_else(|| Problem::new("type", format!("is missing; give {choices}")))?;
+    let kind_of: String =
+        take(&mut table, "type")?.ok_or_else(|| Problem::new("type", format!("is missing; give {choices}")))?;
     let concurrency: Option<u64> = take(&mut table, "concurrency")?;
     let timeout: Option<HumanDuration> = take(&mut table, "timeout")?;
     let rest = ValueDeserializer::from(Spanned::new(span, DeValue::Table(table)));
@@ -73,10 +69,7 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         "http" => Action::Http(http::parse(rest, base)?),
         "builtin" => Action::Builtin(builtin::parse(rest, base)?),
         other => {
-            return Err(Problem::new(
-                "type",
-                format!("{other:?} is no type; give {choices}"),
-            ));
+            return Err(Problem::new("type", format!("{other:?} is no type; give {choices}")));
         }
     };
     Ok(HandlerConfig {

@@ -49,10 +49,7 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
             r#"argv = ["x", "--to={payload.to}"]"#,
             ":5: handlers.send.argv: \"--to={payload.to}\" is no",
         ),
-        (
-            r#"argv = ["x", "{payload.}"]"#,
-            "must be an element of its own",
-        ),
+        (r#"argv = ["x", "{payload.}"]"#, "must be an element of its own"),
         (r#"argv = ["x", "a\u0000"]"#, "holds a NUL byte"),
     ];
     each_is_refused("type = \"command\"", &argv_mistakes);
@@ -62,20 +59,11 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
             "timeout = 3",
             ":6: handlers.send: invalid type: integer `3`, expected a duration as text",
         ),
-        (
-            "timeout = \"0s\"",
-            ":6: handlers.send.timeout: 0s is out of range",
-        ),
-        (
-            "concurrency = 0",
-            ":6: handlers.send.concurrency: 0 is out of range",
-        ),
+        ("timeout = \"0s\"", ":6: handlers.send.timeout: 0s is out of range"),
+        ("concurrency = 0", ":6: handlers.send.concurrency: 0 is out of range"),
         ("final_exit_codes = [0]", "0 is no failing exit code"),
         ("final_exit_codes = [75]", "always means retry"),
-        (
-            "output = \"xml\"",
-            ":6: handlers.send: unknown variant `xml`",
-        ),
+        ("output = \"xml\"", ":6: handlers.send: unknown variant `xml`"),
         (
             "env = { WORKYARD_ID = \"1\" }",
             "handlers.send.env.WORKYARD_ID: names that begin",
@@ -89,10 +77,7 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
     each_is_refused("type = \"command\"\nargv = [\"x\"]", &others);
     each_is_refused(
         "type = \"worker\"",
-        &[(
-            r#"argv = ["x", "{payload.a}"]"#,
-            "is for type = \"command\"",
-        )],
+        &[(r#"argv = ["x", "{payload.a}"]"#, "is for type = \"command\"")],
     );
     each_is_refused(
         "type = \"worker\"\nargv = [\"x\"]",
@@ -106,24 +91,15 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
 #[test]
 fn mistakes_of_an_address_and_of_a_builtin_are_named() {
     let addresses = [
-        (
-            "url = \"localhost/x\"",
-            ":5: handlers.send.url: is no address",
-        ),
+        ("url = \"localhost/x\"", ":5: handlers.send.url: is no address"),
         ("url = \"ftp://h/\"", "ftp:// is not supported"),
         ("url = \"http://u:p@h/\"", "holds credentials"),
     ];
     each_is_refused("type = \"http\"", &addresses);
     let headers = [
         (r#"headers = { "a b" = "x" }"#, "is no header name"),
-        (
-            r#"headers = { X-Workyard-Id = "x" }"#,
-            "is set by the daemon",
-        ),
-        (
-            r#"headers = { a = "x\ny" }"#,
-            "holds characters that no header can",
-        ),
+        (r#"headers = { X-Workyard-Id = "x" }"#, "is set by the daemon"),
+        (r#"headers = { a = "x\ny" }"#, "holds characters that no header can"),
         (
             r#"headers = { a = { file = "no" } }"#,
             "headers.a: cannot read the secret from /etc/workyard/no",
@@ -135,10 +111,7 @@ fn mistakes_of_an_address_and_of_a_builtin_are_named() {
             "function = \"dance\"",
             "unknown variant `dance`, expected one of `echo`",
         ),
-        (
-            "function = \"echo\"\nroot = \"/\"",
-            "reads no files; leave it out",
-        ),
+        ("function = \"echo\"\nroot = \"/\"", "reads no files; leave it out"),
     ];
     each_is_refused("type = \"builtin\"", &builtins);
 }

@@ -31,39 +31,30 @@ struct Raw {
     headers: BTreeMap<String, SecretSource>,
 }
 
-pub(crate) fn parse(
-    table: toml::de::ValueDeserializer<'_>,
-    base: &Path,
-) -> Result<HttpConfig, Problem> {
+pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Result<HttpConfig, Problem> {
     let raw = Raw::deserialize(table)?;
     let url = address(&raw.url).map_err(|text| Problem::new("url", text))?;
     let mut headers = HeaderMap::new();
     for (name, source) in raw.headers {
-        let (key, value) = header(&name, source, base)
-            .map_err(|text| Problem::new(&name, text).under("headers"))?;
+        let (key, value) = header(&name, source, base).map_err(|text| Problem::new(&name, text).under("headers"))?;
         headers.insert(key, value);
     }
     Ok(HttpConfig { url, headers })
 }
 
 fn address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| {
-        format!("is no address ({error}); give one such as \"http://127.0.0.1:8080/tasks\"")
-    })?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("is no address ({error}); give one such as \"http://127.0.0.1:8080/tasks\""))?;
     match url.scheme() {
         "http" => {}
         "https" if cfg!(feature = "tls") => {}
         "https" => {
-            return Err(
-                "this daemon was built without TLS; build it with `--features tls`, \
+            return Err("this daemon was built without TLS; build it with `--features tls`, \
                         or give an http:// address"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         other => {
-            return Err(format!(
-                "{other}:// is not supported; give an http:// address"
-            ));
+            return Err(format!("{other}:// is not supported; give an http:// address"));
         }
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -76,20 +67,9 @@ fn address(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn header(
-    name: &str,
-    source: SecretSource,
-    base: &Path,
-) -> Result<(HeaderName, HeaderValue), String> {
-    let key: HeaderName = name
-        .parse()
-        .map_err(|_| format!("{name:?} is no header name"))?;
-    let taken = [
-        "content-type",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-    ];
+fn header(name: &str, source: SecretSource, base: &Path) -> Result<(HeaderName, HeaderValue), String> {
+    let key: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
+    let taken = ["content-type", "content-length", "transfer-encoding", "connection"];
     if key.as_str().starts_with("x-workyard-") || taken.contains(&key.as_str()) {
         return Err("is set by the daemon; leave it out".to_owned());
     }

@@ -45,13 +45,7 @@ impl Problem {
     /// The error to show for a problem found in `text`, the content of `file`.
     pub(crate) fn in_file(self, file: &str, text: &str) -> ConfigError {
         let span = self.span.clone().or_else(|| locate(text, &self.path));
-        let line = span.map(|span| {
-            1 + text
-                .bytes()
-                .take(span.start)
-                .filter(|b| *b == b'\n')
-                .count()
-        });
+        let line = span.map(|span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
         let problem = match self.path.join(".") {
             path if path.is_empty() => self.text,
             path => format!("{path}: {}", self.text),
@@ -81,8 +75,7 @@ fn locate(text: &str, path: &[String]) -> Option<Range<usize>> {
     let mut table = root.get_ref();
     let mut found = None;
     for name in path {
-        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name.as_str())
-        else {
+        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name.as_str()) else {
             break;
         };
         found = Some(key.span());

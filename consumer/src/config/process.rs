@@ -37,19 +37,14 @@ impl ProcessConfig {
     ) -> Result<Self, Problem> {
         let mut resolved = BTreeMap::new();
         for (name, source) in env {
-            let value = variable(&name, source, base)
-                .map_err(|text| Problem::new(&name, text).under("env"))?;
+            let value = variable(&name, source, base).map_err(|text| Problem::new(&name, text).under("env"))?;
             resolved.insert(name, value);
         }
         let kill_after = kill_after.unwrap_or(HumanDuration(DEFAULT_KILL_AFTER));
         Ok(Self {
             env: resolved,
             cwd: cwd.map(|cwd| base.join(cwd)),
-            kill_after: checks::duration(
-                "kill_after",
-                kill_after,
-                Duration::ZERO..=MAX_KILL_AFTER,
-            )?,
+            kill_after: checks::duration("kill_after", kill_after, Duration::ZERO..=MAX_KILL_AFTER)?,
         })
     }
 }
@@ -59,9 +54,7 @@ fn variable(name: &str, source: SecretSource, base: &Path) -> Result<Secret, Str
         return Err(format!("{name:?} cannot name a variable"));
     }
     if name.starts_with("WORKYARD_") {
-        return Err(
-            "names that begin with WORKYARD_ are set by the daemon; choose another".to_owned(),
-        );
+        return Err("names that begin with WORKYARD_ are set by the daemon; choose another".to_owned());
     }
     let value = source.resolve(base)?;
     if value.expose().contains('\0') {
@@ -71,26 +64,17 @@ fn variable(name: &str, source: SecretSource, base: &Path) -> Result<Secret, Str
 }
 
 /// The program and its arguments out of `argv`, the program made absolute if it is a path.
-pub(crate) fn program_and_args(
-    argv: Vec<String>,
-    base: &Path,
-) -> Result<(PathBuf, Vec<String>), Problem> {
+pub(crate) fn program_and_args(argv: Vec<String>, base: &Path) -> Result<(PathBuf, Vec<String>), Problem> {
     if argv.iter().any(|arg| arg.contains('\0')) {
-        return Err(Problem::new(
-            "argv",
-            "holds a NUL byte, which no argument can",
-        ));
+        return Err(Problem::new("argv", "holds a NUL byte, which no argument can"));
     }
     let mut argv = argv.into_iter();
-    let program = argv
-        .next()
-        .filter(|program| !program.is_empty())
-        .ok_or_else(|| {
-            Problem::new(
-                "argv",
-                r#"names no program; give at least one, such as ["/usr/bin/wc", "-w"]"#,
-            )
-        })?;
+    let program = argv.next().filter(|program| !program.is_empty()).ok_or_else(|| {
+        Problem::new(
+            "argv",
+            r#"names no program; give at least one, such as ["/usr/bin/wc", "-w"]"#,
+        )
+    })?;
     let program = if program.contains('/') {
         base.join(program)
     } else {

@@ -42,21 +42,18 @@ impl SecretSource {
     pub(crate) fn resolve(self, base: &Path) -> Result<Secret, String> {
         match self {
             Self::Literal(secret) => Ok(secret),
-            Self::Env(name) => std::env::var(&name)
-                .map(Secret)
-                .map_err(|error| match error {
-                    std::env::VarError::NotPresent => {
-                        format!("the environment variable {name} is not set; set it for the daemon")
-                    }
-                    std::env::VarError::NotUnicode(_) => {
-                        format!("the environment variable {name} is not UTF-8")
-                    }
-                }),
+            Self::Env(name) => std::env::var(&name).map(Secret).map_err(|error| match error {
+                std::env::VarError::NotPresent => {
+                    format!("the environment variable {name} is not set; set it for the daemon")
+                }
+                std::env::VarError::NotUnicode(_) => {
+                    format!("the environment variable {name} is not UTF-8")
+                }
+            }),
             Self::File(path) => {
                 let path = base.join(path);
-                let text = std::fs::read_to_string(&path).map_err(|error| {
-                    format!("cannot read the secret from {}: {error}", path.display())
-                })?;
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| format!("cannot read the secret from {}: {error}", path.display()))?;
                 // Editors and `echo` end a file with a newline that is not part of the secret.
                 Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
@@ -84,8 +81,7 @@ impl<'de> Visitor<'de> for SourceVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
-        let form =
-            || de::Error::custom(r#"a secret's table is { env = "NAME" } or { file = "path" }"#);
+        let form = || de::Error::custom(r#"a secret's table is { env = "NAME" } or { file = "path" }"#);
         let key: String = map.next_key()?.ok_or_else(form)?;
         let value: String = map.next_value()?;
         if map.next_key::<String>()?.is_some() {

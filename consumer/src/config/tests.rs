@@ -55,10 +55,7 @@ fn a_minimal_file_gets_the_documented_defaults() {
     assert_eq!(config.lease, Duration::from_secs(3));
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.queue_order, QueueOrder::Strict);
-    assert_eq!(
-        (config.queues[0].name.as_str(), config.queues[0].weight),
-        ("q", 1)
-    );
+    assert_eq!((config.queues[0].name.as_str(), config.queues[0].weight), ("q", 1));
     let handler = &config.handlers["t"];
     assert_eq!((handler.concurrency, handler.timeout), (None, None));
     assert!(matches!(&handler.action, Action::Builtin(b) if b.function == Function::Echo));
@@ -67,24 +64,15 @@ fn a_minimal_file_gets_the_documented_defaults() {
 #[test]
 fn every_field_of_the_daemon_is_read() {
     let config = read(FULL).unwrap();
-    assert_eq!(
-        config.redis_url.as_ref().unwrap().expose(),
-        "redis://u:hidden@h/"
-    );
+    assert_eq!(config.redis_url.as_ref().unwrap().expose(), "redis://u:hidden@h/");
     assert!(!format!("{config:?}").contains("hidden"));
-    assert_eq!(
-        (config.prefix.as_str(), config.concurrency),
-        ("shop:eu", 16)
-    );
+    assert_eq!((config.prefix.as_str(), config.concurrency), ("shop:eu", 16));
     assert_eq!(
         (config.lease, config.drain_timeout),
         (Duration::from_millis(1500), Duration::from_secs(90))
     );
     assert_eq!(config.queue_order, QueueOrder::Weighted);
-    assert_eq!(
-        config.queues.iter().map(|q| q.weight).collect::<Vec<_>>(),
-        [3, 1]
-    );
+    assert_eq!(config.queues.iter().map(|q| q.weight).collect::<Vec<_>>(), [3, 1]);
     let handler = &config.handlers["mail:send"];
     assert_eq!(
         (handler.concurrency, handler.timeout),
@@ -94,39 +82,19 @@ fn every_field_of_the_daemon_is_read() {
         panic!("{handler:?}")
     };
     assert_eq!(command.program, Path::new("/etc/workyard/bin/x"));
-    assert_eq!(
-        command.args[1],
-        Arg::Field(vec!["to".to_owned(), "addr".to_owned()])
-    );
-    assert_eq!(
-        command.process.cwd.as_deref(),
-        Some(Path::new("/etc/workyard/work"))
-    );
+    assert_eq!(command.args[1], Arg::Field(vec!["to".to_owned(), "addr".to_owned()]));
+    assert_eq!(command.process.cwd.as_deref(), Some(Path::new("/etc/workyard/work")));
     assert_eq!(command.process.kill_after, Duration::from_secs(1));
-    assert_eq!(
-        (command.output, command.allow_dash_args),
-        (Output::None, true)
-    );
-    assert_eq!(
-        command.final_exit_codes.iter().copied().collect::<Vec<_>>(),
-        [3]
-    );
+    assert_eq!((command.output, command.allow_dash_args), (Output::None, true));
+    assert_eq!(command.final_exit_codes.iter().copied().collect::<Vec<_>>(), [3]);
 }
 
 #[test]
 fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
     let table = [
-        (
-            "leese = \"3s\"",
-            ":1: ",
-            "unknown field `leese`, expected one of",
-        ),
+        ("leese = \"3s\"", ":1: ", "unknown field `leese`, expected one of"),
         ("\nlease = 3", ":2: ", "a duration as text, such as \"30s\""),
-        (
-            "lease = \"3 parsecs\"",
-            ":1: ",
-            "\"3 parsecs\" is no duration",
-        ),
+        ("lease = \"3 parsecs\"", ":1: ", "\"3 parsecs\" is no duration"),
         (
             "lease = \"1ms\"",
             ":1: lease: ",
@@ -138,16 +106,8 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
             "0 is out of range; give 1 to 10000",
         ),
         ("concurrency = -1", ":1: ", "invalid value: integer `-1`"),
-        (
-            "prefix = \"{a}\"",
-            ":1: prefix: ",
-            "is no prefix; use 1 to 64 of",
-        ),
-        (
-            "queue_order = \"fair\"",
-            ":1: ",
-            "expected `strict` or `weighted`",
-        ),
+        ("prefix = \"{a}\"", ":1: prefix: ", "is no prefix; use 1 to 64 of"),
+        ("queue_order = \"fair\"", ":1: ", "expected `strict` or `weighted`"),
         (
             "redis_url = { env = \"WORKYARD_NOT_SET\" }",
             ":1: redis_url: ",
@@ -174,19 +134,13 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
 fn queues_and_handlers_are_checked() {
     let table = [
         (HANDLER.to_owned(), "queues: there is none; add [[queues]]"),
-        (
-            QUEUE.to_owned(),
-            "handlers: there is none; add [handlers.KIND]",
-        ),
+        (QUEUE.to_owned(), "handlers: there is none; add [handlers.KIND]"),
         (
             format!("{QUEUE}[handlers]"),
             "handlers: there is none; add [handlers.KIND]",
         ),
         (format!("handlers = 3\n{QUEUE}"), "handlers: must be tables"),
-        (
-            format!("{QUEUE}{QUEUE}{HANDLER}"),
-            "\"q\" stands there twice",
-        ),
+        (format!("{QUEUE}{QUEUE}{HANDLER}"), "\"q\" stands there twice"),
         (
             format!("[[queues]]\nname = \"a b\"\n{HANDLER}"),
             "\"a b\" is no queue name; use 1 to 64 of",
@@ -199,18 +153,12 @@ fn queues_and_handlers_are_checked() {
             format!("[[queues]]\nname = \"a\"\nwait = 0\n{HANDLER}"),
             "unknown field `wait`",
         ),
-        (
-            format!("[[queues]]\nweight = 2\n{HANDLER}"),
-            "missing field `name`",
-        ),
+        (format!("[[queues]]\nweight = 2\n{HANDLER}"), "missing field `name`"),
         (
             format!("{QUEUE}[handlers.\"a b\"]\ntype = \"http\""),
             "\"a b\" is no kind; use 1 to 128 of",
         ),
-        (
-            format!("{QUEUE}[handlers]\nsend = 3"),
-            "handlers.send: must be a table",
-        ),
+        (format!("{QUEUE}[handlers]\nsend = 3"), "handlers.send: must be a table"),
     ];
     for (text, expected) in table {
         let error = refusal(&text);

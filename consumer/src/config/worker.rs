@@ -39,10 +39,7 @@ struct Raw {
     processes: Option<u64>,
 }
 
-pub(crate) fn parse(
-    table: toml::de::ValueDeserializer<'_>,
-    base: &Path,
-) -> Result<WorkerConfig, Problem> {
+pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Result<WorkerConfig, Problem> {
     let raw = Raw::deserialize(table)?;
     if raw.argv.iter().any(|arg| arg.contains("{payload")) {
         return Err(Problem::new(

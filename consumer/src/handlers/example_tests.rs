@@ -21,15 +21,9 @@ fn handlers() -> BTreeMap<String, Arc<dyn Handler>> {
 #[tokio::test]
 async fn every_handler_of_the_example_can_be_built_and_run() {
     let handlers = handlers();
-    assert_eq!(
-        result_of(&handlers["count-words"], r#"{"text": "one two"}"#).await,
-        "3"
-    );
+    assert_eq!(result_of(&handlers["count-words"], r#"{"text": "one two"}"#).await, "3");
     let title = r#"{"title": "a $(b) \"c\""}"#;
-    assert_eq!(
-        result_of(&handlers["report:title"], title).await,
-        r#""a $(b) \"c\"""#
-    );
+    assert_eq!(result_of(&handlers["report:title"], title).await, r#""a $(b) \"c\"""#);
     let digest = result_of(&handlers["checksum"], r#"{"path": "workyard.toml"}"#).await;
     assert_eq!(digest.len(), 66, "{digest}");
     let ctx = Context::for_test("greet", "task-1");

@@ -32,10 +32,7 @@ impl Group {
     /// Starts `command` as the leader of a new group; `grace` lies between SIGTERM and SIGKILL.
     pub(crate) fn spawn(command: &mut Command, grace: Duration) -> io::Result<Self> {
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
-        let id = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the new process has no id"))?;
         Ok(Self {
             child: Some(child),
@@ -136,10 +133,7 @@ impl Ending {
 
     fn populated(&self) -> bool {
         // Any error but "no such process" (say, a member under another user) means somebody.
-        !matches!(
-            test_kill_process_group(self.id),
-            Err(rustix::io::Errno::SRCH)
-        )
+        !matches!(test_kill_process_group(self.id), Err(rustix::io::Errno::SRCH))
     }
 }
 

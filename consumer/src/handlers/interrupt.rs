@@ -60,8 +60,6 @@ impl Interrupt {
             .map(|deadline| deadline.saturating_duration_since(self.started));
         // The task's own deadline began a little before the handler did; 29.998s reads as 30s.
         let ms = whole.unwrap_or_default() + Duration::from_micros(500);
-        humantime::format_duration(Duration::from_millis(
-            u64::try_from(ms.as_millis()).unwrap_or(u64::MAX),
-        ))
+        humantime::format_duration(Duration::from_millis(u64::try_from(ms.as_millis()).unwrap_or(u64::MAX)))
     }
 }

@@ -57,10 +57,7 @@ pub(crate) fn check(program: &Path, process: &ProcessConfig) -> Result<(), Strin
     let folders: Vec<PathBuf> = path
         .map(|path| std::env::split_paths(&path).collect())
         .unwrap_or_default();
-    if folders
-        .iter()
-        .any(|folder| is_executable(&folder.join(program)))
-    {
+    if folders.iter().any(|folder| is_executable(&folder.join(program))) {
         return Ok(());
     }
     Err(format!(

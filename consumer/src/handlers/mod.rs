@@ -44,15 +44,9 @@ pub fn build(config: &HandlerConfig) -> Result<Arc<dyn Handler>, ConfigError> {
         }
         Action::Worker(worker) => {
             launch::check(&worker.program, &worker.process).map_err(refuse)?;
-            Arc::new(WorkerHandler::new(
-                &config.kind,
-                worker.clone(),
-                config.timeout,
-            ))
+            Arc::new(WorkerHandler::new(&config.kind, worker.clone(), config.timeout))
         }
-        Action::Http(http) => {
-            Arc::new(HttpHandler::new(http.clone(), config.timeout).map_err(refuse)?)
-        }
+        Action::Http(http) => Arc::new(HttpHandler::new(http.clone(), config.timeout).map_err(refuse)?),
         Action::Builtin(builtin) => {
             if let Some(root) = builtin.root.as_ref().filter(|root| !root.is_dir()) {
                 let root = root.display();

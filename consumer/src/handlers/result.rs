@@ -27,9 +27,7 @@ pub(crate) fn from_output(source: &str, mut bytes: Vec<u8>, output: Output) -> O
         Output::Auto if is_json(&bytes) => bytes.into(),
         Output::Json if is_json(&bytes) => bytes.into(),
         Output::Json => {
-            return Err(Failure::retry(format!(
-                "{source} is not JSON, as `output` demands"
-            )));
+            return Err(Failure::retry(format!("{source} is not JSON, as `output` demands")));
         }
         Output::Auto | Output::Text => json_string(&String::from_utf8_lossy(&bytes)),
     };
@@ -84,11 +82,7 @@ mod tests {
             ("\n", Output::Auto, "null"),
             ("", Output::Text, "\"\""),
             ("whatever", Output::None, "null"),
-            (
-                "{\"a\":1} {\"a\":2}",
-                Output::Auto,
-                "\"{\\\"a\\\":1} {\\\"a\\\":2}\"",
-            ),
+            ("{\"a\":1} {\"a\":2}", Output::Auto, "\"{\\\"a\\\":1} {\\\"a\\\":2}\""),
         ];
         for (bytes, output, expected) in table {
             assert_eq!(
@@ -97,11 +91,7 @@ mod tests {
                 "{bytes:?} {output:?}"
             );
         }
-        assert!(
-            convert(b"no json", Output::Json)
-                .unwrap_err()
-                .contains("not JSON")
-        );
+        assert!(convert(b"no json", Output::Json).unwrap_err().contains("not JSON"));
         assert!(convert(b"", Output::Json).is_err());
     }
 

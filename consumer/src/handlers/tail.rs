@@ -72,10 +72,7 @@ mod tests {
         assert!(tail.bytes.len() <= TAIL_BYTES);
         assert!(tail.text().starts_with("..."));
         assert!(tail.text().ends_with("line 1999 äöü"));
-        assert!(
-            !tail.text().contains('\u{FFFD}'),
-            "no character is cut in half"
-        );
+        assert!(!tail.text().contains('\u{FFFD}'), "no character is cut in half");
     }
 
     #[test]

@@ -39,11 +39,7 @@ pub(crate) fn ctx() -> Context {
 }
 
 /// Runs one attempt to its end.
-pub(crate) async fn run(
-    handler: &Arc<dyn Handler>,
-    ctx: Context,
-    payload: impl Into<Bytes>,
-) -> Outcome {
+pub(crate) async fn run(handler: &Arc<dyn Handler>, ctx: Context, payload: impl Into<Bytes>) -> Outcome {
     tokio::time::timeout(PATIENCE, handler.run(ctx, payload.into()))
         .await
         .expect("the attempt hangs")
@@ -66,10 +62,7 @@ pub(crate) async fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
 /// Waits for a whole line in the file at `path`.
 pub(crate) async fn line_in(path: &Path) -> String {
     let read = || std::fs::read_to_string(path).unwrap_or_default();
-    wait_until(&format!("{} has a line", path.display()), || {
-        read().ends_with('\n')
-    })
-    .await;
+    wait_until(&format!("{} has a line", path.display()), || read().ends_with('\n')).await;
     read().trim().to_owned()
 }
 

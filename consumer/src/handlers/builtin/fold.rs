@@ -43,9 +43,7 @@ impl Fold {
                     *inside = word;
                 }
             }
-            Self::Lines(count) => {
-                *count += bytes.iter().filter(|byte| **byte == b'\n').count() as u64
-            }
+            Self::Lines(count) => *count += bytes.iter().filter(|byte| **byte == b'\n').count() as u64,
             Self::Digest(digest) => digest.update(bytes),
         }
     }
@@ -55,11 +53,7 @@ impl Fold {
         match self {
             Self::Words { count, .. } | Self::Lines(count) => count.to_string().into(),
             Self::Digest(digest) => {
-                let hex: String = digest
-                    .finalize()
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
+                let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
                 result::json_string(&hex)
             }
         }

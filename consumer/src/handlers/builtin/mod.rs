@@ -105,8 +105,7 @@ async fn perform(config: BuiltinConfig, ctx: &Context, payload: Bytes) -> Outcom
 }
 
 fn parse<T: DeserializeOwned>(payload: &[u8], form: &str) -> Result<T, Failure> {
-    serde_json::from_slice(payload)
-        .map_err(|error| Failure::fatal(format!("the payload must be {form}: {error}")))
+    serde_json::from_slice(payload).map_err(|error| Failure::fatal(format!("the payload must be {form}: {error}")))
 }
 
 async fn read_text(function: Function, root: Option<PathBuf>, payload: Bytes) -> Outcome {

@@ -37,9 +37,8 @@ pub(super) fn open(payload: &[u8], root: Option<&Path>) -> Result<Source, Failur
     match (payload.path, payload.text) {
         (None, Some(text)) => Ok(Source::Text(text)),
         (Some(path), None) => {
-            let root = root.ok_or_else(|| {
-                Failure::fatal("this handler reads no files: it has no `root` in the configuration")
-            })?;
+            let root = root
+                .ok_or_else(|| Failure::fatal("this handler reads no files: it has no `root` in the configuration"))?;
             file(root, &path).map(Source::File)
         }
         (None, None) | (Some(_), Some(_)) => Err(form()),
@@ -72,11 +71,7 @@ fn flags() -> OFlags {
 #[cfg(target_os = "linux")]
 fn open_beneath(root: &Path, relative: &Path) -> Result<File, Errno> {
     use rustix::fs::ResolveFlags;
-    let folder = rustix::fs::open(
-        root,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let folder = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&folder, relative, flags(), Mode::empty(), resolve) {
         Ok(file) => Ok(file.into()),
@@ -132,11 +127,7 @@ mod tests {
                 assert_eq!(text, "inside", "{path}");
             }
             for path in ["../out", "sub/../../out", "link-out", "folder-out/out"] {
-                assert_eq!(
-                    opener(&root, Path::new(path)).unwrap_err(),
-                    Errno::XDEV,
-                    "{path}"
-                );
+                assert_eq!(opener(&root, Path::new(path)).unwrap_err(), Errno::XDEV, "{path}");
             }
         }
     }
@@ -147,11 +138,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         let root = dir.path();
         let table = [
-            (
-                "/etc/passwd",
-                Next::Final,
-                "is not below the configured root",
-            ),
+            ("/etc/passwd", Next::Final, "is not below the configured root"),
             ("../x", Next::Final, "is not below the configured root"),
             ("sub", Next::Final, "is no regular file"),
             ("missing", Next::Retry, "cannot open missing: No such file"),
@@ -181,10 +168,7 @@ mod tests {
         ];
         for payload in table {
             let failure = open(payload.as_bytes(), Some(Path::new("/"))).unwrap_err();
-            assert!(
-                failure.message.starts_with("the payload must be"),
-                "{payload}"
-            );
+            assert!(failure.message.starts_with("the payload must be"), "{payload}");
         }
         let failure = open(br#"{"path":"a"}"#, None).unwrap_err();
         assert!(failure.message.contains("no `root`"), "{}", failure.message);

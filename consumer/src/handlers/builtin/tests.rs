@@ -61,27 +61,14 @@ async fn text_functions_read_texts_and_files_below_their_root() {
             dir.path()
         ))
     };
-    assert_eq!(
-        result_of(&root("word-count"), r#"{"path":"book.txt"}"#).await,
-        "150000"
-    );
-    assert_eq!(
-        result_of(&root("line-count"), r#"{"path":"book.txt"}"#).await,
-        "100000"
-    );
+    assert_eq!(result_of(&root("word-count"), r#"{"path":"book.txt"}"#).await, "150000");
+    assert_eq!(result_of(&root("line-count"), r#"{"path":"book.txt"}"#).await, "100000");
     let by_path = result_of(&root("sha256"), r#"{"path":"book.txt"}"#).await;
     assert_eq!(
         by_path,
-        result_of(
-            &builtin("sha256"),
-            serde_json::json!({ "text": text }).to_string()
-        )
-        .await
+        result_of(&builtin("sha256"), serde_json::json!({ "text": text }).to_string()).await
     );
-    assert_eq!(
-        result_of(&builtin("word-count"), r#"{"text":"a b"}"#).await,
-        "2"
-    );
+    assert_eq!(result_of(&builtin("word-count"), r#"{"text":"a b"}"#).await, "2");
     let failure = run(&root("sha256"), ctx(), r#"{"path":"../../etc/passwd"}"#)
         .await
         .unwrap_err();
@@ -93,12 +80,7 @@ fn reading_stops_when_its_attempt_is_over() {
     let stop = CancellationToken::new();
     stop.cancel();
     // Without the look at the token this reads for ever.
-    let failure = read(
-        std::io::repeat(b'x'),
-        Fold::new(Function::WordCount).unwrap(),
-        &stop,
-    )
-    .unwrap_err();
+    let failure = read(std::io::repeat(b'x'), Fold::new(Function::WordCount).unwrap(), &stop).unwrap_err();
     assert_eq!(failure.message, "cancelled");
 }
 
@@ -109,9 +91,7 @@ async fn a_wrong_payload_fails_for_good_and_says_what_is_right() {
         ("fail", r#"{"times": N}"#),
         ("sha256", r#"{"path": "..."}"#),
     ] {
-        let failure = run(&builtin(function), ctx(), r#"{"other":1}"#)
-            .await
-            .unwrap_err();
+        let failure = run(&builtin(function), ctx(), r#"{"other":1}"#).await.unwrap_err();
         assert_eq!(failure.next, Next::Final);
         assert!(failure.message.contains(form), "{}", failure.message);
     }

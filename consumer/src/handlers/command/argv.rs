@@ -10,16 +10,13 @@ use serde_json::value::RawValue;
 use crate::config::Arg;
 
 /// The arguments for one task; the error says which field is unfit.
-pub(super) fn expand(
-    args: &[Arg],
-    payload: &[u8],
-    allow_dash: bool,
-) -> Result<Vec<String>, String> {
+pub(super) fn expand(args: &[Arg], payload: &[u8], allow_dash: bool) -> Result<Vec<String>, String> {
     args.iter()
         .map(|arg| match arg {
             Arg::Literal(text) => Ok(text.clone()),
-            Arg::Field(path) => field(path, payload, allow_dash)
-                .map_err(|reason| format!("payload field {} {reason}", path.join("."))),
+            Arg::Field(path) => {
+                field(path, payload, allow_dash).map_err(|reason| format!("payload field {} {reason}", path.join(".")))
+            }
         })
         .collect()
 }
@@ -29,8 +26,8 @@ fn field(path: &[String], payload: &[u8], allow_dash: bool) -> Result<String, St
     let mut raw = text;
     for name in path {
         // Raw, not `Value`: a number must come out as it was written.
-        let fields: HashMap<String, &RawValue> = serde_json::from_str(raw)
-            .map_err(|_| format!("is missing: there is no object to hold {name}"))?;
+        let fields: HashMap<String, &RawValue> =
+            serde_json::from_str(raw).map_err(|_| format!("is missing: there is no object to hold {name}"))?;
         raw = fields.get(name).ok_or("is missing")?.get();
     }
     let value = match raw.as_bytes().first() {
@@ -48,9 +45,7 @@ fn field(path: &[String], payload: &[u8], allow_dash: bool) -> Result<String, St
         return Err("holds a NUL character, which no argument can".into());
     }
     if value.starts_with('-') && !allow_dash {
-        return Err(
-            "begins with '-' and could be taken for an option (allow_dash_args is off)".into(),
-        );
+        return Err("begins with '-' and could be taken for an option (allow_dash_args is off)".into());
     }
     Ok(value)
 }
@@ -82,8 +77,7 @@ mod tests {
 
     #[test]
     fn unfit_fields_are_refused_with_the_reason() {
-        let payload =
-            r#"{"o":{},"a":[1],"z":null,"nul":"a\u0000b","dash":"--force","neg":-1,"s":"text"}"#;
+        let payload = r#"{"o":{},"a":[1],"z":null,"nul":"a\u0000b","dash":"--force","neg":-1,"s":"text"}"#;
         let table = [
             ("missing", "is missing"),
             ("s.deeper", "is missing"),
@@ -96,16 +90,9 @@ mod tests {
         ];
         for (path, reason) in table {
             let error = one(payload, path, false).unwrap_err();
-            assert!(
-                error.contains(reason) && error.contains(path),
-                "{path}: {error}"
-            );
+            assert!(error.contains(reason) && error.contains(path), "{path}: {error}");
         }
         assert_eq!(one(payload, "dash", true).as_deref(), Ok("--force"));
-        assert!(
-            one("[1,2]", "field", false)
-                .unwrap_err()
-                .contains("no object")
-        );
+        assert!(one("[1,2]", "field", false).unwrap_err().contains("no object"));
     }
 }

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::testing::{
-    PATIENCE, ctx, line_in, reaped, result_of, run, shell, state, stopped,
-};
+use super::super::testing::{PATIENCE, ctx, line_in, reaped, result_of, run, shell, state, stopped};
 use crate::{Context, Handler, Next};
 
 /// A shell with a child in the background; both write their ids.
@@ -27,10 +25,7 @@ async fn started(
     dir: &Path,
 ) -> (tokio::task::JoinHandle<crate::Outcome>, String, String) {
     let attempt = tokio::spawn(handler.run(ctx, Bytes::from_static(b"1")));
-    let (child, leader) = (
-        line_in(&dir.join("child")).await,
-        line_in(&dir.join("leader")).await,
-    );
+    let (child, leader) = (line_in(&dir.join("child")).await, line_in(&dir.join("leader")).await);
     (attempt, leader, child)
 }
 
@@ -65,9 +60,7 @@ async fn a_timeout_ends_the_whole_group_and_keeps_what_it_said() {
     let failure = run(&own, ctx(), "1").await.unwrap_err();
     assert_eq!(failure.next, Next::Retry);
     assert!(
-        failure
-            .message
-            .starts_with("timed out after 300ms: working"),
+        failure.message.starts_with("timed out after 300ms: working"),
         "{}",
         failure.message
     );
@@ -81,11 +74,7 @@ async fn a_timeout_ends_the_whole_group_and_keeps_what_it_said() {
         .unwrap()
         .unwrap()
         .unwrap_err();
-    assert!(
-        failure.message.starts_with("timed out"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.starts_with("timed out"), "{}", failure.message);
     assert_eq!(state(&leader), None);
     stopped(&child).await;
 }
@@ -98,15 +87,8 @@ async fn a_program_that_ignores_sigterm_is_killed_after_its_grace() {
     );
     let start = Instant::now();
     let failure = run(&stubborn, ctx(), "1").await.unwrap_err();
-    assert!(
-        failure.message.starts_with("timed out"),
-        "{}",
-        failure.message
-    );
-    assert!(
-        start.elapsed() >= Duration::from_millis(300),
-        "the grace was granted"
-    );
+    assert!(failure.message.starts_with("timed out"), "{}", failure.message);
+    assert!(start.elapsed() >= Duration::from_millis(300), "the grace was granted");
 }
 
 #[tokio::test]
@@ -123,17 +105,8 @@ async fn the_grace_is_for_the_whole_group_not_only_for_its_leader() {
     let attempt = tokio::spawn(handler.run(ctx.clone(), Bytes::from_static(b"1")));
     line_in(&dir.path().join("ready")).await;
     ctx.cancellation().cancel();
-    assert!(
-        tokio::time::timeout(PATIENCE, attempt)
-            .await
-            .unwrap()
-            .unwrap()
-            .is_err()
-    );
-    assert_eq!(
-        std::fs::read_to_string(dir.path().join("cleaned")).unwrap(),
-        "yes\n"
-    );
+    assert!(tokio::time::timeout(PATIENCE, attempt).await.unwrap().unwrap().is_err());
+    assert_eq!(std::fs::read_to_string(dir.path().join("cleaned")).unwrap(), "yes\n");
 }
 
 #[tokio::test]
@@ -146,14 +119,10 @@ async fn what_a_finished_program_leaves_in_its_group_is_killed() {
 async fn a_process_that_left_the_group_and_holds_the_pipe_does_not_hold_up_the_result() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out").display().to_string();
-    let script = format!(
-        "setsid sh -c 'echo > {out}; exec sleep 1000' & while [ ! -s {out} ]; do sleep 0.01; done; echo $!"
-    );
+    let script =
+        format!("setsid sh -c 'echo > {out}; exec sleep 1000' & while [ ! -s {out} ]; do sleep 0.01; done; echo $!");
     let pid = result_of(&shell(&script.replace('\'', "\""), ""), "1").await;
-    assert!(
-        state(&pid).is_some(),
-        "it escaped: that is what this is about"
-    );
+    assert!(state(&pid).is_some(), "it escaped: that is what this is about");
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap(),
         rustix::process::Signal::KILL,

@@ -81,14 +81,8 @@ enum Stop {
     Io(io::Error),
 }
 
-async fn attempt(
-    config: &CommandConfig,
-    timeout: Option<Duration>,
-    ctx: &Context,
-    payload: Bytes,
-) -> Outcome {
-    let args =
-        argv::expand(&config.args, &payload, config.allow_dash_args).map_err(Failure::fatal)?;
+async fn attempt(config: &CommandConfig, timeout: Option<Duration>, ctx: &Context, payload: Bytes) -> Outcome {
+    let args = argv::expand(&config.args, &payload, config.allow_dash_args).map_err(Failure::fatal)?;
     let interrupt = Interrupt::start(ctx, timeout);
     let mut group = spawn(config, &args, ctx, &interrupt)?;
     let mut streams = Streams::of(&mut group, payload);
@@ -104,17 +98,9 @@ async fn attempt(
     result::from_output("standard output", streams.out, config.output)
 }
 
-fn spawn(
-    config: &CommandConfig,
-    args: &[String],
-    ctx: &Context,
-    interrupt: &Interrupt,
-) -> Result<Group, Failure> {
+fn spawn(config: &CommandConfig, args: &[String], ctx: &Context, interrupt: &Interrupt) -> Result<Group, Failure> {
     let mut command = launch::command(&config.program, &config.process);
-    let deadline = interrupt
-        .remaining_ms()
-        .map(|ms| ms.to_string())
-        .unwrap_or_default();
+    let deadline = interrupt.remaining_ms().map(|ms| ms.to_string()).unwrap_or_default();
     command
         .args(args)
         .env("WORKYARD_ID", ctx.id())

@@ -75,12 +75,7 @@ impl Streams {
     pub(super) async fn drain(&mut self) {
         self.stdin = None;
         let mut discarded = Vec::new();
-        let out = async {
-            while collect(&mut self.stdout, &mut discarded, READ_BYTES)
-                .await
-                .is_err()
-            {}
-        };
+        let out = async { while collect(&mut self.stdout, &mut discarded, READ_BYTES).await.is_err() {} };
         tokio::join!(out, follow(&mut self.stderr, &mut self.tail));
     }
 }
@@ -95,11 +90,7 @@ async fn feed(stdin: &mut Option<(ChildStdin, Bytes)>) {
     }
 }
 
-async fn collect(
-    stdout: &mut Option<ChildStdout>,
-    out: &mut Vec<u8>,
-    limit: usize,
-) -> Result<(), Overflow> {
+async fn collect(stdout: &mut Option<ChildStdout>, out: &mut Vec<u8>, limit: usize) -> Result<(), Overflow> {
     while let Some(pipe) = stdout {
         if out.len() > limit {
             out.clear();

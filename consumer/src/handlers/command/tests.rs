@@ -10,8 +10,7 @@ use crate::Next;
 #[tokio::test]
 async fn a_payload_passes_through_byte_for_byte() {
     let cat = handler("type = \"command\"\nargv = [\"cat\"]");
-    let payload =
-        "{ \"n\": 1e400,\r\n\t\"b\": 12345678901234567890123, \"a\":[ ], \"é\": \"\\u00e9\" }";
+    let payload = "{ \"n\": 1e400,\r\n\t\"b\": 12345678901234567890123, \"a\":[ ], \"é\": \"\\u00e9\" }";
     assert_eq!(result_of(&cat, payload).await, payload);
 }
 
@@ -44,61 +43,32 @@ async fn shell_metacharacters_in_a_field_stay_one_harmless_argument() {
 #[tokio::test]
 async fn an_unfit_field_fails_for_good_with_the_reason() {
     let echo = handler("type = \"command\"\nargv = [\"echo\", \"{payload.to}\"]");
-    for payload in [
-        r#"{"to":"-n"}"#,
-        r#"{"to":{}}"#,
-        r#"{"to":"a\u0000"}"#,
-        "{}",
-        "3",
-    ] {
+    for payload in [r#"{"to":"-n"}"#, r#"{"to":{}}"#, r#"{"to":"a\u0000"}"#, "{}", "3"] {
         let failure = run(&echo, ctx(), payload).await.unwrap_err();
         assert_eq!(failure.next, Next::Final, "{payload}");
-        assert!(
-            failure.message.contains("payload field to"),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.contains("payload field to"), "{}", failure.message);
     }
-    let lenient = handler(
-        "type = \"command\"\nallow_dash_args = true\nargv = [\"printf\", \"%s\", \"{payload.to}\"]",
-    );
+    let lenient = handler("type = \"command\"\nallow_dash_args = true\nargv = [\"printf\", \"%s\", \"{payload.to}\"]");
     assert_eq!(result_of(&lenient, r#"{"to":-5}"#).await, "-5");
 }
 
 #[tokio::test]
 async fn a_field_too_long_for_an_argument_fails_for_good() {
     let echo = handler("type = \"command\"\nargv = [\"echo\", \"{payload.to}\"]");
-    let failure = run(
-        &echo,
-        ctx(),
-        format!(r#"{{"to":"{}"}}"#, "x".repeat(900_000)),
-    )
-    .await
-    .unwrap_err();
+    let failure = run(&echo, ctx(), format!(r#"{{"to":"{}"}}"#, "x".repeat(900_000)))
+        .await
+        .unwrap_err();
     assert_eq!(failure.next, Next::Final);
-    assert!(
-        failure.message.contains("cannot start"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("cannot start"), "{}", failure.message);
 }
 
 #[tokio::test]
 async fn the_environment_of_the_daemon_does_not_leak() {
-    let private =
-        |(name, _): (std::ffi::OsString, _)| !INHERITED.iter().any(|known| name == *known);
-    assert!(
-        std::env::vars_os().any(private),
-        "there is something to leak"
-    );
-    let env = handler(
-        "type = \"command\"\nargv = [\"env\"]\noutput = \"text\"\nenv = { EXTRA = \"more\" }",
-    );
+    let private = |(name, _): (std::ffi::OsString, _)| !INHERITED.iter().any(|known| name == *known);
+    assert!(std::env::vars_os().any(private), "there is something to leak");
+    let env = handler("type = \"command\"\nargv = [\"env\"]\noutput = \"text\"\nenv = { EXTRA = \"more\" }");
     let text: String = serde_json::from_str(&result_of(&env, "1").await).unwrap();
-    let names: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.split('=').next())
-        .collect();
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
     for name in &names {
         let known = INHERITED.contains(name) || name.starts_with("WORKYARD_") || *name == "EXTRA";
         assert!(known, "{name} leaked");
@@ -108,11 +78,9 @@ async fn the_environment_of_the_daemon_does_not_leak() {
 
 #[tokio::test]
 async fn a_program_learns_what_it_runs() {
-    let show = "echo $WORKYARD_ID $WORKYARD_KIND $WORKYARD_QUEUE $WORKYARD_ATTEMPT $WORKYARD_TOKEN [$WORKYARD_DEADLINE]";
-    assert_eq!(
-        result_of(&shell(show, ""), "1").await,
-        "\"task-1 t test 1 1 []\""
-    );
+    let show =
+        "echo $WORKYARD_ID $WORKYARD_KIND $WORKYARD_QUEUE $WORKYARD_ATTEMPT $WORKYARD_TOKEN [$WORKYARD_DEADLINE]";
+    assert_eq!(result_of(&shell(show, ""), "1").await, "\"task-1 t test 1 1 []\"");
 
     let left: u64 = result_of(&shell("echo $WORKYARD_DEADLINE", "timeout = \"60s\""), "1")
         .await
@@ -143,11 +111,7 @@ async fn the_exit_code_decides() {
     ];
     for (script, next, message) in table {
         let failure = run(&shell(script, ""), ctx(), "1").await.unwrap_err();
-        assert_eq!(
-            (failure.next, failure.message.as_str()),
-            (next, message),
-            "{script}"
-        );
+        assert_eq!((failure.next, failure.message.as_str()), (next, message), "{script}");
     }
     let own = shell("exit 4", "final_exit_codes = [4]");
     assert_eq!(run(&own, ctx(), "1").await.unwrap_err().next, Next::Final);
@@ -158,28 +122,14 @@ async fn only_the_end_of_a_long_standard_error_is_kept() {
     let script = "i=0; while [ $i -lt 9000 ]; do echo line $i; i=$((i+1)); done >&2; exit 1";
     let failure = run(&shell(script, ""), ctx(), "1").await.unwrap_err();
     assert!(failure.message.len() <= 4096, "{}", failure.message.len());
-    assert!(
-        failure.message.starts_with("exit code 1: ..."),
-        "{}",
-        failure.message
-    );
-    assert!(
-        failure.message.ends_with("line 8999"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.starts_with("exit code 1: ..."), "{}", failure.message);
+    assert!(failure.message.ends_with("line 8999"), "{}", failure.message);
 }
 
 #[tokio::test]
 async fn output_modes_apply() {
-    assert_eq!(
-        result_of(&shell("echo '{\"a\" : 1}'", ""), "1").await,
-        "{\"a\" : 1}"
-    );
-    assert_eq!(
-        result_of(&shell("echo 5", "output = \"text\""), "1").await,
-        "\"5\""
-    );
+    assert_eq!(result_of(&shell("echo '{\"a\" : 1}'", ""), "1").await, "{\"a\" : 1}");
+    assert_eq!(result_of(&shell("echo 5", "output = \"text\""), "1").await, "\"5\"");
     assert_eq!(
         result_of(&shell("yes | head -c 3000000", "output = \"none\""), "1").await,
         "null"
@@ -194,17 +144,10 @@ async fn output_modes_apply() {
 async fn endless_output_ends_the_program_and_fails_for_good() {
     let failure = run(&shell("yes", ""), ctx(), "1").await.unwrap_err();
     assert_eq!(failure.next, Next::Final);
-    assert!(
-        failure.message.contains("1048576 bytes"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("1048576 bytes"), "{}", failure.message);
 
     let one_too_many = shell("head -c 1048577 /dev/zero | tr '\\0' 1", "");
-    assert_eq!(
-        run(&one_too_many, ctx(), "1").await.unwrap_err().next,
-        Next::Final
-    );
+    assert_eq!(run(&one_too_many, ctx(), "1").await.unwrap_err().next, Next::Final);
     let just_fits = shell("head -c 1048576 /dev/zero | tr '\\0' 1; echo", "");
     assert_eq!(run(&just_fits, ctx(), "1").await.unwrap().len(), 1 << 20);
 }
@@ -216,24 +159,15 @@ fn a_program_that_is_missing_is_found_out_when_the_handler_is_built() {
             "argv = [\"no-such-program-here\"]",
             "no program no-such-program-here in PATH",
         ),
-        (
-            "argv = [\"/etc/passwd\"]",
-            "/etc/passwd is no executable file",
-        ),
+        ("argv = [\"/etc/passwd\"]", "/etc/passwd is no executable file"),
         ("argv = [\"./gone\"]", "/gone is no executable file"),
-        (
-            "argv = [\"cat\"]\ncwd = \"/no/folder\"",
-            "cwd /no/folder is no folder",
-        ),
+        ("argv = [\"cat\"]\ncwd = \"/no/folder\"", "cwd /no/folder is no folder"),
     ];
     for (body, expected) in table {
         let error = try_handler(&format!("type = \"command\"\n{body}"))
             .err()
             .unwrap()
             .to_string();
-        assert!(
-            error.contains(expected) && error.starts_with("handlers.t: "),
-            "{error}"
-        );
+        assert!(error.contains(expected) && error.starts_with("handlers.t: "), "{error}");
     }
 }

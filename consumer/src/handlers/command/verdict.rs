@@ -18,11 +18,7 @@ use crate::config::EX_TEMPFAIL;
 const RETRY_AFTER: &str = "workyard-retry-after:";
 
 /// `Ok` for success, else the failure; `stderr` becomes its message.
-pub(super) fn judge(
-    status: ExitStatus,
-    stderr: &str,
-    final_codes: &BTreeSet<u8>,
-) -> Result<(), Failure> {
+pub(super) fn judge(status: ExitStatus, stderr: &str, final_codes: &BTreeSet<u8>) -> Result<(), Failure> {
     if status.success() {
         return Ok(());
     }
@@ -55,10 +51,7 @@ fn retry_after(stderr: &str) -> Option<(&str, Duration)> {
     let stderr = stderr.trim_end();
     let (rest, last) = stderr.rsplit_once('\n').unwrap_or(("", stderr));
     let delay = humantime::parse_duration(last.trim().strip_prefix(RETRY_AFTER)?.trim()).ok()?;
-    Some((
-        rest.trim_end(),
-        delay.min(Duration::from_millis(MAX_DURATION_MS)),
-    ))
+    Some((rest.trim_end(), delay.min(Duration::from_millis(MAX_DURATION_MS))))
 }
 
 #[cfg(test)]
@@ -99,9 +92,6 @@ mod tests {
             let failure = judge(ExitStatus::from_raw(status), stderr, &final_codes).unwrap_err();
             assert_eq!((failure.next, failure.message.as_str()), (next, message));
         }
-        assert_eq!(
-            judge(ExitStatus::from_raw(0), "noise", &final_codes),
-            Ok(())
-        );
+        assert_eq!(judge(ExitStatus::from_raw(0), "noise", &final_codes), Ok(()));
     }
 }

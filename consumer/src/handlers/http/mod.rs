@@ -88,11 +88,7 @@ impl HttpHandler {
     async fn exchange(&self, ctx: &Context, interrupt: &Interrupt, payload: Bytes) -> Outcome {
         let mut headers = self.config.headers.clone();
         describe(&mut headers, ctx, interrupt)?;
-        let request = self
-            .client
-            .post(self.config.url.clone())
-            .headers(headers)
-            .body(payload);
+        let request = self.client.post(self.config.url.clone()).headers(headers).body(payload);
         let host = self.config.url.host_str().unwrap_or_default();
         let mut response = request
             .send()
@@ -103,11 +99,7 @@ impl HttpHandler {
             // The status decides; a body that breaks off only shortens the message.
             let body = read(&mut response, EXCERPT_BYTES).await.unwrap_or_default();
             let excerpt = &body[..body.len().min(EXCERPT_BYTES)];
-            verdict::judge(
-                status,
-                response.headers(),
-                &String::from_utf8_lossy(excerpt),
-            )?;
+            verdict::judge(status, response.headers(), &String::from_utf8_lossy(excerpt))?;
         }
         let body = read(&mut response, MAX_RESULT_BYTES)
             .await
@@ -134,9 +126,8 @@ fn describe(headers: &mut HeaderMap, ctx: &Context, interrupt: &Interrupt) -> Re
     ];
     for (name, value) in about {
         let Some(value) = value else { continue };
-        let value = HeaderValue::from_str(value).map_err(|_| {
-            Failure::fatal(format!("{name} would hold characters that no header can"))
-        })?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| Failure::fatal(format!("{name} would hold characters that no header can")))?;
         headers.insert(HeaderName::from_static(name), value);
     }
     Ok(())

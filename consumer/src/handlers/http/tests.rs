@@ -32,17 +32,12 @@ async fn request(stream: &mut TcpStream) -> String {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "));
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                 return text;
             }
         }
-        assert!(
-            stream.read_buf(&mut bytes).await.unwrap() > 0,
-            "the request broke off"
-        );
+        assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "the request broke off");
     }
 }
 
@@ -59,21 +54,13 @@ fn post(url: &str, more: &str) -> Arc<dyn Handler> {
 
 #[tokio::test]
 async fn a_payload_is_posted_byte_for_byte_with_headers_about_its_task() {
-    let (url, mut requests) =
-        server(vec![answer("200 OK", "", "1"), answer("200 OK", "", "1")]).await;
+    let (url, mut requests) = server(vec![answer("200 OK", "", "1"), answer("200 OK", "", "1")]).await;
     let payload = "{ \"n\": 1e400,\n \"é\": [ ] }";
-    result_of(
-        &post(&url, "headers = { authorization = \"Bearer t\" }"),
-        payload,
-    )
-    .await;
+    result_of(&post(&url, "headers = { authorization = \"Bearer t\" }"), payload).await;
     let text = requests.recv().await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, payload);
-    assert!(
-        head.starts_with("POST /tasks?key=hush HTTP/1.1\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("POST /tasks?key=hush HTTP/1.1\r\n"), "{head}");
     let expected = [
         "content-type: application/json",
         "authorization: Bearer t",
@@ -84,10 +71,7 @@ async fn a_payload_is_posted_byte_for_byte_with_headers_about_its_task() {
         "x-workyard-token: 1",
     ];
     for line in expected {
-        assert!(
-            head.lines().any(|have| have == line),
-            "{line} is missing in {head}"
-        );
+        assert!(head.lines().any(|have| have == line), "{line} is missing in {head}");
     }
 
     let mut limited = ctx();
@@ -98,10 +82,7 @@ async fn a_payload_is_posted_byte_for_byte_with_headers_about_its_task() {
         .lines()
         .find_map(|line| line.strip_prefix("x-workyard-deadline: "))
         .unwrap();
-    assert!(
-        (30_000..=50_000).contains(&left.parse::<u64>().unwrap()),
-        "{left}"
-    );
+    assert!((30_000..=50_000).contains(&left.parse::<u64>().unwrap()), "{left}");
 }
 
 #[tokio::test]
@@ -142,25 +123,14 @@ async fn statuses_and_retry_after_decide_what_happens_next() {
             "retry-after: 12\r\n",
             Next::RetryAfter(Duration::from_secs(12)),
         ),
-        (
-            "500 Internal Server Error",
-            "retry-after: 12\r\n",
-            Next::Retry,
-        ),
+        ("500 Internal Server Error", "retry-after: 12\r\n", Next::Retry),
     ];
     for (status, headers, next) in table {
-        let (url, _requests) = server(vec![answer(
-            status,
-            headers,
-            &format!("because{}", "!".repeat(9000)),
-        )])
-        .await;
+        let (url, _requests) = server(vec![answer(status, headers, &format!("because{}", "!".repeat(9000)))]).await;
         let failure = run(&post(&url, ""), ctx(), "1").await.unwrap_err();
         assert_eq!(failure.next, next, "{status}");
         assert!(
-            failure
-                .message
-                .starts_with(&format!("HTTP {status}: because!")),
+            failure.message.starts_with(&format!("HTTP {status}: because!")),
             "{}",
             failure.message
         );
@@ -171,11 +141,7 @@ async fn statuses_and_retry_after_decide_what_happens_next() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (target, mut untouched) = server(vec![answer("200 OK", "", "1")]).await;
-    let redirect = answer(
-        "307 Temporary Redirect",
-        &format!("location: {target}\r\n"),
-        "",
-    );
+    let redirect = answer("307 Temporary Redirect", &format!("location: {target}\r\n"), "");
     let (url, _requests) = server(vec![redirect]).await;
     let failure = run(&post(&url, ""), ctx(), "1").await.unwrap_err();
     assert_eq!(
@@ -187,21 +153,11 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_connection_that_fails_or_breaks_off_is_retried_without_telling_the_address() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (hangs_up, _requests) = server(vec![String::new()]).await;
-    let (halfway, _more) = server(vec![
-        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1".to_owned(),
-    ])
-    .await;
+    let (halfway, _more) = server(vec!["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1".to_owned()]).await;
     let table = [
-        (
-            format!("http://{closed}/?key=hush"),
-            "cannot reach 127.0.0.1: ",
-        ),
+        (format!("http://{closed}/?key=hush"), "cannot reach 127.0.0.1: "),
         (hangs_up, "cannot reach 127.0.0.1: "),
         (halfway, "the answer of 127.0.0.1 broke off: "),
     ];
@@ -214,11 +170,7 @@ async fn a_connection_that_fails_or_breaks_off_is_retried_without_telling_the_ad
 }
 
 /// Accepts one request, never answers; resolves when the client has hung up.
-async fn silent_server() -> (
-    String,
-    mpsc::UnboundedReceiver<()>,
-    tokio::task::JoinHandle<()>,
-) {
+async fn silent_server() -> (String, mpsc::UnboundedReceiver<()>, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (sender, arrived) = mpsc::unbounded_channel();
@@ -252,27 +204,17 @@ async fn cancellation_and_timeouts_end_the_request() {
     arrived.recv().await.unwrap();
     ctx.cancellation().cancel();
     assert_eq!(attempt.await.unwrap().unwrap_err().message, "cancelled");
-    tokio::time::timeout(PATIENCE, hung_up)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, hung_up).await.unwrap().unwrap();
 
     let (url, _arrived, hung_up) = silent_server().await;
-    let failure = run(
-        &post(&url, "timeout = \"200ms\""),
-        super::super::testing::ctx(),
-        "1",
-    )
-    .await
-    .unwrap_err();
+    let failure = run(&post(&url, "timeout = \"200ms\""), super::super::testing::ctx(), "1")
+        .await
+        .unwrap_err();
     assert_eq!(
         (failure.next, failure.message.as_str()),
         (Next::Retry, "timed out after 200ms")
     );
-    tokio::time::timeout(PATIENCE, hung_up)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, hung_up).await.unwrap().unwrap();
 }
 
 #[test]

@@ -18,15 +18,10 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Resu
         return Ok(());
     }
     let message = tail::message(&format!("HTTP {status}"), body.trim());
-    let limits = matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-    );
+    let limits = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     Err(match retry_after(headers) {
         Some(delay) if limits => Failure::retry_after(message, delay),
-        _ if limits || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
-            Failure::retry(message)
-        }
+        _ if limits || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => Failure::retry(message),
         _ => Failure::fatal(message),
     })
 }
@@ -34,13 +29,7 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Resu
 /// The delay that a server asks for in seconds. The other form, a date, is left to the task's
 /// backoff: it would need the clocks of both machines to agree.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(Duration::from_millis(MAX_DURATION_MS)))
 }
 
@@ -71,13 +60,9 @@ mod tests {
             if let Some(value) = retry_after {
                 headers.insert(RETRY_AFTER, value.parse().unwrap());
             }
-            let failure =
-                judge(StatusCode::from_u16(status).unwrap(), &headers, "why\n").unwrap_err();
+            let failure = judge(StatusCode::from_u16(status).unwrap(), &headers, "why\n").unwrap_err();
             assert_eq!(failure.next, next, "{status} {retry_after:?}");
-            assert!(
-                failure.message.starts_with(&format!("HTTP {status} "))
-                    && failure.message.ends_with(": why")
-            );
+            assert!(failure.message.starts_with(&format!("HTTP {status} ")) && failure.message.ends_with(": why"));
         }
         for status in [200, 201, 204] {
             assert_eq!(

@@ -38,11 +38,7 @@ impl Backoff {
 
     /// Waits until a process may start.
     pub(super) async fn wait(&self) {
-        let not_before = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .not_before;
+        let not_before = self.state.lock().unwrap_or_else(PoisonError::into_inner).not_before;
         if let Some(at) = not_before {
             tokio::time::sleep_until(at).await;
         }
@@ -60,9 +56,7 @@ mod tests {
 
     #[test]
     fn delays_double_from_a_tenth_of_a_second_to_ten() {
-        let delays: Vec<u128> = [1, 2, 3, 7, 8, 100, u32::MAX]
-            .map(|n| delay(n).as_millis())
-            .into();
+        let delays: Vec<u128> = [1, 2, 3, 7, 8, 100, u32::MAX].map(|n| delay(n).as_millis()).into();
         assert_eq!(delays, [100, 200, 400, 6400, 10_000, 10_000, 10_000]);
     }
 

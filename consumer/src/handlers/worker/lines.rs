@@ -43,9 +43,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// Waits for the next line.
     pub(super) async fn next(&mut self) -> io::Result<Next> {
         loop {
-            let found = self.buffer[self.searched..]
-                .iter()
-                .position(|byte| *byte == b'\n');
+            let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
             if let Some(at) = found.map(|at| at + self.searched) {
                 let rest = self.buffer.split_off(at + 1);
                 let mut line = std::mem::replace(&mut self.buffer, rest);
@@ -97,10 +95,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_beyond_the_limit_is_noticed_before_it_ends() {
         let mut fits = Lines::new(&b"0123456789\n"[..], 10);
-        assert_eq!(
-            fits.next().await.unwrap(),
-            Next::Line(b"0123456789".to_vec())
-        );
+        assert_eq!(fits.next().await.unwrap(), Next::Line(b"0123456789".to_vec()));
         let mut long = Lines::new(&b"0123456789x\n"[..], 10);
         assert_eq!(long.next().await.unwrap(), Next::TooLong);
         let mut endless = Lines::new(tokio::io::repeat(b'x'), 100_000);

@@ -66,9 +66,9 @@ impl Pool {
             // A process that died idle refuses the job, at the door or a moment later.
             let reply = match seat.try_send(job) {
                 Ok(()) => answer.await.map_err(|_| lost())?,
-                Err(
-                    mpsc::error::TrySendError::Closed(job) | mpsc::error::TrySendError::Full(job),
-                ) => Reply::NotTaken(job.permit),
+                Err(mpsc::error::TrySendError::Closed(job) | mpsc::error::TrySendError::Full(job)) => {
+                    Reply::NotTaken(job.permit)
+                }
             };
             match reply {
                 Reply::NotTaken(back) => permit = back,
@@ -86,12 +86,7 @@ impl Pool {
         self.settle(seat, reply)
     }
 
-    fn job(
-        &self,
-        ctx: &Context,
-        payload: &Bytes,
-        permit: OwnedSemaphorePermit,
-    ) -> (Job, oneshot::Receiver<Reply>) {
+    fn job(&self, ctx: &Context, payload: &Bytes, permit: OwnedSemaphorePermit) -> (Job, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
         let job = Job {
             ctx: ctx.clone(),
@@ -132,10 +127,7 @@ impl Pool {
             return Err(lost());
         };
         if reusable {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(seat);
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(seat);
         }
         // Only now: who gets the permit next must find the seat, else it starts a process more.
         drop(permit);
@@ -143,10 +135,7 @@ impl Pool {
     }
 
     fn pop_idle(&self) -> Option<Seat> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     /// Ends all processes and waits until they are reaped. Tasks that still run fail.

@@ -81,11 +81,7 @@ impl Process {
     }
 
     /// Hands over a task and waits for its answer; the error says how the process broke.
-    pub(super) async fn perform(
-        &mut self,
-        ctx: &Context,
-        mut line: Bytes,
-    ) -> Result<Outcome, String> {
+    pub(super) async fn perform(&mut self, ctx: &Context, mut line: Bytes) -> Result<Outcome, String> {
         self.tail.clear();
         let Some(mut stdin) = self.stdin.take() else {
             return Err("has no input left".to_owned());
@@ -162,9 +158,7 @@ impl Process {
                     answer @ Message::Answer { .. } => return Ok(answer),
                 },
                 Next::TooLong => {
-                    return Err(Fault::Said(format!(
-                        "wrote a line longer than {MAX_LINE_BYTES} bytes"
-                    )));
+                    return Err(Fault::Said(format!("wrote a line longer than {MAX_LINE_BYTES} bytes")));
                 }
                 Next::End => return Err(Fault::Ended),
             }
@@ -210,10 +204,7 @@ impl Process {
         };
         // The pipe is closed, so its reader is about to finish; a timeout only costs some text.
         let _read_all = timeout(SETTLE, &mut self.stderr).await;
-        tail::message(
-            &format!("exited ({})", verdict::describe(status)),
-            &self.tail.text(),
-        )
+        tail::message(&format!("exited ({})", verdict::describe(status)), &self.tail.text())
     }
 
     fn log(&self, text: &str) {

@@ -35,14 +35,9 @@ struct Task<'a> {
 }
 
 /// The line that hands a task over, newline included.
-pub(super) fn task_line(
-    ctx: &Context,
-    deadline_ms: Option<u64>,
-    payload: &[u8],
-) -> Result<Bytes, Failure> {
+pub(super) fn task_line(ctx: &Context, deadline_ms: Option<u64>, payload: &[u8]) -> Result<Bytes, Failure> {
     let not_json = |reason| Failure::fatal(format!("the payload is not JSON: {reason}"));
-    let mut payload =
-        String::from_utf8(payload.to_vec()).map_err(|error| not_json(error.to_string()))?;
+    let mut payload = String::from_utf8(payload.to_vec()).map_err(|error| not_json(error.to_string()))?;
     if payload.contains(['\n', '\r']) {
         // Inside a string JSON has them escaped, so these stand between values.
         payload = payload.replace(['\n', '\r'], " ");
@@ -128,10 +123,7 @@ fn understand(line: &[u8]) -> Result<Message, String> {
         )),
         other => return Err(format!("unknown type {other:?}")),
     };
-    let (id, token) = raw
-        .id
-        .zip(raw.token)
-        .ok_or("an answer without `id` and `token`")?;
+    let (id, token) = raw.id.zip(raw.token).ok_or("an answer without `id` and `token`")?;
     Ok(Message::Answer {
         id,
         token,
@@ -179,12 +171,7 @@ mod tests {
         let bare = task_line(&ctx, None, b"[]").unwrap();
         assert!(bare.ends_with(b"\"payload\":[]}\n"));
         assert!(String::from_utf8_lossy(&bare).contains("\"deadline_ms\":null"));
-        assert!(
-            task_line(&ctx, None, b"{")
-                .unwrap_err()
-                .message
-                .contains("not JSON")
-        );
+        assert!(task_line(&ctx, None, b"{").unwrap_err().message.contains("not JSON"));
     }
 
     #[test]
@@ -234,29 +221,17 @@ mod tests {
             ("", "EOF while parsing"),
             ("[1]", "invalid type"),
             (r#"{"type":"dance"}"#, "unknown type \"dance\""),
-            (
-                r#"{"type":"result","id":"i","token":"7"}"#,
-                "a result without `result`",
-            ),
-            (
-                r#"{"type":"result","id":"i","result":1}"#,
-                "without `id` and `token`",
-            ),
+            (r#"{"type":"result","id":"i","token":"7"}"#, "a result without `result`"),
+            (r#"{"type":"result","id":"i","result":1}"#, "without `id` and `token`"),
             (
                 r#"{"type":"result","id":"i","token":7,"result":1}"#,
                 "expected a string",
             ),
-            (
-                r#"{"type":"error","id":"i","token":"7"}"#,
-                "an error without `error`",
-            ),
+            (r#"{"type":"error","id":"i","token":"7"}"#, "an error without `error`"),
         ];
         for (line, reason) in table {
             let error = parse(line.as_bytes()).unwrap_err();
-            assert!(
-                error.contains(reason) && error.ends_with(line),
-                "{line}: {error}"
-            );
+            assert!(error.contains(reason) && error.ends_with(line), "{line}: {error}");
         }
         assert!(parse(b"{\"type\":\"\xff\"}").is_err());
         assert!(

@@ -16,24 +16,16 @@ fn example(more: &str) -> Arc<dyn Handler> {
 }
 
 async fn run(worker: &Arc<dyn Handler>, kind: &str, payload: &'static str) -> Outcome {
-    let attempt = worker.run(
-        Context::for_test(kind, "id-é"),
-        Bytes::from_static(payload.as_bytes()),
-    );
+    let attempt = worker.run(Context::for_test(kind, "id-é"), Bytes::from_static(payload.as_bytes()));
     tokio::time::timeout(PATIENCE, attempt).await.unwrap()
 }
 
 #[tokio::test]
 async fn the_python_example_maps_kinds_to_functions() {
     let worker = example("");
-    let greeting = run(&worker, "greet", "{\n\"name\": \"Zoë\"\n}")
-        .await
-        .unwrap();
+    let greeting = run(&worker, "greet", "{\n\"name\": \"Zoë\"\n}").await.unwrap();
     let greeting: serde_json::Value = serde_json::from_slice(&greeting).unwrap();
-    assert_eq!(
-        greeting,
-        serde_json::json!({"greeting": "Hello, Zoë", "attempt": 1})
-    );
+    assert_eq!(greeting, serde_json::json!({"greeting": "Hello, Zoë", "attempt": 1}));
     assert_eq!(run(&worker, "sum", "[1, 2, 3]").await.unwrap(), "6");
 }
 
@@ -41,18 +33,8 @@ async fn the_python_example_maps_kinds_to_functions() {
 async fn the_python_example_turns_exceptions_into_failures() {
     let worker = example("");
     let failures = [
-        (
-            "sum",
-            "[\"a\"]",
-            Next::Final,
-            "the payload must be a list of numbers",
-        ),
-        (
-            "dance",
-            "1",
-            Next::Final,
-            "this worker has no function for kind dance",
-        ),
+        ("sum", "[\"a\"]", Next::Final, "the payload must be a list of numbers"),
+        ("dance", "1", Next::Final, "this worker has no function for kind dance"),
         ("greet", "{}", Next::Retry, "KeyError: 'name'"),
         (
             "sum",
@@ -76,14 +58,9 @@ async fn the_python_example_turns_exceptions_into_failures() {
 #[tokio::test]
 async fn the_python_example_ends_on_sigterm_and_prints_do_not_break_the_protocol() {
     let worker = example("timeout = \"1s\"");
-    let failure = run(&worker, "pause", r#"{"seconds":1000}"#)
-        .await
-        .unwrap_err();
+    let failure = run(&worker, "pause", r#"{"seconds":1000}"#).await.unwrap_err();
     assert_eq!(failure.message, "timed out after 1s");
-    assert_eq!(
-        run(&worker, "pause", r#"{"seconds":0}"#).await.unwrap(),
-        "null"
-    );
+    assert_eq!(run(&worker, "pause", r#"{"seconds":0}"#).await.unwrap(), "null");
     assert_eq!(run(&worker, "sum", "[2]").await.unwrap(), "2");
 }
 

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::testing::{
-    PATIENCE, ctx, handler, line_in, reaped, result_of, run, state, wait_until,
-};
+use super::super::testing::{PATIENCE, ctx, handler, line_in, reaped, result_of, run, state, wait_until};
 use crate::{Handler, Next, Outcome};
 
 /// A worker that is a shell script; it runs in `dir`.
@@ -20,8 +18,7 @@ fn script(dir: &Path, script: &str, more: &str) -> Arc<dyn Handler> {
 }
 
 /// The answer to the task that [`ctx`] makes, as a shell command.
-const ANSWER: &str =
-    r#"echo "{\"type\":\"result\",\"id\":\"task-1\",\"token\":\"1\",\"result\":$$}""#;
+const ANSWER: &str = r#"echo "{\"type\":\"result\",\"id\":\"task-1\",\"token\":\"1\",\"result\":$$}""#;
 
 /// Answers each task with the id of the process; notes each start.
 fn pids(dir: &Path, more: &str) -> Arc<dyn Handler> {
@@ -79,22 +76,15 @@ async fn nothing_starts_before_the_first_task_and_one_process_serves_a_sequence(
 async fn the_pool_has_as_many_processes_as_configured_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     // Each task waits until the test lets all of them go.
-    let gate = format!(
-        "echo $$ >> starts; while read -r line; do while [ ! -e go ]; do sleep 0.01; done; {ANSWER}; done"
-    );
+    let gate =
+        format!("echo $$ >> starts; while read -r line; do while [ ! -e go ]; do sleep 0.01; done; {ANSWER}; done");
     let worker = script(dir.path(), &gate, "processes = 2");
     let tasks: Vec<_> = (0..6).map(|_| begin(&worker, ctx())).collect();
     wait_until("two processes run", || starts(dir.path()).len() == 2).await;
     std::fs::write(dir.path().join("go"), "").unwrap();
     let mut used = std::collections::BTreeSet::new();
     for task in tasks {
-        used.insert(
-            tokio::time::timeout(PATIENCE, task)
-                .await
-                .unwrap()
-                .unwrap()
-                .unwrap(),
-        );
+        used.insert(tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap());
     }
     assert_eq!(starts(dir.path()).len(), 2);
     assert_eq!(used.len(), 2, "both worked");
@@ -120,14 +110,10 @@ async fn a_worker_that_dies_with_a_task_fails_it_with_the_reason_and_is_replaced
 
 #[tokio::test]
 async fn whatever_is_no_answer_to_its_task_ends_the_process() {
-    let answer = |id: &str, token: &str| {
-        format!(r#"echo '{{"type":"result","id":"{id}","token":"{token}","result":1}}'"#)
-    };
+    let answer =
+        |id: &str, token: &str| format!(r#"echo '{{"type":"result","id":"{id}","token":"{token}","result":1}}'"#);
     let table = [
-        (
-            "echo not json".to_owned(),
-            "wrote a line that is no message",
-        ),
+        ("echo not json".to_owned(), "wrote a line that is no message"),
         (
             answer("task-2", "1"),
             "answered for task task-2 with token 1, but its task was task-1",
@@ -150,11 +136,7 @@ async fn whatever_is_no_answer_to_its_task_ends_the_process() {
         let worker = script(dir.path(), &text, "");
         let failure = failure_of(&worker).await;
         assert_eq!(failure.next, Next::Retry);
-        assert!(
-            failure.message.contains(expected),
-            "{command}: {}",
-            failure.message
-        );
+        assert!(failure.message.contains(expected), "{command}: {}", failure.message);
         assert_eq!(
             state(&starts(dir.path())[0]),
             None,
@@ -172,20 +154,14 @@ async fn a_program_that_always_dies_is_not_restarted_without_pause() {
         assert!(failure_of(&worker).await.message.contains("exit code 1"));
     }
     // 100 + 200 + 400 ms between four starts.
-    assert!(
-        start.elapsed() >= Duration::from_millis(700),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn errors_of_a_worker_become_failures_and_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let error = |fields: &str| {
-        format!(
-            r#"read -r line; echo '{{"type":"error","id":"task-1","token":"1","error":"no"{fields}}}'; "#
-        )
+        format!(r#"read -r line; echo '{{"type":"error","id":"task-1","token":"1","error":"no"{fields}}}'; "#)
     };
     let text = format!(
         "echo $$ >> starts; {}{}{}read -r line; {ANSWER}; read -r line",
@@ -194,11 +170,7 @@ async fn errors_of_a_worker_become_failures_and_it_goes_on() {
         error(r#","retry_after_ms":1500"#),
     );
     let worker = script(dir.path(), &text, "");
-    for next in [
-        Next::Retry,
-        Next::Final,
-        Next::RetryAfter(Duration::from_millis(1500)),
-    ] {
+    for next in [Next::Retry, Next::Final, Next::RetryAfter(Duration::from_millis(1500))] {
         let failure = failure_of(&worker).await;
         assert_eq!((failure.next, failure.message.as_str()), (next, "no"));
     }
@@ -208,11 +180,7 @@ async fn errors_of_a_worker_become_failures_and_it_goes_on() {
 #[tokio::test]
 async fn a_process_that_leaves_while_idle_fails_no_task() {
     let dir = tempfile::tempdir().unwrap();
-    let once = script(
-        dir.path(),
-        &format!("echo $$ >> starts; read -r line; {ANSWER}"),
-        "",
-    );
+    let once = script(dir.path(), &format!("echo $$ >> starts; read -r line; {ANSWER}"), "");
     for _ in 0..10 {
         let pid = result_of(&once, "1").await;
         reaped(&pid).await;
@@ -306,9 +274,7 @@ async fn closing_lets_an_idle_worker_finish_and_leaves_no_process() {
     );
     let worker = script(dir.path(), &text, "processes = 2");
     result_of(&worker, "1").await;
-    tokio::time::timeout(PATIENCE, worker.close())
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, worker.close()).await.unwrap();
     assert_eq!(state(&starts(dir.path())[0]), None);
     assert_eq!(line_in(&dir.path().join("how")).await, "eof");
     assert!(failure_of(&worker).await.message.contains("shuts down"));
@@ -317,17 +283,13 @@ async fn closing_lets_an_idle_worker_finish_and_leaves_no_process() {
 #[tokio::test]
 async fn closing_ends_a_worker_that_ignores_everything_with_sigkill() {
     let dir = tempfile::tempdir().unwrap();
-    let text = format!(
-        "trap '' TERM; echo $$ >> starts; read -r line; {ANSWER}; while :; do sleep 1; done"
-    );
+    let text = format!("trap '' TERM; echo $$ >> starts; read -r line; {ANSWER}; while :; do sleep 1; done");
     let worker = handler(&format!(
         "type = \"worker\"\nargv = [\"sh\", \"-c\", '''{text}''']\ncwd = {:?}\nkill_after = \"200ms\"",
         dir.path()
     ));
     result_of(&worker, "1").await;
-    tokio::time::timeout(PATIENCE, worker.close())
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, worker.close()).await.unwrap();
     assert_eq!(state(&starts(dir.path())[0]), None);
 }
 
@@ -337,9 +299,7 @@ async fn closing_fails_a_running_task_with_retry() {
     let worker = hanging(dir.path(), "");
     let task = begin(&worker, ctx());
     line_in(&dir.path().join("child")).await;
-    tokio::time::timeout(PATIENCE, worker.close())
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, worker.close()).await.unwrap();
     let failure = tokio::time::timeout(PATIENCE, task)
         .await
         .unwrap()
