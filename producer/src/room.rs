@@ -146,7 +146,8 @@ impl Room {
     ) {
         let subscribed = self.subscribed == Some(connection);
         let awaited = !self.waiters.is_empty() || !self.ready.is_empty();
-        if self.busy || !((awaited && !subscribed) || self.renew || !self.fresh.is_empty()) {
+        let due = (awaited && !subscribed) || self.renew || !self.fresh.is_empty();
+        if self.busy || !due {
             return;
         }
         self.busy = true;
