@@ -27,6 +27,12 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// A [`Failure`] says why the attempt failed and whether another may help.
     fn run(&self, ctx: Context, payload: Bytes) -> BoxFuture<Outcome>;
+
+    /// Ends what the handler keeps between tasks, such as a pool of processes. Called once at
+    /// shutdown, after the last run; a run that is still going fails. Most handlers keep nothing.
+    fn close(&self) -> BoxFuture<()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Why an attempt failed, and what the handler wants done about it.

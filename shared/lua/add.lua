@@ -4,12 +4,18 @@ plan() checks everything and touches nothing; add() writes and cannot fail. A ta
 { id, kind, options text, extra, payload }; an empty id gets one made from Redis' time and the
 partition's sequence, in the form of a UUIDv7.
 ]]
-local function check_task(task)
-  local id, kind = task[1], task[2]
+-- `known` remembers the kinds of this call that were found sound.
+local function check_task(task, known)
+  local id, kind, extra = task[1], task[2], task[4]
   if #id > 128 or find(id, '[^\33-\126]') then return 'id must be 1 to 128 visible ASCII characters' end
-  if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return 'kind must match [A-Za-z0-9._:-]{1,128}' end
-  if #task[4] > MAX_EXTRA then return 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
-  if find(task[4], '\n', 1, true) then return 'extra must be one line of JSON' end
+  if not known[kind] then
+    if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return 'kind must match [A-Za-z0-9._:-]{1,128}' end
+    known[kind] = true
+  end
+  if extra ~= '' then
+    if #extra > MAX_EXTRA then return 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
+    if find(extra, '\n', 1, true) then return 'extra must be one line of JSON' end
+  end
   if #task[5] > MAX_PAYLOAD then return 'payload exceeds ' .. MAX_PAYLOAD .. ' bytes' end
 end
 
@@ -33,10 +39,10 @@ end
 
 -- Looks at every task and every key that add() will write. Returns the plan, or nil and the reason.
 local function plan_tasks(keys, tasks, unique, now)
-  local plan, parsed = { now = now, seen = {} }, {}
+  local plan, parsed, kinds = { now = now, seen = {} }, {}, {}
   for i = 1, #tasks do
     local task = tasks[i]
-    local wrong = check_task(task)
+    local wrong = check_task(task, kinds)
     if wrong then return nil, 'task ' .. i .. ': ' .. wrong end
     if task[3] ~= '' then
       -- Tasks of one call mostly choose the same: each text is parsed once.

@@ -43,7 +43,7 @@ local function cancel(keys, argv)
   local text = terminal_text('cancelled', kind, created_of(record), '0', now, m, held and holder or '-', 'cancelled', '')
   finish(keys, id, text, options.retention or DEFAULT.retention, now)
   bump(keys, now, { cancelled = 1 }, { cancelled = { [kind] = 1 } })
-  follow(keys, now, { id .. ' cancelled' })
+  follow(keys, now, { id }, 'cancelled')
   if held then notify_holder(keys, holder, id) end
   return 'cancelled'
 end

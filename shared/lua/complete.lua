@@ -30,24 +30,24 @@ local function complete(keys, argv)
   end
   local values = call('HMGET', running, unpack(ids))
   local has_meta, waits, now = check_finish(keys) > 0, call('HLEN', keys[WAITERS]) > 0, clock()
+  local sessions = waits and call('HMGET', keys[WAITERS], unpack(ids)) or {}
 
-  local letters, mine, kept, expiry, kinds, lines, told, seen = {}, {}, {}, {}, {}, {}, {}, {}
+  local letters, mine, kept, expiry, kinds, told, seen = {}, {}, {}, {}, {}, {}, {}
   for i = 1, n do
     local at, id = 7 * i - 4, ids[i]
     if not seen[id] and held_score(values[i], argv[at + 1]) then
       letters[i], mine[#mine + 1], seen[id] = 'k', id, true
       local retention, kind = tonumber(argv[at + 5]), argv[at + 2]
       tally(kinds, kind)
-      if retention > 0 or waits then
+      if retention > 0 or sessions[i] then
         local m = parse_meta(has_meta and call('HGET', keys[META], id))
         local text = terminal_text('completed', kind, argv[at + 3], started_at(now, argv[at + 4]), now, m, consumer, '-', argv[at + 6])
         if retention > 0 then
           kept[#kept + 1] = id; kept[#kept + 1] = text
           expiry[#expiry + 1] = int(now + retention); expiry[#expiry + 1] = id
         end
-        if waits then told[#told + 1] = { id, text } end
+        if sessions[i] then told[#told + 1] = { id, sessions[i], text } end
       end
-      lines[#lines + 1] = id .. ' completed'
     else
       letters[i] = 's'
     end
@@ -57,10 +57,9 @@ local function complete(keys, argv)
     if has_meta then call('HDEL', keys[META], unpack(mine)) end
     if kept[1] then call('HSET', keys[RESULTS], unpack(kept)); call('ZADD', keys[DONE], unpack(expiry)) end
     for i = 1, #told do
-      local sessions = call('HGET', keys[WAITERS], told[i][1])
-      if sessions then tell(keys, told[i][1], sessions, told[i][2]) end
+      tell(keys, told[i][1], told[i][2], told[i][3])
     end
-    follow(keys, now, lines)
+    follow(keys, now, mine, 'completed')
   end
   bump(keys, now, { completed = #mine, stale = n - #mine }, { completed = kinds })
   letters = table.concat(letters)

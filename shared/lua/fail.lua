@@ -52,7 +52,7 @@ local function fail(keys, argv)
   local next_due, now = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2], clock()
   call('HLEN', running)
 
-  local letters, retried, failed, kinds, lines, stale, earliest = {}, 0, 0, { failed = {}, retried = {} }, {}, 0, nil
+  local letters, retried, failed, kinds, dead, stale, earliest = {}, 0, 0, { failed = {}, retried = {} }, {}, 0, nil
   for i = 1, n do
     local at = 6 * i - 3
     local id, verdict, record = argv[at], argv[at + 2], call('HGET', keys[TASKS], argv[at])
@@ -72,12 +72,12 @@ local function fail(keys, argv)
         bury(keys, id, kind, created_of(record), m, now, consumer, REASONS[verdict] or 'final', argv[at + 5])
         letters[i], failed = 'f', failed + 1
         tally(kinds.failed, kind)
-        lines[#lines + 1] = id .. ' failed'
+        dead[#dead + 1] = id
       end
     end
   end
   bump(keys, now, { retried = retried, failed = failed, stale = stale }, kinds)
-  follow(keys, now, lines)
+  follow(keys, now, dead, 'failed')
   if earliest and (not next_due or earliest < tonumber(next_due)) then wake_maintainer(keys) end
   letters = table.concat(letters)
   call('HSET', session, 'fail', batch .. ' ' .. letters)

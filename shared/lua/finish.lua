@@ -44,10 +44,11 @@ local function bury(keys, id, kind, created, m, now, consumer, reason, err)
 end
 
 -- `results --follow`: one message per batch, only while somebody follows.
-local function follow(keys, now, lines)
+local function follow(keys, now, ids, state)
   local until_ms = call('HGET', keys[STATE], 'follow')
-  if lines[1] and until_ms and tonumber(until_ms) > now then
-    call('SPUBLISH', prefix_of(keys) .. 'finished', table.concat(lines, '\n'))
+  if ids[1] and until_ms and tonumber(until_ms) > now then
+    state = ' ' .. state
+    call('SPUBLISH', prefix_of(keys) .. 'finished', table.concat(ids, state .. '\n') .. state)
   end
 end
 

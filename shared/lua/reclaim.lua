@@ -39,7 +39,7 @@ local function give_back(keys, running, consumer, most, now, crashed)
         record = call('HGET', keys[TASKS], id)
         local kind = kind_of(record)
         bury(keys, id, kind, created_of(record), m, now, consumer, 'poison', 'poison: ' .. m.crashes .. ' consumers died while they ran it')
-        follow(keys, now, { id .. ' failed' })
+        follow(keys, now, { id }, 'failed')
         tally(kinds, kind)
         poisoned = poisoned + 1
       else

@@ -37,7 +37,7 @@ local function release(keys, argv)
         local kind = kind_of(record)
         bury(keys, id, kind, created_of(record), m, now, consumer, 'no-handler', 'no handler: ' .. m.unhandled .. ' consumers knew no handler for kind ' .. kind)
         letters[i], failed, released = 'f', failed + 1, released - 1
-        follow(keys, now, { id .. ' failed' })
+        follow(keys, now, { id }, 'failed')
         tally(kinds, kind)
       else
         call('HSET', keys[META], id, format_meta(m))

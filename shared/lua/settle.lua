@@ -13,9 +13,7 @@ end
 
 -- The score that the task was claimed with, if the consumer still holds it with this token.
 local function held_score(value, token)
-  if not value then return nil end
-  local given, score = match(value, '^(%d+) (%S+)$')
-  if given == token then return score end
+  if value and sub(value, 1, #token + 1) == token .. ' ' then return sub(value, #token + 2) end
 end
 
 local function all_stale(keys, n)

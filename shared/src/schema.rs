@@ -3,6 +3,8 @@
 //! Invariant: the file in `docs/` is what [`schema`] makes; a test compares them. The types here
 //! only describe: `envelope.rs` parses.
 
+#![expect(dead_code, reason = "these types describe, nothing constructs them")]
+
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema};

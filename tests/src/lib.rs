@@ -18,3 +18,8 @@ pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use wait::{wait_for, wait_until};
 pub use yard::{Running, Yard, new_task, queue_name, spawn};
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

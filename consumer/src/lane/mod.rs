@@ -377,3 +377,6 @@ async fn drive(turn: &mut Option<BoxFuture<'static, TurnDone>>) -> TurnDone {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! What the status of an answer means for a task.
+//!
+//! Invariant: only what a later attempt can change is retried: overload, timeouts and errors of
+//! the server. A redirect is not followed, since it could lead the payload anywhere.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use workyard_shared::limits::MAX_DURATION_MS;
+
+use super::super::tail;
+use crate::Failure;
+
+/// `Ok` for success, else the failure; `body` is the beginning of what the server said.
+pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Result<(), Failure> {
+    if status.is_success() {
+        return Ok(());
+    }
+    let message = tail::message(&format!("HTTP {status}"), body.trim());
+    let limits = matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    Err(match retry_after(headers) {
+        Some(delay) if limits => Failure::retry_after(message, delay),
+        _ if limits || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            Failure::retry(message)
+        }
+        _ => Failure::fatal(message),
+    })
+}
+
+/// The delay that a server asks for in seconds. The other form, a date, is left to the task's
+/// backoff: it would need the clocks of both machines to agree.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(Duration::from_millis(MAX_DURATION_MS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Next;
+
+    #[test]
+    fn every_status_has_its_verdict() {
+        let after = Next::RetryAfter(Duration::from_secs(7));
+        let table = [
+            (301, None, Next::Final),
+            (304, None, Next::Final),
+            (400, Some("7"), Next::Final),
+            (404, None, Next::Final),
+            (408, Some("7"), Next::Retry),
+            (429, None, Next::Retry),
+            (429, Some("7"), after),
+            (500, Some("7"), Next::Retry),
+            (502, None, Next::Retry),
+            (503, Some("7"), after),
+            (503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), Next::Retry),
+            (503, Some("-1"), Next::Retry),
+        ];
+        for (status, retry_after, next) in table {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = retry_after {
+                headers.insert(RETRY_AFTER, value.parse().unwrap());
+            }
+            let failure =
+                judge(StatusCode::from_u16(status).unwrap(), &headers, "why\n").unwrap_err();
+            assert_eq!(failure.next, next, "{status} {retry_after:?}");
+            assert!(
+                failure.message.starts_with(&format!("HTTP {status} "))
+                    && failure.message.ends_with(": why")
+            );
+        }
+        for status in [200, 201, 204] {
+            assert_eq!(
+                judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), ""),
+                Ok(())
+            );
+        }
+    }
+}

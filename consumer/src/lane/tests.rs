@@ -1,0 +1,81 @@
+//! The lane's decisions at the races that a whole worker meets once in thousands of tasks.
+
+use tokio_util::sync::CancellationToken;
+use workyard_shared::broker::{Broker, Turn, TurnAnswer};
+use workyard_shared::link::{Link, LinkConfig};
+use workyard_shared::name::{Prefix, QueueName};
+use workyard_shared::outage::Watch;
+
+use super::*;
+use crate::counters::Counters;
+use crate::registry::Registry;
+use crate::slots::{QueueOrder, Slots};
+
+/// A lane whose turn has been made and never sent: nothing polls it.
+fn lane_with_a_claim_under_way() -> Lane {
+    let link = Link::new(LinkConfig::from_url("redis://127.0.0.1:1/").unwrap(), None).unwrap();
+    let broker = Broker::new(link, Prefix::default());
+    let queue = broker.queue(&QueueName::new("q").unwrap());
+    let fleet = Fleet {
+        broker,
+        registry: Registry::new(),
+        middleware: Arc::from([]),
+        slots: Slots::new(4, QueueOrder::Strict, &[1]),
+        counters: Counters::default(),
+        watch: Watch::default(),
+        drain: CancellationToken::new(),
+        halt: CancellationToken::new(),
+        poll: Duration::from_secs(600),
+        prefetch: 0,
+    };
+    let (_, events) = mpsc::unbounded_channel();
+    let mut lane = Lane::new(Arc::new(fleet), queue, 0, events);
+    lane.hear(LaneEvent::Session(SessionId::fresh()));
+    lane.next_turn(false);
+    assert!(lane.turn.is_some());
+    lane
+}
+
+fn empty_reply(lane: &Lane, connection: u64) -> TurnDone {
+    TurnDone {
+        turn: Turn::default(),
+        session: lane.session.as_ref().unwrap().session.clone(),
+        wanted: 4,
+        subscribed: true,
+        connection,
+        answer: Some(TurnAnswer { claimed: Some(Claimed::Tasks(Vec::new())), ..TurnAnswer::default() }),
+    }
+}
+
+#[tokio::test]
+async fn an_empty_reply_lets_the_lane_rest_until_it_is_woken() {
+    let mut lane = lane_with_a_claim_under_way();
+    lane.finish_turn(empty_reply(&lane, 0));
+    assert!(!lane.hungry && lane.subscribed);
+    lane.hear(LaneEvent::Work);
+    assert!(lane.hungry);
+}
+
+#[tokio::test]
+async fn a_wake_up_heard_before_the_empty_reply_that_it_came_behind_is_kept() {
+    let mut lane = lane_with_a_claim_under_way();
+    lane.hear(LaneEvent::Work);
+    lane.finish_turn(empty_reply(&lane, 0));
+    assert!(lane.hungry, "the task was left to the poll");
+}
+
+#[tokio::test]
+async fn a_subscription_on_a_connection_that_was_lost_meanwhile_counts_for_nothing() {
+    let mut lane = lane_with_a_claim_under_way();
+    lane.hear(LaneEvent::Disconnected);
+    lane.finish_turn(empty_reply(&lane, 0));
+    assert!(lane.hungry && !lane.subscribed);
+}
+
+#[tokio::test]
+async fn all_reservations_are_given_back_with_an_empty_reply() {
+    let mut lane = lane_with_a_claim_under_way();
+    assert_eq!(lane.fleet.slots.reserve(0, 0, 100), 0, "all slots are reserved by the claim under way");
+    lane.finish_turn(empty_reply(&lane, 0));
+    assert_eq!(lane.fleet.slots.reserve(0, 0, 100), 4);
+}
