@@ -15,10 +15,7 @@ use super::time::Clock;
 
 /// Runs `task`.
 pub(crate) async fn show(args: &TaskArgs, session: &mut Session) -> Result<Exit, CliError> {
-    let view = session
-        .client
-        .task(&session.queue, args.id.as_str())
-        .await?;
+    let view = session.client.task(&session.queue, args.id.as_str()).await?;
     if args.payload || args.result {
         let (part, name) = if args.payload {
             (&view.payload, "payload")
@@ -51,10 +48,7 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             // Further lines stand under the first.
-            rows.push((
-                name.to_owned(),
-                value.replace('\n', &format!("\n{:12}", "")),
-            ));
+            rows.push((name.to_owned(), value.replace('\n', &format!("\n{:12}", ""))));
         }
     };
     let time = |at: Option<_>| at.map(|at| clock.full(at));
@@ -64,16 +58,11 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     };
     row("id", Some(view.id.clone()));
     row("queue", Some(view.queue.clone()));
-    row(
-        "kind",
-        Some(view.kind.clone()).filter(|kind| !kind.is_empty()),
-    );
+    row("kind", Some(view.kind.clone()).filter(|kind| !kind.is_empty()));
     row("state", Some(view.state.as_str().to_owned()));
     row(
         "type",
-        view.task_type
-            .filter(|name| *name != "single")
-            .map(str::to_owned),
+        view.task_type.filter(|name| *name != "single").map(str::to_owned),
     );
     row("priority", view.priority.map(|n| n.to_string()));
     let counts = format!(
@@ -86,10 +75,7 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     row("started", time(view.started_at));
     row("finished", time(view.finished_at));
     row("consumer", view.consumer.clone());
-    row(
-        "progress",
-        view.progress.as_ref().map(|text| clean(text, 256)),
-    );
+    row("progress", view.progress.as_ref().map(|text| clean(text, 256)));
     row("reason", view.reason.clone());
     row("error", view.error.as_ref().map(|text| clean_lines(text)));
     for (name, value) in &view.headers {
@@ -108,10 +94,7 @@ pub(crate) async fn wait(args: &WaitArgs, session: &mut Session) -> Result<Exit,
     // A Redis that is away now is told; one that goes away later is waited out.
     session.client.now().await?;
     let limit = args.timeout.unwrap_or(Duration::MAX);
-    let ended = session
-        .client
-        .wait(&session.queue, args.id.as_str(), limit)
-        .await?;
+    let ended = session.client.wait(&session.queue, args.id.as_str(), limit).await?;
     if session.out.json {
         let view = TaskView::from_ended(&session.queue, args.id.as_str(), &ended);
         session.out.document(&view)?;
@@ -137,8 +120,7 @@ pub(crate) fn verdict(id: &str, ended: &Ended) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let text = clean_lines(&String::from_utf8_lossy(&ended.body));
-    let reason = Some(ended.reason.as_str())
-        .filter(|reason| !reason.is_empty() && *reason != ended.state.as_str());
+    let reason = Some(ended.reason.as_str()).filter(|reason| !reason.is_empty() && *reason != ended.state.as_str());
     let mut message = format!(
         "task {id} {}",
         if ended.state == State::Cancelled {

@@ -81,9 +81,7 @@ pub(crate) enum Command {
     /// Add a task, or a file of tasks
     Enqueue(Box<EnqueueArgs>),
     /// Show everything known of a task
-    #[command(
-        after_help = "Examples:\n  workyard task 0193f3a2-...\n  workyard task order-42 --result > result.json"
-    )]
+    #[command(after_help = "Examples:\n  workyard task 0193f3a2-...\n  workyard task order-42 --result > result.json")]
     Task(TaskArgs),
     /// Wait until a task has ended and print its result
     #[command(
@@ -149,14 +147,10 @@ pub(crate) enum Command {
         action: RedisAction,
     },
     /// Write completions for a shell
-    #[command(
-        after_help = "Example:\n  workyard completions bash > /etc/bash_completion.d/workyard"
-    )]
+    #[command(after_help = "Example:\n  workyard completions bash > /etc/bash_completion.d/workyard")]
     Completions(CompletionsArgs),
     /// Write the man page, or with --dir one for each command
-    #[command(
-        after_help = "Examples:\n  workyard man | man -l -\n  workyard man --dir /usr/local/share/man/man1"
-    )]
+    #[command(after_help = "Examples:\n  workyard man | man -l -\n  workyard man --dir /usr/local/share/man/man1")]
     Man(ManArgs),
 }
 
@@ -200,19 +194,10 @@ mod tests {
             Some(Some(Duration::from_secs(60)))
         );
         let args = enqueue(&["enqueue", "--wait", "mail:send", "0"]);
-        assert_eq!(
-            (args.wait, args.payload.as_deref()),
-            (Some(None), Some("0"))
-        );
+        assert_eq!((args.wait, args.payload.as_deref()), (Some(None), Some("0")));
         assert_eq!(args.kind, Some(Kind::new("mail:send").unwrap()));
-        assert_eq!(
-            enqueue(&["enqueue", "k", "-5"]).payload.as_deref(),
-            Some("-5")
-        );
-        assert_eq!(
-            enqueue(&["enqueue", "k", "-"]).payload.as_deref(),
-            Some("-")
-        );
+        assert_eq!(enqueue(&["enqueue", "k", "-5"]).payload.as_deref(), Some("-5"));
+        assert_eq!(enqueue(&["enqueue", "k", "-"]).payload.as_deref(), Some("-"));
     }
 
     #[test]
@@ -222,14 +207,7 @@ mod tests {
             &["enqueue", "a b"],
             &["enqueue", "k", "--priority", "256"],
             &["enqueue", "k", "--delay", "soon"],
-            &[
-                "enqueue",
-                "k",
-                "--delay",
-                "1s",
-                "--at",
-                "2030-01-01T00:00:00Z",
-            ],
+            &["enqueue", "k", "--delay", "1s", "--at", "2030-01-01T00:00:00Z"],
             &["enqueue", "k", "--header", "x"],
             &["enqueue", "k", "--durability", "disk"],
             &["enqueue", "k", "--from-file", "x"],
