@@ -221,6 +221,36 @@ async fn a_follower_hears_of_expiry_and_of_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_waiter_is_woken_long_before_the_next_look() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let mut hands = Hands::register(server.queue("q")).await;
+    let mut redis = server.redis().await;
+    for _ in 0..5 {
+        let id = client.enqueue(&queue(), task("k").build().unwrap()).await.unwrap().id;
+        let waiting = {
+            let (client, id) = (client.clone(), id.clone());
+            tokio::spawn(async move { client.wait(&queue(), id.as_str(), SOON).await.unwrap() })
+        };
+        until("it waits", async || {
+            let field = redis::cmd("HEXISTS")
+                .arg("workyard:{q}:waiters")
+                .arg(id.as_str())
+                .clone();
+            field.query_async::<bool>(&mut redis.clone()).await.unwrap()
+        })
+        .await;
+        let grant = hands.next().await;
+        let begun = std::time::Instant::now();
+        hands.complete(&grant, "1").await;
+        waiting.await.unwrap();
+        // The look comes every five seconds: five of these in a row would meet it.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_what_is_not_there_says_so_and_retry_all_ends() {
     let server = Server::start(&[]).await;
     let client = server.client();

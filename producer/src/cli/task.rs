@@ -13,6 +13,9 @@ use super::output::{clean, clean_lines};
 use super::session::Session;
 use super::time::Clock;
 
+/// Characters of a payload or a result among the other rows.
+const SHOWN: usize = 2000;
+
 /// Runs `task`.
 pub(crate) async fn show(args: &TaskArgs, session: &mut Session) -> Result<Exit, CliError> {
     let view = session.client.task(&session.queue, args.id.as_str()).await?;
@@ -52,10 +55,7 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
         }
     };
     let time = |at: Option<_>| at.map(|at| clock.full(at));
-    let json = |json: &Option<RawJson>| {
-        json.as_ref()
-            .map(|json| clean_lines(&String::from_utf8_lossy(json.bytes())))
-    };
+    let json = |json: &Option<RawJson>, flag: &str| json.as_ref().map(|json| shown(json, flag));
     row("id", Some(view.id.clone()));
     row("queue", Some(view.queue.clone()));
     row("kind", Some(view.kind.clone()).filter(|kind| !kind.is_empty()));
@@ -84,9 +84,22 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     for (name, value) in &view.options {
         row("option", Some(format!("{name}={value}")));
     }
-    row("payload", json(&view.payload));
-    row("result", json(&view.result));
+    row("payload", json(&view.payload, "--payload"));
+    row("result", json(&view.result, "--result"));
     rows
+}
+
+/// JSON of others, made safe, and cut when it would fill the screen.
+fn shown(json: &RawJson, flag: &str) -> String {
+    let text = String::from_utf8_lossy(json.bytes());
+    let head: String = text.chars().take(SHOWN).collect();
+    let rest = text.len() - head.len();
+    let more = if rest > 0 {
+        format!("…\n({rest} bytes more: {flag} writes all)")
+    } else {
+        String::new()
+    };
+    clean_lines(&head) + &more
 }
 
 /// Runs `wait`.

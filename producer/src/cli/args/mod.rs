@@ -43,7 +43,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path, or `managed`
+    /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed`
     #[arg(long, global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) redis_url: String,
     /// What the keys of this installation begin with [default: workyard]
