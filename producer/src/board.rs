@@ -34,11 +34,7 @@ pub(crate) enum Ask {
         end: End,
     },
     /// The task is enqueued now. `unheard`: not by us with our name on it, so look at once.
-    Look {
-        queue: Queue,
-        id: String,
-        unheard: bool,
-    },
+    Look { queue: Queue, id: String, unheard: bool },
     /// Tell `sink` of every end in the queue.
     Follow {
         queue: Queue,
@@ -131,21 +127,14 @@ impl Desk {
     }
 
     fn take(&mut self, ask: Ask) {
-        let (connection, session, report) =
-            (self.connection, self.session.clone(), self.report.clone());
+        let (connection, session, report) = (self.connection, self.session.clone(), self.report.clone());
         let queue = match &ask {
-            Ask::Wait { queue, .. } | Ask::Look { queue, .. } | Ask::Follow { queue, .. } => {
-                queue.clone()
-            }
+            Ask::Wait { queue, .. } | Ask::Look { queue, .. } | Ask::Follow { queue, .. } => queue.clone(),
         };
         let room = self.room(queue);
         match ask {
             Ask::Wait {
-                id,
-                look,
-                ready,
-                end,
-                ..
+                id, look, ready, end, ..
             } => room.wait(id, look, ready, end, connection),
             Ask::Look { id, unheard, .. } => room.enqueued(&id, unheard),
             Ask::Follow { ready, sink, .. } => room.follow(ready, sink),
@@ -183,9 +172,7 @@ impl Desk {
 
     fn deliver(&mut self, data: Vec<Value>) {
         let mut data = data.into_iter();
-        let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
-            (data.next(), data.next())
-        else {
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) = (data.next(), data.next()) else {
             return tracing::debug!("a push of an unknown form");
         };
         let channel = String::from_utf8_lossy(&channel).into_owned();

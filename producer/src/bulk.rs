@@ -100,9 +100,7 @@ impl Bulk {
         let tasks = std::mem::replace(&mut self.tasks, Vec::with_capacity(CALL_TASKS));
         let mut call = self.call(tasks)?;
         // Polled once, the call is in the connection's line; only then may the next one follow.
-        if let Poll::Ready(answer) =
-            poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await
-        {
+        if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
             call = Box::pin(ready(answer));
         }
         self.under_way.push_back(call);
@@ -113,9 +111,7 @@ impl Bulk {
         let (tasks, fresh) = identify(tasks);
         let (client, gate) = (self.client.clone(), Arc::clone(&self.gate));
         if client.durability != Durability::Memory {
-            return Ok(Box::pin(async move {
-                client.add(&gate, tasks, fresh, None).await
-            }));
+            return Ok(Box::pin(async move { client.add(&gate, tasks, fresh, None).await }));
         }
         // The call before the last, the other user of this session, has been answered.
         let session = &self.sessions[usize::from(self.calls % 2 == 1)];
@@ -172,11 +168,7 @@ impl Client {
     /// # Errors
     /// As [`Self::enqueue`]. Some of the tasks may have been added then: give them ids of their own
     /// to make a second call harmless.
-    pub async fn enqueue_many(
-        &self,
-        queue: &QueueName,
-        tasks: Vec<NewTask>,
-    ) -> Result<Vec<Receipt>, Error> {
+    pub async fn enqueue_many(&self, queue: &QueueName, tasks: Vec<NewTask>) -> Result<Vec<Receipt>, Error> {
         let mut bulk = self.bulk(queue);
         let mut received = Vec::with_capacity(tasks.len());
         for task in tasks {

@@ -105,11 +105,7 @@ impl Client {
     }
 
     pub(crate) fn gate(&self, name: &QueueName) -> Arc<Gate> {
-        let mut gates = self
-            .inner
-            .gates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.inner.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let gate = gates.entry(name.clone()).or_insert_with(|| {
             let queue = self.inner.broker.queue(name);
             let submitter = Submitter::start(queue.clone());

@@ -34,7 +34,7 @@ impl ClientConfig {
         }
     }
 
-    /// Defaults for `redis://[user:password@]host:port/db`, `rediss://...` or `unix:///path`.
+    /// Defaults for `redis://[user:password@]host:port/db` or `unix:///path`.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the URL is none of these.

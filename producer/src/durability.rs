@@ -46,9 +46,15 @@ impl FromStr for Durability {
         match text {
             "memory" => Ok(Self::Memory),
             "fsync" => Ok(Self::Fsync),
-            _ => text.strip_prefix("replica:").and_then(replicas).map(Self::Replicas).ok_or_else(|| {
-                Error::Invalid(format!("durability \"{text}\" must be memory, fsync, or replica:n with n from 1 to 64"))
-            }),
+            _ => text
+                .strip_prefix("replica:")
+                .and_then(replicas)
+                .map(Self::Replicas)
+                .ok_or_else(|| {
+                    Error::Invalid(format!(
+                        "durability \"{text}\" must be memory, fsync, or replica:n with n from 1 to 64"
+                    ))
+                }),
         }
     }
 }
@@ -78,10 +84,7 @@ mod tests {
     fn levels_are_read_by_their_names_and_nothing_else() {
         assert_eq!("memory".parse::<Durability>().unwrap(), Durability::Memory);
         assert_eq!("fsync".parse::<Durability>().unwrap(), Durability::Fsync);
-        assert_eq!(
-            "replica:2".parse::<Durability>().unwrap(),
-            Durability::Replicas(2)
-        );
+        assert_eq!("replica:2".parse::<Durability>().unwrap(), Durability::Replicas(2));
         for bad in [
             "",
             "disk",

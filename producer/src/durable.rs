@@ -86,19 +86,12 @@ impl Lanes {
         pipeline.add_command(self.confirm_cmd(level));
         let answer = self.until_kept(queue, &pipeline, level).await;
         // A lane whose caller went away meanwhile is not returned, so no number is used twice.
-        self.free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(lane);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
         Ok(answer?)
     }
 
     fn take(&self) -> Numbering {
-        let free = self
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| Numbering {
             session: SessionId::fresh(),
             number: 0,
@@ -181,16 +174,12 @@ impl Lanes {
             outage: workyard_shared::Outage::Away,
             detail: "no connection in time".to_owned(),
         };
-        let mut connection = get
-            .await
-            .map_err(|_| away())?
-            .map_err(|error| match error {
-                PoolError::Backend(error) => error.into(),
-                _ => away(),
-            })?;
+        let mut connection = get.await.map_err(|_| away())?.map_err(|error| match error {
+            PoolError::Backend(error) => error.into(),
+            _ => away(),
+        })?;
         let limit = self.config.confirm_within + self.config.link.response_timeout;
-        let answer =
-            tokio::time::timeout(limit, connection.req_packed_commands(pipeline, 0, 2)).await;
+        let answer = tokio::time::timeout(limit, connection.req_packed_commands(pipeline, 0, 2)).await;
         match answer {
             Ok(Ok(values)) => Ok(values),
             Ok(Err(error)) => {
@@ -200,9 +189,7 @@ impl Lanes {
             Err(_) => {
                 // Its replies are still to come: not a connection for the next caller.
                 drop(Connection::take(connection));
-                Err(CallError::Unknown(
-                    "no answer to a durable enqueue in time".to_owned(),
-                ))
+                Err(CallError::Unknown("no answer to a durable enqueue in time".to_owned()))
             }
         }
     }
@@ -211,15 +198,9 @@ impl Lanes {
 /// What the confirmation proves.
 fn confirmed(answer: Result<Value, CallError>, level: Durability) -> Kept {
     match (level, answer) {
-        (Durability::Replicas(n), Ok(Value::Int(count))) if count >= i64::from(n) => {
-            Kept::Replicas(n)
-        }
+        (Durability::Replicas(n), Ok(Value::Int(count))) if count >= i64::from(n) => Kept::Replicas(n),
         (Durability::Replicas(_), _) => Kept::Unknown,
-        (Durability::Fsync, Ok(Value::Array(counts)))
-            if matches!(counts.first(), Some(Value::Int(1..))) =>
-        {
-            Kept::Fsync
-        }
+        (Durability::Fsync, Ok(Value::Array(counts))) if matches!(counts.first(), Some(Value::Int(1..))) => Kept::Fsync,
         // Also when the server has no append-only file and WAITAOF says so.
         (Durability::Fsync | Durability::Memory, _) => Kept::Memory,
     }
@@ -255,10 +236,7 @@ mod tests {
         let int = |n| Ok(Value::Int(n));
         let pair = |n| Ok(Value::Array(vec![Value::Int(n), Value::Int(0)]));
         let refused = || Err(CallError::Protocol("ERR unknown command".to_owned()));
-        assert_eq!(
-            confirmed(int(2), Durability::Replicas(2)),
-            Kept::Replicas(2)
-        );
+        assert_eq!(confirmed(int(2), Durability::Replicas(2)), Kept::Replicas(2));
         assert_eq!(confirmed(int(1), Durability::Replicas(2)), Kept::Unknown);
         assert_eq!(confirmed(refused(), Durability::Replicas(1)), Kept::Unknown);
         assert_eq!(confirmed(pair(1), Durability::Fsync), Kept::Fsync);
@@ -270,9 +248,7 @@ mod tests {
     fn the_wait_for_replicas_is_bounded_by_the_server() {
         let mut config = ClientConfig::from_url("redis://127.0.0.1/").unwrap();
         config.confirm_within = Duration::from_millis(250);
-        let cmd = Lanes::new(&config)
-            .unwrap()
-            .confirm_cmd(Durability::Replicas(1));
+        let cmd = Lanes::new(&config).unwrap().confirm_cmd(Durability::Replicas(1));
         let text = String::from_utf8(cmd.get_packed_command()).unwrap();
         assert!(text.contains("WAIT") && text.contains("250"), "{text}");
     }

@@ -46,11 +46,7 @@ pub(crate) fn identify(tasks: Vec<NewTask>) -> (Vec<(TaskId, NewTask)>, bool) {
     (tasks.into_iter().map(with_id).collect(), fresh)
 }
 
-pub(crate) fn receipts(
-    ids: Vec<TaskId>,
-    accepted: Vec<Accepted>,
-    durability: Kept,
-) -> Vec<Receipt> {
+pub(crate) fn receipts(ids: Vec<TaskId>, accepted: Vec<Accepted>, durability: Kept) -> Vec<Receipt> {
     let receipt = |(id, accepted)| Receipt {
         id,
         accepted,
@@ -85,10 +81,7 @@ impl Client {
         let ids: Vec<TaskId> = tasks.iter().map(|(id, _)| id.clone()).collect();
         let adding = async {
             match self.durability {
-                Durability::Memory => self
-                    .submit(gate, tasks, fresh, waiter)
-                    .await
-                    .map(|a| (a, Kept::Memory)),
+                Durability::Memory => self.submit(gate, tasks, fresh, waiter).await.map(|a| (a, Kept::Memory)),
                 level => self.add_durably(gate, tasks, fresh, waiter, level).await,
             }
         };
@@ -121,9 +114,7 @@ impl Client {
         if level == Durability::Fsync && !self.has_waitaof().await? {
             let accepted = self.submit(gate, tasks, fresh, waiter).await?;
             // The task is accepted, whatever this question answers.
-            let always = check::syncs_always(gate.queue.link())
-                .await
-                .unwrap_or(false);
+            let always = check::syncs_always(gate.queue.link()).await.unwrap_or(false);
             return Ok((accepted, if always { Kept::Fsync } else { Kept::Memory }));
         }
         self.inner

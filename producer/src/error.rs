@@ -24,9 +24,7 @@ pub enum Error {
     },
     /// Redis knows no such task: it was never enqueued here, was deleted, or has ended and its
     /// result is not kept any more.
-    #[error(
-        "no task {id} in queue {queue}: never enqueued there, or its result is not kept any more"
-    )]
+    #[error("no task {id} in queue {queue}: never enqueued there, or its result is not kept any more")]
     NotFound {
         /// The queue that was asked.
         queue: String,

@@ -27,15 +27,11 @@ impl Filter {
     #[must_use]
     pub fn admits(&self, task: &TaskView) -> bool {
         self.state.is_none_or(|state| state == task.state)
+            && self.kind.as_ref().is_none_or(|kind| kind.as_str() == task.kind)
             && self
-                .kind
+                .error
                 .as_ref()
-                .is_none_or(|kind| kind.as_str() == task.kind)
-            && self.error.as_ref().is_none_or(|part| {
-                task.error
-                    .as_ref()
-                    .is_some_and(|error| error.contains(part))
-            })
+                .is_none_or(|part| task.error.as_ref().is_some_and(|error| error.contains(part)))
     }
 
     pub(crate) fn places(&self) -> &'static [Place] {
@@ -61,13 +57,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    const ALL: [Self; 5] = [
-        Self::Running,
-        Self::Pending,
-        Self::Scheduled,
-        Self::Failed,
-        Self::Done,
-    ];
+    const ALL: [Self; 5] = [Self::Running, Self::Pending, Self::Scheduled, Self::Failed, Self::Done];
 
     /// The name of its set in Redis, or `running`.
     pub(crate) fn name(self) -> &'static str {
@@ -104,17 +94,10 @@ impl FromStr for Cursor {
             ))
         };
         let (place, offset) = text.split_once(':').ok_or_else(wrong)?;
-        let place = Place::ALL
-            .into_iter()
-            .find(|p| p.name() == place)
-            .ok_or_else(wrong)?;
+        let place = Place::ALL.into_iter().find(|p| p.name() == place).ok_or_else(wrong)?;
         Ok(Self {
             place,
-            offset: offset
-                .parse()
-                .ok()
-                .filter(|n| *n < 1 << 52)
-                .ok_or_else(wrong)?,
+            offset: offset.parse().ok().filter(|n| *n < 1 << 52).ok_or_else(wrong)?,
         })
     }
 }

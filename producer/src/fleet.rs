@@ -35,11 +35,7 @@ pub struct ConsumerView {
 /// A consumer holds several sessions of a queue when it has several lanes: `<id>.<n>`.
 fn consumer_of(session: &SessionId) -> &str {
     match session.as_str().rsplit_once('.') {
-        Some((id, lane))
-            if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            id
-        }
+        Some((id, lane)) if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) => id,
         _ => session.as_str(),
     }
 }
@@ -87,9 +83,7 @@ impl Client {
     /// # Errors
     /// [`Error::Call`].
     pub async fn now(&self) -> Result<Moment, Error> {
-        Ok(Moment::from_ms(
-            self.patiently(|| self.inner.broker.now_ms()).await?,
-        ))
+        Ok(Moment::from_ms(self.patiently(|| self.inner.broker.now_ms()).await?))
     }
 }
 

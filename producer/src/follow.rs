@@ -42,9 +42,7 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Vec<News>, Error> {
         let mut heard = Vec::with_capacity(STEP);
         if self.heard.recv_many(&mut heard, STEP).await == 0 {
-            return Err(
-                workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into(),
-            );
+            return Err(workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into());
         }
         let ids: Vec<&str> = heard
             .iter()

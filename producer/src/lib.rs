@@ -7,26 +7,26 @@
 //!
 //! It knows the protocol (`workyard-shared`) and no consumer.
 
-mod board;
-mod bulk;
-mod client;
-mod config;
-mod durability;
-mod durable;
-mod enqueue;
 mod error;
-mod filter;
-mod fleet;
-mod follow;
-mod listing;
+mod config;
 mod moment;
-mod operate;
 mod raw_json;
-mod room;
-mod stats;
+mod durability;
 mod task_builder;
 mod view;
+mod filter;
+mod room;
+mod board;
+mod durable;
+mod client;
+mod enqueue;
+mod bulk;
 mod wait;
+mod listing;
+mod follow;
+mod operate;
+mod stats;
+mod fleet;
 
 pub use bulk::Bulk;
 pub use client::Client;

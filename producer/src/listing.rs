@@ -56,11 +56,7 @@ impl Client {
     }
 
     /// What is known of each id (at most 1,000); `None` for those that are not here.
-    pub(crate) async fn look(
-        &self,
-        queue: &QueueName,
-        ids: &[&str],
-    ) -> Result<Vec<Option<TaskView>>, Error> {
+    pub(crate) async fn look(&self, queue: &QueueName, ids: &[&str]) -> Result<Vec<Option<TaskView>>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -99,24 +95,16 @@ impl Client {
         };
         let start = match from {
             None => 0,
-            Some(cursor) => places
-                .iter()
-                .position(|place| *place == cursor.place)
-                .ok_or_else(|| {
-                    Error::invalid(format!(
-                        "cursor \"{cursor}\" belongs to a listing with another --state"
-                    ))
-                })?,
+            Some(cursor) => places.iter().position(|place| *place == cursor.place).ok_or_else(|| {
+                Error::invalid(format!("cursor \"{cursor}\" belongs to a listing with another --state"))
+            })?,
         };
         let mut offset = from.map_or(0, |cursor| cursor.offset);
         for place in &places[start..] {
             if let Some(offset) = walk.place(*place, offset).await? {
                 return Ok(Page {
                     tasks: walk.tasks,
-                    next: Some(Cursor {
-                        place: *place,
-                        offset,
-                    }),
+                    next: Some(Cursor { place: *place, offset }),
                 });
             }
             offset = 0;
@@ -134,9 +122,7 @@ impl Client {
         for (consumer, _) in self.patiently(|| calls.consumers()).await? {
             let mut cursor = 0;
             while ids.len() < RUNNING_SEEN {
-                let (next, found) = self
-                    .patiently(|| calls.scan_running(&consumer, cursor))
-                    .await?;
+                let (next, found) = self.patiently(|| calls.scan_running(&consumer, cursor)).await?;
                 ids.extend(found);
                 cursor = next;
                 if cursor == 0 {
@@ -200,17 +186,10 @@ impl Walk<'_> {
         }
     }
 
-    async fn ids(
-        &self,
-        place: Place,
-        offset: u64,
-        running: &[String],
-    ) -> Result<Vec<String>, Error> {
+    async fn ids(&self, place: Place, offset: u64, running: &[String]) -> Result<Vec<String>, Error> {
         let newest_first = matches!(place, Place::Failed | Place::Done);
         if place == Place::Running {
-            let from = usize::try_from(offset)
-                .unwrap_or(usize::MAX)
-                .min(running.len());
+            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(running.len());
             let step = usize::try_from(self.step).unwrap_or(usize::MAX);
             return Ok(running[from..].iter().take(step).cloned().collect());
         }

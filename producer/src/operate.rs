@@ -164,8 +164,7 @@ impl Client {
     /// # Errors
     /// [`Error::Call`], `Denied` if this user may not.
     pub async fn install(&self) -> Result<(), Error> {
-        self.patiently(|| self.inner.broker.link().load_library())
-            .await
+        self.patiently(|| self.inner.broker.link().load_library()).await
     }
 }
 

@@ -73,14 +73,7 @@ impl Room {
         }
     }
 
-    pub(crate) fn wait(
-        &mut self,
-        id: String,
-        look: bool,
-        ready: Option<Ready>,
-        end: End,
-        connection: u64,
-    ) {
+    pub(crate) fn wait(&mut self, id: String, look: bool, ready: Option<Ready>, end: End, connection: u64) {
         let waiter = self.waiters.entry(id.clone()).or_default();
         waiter.enqueued |= look;
         waiter.ends.push(end);
@@ -138,15 +131,11 @@ impl Room {
     }
 
     /// Starts a look if there is something to look for and none is under way.
-    pub(crate) fn tend(
-        &mut self,
-        session: &SessionId,
-        connection: u64,
-        report: &mpsc::UnboundedSender<Tended>,
-    ) {
+    pub(crate) fn tend(&mut self, session: &SessionId, connection: u64, report: &mpsc::UnboundedSender<Tended>) {
         let subscribed = self.subscribed == Some(connection);
         let awaited = !self.waiters.is_empty() || !self.ready.is_empty();
-        if self.busy || !((awaited && !subscribed) || self.renew || !self.fresh.is_empty()) {
+        let due = (awaited && !subscribed) || self.renew || !self.fresh.is_empty();
+        if self.busy || !due {
             return;
         }
         self.busy = true;

@@ -81,24 +81,14 @@ impl QueueStats {
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.totals.values().all(|n| *n == 0)
-            && self.pending
-                + self.scheduled
-                + self.running
-                + self.failed
-                + self.results
-                + self.inbox
-                + self.consumers
+            && self.pending + self.scheduled + self.running + self.failed + self.results + self.inbox + self.consumers
                 == 0
     }
 }
 
 /// The counts of each minute of the last day. A snapshot holds the totals before a minute's first
 /// change, so what happened in it is the difference to the next one, or to the totals of now.
-fn minute_counts(
-    mut rows: Vec<(u64, Vec<u64>)>,
-    totals: &BTreeMap<String, u64>,
-    now_ms: u64,
-) -> Vec<MinuteCounts> {
+fn minute_counts(mut rows: Vec<(u64, Vec<u64>)>, totals: &BTreeMap<String, u64>, now_ms: u64) -> Vec<MinuteCounts> {
     let now = now_ms / 60_000;
     rows.push((
         u64::MAX,

@@ -125,11 +125,7 @@ impl TaskView {
         match seen {
             Seen::Unknown => None,
             Seen::Ended(ended) => Some(Self::from_ended(queue, id, &ended)),
-            Seen::Live {
-                place,
-                record,
-                meta,
-            } => Some(Self::from_live(queue, id, place, &record, &meta)),
+            Seen::Live { place, record, meta } => Some(Self::from_live(queue, id, place, &record, &meta)),
         }
     }
 
@@ -216,10 +212,7 @@ fn option_words(chosen: &TaskOptions) -> BTreeMap<&'static str, String> {
     let backoff = chosen.backoff;
     let words = [
         ("max_attempts", chosen.max_attempts.map(|n| n.to_string())),
-        (
-            "retry_priority_step",
-            chosen.retry_priority_step.map(|n| n.to_string()),
-        ),
+        ("retry_priority_step", chosen.retry_priority_step.map(|n| n.to_string())),
         ("not_before", moment(chosen.not_before)),
         ("timeout", span(chosen.timeout)),
         ("expires_at", moment(chosen.expires_at)),
@@ -277,11 +270,7 @@ mod tests {
     fn attempts_count_the_run_that_goes_on_or_ended_it() {
         assert_eq!(live(Place::Running, b"1 1 0 0 5 error\n\nboom").attempts, 3);
         let ended = |text: &'static [u8]| {
-            TaskView::from_ended(
-                &queue(),
-                "a",
-                &Ended::parse(&Bytes::from_static(text)).unwrap(),
-            )
+            TaskView::from_ended(&queue(), "a", &Ended::parse(&Bytes::from_static(text)).unwrap())
         };
         assert_eq!(ended(b"completed k 1 2 3 1 0 0 c1 -\n1").attempts, 2);
         assert_eq!(ended(b"cancelled k 1 0 3 0 0 0 - cancelled\n").attempts, 0);

@@ -24,12 +24,7 @@ impl Client {
     /// [`Error::Timeout`] after `timeout`: the task goes on. [`Error::NotFound`] if no task of this
     /// id is in the queue, or it has ended and its result is not kept. [`Error::Call`] if Redis
     /// refuses.
-    pub async fn wait(
-        &self,
-        queue: &QueueName,
-        id: &str,
-        timeout: Duration,
-    ) -> Result<Ended, Error> {
+    pub async fn wait(&self, queue: &QueueName, id: &str, timeout: Duration) -> Result<Ended, Error> {
         let (end, ended) = oneshot::channel();
         let ask = Ask::Wait {
             queue: self.queue(queue),
@@ -55,10 +50,7 @@ impl Client {
     ) -> Result<(Receipt, Result<Ended, Error>), Error> {
         let gate = self.gate(queue);
         let (tasks, fresh) = identify(vec![task]);
-        let id = tasks
-            .first()
-            .map(|(id, _)| id.to_string())
-            .unwrap_or_default();
+        let id = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
         let (end, ended) = oneshot::channel();
         let (ready, subscribed) = oneshot::channel();
         let queue = gate.queue.clone();
@@ -84,8 +76,7 @@ impl Client {
             .add(&gate, tasks, fresh, Some(self.inner.board.session.clone()))
             .await?;
         let receipt = receipts.into_iter().next();
-        let receipt = receipt
-            .ok_or_else(|| workyard_shared::Error::Protocol("no answer for the task".to_owned()))?;
+        let receipt = receipt.ok_or_else(|| workyard_shared::Error::Protocol("no answer for the task".to_owned()))?;
         // A duplicate was enqueued by somebody else, without our name on it.
         let unheard = receipt.accepted == Accepted::Duplicate;
         self.inner.board.ask(Ask::Look {
@@ -105,9 +96,7 @@ impl Client {
     ) -> Result<Ended, Error> {
         match tokio::time::timeout(timeout, ended).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into())
-            }
+            Ok(Err(_)) => Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into()),
             Err(_) => Err(Error::Timeout {
                 id: id.to_owned(),
                 after: timeout,

@@ -1,13 +1,11 @@
-//! The command line as a person or a script uses it, on a real Redis.
+//! Enqueue from the command line, and how it fails, on a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 
-use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use support::{Hands, Ran, Server, until, workyard};
-use workyard_shared::broker::FailVerdict;
+use support::{Ran, Server, workyard};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads_come_back_byte_for_byte_from_argument_stdin_and_file() {
@@ -29,32 +27,16 @@ async fn payloads_come_back_byte_for_byte_from_argument_stdin_and_file() {
     for (n, payload) in payloads.iter().enumerate() {
         let id = format!("p{n}");
         server
-            .feed(
-                &["enqueue", "k", "-", "--id", &id],
-                format!("{payload}\n").as_bytes(),
-            )
+            .feed(&["enqueue", "k", "-", "--id", &id], format!("{payload}\n").as_bytes())
             .ok();
-        assert_eq!(
-            server.run(&["task", &id, "--payload"]).ok().out,
-            **payload,
-            "stdin"
-        );
+        assert_eq!(server.run(&["task", &id, "--payload"]).ok().out, **payload, "stdin");
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[1,\r\n2]\r\n").unwrap();
     server
-        .run(&[
-            "enqueue",
-            "k",
-            &format!("@{}", file.path().display()),
-            "--id",
-            "f",
-        ])
+        .run(&["enqueue", "k", &format!("@{}", file.path().display()), "--id", "f"])
         .ok();
-    assert_eq!(
-        server.run(&["task", "f", "--payload"]).ok().out,
-        "[1,\r\n2]"
-    );
+    assert_eq!(server.run(&["task", "f", "--payload"]).ok().out, "[1,\r\n2]");
     server.run(&["enqueue", "k", "-5", "--id", "n"]).ok();
     assert_eq!(server.run(&["task", "n", "--payload"]).ok().out, "-5");
     let too_large = format!("\"{}\"", "x".repeat(1 << 20));
@@ -66,9 +48,7 @@ async fn payloads_come_back_byte_for_byte_from_argument_stdin_and_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_told_with_code_2_and_adds_nothing() {
     let server = Server::start(&[]).await;
-    server
-        .run(&["enqueue", "k", "hello"])
-        .fails(2, "quote it as JSON");
+    server.run(&["enqueue", "k", "hello"]).fails(2, "quote it as JSON");
     server
         .run(&["enqueue", "k", "@/no/such/file"])
         .fails(2, "cannot read /no/such/file");
@@ -78,15 +58,9 @@ async fn bad_input_is_told_with_code_2_and_adds_nothing() {
     server
         .run(&["enqueue", "k", "--backoff-jitter", "2"])
         .fails(2, "jitter must be");
-    server
-        .run(&["enqueue", "k", "--skip-invalid"])
-        .fails(2, "--from-file");
-    server
-        .run(&["enqueue", "k", "-q", "a/b"])
-        .fails(2, "must match");
-    server
-        .run(&["list", "-q", "typo"])
-        .fails(2, "no queue \"typo\"");
+    server.run(&["enqueue", "k", "--skip-invalid"]).fails(2, "--from-file");
+    server.run(&["enqueue", "k", "-q", "a/b"]).fails(2, "must match");
+    server.run(&["list", "-q", "typo"]).fails(2, "no queue \"typo\"");
     server.run(&["purge", "pending"]).fails(2, "--yes");
     server.run(&["nonsense"]).fails(2, "error:");
     for args in [
@@ -94,8 +68,7 @@ async fn bad_input_is_told_with_code_2_and_adds_nothing() {
         &["enqueue", "k", "--delay", "soon", "--json"],
     ] {
         let ran = server.run(args);
-        let error: serde_json::Value =
-            serde_json::from_str(&ran.err).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
         assert_eq!((ran.code, error["code"].as_u64()), (2, Some(2)));
         assert!(error["error"].is_string());
     }
@@ -125,15 +98,10 @@ async fn the_options_of_a_task_are_kept_and_the_same_id_is_one_task() {
         ])
         .ok();
     assert_eq!(ran.out, "o1\n");
-    let again = server
-        .run(&["enqueue", "mail:send", "{}", "--id", "o1"])
-        .ok();
+    let again = server.run(&["enqueue", "mail:send", "{}", "--id", "o1"]).ok();
     assert!(again.err.contains("already"), "{again:?}");
     assert_eq!(
-        server
-            .run(&["enqueue", "k", "--id", "o1", "--json"])
-            .ok()
-            .json()["accepted"],
+        server.run(&["enqueue", "k", "--id", "o1", "--json"]).ok().json()["accepted"],
         "duplicate"
     );
     let view = server.run(&["task", "o1", "--json"]).ok().json();
@@ -142,75 +110,11 @@ async fn the_options_of_a_task_are_kept_and_the_same_id_is_one_task() {
         (&"scheduled".into(), &1.into(), &"1=2".into())
     );
     assert_eq!(
-        (
-            &view["options"]["timeout"],
-            &view["options"]["backoff_factor"]
-        ),
+        (&view["options"]["timeout"], &view["options"]["backoff_factor"]),
         (&"1m 30s".into(), &"3".into())
     );
     assert!(view["due_at"].as_str().unwrap() > view["created_at"].as_str().unwrap());
     server.run(&["task", "o2"]).fails(1, "no task o2");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn wait_is_woken_and_its_code_says_how_the_task_ended() {
-    let server = Server::start(&[]).await;
-    let mut hands = Hands::register(server.queue("default")).await;
-    let spawn = |args: &[&str]| {
-        server
-            .workyard(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-
-    let waiting = spawn(&["enqueue", "sum", "[1, 2]", "--wait", "--retention", "0"]);
-    let grant = hands.next().await;
-    hands.complete(&grant, "{\"sum\": 3}").await;
-    let ran = Ran::of(waiting.wait_with_output().unwrap()).ok();
-    assert_eq!(
-        ran.out, "{\"sum\": 3}\n",
-        "kept for no time, and still delivered"
-    );
-
-    server
-        .run(&["enqueue", "sum", "--id", "w", "--max-attempts", "1"])
-        .ok();
-    let waiting = spawn(&["wait", "w", "--json"]);
-    let mut redis = server.redis().await;
-    until("the waiter asks to be told", async || {
-        redis::cmd("HEXISTS")
-            .arg("workyard:{default}:waiters")
-            .arg("w")
-            .query_async::<bool>(&mut redis.clone())
-            .await
-            .unwrap()
-    })
-    .await;
-    let grant = hands.next().await;
-    hands.fail(&grant, FailVerdict::Retry, "disk full").await;
-    let ran = Ran::of(waiting.wait_with_output().unwrap()).fails(1, "disk full");
-    assert_eq!(ran.json()["state"], "failed");
-    // Waiting for what has ended answers at once.
-    server
-        .run(&["wait", "w"])
-        .fails(1, "task w failed (attempts): disk full");
-
-    server.run(&["enqueue", "sum", "--id", "slow"]).ok();
-    server
-        .run(&["wait", "slow", "--timeout", "50ms"])
-        .fails(3, "did not end within 50ms");
-    server
-        .run(&["enqueue", "sum", "--wait", "50ms"])
-        .fails(3, "did not end");
-    server.run(&["cancel", "slow"]).ok();
-    server.run(&["wait", "slow"]).fails(1, "was cancelled");
-    server.run(&["wait", "never"]).fails(1, "no task never");
-    redis::cmd("PING")
-        .query_async::<()>(&mut redis)
-        .await
-        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,16 +124,13 @@ async fn a_file_with_a_bad_line_adds_nothing_unless_it_is_skipped() {
         "\u{feff}{\"kind\":\"k\",\"payload\":1,\"id\":\"first\"}\n\nnot json\n{\"kind\":\"k\",\"timeout\":\"soon\"}\r\n",
     );
     for n in 0..1200 {
-        text.push_str(&format!(
-            "{{\"kind\":\"k\",\"payload\":{n},\"queue\":\"other\"}}\n"
-        ));
+        text.push_str(&format!("{{\"kind\":\"k\",\"payload\":{n},\"queue\":\"other\"}}\n"));
     }
     let ran = server
         .feed(&["enqueue", "--from-file", "-"], text.as_bytes())
         .fails(2, "2 lines are not valid");
     assert!(
-        ran.err.contains("line 3: not a JSON object")
-            && ran.err.contains("line 4: timeout must be"),
+        ran.err.contains("line 3: not a JSON object") && ran.err.contains("line 4: timeout must be"),
         "{ran:?}"
     );
     assert_eq!(server.run(&["queues", "--json"]).ok().out, "[]\n");
@@ -261,13 +162,8 @@ async fn a_file_with_a_bad_line_adds_nothing_unless_it_is_skipped() {
         .iter()
         .map(|task| task["payload"].as_u64().unwrap())
         .collect();
-    assert!(
-        payloads == (0..1200).collect::<Vec<_>>(),
-        "the order is another"
-    );
-    let again = server
-        .run(&["enqueue", "--from-file", path, "--skip-invalid"])
-        .ok();
+    assert!(payloads == (0..1200).collect::<Vec<_>>(), "the order is another");
+    let again = server.run(&["enqueue", "--from-file", path, "--skip-invalid"]).ok();
     assert!(
         again
             .out
@@ -277,182 +173,6 @@ async fn a_file_with_a_bad_line_adds_nothing_unless_it_is_skipped() {
     server
         .run(&["enqueue", "--from-file", "/no/such"])
         .fails(2, "cannot read /no/such");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lists_are_filtered_and_paged_and_dead_letters_are_retried_by_the_same_filters() {
-    let server = Server::start(&[]).await;
-    let mut hands = Hands::register(server.queue("default")).await;
-    for n in 0..7 {
-        server
-            .run(&[
-                "enqueue",
-                if n % 2 == 0 { "even" } else { "odd" },
-                "--id",
-                &format!("t{n}"),
-            ])
-            .ok();
-    }
-    for _ in 0..4 {
-        let grant = hands.next().await;
-        let error = if grant.id == "t3" {
-            "connection refused\u{1b}[31m"
-        } else {
-            "disk full"
-        };
-        hands.fail(&grant, FailVerdict::Final, error).await;
-    }
-    let held = hands.next().await;
-    let view = server.run(&["task", &held.id, "--json"]).ok().json();
-    assert_eq!(
-        (&view["state"], &view["attempts"]),
-        (&"running".into(), &1.into())
-    );
-    assert_eq!(view["consumer"], hands.id.as_str());
-    assert!(view["started_at"].as_str().unwrap() >= view["created_at"].as_str().unwrap());
-
-    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let mut args = vec!["list", "--limit", "2", "--json"];
-        if let Some(cursor) = &cursor {
-            args.extend(["--cursor", cursor]);
-        }
-        let page = server.run(&args).ok().json();
-        ids.extend(
-            page["tasks"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|task| task["id"].as_str().unwrap().to_owned()),
-        );
-        match page["next"].as_str() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => break,
-        }
-    }
-    assert_eq!(
-        ids,
-        ["t4", "t5", "t6", "t3", "t2", "t1", "t0"],
-        "running, pending, then dead letters newest first"
-    );
-    let list = server
-        .run(&["list", "--state", "failed", "--error", "refused"])
-        .ok()
-        .out;
-    assert!(
-        list.contains("t3") && !list.contains("t2") && !list.contains('\u{1b}'),
-        "{list}"
-    );
-    assert!(
-        !server
-            .run(&["list", "--offset", "6"])
-            .ok()
-            .out
-            .contains("t1")
-    );
-
-    server
-        .run(&["retry", "--all", "--state", "pending"])
-        .fails(2, "only failed tasks");
-    assert_eq!(
-        server
-            .run(&[
-                "retry", "--all", "--kind", "odd", "--error", "disk", "--json"
-            ])
-            .ok()
-            .json()["retried"],
-        1
-    );
-    server.run(&["retry", "t0", "t5"]).fails(1, "");
-    assert_eq!(
-        server
-            .run(&["list", "--state", "failed", "--json"])
-            .ok()
-            .json()["tasks"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
-    server.run(&["delete", "t2"]).ok();
-    server.run(&["task", "t2"]).fails(1, "no task t2");
-    server.run(&["delete", &held.id]).fails(1, "");
-    server.run(&["cancel", &held.id, "t5"]).ok();
-    assert_eq!(
-        server
-            .run(&["purge", "pending", "--yes", "--json"])
-            .ok()
-            .json()["removed"],
-        3
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn results_are_followed_as_they_happen_and_remembered() {
-    let server = Server::start(&[]).await;
-    let mut hands = Hands::register(server.queue("default")).await;
-    let mut following = server
-        .workyard(&["results", "--follow", "--limit", "4", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut redis = server.redis().await;
-    until("somebody follows", async || {
-        redis::cmd("HEXISTS")
-            .arg("workyard:{default}:state")
-            .arg("follow")
-            .query_async::<bool>(&mut redis.clone())
-            .await
-            .unwrap()
-    })
-    .await;
-    for (id, options) in [("a", "1h"), ("b", "0"), ("c", "1h"), ("d", "1h")] {
-        server
-            .run(&["enqueue", "k", "--id", id, "--retention", options])
-            .ok();
-    }
-    for result in ["[1,\n2]", "2"] {
-        let grant = hands.next().await;
-        hands.complete(&grant, result).await;
-    }
-    let grant = hands.next().await;
-    hands.fail(&grant, FailVerdict::Final, "boom").await;
-    server.run(&["cancel", "d"]).ok();
-    let lines = BufReader::new(following.stdout.take().unwrap()).lines();
-    let ends: Vec<serde_json::Value> = lines
-        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
-        .collect();
-    let told: Vec<_> = ends
-        .iter()
-        .map(|end| (end["id"].as_str().unwrap(), end["state"].as_str().unwrap()))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            ("a", "completed"),
-            ("b", "completed"),
-            ("c", "failed"),
-            ("d", "cancelled")
-        ]
-    );
-    assert_eq!(
-        (&ends[0]["result"], &ends[2]["error"]),
-        (&serde_json::json!([1, 2]), &"boom".into())
-    );
-    assert!(following.wait().unwrap().success());
-
-    let recent = server.run(&["results", "--json"]).ok().json();
-    let ids: Vec<&str> = recent
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|task| task["id"].as_str().unwrap())
-        .collect();
-    assert_eq!(ids, ["d", "c", "a"]);
-    redis::cmd("PING")
-        .query_async::<()>(&mut redis)
-        .await
-        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -467,12 +187,7 @@ async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
         let mut command = workyard(args);
         let ran = Ran::of(
             command
-                .args([
-                    "--redis-url",
-                    "redis://:s3cret@127.0.0.1:1/",
-                    "--patience",
-                    "0",
-                ])
+                .args(["--redis-url", "redis://:s3cret@127.0.0.1:1/", "--patience", "0"])
                 .output()
                 .unwrap(),
         );
@@ -489,35 +204,19 @@ async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
         .await
         .unwrap();
     let url = format!("redis://:wr0ng@127.0.0.1:{}/", server.port);
-    let ran = Ran::of(
-        workyard(&["list", "--redis-url", &url, "-vv"])
-            .output()
-            .unwrap(),
-    );
+    let ran = Ran::of(workyard(&["list", "--redis-url", &url, "-vv"]).output().unwrap());
     assert!(!format!("{ran:?}").contains("wr0ng"), "{ran:?}");
     ran.fails(4, "check user and password");
-    Ran::of(
-        workyard(&["list", "--redis-url", "http://x"])
-            .output()
-            .unwrap(),
-    )
-    .fails(2, "Redis URL must be");
+    Ran::of(workyard(&["list", "--redis-url", "http://x"]).output().unwrap()).fails(2, "Redis URL must be");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_goes_away_is_no_error() {
     let server = Server::start(&[]).await;
     let lines: String = (0..2000)
-        .map(|n| {
-            format!(
-                "{{\"kind\":\"k\",\"payload\":\"{}{n}\"}}\n",
-                "x".repeat(200)
-            )
-        })
+        .map(|n| format!("{{\"kind\":\"k\",\"payload\":\"{}{n}\"}}\n", "x".repeat(200)))
         .collect();
-    server
-        .feed(&["enqueue", "--from-file", "-"], lines.as_bytes())
-        .ok();
+    server.feed(&["enqueue", "--from-file", "-"], lines.as_bytes()).ok();
     for args in [
         &["list", "--limit", "2000"][..],
         &["list", "--limit", "2000", "--json"],

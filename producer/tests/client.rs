@@ -17,16 +17,10 @@ fn queue() -> QueueName {
 async fn many_tasks_are_claimed_in_the_order_of_their_submission() {
     let server = Server::start(&[]).await;
     let client = server.client();
-    let tasks = (0..5000)
-        .map(|n| task("k").payload(&n).build().unwrap())
-        .collect();
+    let tasks = (0..5000).map(|n| task("k").payload(&n).build().unwrap()).collect();
     let receipts = client.enqueue_many(&queue(), tasks).await.unwrap();
     assert_eq!(receipts.len(), 5000);
-    assert!(
-        receipts
-            .iter()
-            .all(|receipt| receipt.accepted == Accepted::Created)
-    );
+    assert!(receipts.iter().all(|receipt| receipt.accepted == Accepted::Created));
     let mut hands = Hands::register(server.queue("q")).await;
     let mut claimed = Vec::new();
     while claimed.len() < 5000 {
@@ -47,17 +41,8 @@ async fn results_that_are_kept_for_no_time_reach_all_who_enqueued_and_waited() {
         .map(|n| {
             let client = client.clone();
             tokio::spawn(async move {
-                let task = task("k")
-                    .payload(&n)
-                    .retention(Duration::ZERO)
-                    .build()
-                    .unwrap();
-                client
-                    .enqueue_and_wait(&queue(), task, SOON)
-                    .await
-                    .unwrap()
-                    .1
-                    .unwrap()
+                let task = task("k").payload(&n).retention(Duration::ZERO).build().unwrap();
+                client.enqueue_and_wait(&queue(), task, SOON).await.unwrap().1.unwrap()
             })
         })
         .collect();
@@ -78,13 +63,7 @@ async fn a_wait_outlives_cut_connections_and_a_crash_of_redis() {
     let client = server.client();
     let mut ids = Vec::new();
     for _ in 0..2 {
-        ids.push(
-            client
-                .enqueue(&queue(), task("k").build().unwrap())
-                .await
-                .unwrap()
-                .id,
-        );
+        ids.push(client.enqueue(&queue(), task("k").build().unwrap()).await.unwrap().id);
     }
     let waits: Vec<_> = ids
         .iter()
@@ -128,23 +107,12 @@ async fn a_wait_outlives_cut_connections_and_a_crash_of_redis() {
 async fn an_enqueue_waits_out_an_outage_and_is_then_there_once() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let client = server.client();
-    client
-        .enqueue(&queue(), task("k").build().unwrap())
-        .await
-        .unwrap();
-    let tasks = (0..3000)
-        .map(|n| task("k").payload(&n).build().unwrap())
-        .collect();
+    client.enqueue(&queue(), task("k").build().unwrap()).await.unwrap();
+    let tasks = (0..3000).map(|n| task("k").payload(&n).build().unwrap()).collect();
     let queue = queue();
-    let (receipts, ()) = tokio::join!(
-        client.enqueue_many(&queue, tasks),
-        server.crash_and_restart()
-    );
+    let (receipts, ()) = tokio::join!(client.enqueue_many(&queue, tasks), server.crash_and_restart());
     assert_eq!(receipts.unwrap().len(), 3000);
-    let receipt = client
-        .enqueue(&queue, task("k").build().unwrap())
-        .await
-        .unwrap();
+    let receipt = client.enqueue(&queue, task("k").build().unwrap()).await.unwrap();
     assert_eq!(receipt.accepted, Accepted::Created);
     assert_eq!(client.stats(&queue).await.unwrap().pending, 3002);
 }
@@ -164,11 +132,7 @@ async fn a_receipt_says_what_was_confirmed() {
             .durability
     };
     assert_eq!(enqueue(Durability::Memory).await, Kept::Memory);
-    assert_eq!(
-        enqueue(Durability::Fsync).await,
-        Kept::Memory,
-        "nothing syncs here"
-    );
+    assert_eq!(enqueue(Durability::Fsync).await, Kept::Memory, "nothing syncs here");
     assert_eq!(
         enqueue(Durability::Replicas(1)).await,
         Kept::Unknown,
@@ -191,22 +155,14 @@ async fn a_receipt_says_what_was_confirmed() {
     })
     .await;
     let bulk = client.with_durability(Durability::Replicas(1));
-    let tasks = (0..1200)
-        .map(|n| task("k").payload(&n).build().unwrap())
-        .collect();
+    let tasks = (0..1200).map(|n| task("k").payload(&n).build().unwrap()).collect();
     let receipts = bulk.enqueue_many(&queue(), tasks).await.unwrap();
     assert_eq!(receipts.len(), 1200);
-    redis::cmd("PING")
-        .query_async::<()>(&mut redis)
-        .await
-        .unwrap();
+    redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
 
     let safe = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let client = safe.client().with_durability(Durability::Fsync);
-    let receipt = client
-        .enqueue(&queue(), task("k").build().unwrap())
-        .await
-        .unwrap();
+    let receipt = client.enqueue(&queue(), task("k").build().unwrap()).await.unwrap();
     assert_eq!(receipt.durability, Kept::Fsync);
 }
 
@@ -215,10 +171,7 @@ async fn a_follower_hears_of_expiry_and_of_a_gap() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let mut follow = client.follow(&queue()).await.unwrap();
-    let short = task("k")
-        .expires_in(Duration::from_millis(1))
-        .build()
-        .unwrap();
+    let short = task("k").expires_in(Duration::from_millis(1)).build().unwrap();
     client.enqueue(&queue(), short).await.unwrap();
     let hands = Hands::register(server.queue("q")).await;
     until("it expires", async || {
@@ -258,16 +211,43 @@ async fn a_follower_hears_of_expiry_and_of_a_gap() {
         subscribed.last() == Some(&redis::Value::Int(1))
     };
     until("it follows again", follows).await;
-    let receipt = client
-        .enqueue(&queue(), task("k").build().unwrap())
-        .await
-        .unwrap();
+    let receipt = client.enqueue(&queue(), task("k").build().unwrap()).await.unwrap();
     client.cancel(&queue(), receipt.id.as_str()).await.unwrap();
     let news = follow.next().await.unwrap();
     assert!(
         matches!(&news[..], [News::Ended(view)] if view.state == State::Cancelled),
         "{news:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiter_is_woken_long_before_the_next_look() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let mut hands = Hands::register(server.queue("q")).await;
+    let mut redis = server.redis().await;
+    for _ in 0..5 {
+        let id = client.enqueue(&queue(), task("k").build().unwrap()).await.unwrap().id;
+        let waiting = {
+            let (client, id) = (client.clone(), id.clone());
+            tokio::spawn(async move { client.wait(&queue(), id.as_str(), SOON).await.unwrap() })
+        };
+        until("it waits", async || {
+            let field = redis::cmd("HEXISTS")
+                .arg("workyard:{q}:waiters")
+                .arg(id.as_str())
+                .clone();
+            field.query_async::<bool>(&mut redis.clone()).await.unwrap()
+        })
+        .await;
+        let grant = hands.next().await;
+        let begun = std::time::Instant::now();
+        hands.complete(&grant, "1").await;
+        waiting.await.unwrap();
+        // The look comes every five seconds: five of these in a row would meet it.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,12 +276,6 @@ async fn a_wait_for_what_is_not_there_says_so_and_retry_all_ends() {
         ..Filter::default()
     };
     assert_eq!(client.retry_all(&queue(), &only).await.unwrap(), 150);
-    assert_eq!(
-        client
-            .retry_all(&queue(), &Filter::default())
-            .await
-            .unwrap(),
-        300
-    );
+    assert_eq!(client.retry_all(&queue(), &Filter::default()).await.unwrap(), 300);
     assert_eq!(client.stats(&queue()).await.unwrap().failed, 0);
 }

@@ -19,9 +19,7 @@ async fn stats_are_exact_per_queue_per_kind_and_per_minute() {
     for kind in ["send", "send", "bounce"] {
         server.run(&["enqueue", kind, "-q", "mail"]).ok();
     }
-    server
-        .run(&["enqueue", "x", "-q", "other", "--delay", "1h"])
-        .ok();
+    server.run(&["enqueue", "x", "-q", "other", "--delay", "1h"]).ok();
     let first = hands.next().await;
     hands.complete(&first, "1").await;
     let second = hands.next().await;
@@ -33,11 +31,7 @@ async fn stats_are_exact_per_queue_per_kind_and_per_minute() {
         (&"mail".into(), &"other".into())
     );
     assert_eq!(
-        (
-            &stats[0]["pending"],
-            &stats[0]["failed"],
-            &stats[1]["scheduled"]
-        ),
+        (&stats[0]["pending"], &stats[0]["failed"], &stats[1]["scheduled"]),
         (&1.into(), &1.into(), &1.into())
     );
     assert_eq!(stats[0]["totals"]["submitted"], 3);
@@ -45,10 +39,7 @@ async fn stats_are_exact_per_queue_per_kind_and_per_minute() {
         stats[0]["kinds"]["send"],
         serde_json::json!({"submitted": 2, "completed": 1, "failed": 1})
     );
-    let minutes = server
-        .run(&["stats", "--minutes", "-q", "mail", "--json"])
-        .ok()
-        .json();
+    let minutes = server.run(&["stats", "--minutes", "-q", "mail", "--json"]).ok().json();
     let sum = |counter: &str| {
         minutes[0]["minutes"]
             .as_array()
@@ -57,22 +48,13 @@ async fn stats_are_exact_per_queue_per_kind_and_per_minute() {
             .filter_map(|m| m["counts"][counter].as_u64())
             .sum::<u64>()
     };
-    assert_eq!(
-        (sum("submitted"), sum("completed"), sum("failed")),
-        (3, 1, 1)
-    );
+    assert_eq!((sum("submitted"), sum("completed"), sum("failed")), (3, 1, 1));
     let table = server.run(&["stats", "-q", "mail"]).ok().out;
     assert!(
         table.contains("QUEUE") && table.contains("submitted") && table.contains("bounce"),
         "{table}"
     );
-    assert!(
-        server
-            .run(&["stats", "--minutes"])
-            .ok()
-            .out
-            .contains("SUBMITTED")
-    );
+    assert!(server.run(&["stats", "--minutes"]).ok().out.contains("SUBMITTED"));
     assert_eq!(server.run(&["queues"]).ok().out.lines().count(), 3);
 }
 
@@ -87,21 +69,13 @@ async fn a_consumer_of_several_lanes_is_shown_once_with_its_health() {
     broker.announce(queue.name()).await.unwrap();
     for lane in ["host-1.0", "host-1.1", "gone-2.0"] {
         queue
-            .heartbeat(
-                &SessionId::new(lane).unwrap(),
-                Duration::from_secs(60),
-                true,
-            )
+            .heartbeat(&SessionId::new(lane).unwrap(), Duration::from_secs(60), true)
             .await
             .unwrap();
     }
     let health = r#"{"consumer":"host-1","host":"h","version":"9.9","capacity":8,"running":1,"mean_run_ms":1.25}"#;
     broker
-        .report_health(
-            &SessionId::new("host-1").unwrap(),
-            health,
-            Duration::from_secs(60),
-        )
+        .report_health(&SessionId::new("host-1").unwrap(), health, Duration::from_secs(60))
         .await
         .unwrap();
     let views = server.run(&["consumers", "--json"]).ok().json();
@@ -129,15 +103,9 @@ async fn pause_resume_rejected_and_install_do_what_they_say() {
         (&"workyard_1".into(), &1.into())
     );
     server.run(&["pause"]).ok();
-    assert_eq!(
-        server.run(&["queues", "--json"]).ok().json()[0]["paused"],
-        true
-    );
+    assert_eq!(server.run(&["queues", "--json"]).ok().json()[0]["paused"], true);
     server.run(&["resume"]).ok();
-    assert_eq!(
-        server.run(&["queues", "--json"]).ok().json()[0]["paused"],
-        false
-    );
+    assert_eq!(server.run(&["queues", "--json"]).ok().json()[0]["paused"], false);
     let mut redis = server.redis().await;
     for entry in [
         r#"{"reason":"not a JSON object","bytes":1,"raw":"\u001b[2J"}"#,
@@ -182,10 +150,7 @@ async fn help_completions_and_man_pages_need_no_redis() {
         "install",
         "redis",
     ] {
-        assert!(
-            run(&[command, "--help"]).out.contains("Example"),
-            "{command}"
-        );
+        assert!(run(&[command, "--help"]).out.contains("Example"), "{command}");
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&["completions", shell]).out.contains("workyard"));
@@ -210,15 +175,10 @@ async fn a_managed_redis_is_started_used_and_stopped() {
         )
     };
     run(&["redis", "status"]).fails(4, "");
-    assert_eq!(
-        run(&["redis", "start", "--json"]).ok().json()["state"],
-        "started"
-    );
+    assert_eq!(run(&["redis", "start", "--json"]).ok().json()["state"], "started");
     run(&["enqueue", "k", "--id", "m", "--redis-url", "managed"]).ok();
     assert_eq!(
-        run(&["task", "m", "--redis-url", "managed", "--json"])
-            .ok()
-            .json()["state"],
+        run(&["task", "m", "--redis-url", "managed", "--json"]).ok().json()["state"],
         "pending"
     );
     assert!(run(&["redis", "status"]).ok().out.contains("running"));

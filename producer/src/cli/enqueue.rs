@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use workyard_producer::{
-    Accepted, Backoff, Durability, Ended, Error, Kept, NewTask, Receipt, TaskOptions, TaskView,
-};
+use workyard_producer::{Accepted, Backoff, Durability, Ended, Error, Kept, NewTask, Receipt, TaskOptions, TaskView};
 
 use super::args::{EnqueueArgs, OptionArgs};
 use super::exit::{CliError, Exit};
@@ -23,10 +21,7 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
     }
     if args.skip_invalid {
         let hint = Some("it is for the lines of a file");
-        return Err(CliError::usage(
-            "--skip-invalid goes with --from-file",
-            hint,
-        ));
+        return Err(CliError::usage("--skip-invalid goes with --from-file", hint));
     }
     let task = build(&args)?;
     match args.wait {
@@ -36,11 +31,10 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
             Ok(Exit::Done)
         }
         Some(limit) => {
+            // A Redis that is away now is told at once, with its reason.
+            session.client.now().await?;
             let limit = limit.unwrap_or(Duration::MAX);
-            let (receipt, ended) = session
-                .client
-                .enqueue_and_wait(&session.queue, task, limit)
-                .await?;
+            let (receipt, ended) = session.client.enqueue_and_wait(&session.queue, task, limit).await?;
             ended_or_not(&receipt, ended, args.durability, session)
         }
     }
@@ -107,10 +101,9 @@ fn accepted(receipt: &Receipt, asked: Durability, session: &mut Session) -> Resu
 /// What a person should know of a receipt that is not as expected.
 fn notes(receipt: &Receipt, asked: Durability, session: &Session) {
     if receipt.accepted == Accepted::Duplicate {
-        session.out.note(&format!(
-            "note: task {} is here already; nothing was added",
-            receipt.id
-        ));
+        session
+            .out
+            .note(&format!("note: task {} is here already; nothing was added", receipt.id));
     }
     if let Some(text) = shortfall(receipt.durability, asked) {
         session.out.note(&text);
@@ -120,12 +113,13 @@ fn notes(receipt: &Receipt, asked: Durability, session: &Session) {
 /// What to say when less was confirmed than was asked for.
 pub(crate) fn shortfall(kept: Kept, asked: Durability) -> Option<String> {
     match (asked, kept) {
-        (Durability::Fsync, Kept::Memory) => {
-            Some("note: accepted, but nothing confirms that it is on disk (appendfsync is not `always`, or cannot be read)".to_owned())
-        }
-        (Durability::Replicas(n), Kept::Unknown) => {
-            Some(format!("note: accepted, but fewer than {n} replicas confirmed it in time"))
-        }
+        (Durability::Fsync, Kept::Memory) => Some(
+            "note: accepted, but nothing confirms that it is on disk (appendfsync is not `always`, or cannot be read)"
+                .to_owned(),
+        ),
+        (Durability::Replicas(n), Kept::Unknown) => Some(format!(
+            "note: accepted, but fewer than {n} replicas confirmed it in time"
+        )),
         _ => None,
     }
 }

@@ -80,12 +80,7 @@ impl CliError {
 
     /// Writes it to stderr.
     pub(crate) fn report(&self, as_json: bool) {
-        let Self::Told {
-            exit,
-            message,
-            hint,
-        } = self
-        else {
+        let Self::Told { exit, message, hint } = self else {
             return;
         };
         let text = if as_json {
@@ -94,10 +89,7 @@ impl CliError {
                 .map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
             json!({ "error": whole, "code": *exit as u8 }).to_string()
         } else {
-            let hint = hint
-                .as_ref()
-                .map(|hint| format!("\n  {hint}"))
-                .unwrap_or_default();
+            let hint = hint.as_ref().map(|hint| format!("\n  {hint}")).unwrap_or_default();
             format!("error: {message}{hint}")
         };
         // Nobody is left to hear of a failure to report a failure.
@@ -137,12 +129,8 @@ fn hint_for(error: &CallError) -> Option<&'static str> {
         | CallError::Unknown(_) => Some(
             "give the address with --redis-url or WORKYARD_REDIS_URL, or --redis-url managed for a server of your own",
         ),
-        CallError::Denied(_) => {
-            Some("check user and password in the URL, and what its ACL permits")
-        }
-        CallError::Protocol(text) if text.contains("unknown command") => {
-            Some("Redis 7.0 or newer is needed")
-        }
+        CallError::Denied(_) => Some("check user and password in the URL, and what its ACL permits"),
+        CallError::Protocol(text) if text.contains("unknown command") => Some("Redis 7.0 or newer is needed"),
         _ => None,
     }
 }
@@ -166,10 +154,7 @@ mod tests {
             (away.into(), 4),
             (CallError::Unknown("x".to_owned()).into(), 4),
             (CallError::Denied("NOAUTH".to_owned()).into(), 4),
-            (
-                CallError::Protocol("ERR unknown command 'FCALL'".to_owned()).into(),
-                4,
-            ),
+            (CallError::Protocol("ERR unknown command 'FCALL'".to_owned()).into(), 4),
             (
                 Error::Timeout {
                     id: "a".to_owned(),
@@ -186,10 +171,7 @@ mod tests {
                 .into(),
                 1,
             ),
-            (
-                CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe)),
-                0,
-            ),
+            (CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe)), 0),
         ];
         for (error, code) in table {
             assert_eq!(error.exit() as u8, code, "{error:?}");

@@ -47,8 +47,7 @@ impl Sent {
                 Accepted::Duplicate => self.duplicates += 1,
             }
             // One call below the level that was asked for makes the file's level.
-            if matches!(receipt.durability, Kept::Memory | Kept::Unknown) || self.weakest.is_none()
-            {
+            if matches!(receipt.durability, Kept::Memory | Kept::Unknown) || self.weakest.is_none() {
                 self.weakest = Some(receipt.durability);
             }
         }
@@ -56,21 +55,13 @@ impl Sent {
 }
 
 /// Runs the command.
-pub(crate) async fn run(
-    path: &Path,
-    args: &EnqueueArgs,
-    session: &mut Session,
-) -> Result<Exit, CliError> {
+pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
     let name = path.display().to_string();
     let cannot = |e: io::Error| CliError::usage(format!("cannot read {name}: {e}"), None);
     let mut file = open(path).map_err(cannot)?;
     let checked = check(&mut file, session).map_err(cannot)?;
     if checked.bad > 0 && !args.skip_invalid {
-        let lines = if checked.bad == 1 {
-            "line is"
-        } else {
-            "lines are"
-        };
+        let lines = if checked.bad == 1 { "line is" } else { "lines are" };
         let message = format!("{} {lines} not valid; nothing was enqueued", checked.bad);
         return Err(CliError::usage(
             message,
@@ -124,11 +115,7 @@ fn judge(line: &Line<'_>) -> Result<(NewTask, Option<QueueName>), String> {
 fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
     let total = file.metadata()?.len();
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
-    let mut progress = Progress::new(
-        "checking, bytes",
-        total,
-        session.out.json || total < 1 << 20,
-    );
+    let mut progress = Progress::new("checking, bytes", total, session.out.json || total < 1 << 20);
     let mut checked = Checked::default();
     while let Some(line) = lines.next()? {
         let judged = judge(&line);
@@ -158,14 +145,8 @@ fn bad_line(number: u64, reason: &str, as_json: bool) {
 }
 
 /// The second pass.
-async fn send(
-    file: &File,
-    checked: &Checked,
-    sent: &mut Sent,
-    session: &Session,
-) -> Result<(), CliError> {
-    let cannot =
-        |e: io::Error| CliError::usage(format!("the file cannot be read any more: {e}"), None);
+async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session) -> Result<(), CliError> {
+    let cannot = |e: io::Error| CliError::usage(format!("the file cannot be read any more: {e}"), None);
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
     let mut progress = Progress::new("enqueued", checked.good, session.out.json);
     let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
@@ -175,10 +156,7 @@ async fn send(
             bad += 1;
             if bad > checked.bad {
                 return Err(CliError::usage(
-                    format!(
-                        "the file was changed meanwhile: line {} is not valid now",
-                        lines.number
-                    ),
+                    format!("the file was changed meanwhile: line {} is not valid now", lines.number),
                     None,
                 ));
             }
@@ -202,12 +180,7 @@ async fn send(
     Ok(())
 }
 
-fn report(
-    checked: &Checked,
-    sent: &Sent,
-    args: &EnqueueArgs,
-    session: &mut Session,
-) -> Result<Exit, CliError> {
+fn report(checked: &Checked, sent: &Sent, args: &EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
     let durability = sent.weakest.unwrap_or(Kept::Memory);
     if session.out.json {
         session.out.document(&json!({

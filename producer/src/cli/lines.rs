@@ -62,9 +62,7 @@ impl<R: BufRead> Lines<R> {
         }
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         // Windows' editors put a mark before the first line.
-        Ok(Some(Line::Text(
-            text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text),
-        )))
+        Ok(Some(Line::Text(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text))))
     }
 }
 
@@ -103,8 +101,7 @@ mod tests {
             };
             seen.push((lines.number, shown));
         }
-        let expected =
-            [(1, "a"), (4, "b\r"), (5, "too long"), (6, "c")].map(|(n, text)| (n, text.to_owned()));
+        let expected = [(1, "a"), (4, "b\r"), (5, "too long"), (6, "c")].map(|(n, text)| (n, text.to_owned()));
         assert_eq!(seen, expected);
         assert_eq!(lines.bytes, text.len() as u64);
     }

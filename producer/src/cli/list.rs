@@ -61,11 +61,7 @@ async fn gather(
     }
 }
 
-async fn show(
-    tasks: &[TaskView],
-    next: Option<&Cursor>,
-    session: &mut Session,
-) -> Result<Exit, CliError> {
+async fn show(tasks: &[TaskView], next: Option<&Cursor>, session: &mut Session) -> Result<Exit, CliError> {
     if session.out.json {
         session.out.document(&Document {
             tasks,
@@ -74,9 +70,7 @@ async fn show(
         return Ok(Exit::Done);
     }
     let clock = session.clock().await?;
-    session
-        .out
-        .line(&table(tasks, clock, session.out.terminal))?;
+    session.out.line(&table(tasks, clock, session.out.terminal))?;
     session.out.flush()?;
     if let Some(next) = next {
         session.out.note(&format!("more: --cursor {next}"));
@@ -105,8 +99,7 @@ pub(crate) fn table(tasks: &[TaskView], clock: Clock, terminal: bool) -> String 
             task.id.clone(),
             task.kind.clone(),
             task.state.as_str().to_owned(),
-            task.priority
-                .map_or_else(|| "-".to_owned(), |n| n.to_string()),
+            task.priority.map_or_else(|| "-".to_owned(), |n| n.to_string()),
             task.attempts.to_string(),
             clock.cell(task.created_at),
             clock.cell(when),

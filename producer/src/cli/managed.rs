@@ -51,11 +51,7 @@ pub(crate) async fn run(action: RedisAction, json: bool) -> Result<Exit, CliErro
     let exit = match action {
         RedisAction::Start => {
             let joined = call(ManagedRedis::start_or_join).await?;
-            let what = if joined.started {
-                "started"
-            } else {
-                "runs already"
-            };
+            let what = if joined.started { "started" } else { "runs already" };
             running(&joined.server, what, &mut out)?
         }
         RedisAction::Stop => {
@@ -65,21 +61,15 @@ pub(crate) async fn run(action: RedisAction, json: bool) -> Result<Exit, CliErro
             } else {
                 "no managed Redis runs"
             };
-            say(
-                &mut out,
-                if stopped { "stopped" } else { "not running" },
-                text,
-            )?;
+            say(&mut out, if stopped { "stopped" } else { "not running" }, text)?;
             Exit::Done
         }
         RedisAction::Status => match call(ManagedRedis::status).await? {
             Status::Running(server) => running(&server, "running", &mut out)?,
             Status::Loading => waiting(&mut out, "loading", "it loads its data and will answer")?,
-            Status::Unresponsive(reason) => waiting(
-                &mut out,
-                "unresponsive",
-                &format!("it does not answer: {reason}"),
-            )?,
+            Status::Unresponsive(reason) => {
+                waiting(&mut out, "unresponsive", &format!("it does not answer: {reason}"))?
+            }
             _ => waiting(
                 &mut out,
                 "not running",

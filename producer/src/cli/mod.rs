@@ -3,26 +3,26 @@
 //! Invariant: whatever happens ends in one of the documented exit codes and, if it is an error, in
 //! one message on stderr; a closed pipe ends quietly. No command knows another.
 
-mod args;
-mod enqueue;
 mod exit;
-mod from_file;
-mod lines;
-mod list;
+mod value;
+mod args;
+mod time;
+mod output;
+mod table;
 mod logging;
 mod managed;
-mod operate;
-mod output;
-mod overview;
-mod payload;
-mod progress;
-mod results;
 mod session;
-mod shell;
-mod table;
+mod payload;
+mod lines;
+mod progress;
 mod task;
-mod time;
-mod value;
+mod enqueue;
+mod from_file;
+mod results;
+mod list;
+mod operate;
+mod overview;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -51,8 +51,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<Exit, CliError> {
     logging::start(&cli.global);
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|e| CliError::usage(format!("the runtime cannot start: {e}"), None))?;
+    let runtime =
+        tokio::runtime::Runtime::new().map_err(|e| CliError::usage(format!("the runtime cannot start: {e}"), None))?;
     let result = runtime.block_on(Box::pin(run(cli)));
     // A reader of stdin that is stuck must not hold up the end.
     runtime.shutdown_background();

@@ -11,11 +11,7 @@ use super::exit::{CliError, Exit};
 use super::session::Session;
 
 /// Writes each id with its answer; `well` says which answers are as asked for.
-fn answers(
-    session: &mut Session,
-    answers: &[(String, &'static str)],
-    well: &[&str],
-) -> Result<Exit, CliError> {
+fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&str]) -> Result<Exit, CliError> {
     if session.out.json {
         let items: Vec<_> = answers
             .iter()
@@ -54,13 +50,11 @@ pub(crate) async fn retry(args: &RetryArgs, session: &mut Session) -> Result<Exi
     let again = session.client.retry(&session.queue, &ids).await?;
     let answered: Vec<_> = ids
         .into_iter()
-        .zip(again.iter().map(|again| {
-            if *again {
-                "pending"
-            } else {
-                "not a dead letter"
-            }
-        }))
+        .zip(
+            again
+                .iter()
+                .map(|again| if *again { "pending" } else { "not a dead letter" }),
+        )
         .collect();
     answers(session, &answered, &["pending"])
 }
@@ -120,9 +114,7 @@ pub(crate) async fn pause(session: &mut Session, paused: bool) -> Result<Exit, C
         } else {
             "resumed"
         };
-        session
-            .out
-            .line(&format!("queue {} is {text}", session.queue))?;
+        session.out.line(&format!("queue {} is {text}", session.queue))?;
     }
     Ok(Exit::Done)
 }
@@ -133,10 +125,7 @@ pub(crate) async fn purge(args: &PurgeArgs, session: &mut Session) -> Result<Exi
     let place = args.place.into();
     if !args.yes {
         let there = session.client.count_in(&session.queue, place).await?;
-        let message = format!(
-            "purge would remove {there} tasks of queue {} for good",
-            session.queue
-        );
+        let message = format!("purge would remove {there} tasks of queue {} for good", session.queue);
         return Err(CliError::usage(message, Some("say --yes to do it")));
     }
     let gone = session.client.purge(&session.queue, place).await?;

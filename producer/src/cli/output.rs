@@ -38,9 +38,7 @@ impl Out {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
-        self.writer
-            .write_all(bytes)
-            .map_err(|e| CliError::output(&e))
+        self.writer.write_all(bytes).map_err(|e| CliError::output(&e))
     }
 
     /// Writes one JSON document, payloads byte for byte.
@@ -86,9 +84,7 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
         }
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
-            c if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
                 shown.extend(c.escape_unicode())
             }
             c => shown.push(c),

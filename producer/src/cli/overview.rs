@@ -19,14 +19,7 @@ use super::table::Grid;
 use super::time::Clock;
 
 /// Counters that are kept per kind.
-const PER_KIND: [&str; 6] = [
-    "submitted",
-    "completed",
-    "failed",
-    "retried",
-    "cancelled",
-    "expired",
-];
+const PER_KIND: [&str; 6] = ["submitted", "completed", "failed", "retried", "cancelled", "expired"];
 
 /// Runs `install`.
 pub(crate) async fn install(session: &mut Session) -> Result<Exit, CliError> {
@@ -117,16 +110,13 @@ pub(crate) async fn stats(args: &StatsArgs, session: &mut Session) -> Result<Exi
     session.out.line(&depths(&all, session.out.terminal))?;
     for queue in &all {
         let text = counters(queue, session.out.terminal);
-        session
-            .out
-            .line(&format!("\nqueue {}\n{text}", queue.queue))?;
+        session.out.line(&format!("\nqueue {}\n{text}", queue.queue))?;
     }
     Ok(Exit::Done)
 }
 
 fn counters(queue: &QueueStats, terminal: bool) -> String {
-    let number =
-        |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
+    let number = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
     let mut grid = Grid::new(terminal, &["counter", ">total"]);
     for name in COUNTERS {
         grid.row([name.to_owned(), number(&queue.totals, name).to_string()]);
@@ -172,12 +162,7 @@ async fn minutes(session: &mut Session) -> Result<Exit, CliError> {
         // Columns of counters that never changed would only hide the others.
         let changed: Vec<&str> = COUNTERS
             .into_iter()
-            .filter(|name| {
-                queue
-                    .minutes
-                    .iter()
-                    .any(|minute| minute.counts.contains_key(name))
-            })
+            .filter(|name| queue.minutes.iter().any(|minute| minute.counts.contains_key(name)))
             .collect();
         let heads: Vec<String> = std::iter::once("minute (UTC)".to_owned())
             .chain(changed.iter().map(|name| format!(">{name}")))
@@ -191,19 +176,12 @@ async fn minutes(session: &mut Session) -> Result<Exit, CliError> {
                 .get(..16)
                 .unwrap_or_default()
                 .replace('T', " ");
-            let counts = changed.iter().map(|name| {
-                minute
-                    .counts
-                    .get(name)
-                    .copied()
-                    .unwrap_or_default()
-                    .to_string()
-            });
+            let counts = changed
+                .iter()
+                .map(|name| minute.counts.get(name).copied().unwrap_or_default().to_string());
             grid.row(std::iter::once(at).chain(counts));
         }
-        session
-            .out
-            .line(&format!("queue {}\n{}", queue.queue, grid.text()))?;
+        session.out.line(&format!("queue {}\n{}", queue.queue, grid.text()))?;
     }
     Ok(Exit::Done)
 }
@@ -217,9 +195,7 @@ pub(crate) async fn consumers(session: &mut Session) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let clock = session.clock().await?;
-    session
-        .out
-        .line(&fleet(&views, clock, session.out.terminal))?;
+    session.out.line(&fleet(&views, clock, session.out.terminal))?;
     Ok(Exit::Done)
 }
 
@@ -305,10 +281,7 @@ fn reason_and_raw(entry: &str) -> (String, String) {
     let object = stream.next().and_then(Result::ok);
     let rest = entry.get(stream.byte_offset()..).unwrap_or_default();
     match object.and_then(|raw| serde_json::from_str::<Entry>(raw.get()).ok()) {
-        Some(entry) => (
-            entry.reason,
-            entry.raw.unwrap_or_else(|| rest.trim_start().to_owned()),
-        ),
+        Some(entry) => (entry.reason, entry.raw.unwrap_or_else(|| rest.trim_start().to_owned())),
         None => ("no reason was kept".to_owned(), entry.to_owned()),
     }
 }

@@ -28,8 +28,7 @@ pub(crate) fn read(argument: Option<&str>) -> Result<Vec<u8>, CliError> {
     match check_payload(&payload) {
         Ok(()) => Ok(payload),
         Err(Error::Invalid(reason)) if reason.contains("not JSON") => {
-            let hint =
-                "to send text, quote it as JSON: '\"text\"'; to send a file, put @ before its name";
+            let hint = "to send text, quote it as JSON: '\"text\"'; to send a file, put @ before its name";
             Err(CliError::usage(reason, Some(hint)))
         }
         Err(error) => Err(error.into()),

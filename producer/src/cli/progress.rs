@@ -30,9 +30,7 @@ impl Progress {
             ProgressBar::new(total)
         };
         // A template that indicatif does not like leaves its own default.
-        if let Ok(style) =
-            ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
-        {
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}") {
             bar.set_style(style);
         }
         bar.set_message(what);

@@ -38,27 +38,18 @@ pub(crate) async fn run(args: &ResultsArgs, session: &mut Session) -> Result<Exi
         session.out.document(&tasks)?;
     } else {
         let clock = session.clock().await?;
-        session
-            .out
-            .line(&table(&tasks, clock, session.out.terminal))?;
+        session.out.line(&table(&tasks, clock, session.out.terminal))?;
     }
     Ok(Exit::Done)
 }
 
 /// The newest results and dead letters together.
-async fn recent(
-    filter: &Filter,
-    limit: usize,
-    session: &Session,
-) -> Result<Vec<TaskView>, CliError> {
+async fn recent(filter: &Filter, limit: usize, session: &Session) -> Result<Vec<TaskView>, CliError> {
     let mut tasks = Vec::new();
     // Results and dead letters stand in two places; each is asked for its newest.
     for (place, has) in [
         (State::Completed, filter.state != Some(State::Failed)),
-        (
-            State::Failed,
-            filter.state.is_none_or(|s| s == State::Failed),
-        ),
+        (State::Failed, filter.state.is_none_or(|s| s == State::Failed)),
     ] {
         if !has {
             continue;
@@ -71,13 +62,7 @@ async fn recent(
         for state in states {
             let mut one = filter.clone();
             one.state = Some(state);
-            tasks.extend(
-                session
-                    .client
-                    .list(&session.queue, &one, None, limit)
-                    .await?
-                    .tasks,
-            );
+            tasks.extend(session.client.list(&session.queue, &one, None, limit).await?.tasks);
         }
     }
     tasks.sort_by_key(|task| std::cmp::Reverse(task.finished_at));
@@ -94,10 +79,7 @@ fn outcome(task: &TaskView) -> String {
 }
 
 fn table(tasks: &[TaskView], clock: Clock, terminal: bool) -> String {
-    let mut grid = Grid::new(
-        terminal,
-        &["finished", "state", "id", "kind", ">attempts", "outcome"],
-    );
+    let mut grid = Grid::new(terminal, &["finished", "state", "id", "kind", ">attempts", "outcome"]);
     for task in tasks {
         let attempts = task.attempts.to_string();
         let state = task.state.as_str();
@@ -113,17 +95,12 @@ fn table(tasks: &[TaskView], clock: Clock, terminal: bool) -> String {
     grid.text()
 }
 
-async fn follow(
-    filter: &Filter,
-    limit: Option<u64>,
-    session: &mut Session,
-) -> Result<Exit, CliError> {
+async fn follow(filter: &Filter, limit: Option<u64>, session: &mut Session) -> Result<Exit, CliError> {
     session.client.now().await?;
     let mut follow = session.client.follow(&session.queue).await?;
-    session.out.note(&format!(
-        "following queue {}; end with Ctrl-C",
-        session.queue
-    ));
+    session
+        .out
+        .note(&format!("following queue {}; end with Ctrl-C", session.queue));
     let mut left = limit.unwrap_or(u64::MAX);
     loop {
         for news in follow.next().await? {
@@ -150,11 +127,7 @@ fn show(task: &TaskView, session: &mut Session) -> Result<(), CliError> {
         return session.out.json_line(task);
     }
     let at = task.finished_at.map(time_of_day).unwrap_or_default();
-    let kind = if task.kind.is_empty() {
-        "-"
-    } else {
-        &task.kind
-    };
+    let kind = if task.kind.is_empty() { "-" } else { &task.kind };
     session.out.line(&format!(
         "{at:<8}  {:<9}  {}  {kind}  {}",
         task.state.as_str(),

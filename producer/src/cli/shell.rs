@@ -13,10 +13,7 @@ use super::exit::{CliError, Exit};
 
 /// What clap answered instead of arguments.
 pub(crate) fn parse_error(error: &clap::Error, json: bool) -> Result<Exit, CliError> {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match error.print() {
             Ok(()) => Ok(Exit::Done),
             Err(error) => Err(CliError::output(&error)),
@@ -58,12 +55,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit, CliError> {
         page.render(&mut text).map_err(|e| CliError::output(&e))?;
         return write_out(&text);
     };
-    let cannot = |e: io::Error| {
-        CliError::usage(
-            format!("cannot write man pages into {}: {e}", dir.display()),
-            None,
-        )
-    };
+    let cannot = |e: io::Error| CliError::usage(format!("cannot write man pages into {}: {e}", dir.display()), None);
     std::fs::create_dir_all(dir).map_err(cannot)?;
     clap_mangen::generate_to(Cli::command(), dir).map_err(cannot)?;
     Ok(Exit::Done)

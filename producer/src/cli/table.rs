@@ -58,10 +58,7 @@ impl Grid {
 
     /// Adds a row; the words of states get their colour.
     pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let cells: Vec<Cell> = cells
-            .into_iter()
-            .map(|text| self.cell(text.as_ref()))
-            .collect();
+        let cells: Vec<Cell> = cells.into_iter().map(|text| self.cell(text.as_ref())).collect();
         self.table.add_row(cells);
     }
 

@@ -13,12 +13,12 @@ use super::output::{clean, clean_lines};
 use super::session::Session;
 use super::time::Clock;
 
+/// Characters of a payload or a result among the other rows.
+const SHOWN: usize = 2000;
+
 /// Runs `task`.
 pub(crate) async fn show(args: &TaskArgs, session: &mut Session) -> Result<Exit, CliError> {
-    let view = session
-        .client
-        .task(&session.queue, args.id.as_str())
-        .await?;
+    let view = session.client.task(&session.queue, args.id.as_str()).await?;
     if args.payload || args.result {
         let (part, name) = if args.payload {
             (&view.payload, "payload")
@@ -51,29 +51,18 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             // Further lines stand under the first.
-            rows.push((
-                name.to_owned(),
-                value.replace('\n', &format!("\n{:12}", "")),
-            ));
+            rows.push((name.to_owned(), value.replace('\n', &format!("\n{:12}", ""))));
         }
     };
     let time = |at: Option<_>| at.map(|at| clock.full(at));
-    let json = |json: &Option<RawJson>| {
-        json.as_ref()
-            .map(|json| clean_lines(&String::from_utf8_lossy(json.bytes())))
-    };
+    let json = |json: &Option<RawJson>, flag: &str| json.as_ref().map(|json| shown(json, flag));
     row("id", Some(view.id.clone()));
     row("queue", Some(view.queue.clone()));
-    row(
-        "kind",
-        Some(view.kind.clone()).filter(|kind| !kind.is_empty()),
-    );
+    row("kind", Some(view.kind.clone()).filter(|kind| !kind.is_empty()));
     row("state", Some(view.state.as_str().to_owned()));
     row(
         "type",
-        view.task_type
-            .filter(|name| *name != "single")
-            .map(str::to_owned),
+        view.task_type.filter(|name| *name != "single").map(str::to_owned),
     );
     row("priority", view.priority.map(|n| n.to_string()));
     let counts = format!(
@@ -86,10 +75,7 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     row("started", time(view.started_at));
     row("finished", time(view.finished_at));
     row("consumer", view.consumer.clone());
-    row(
-        "progress",
-        view.progress.as_ref().map(|text| clean(text, 256)),
-    );
+    row("progress", view.progress.as_ref().map(|text| clean(text, 256)));
     row("reason", view.reason.clone());
     row("error", view.error.as_ref().map(|text| clean_lines(text)));
     for (name, value) in &view.headers {
@@ -98,9 +84,22 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     for (name, value) in &view.options {
         row("option", Some(format!("{name}={value}")));
     }
-    row("payload", json(&view.payload));
-    row("result", json(&view.result));
+    row("payload", json(&view.payload, "--payload"));
+    row("result", json(&view.result, "--result"));
     rows
+}
+
+/// JSON of others, made safe, and cut when it would fill the screen.
+fn shown(json: &RawJson, flag: &str) -> String {
+    let text = String::from_utf8_lossy(json.bytes());
+    let head: String = text.chars().take(SHOWN).collect();
+    let rest = text.len() - head.len();
+    let more = if rest > 0 {
+        format!("…\n({rest} bytes more: {flag} writes all)")
+    } else {
+        String::new()
+    };
+    clean_lines(&head) + &more
 }
 
 /// Runs `wait`.
@@ -108,10 +107,7 @@ pub(crate) async fn wait(args: &WaitArgs, session: &mut Session) -> Result<Exit,
     // A Redis that is away now is told; one that goes away later is waited out.
     session.client.now().await?;
     let limit = args.timeout.unwrap_or(Duration::MAX);
-    let ended = session
-        .client
-        .wait(&session.queue, args.id.as_str(), limit)
-        .await?;
+    let ended = session.client.wait(&session.queue, args.id.as_str(), limit).await?;
     if session.out.json {
         let view = TaskView::from_ended(&session.queue, args.id.as_str(), &ended);
         session.out.document(&view)?;
@@ -137,8 +133,7 @@ pub(crate) fn verdict(id: &str, ended: &Ended) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let text = clean_lines(&String::from_utf8_lossy(&ended.body));
-    let reason = Some(ended.reason.as_str())
-        .filter(|reason| !reason.is_empty() && *reason != ended.state.as_str());
+    let reason = Some(ended.reason.as_str()).filter(|reason| !reason.is_empty() && *reason != ended.state.as_str());
     let mut message = format!(
         "task {id} {}",
         if ended.state == State::Cancelled {

@@ -38,10 +38,9 @@ impl Clock {
     /// The time and how long ago: "2026-01-31 08:00:00 UTC (3s ago)".
     pub(crate) fn full(self, at: Moment) -> String {
         let text = at.to_string();
-        let shown = text.get(..19).map_or_else(
-            || text.clone(),
-            |head| format!("{} UTC", head.replace('T', " ")),
-        );
+        let shown = text
+            .get(..19)
+            .map_or_else(|| text.clone(), |head| format!("{} UTC", head.replace('T', " ")));
         format!("{shown} ({})", self.relative(at))
     }
 }

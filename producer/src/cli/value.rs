@@ -33,7 +33,9 @@ pub(crate) fn instant(text: &str) -> Result<u64, String> {
     chrono::DateTime::parse_from_rfc3339(text)
         .ok()
         .and_then(|at| u64::try_from(at.timestamp_millis()).ok())
-        .ok_or_else(|| format!("time \"{text}\" must be RFC 3339 such as 2030-01-31T08:00:00Z, or milliseconds since 1970"))
+        .ok_or_else(|| {
+            format!("time \"{text}\" must be RFC 3339 such as 2030-01-31T08:00:00Z, or milliseconds since 1970")
+        })
 }
 
 /// The name of a state.

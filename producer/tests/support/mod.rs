@@ -28,11 +28,7 @@ impl Server {
     pub(crate) async fn start(args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let dir = tempfile::tempdir().unwrap();
             let child = launch(port, dir.path(), &args);
             let mut server = Self {
@@ -62,10 +58,8 @@ impl Server {
         let begun = Instant::now();
         while begun.elapsed() < SOON && self.child.try_wait().unwrap().is_none() {
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
-                let info: redis::RedisResult<redis::InfoDict> = redis::cmd("INFO")
-                    .arg("server")
-                    .query_async(&mut connection)
-                    .await;
+                let info: redis::RedisResult<redis::InfoDict> =
+                    redis::cmd("INFO").arg("server").query_async(&mut connection).await;
                 if info.is_ok_and(|info| info.get::<u32>("process_id") == Some(self.child.id())) {
                     return true;
                 }
@@ -219,10 +213,7 @@ pub(crate) struct Hands {
 impl Hands {
     pub(crate) async fn register(queue: Queue) -> Self {
         let id = SessionId::fresh();
-        let beat = queue
-            .heartbeat(&id, Duration::from_secs(600), true)
-            .await
-            .unwrap();
+        let beat = queue.heartbeat(&id, Duration::from_secs(600), true).await.unwrap();
         assert!(matches!(beat, Beat::Ok { .. }));
         Self {
             queue,
@@ -242,11 +233,7 @@ impl Hands {
         };
         match self.queue.claim(request).await.unwrap() {
             Claimed::Tasks(grants) => {
-                self.above = grants
-                    .iter()
-                    .map(|grant| grant.token)
-                    .max()
-                    .unwrap_or(self.above);
+                self.above = grants.iter().map(|grant| grant.token).max().unwrap_or(self.above);
                 grants
             }
             other => panic!("{other:?}"),
@@ -274,10 +261,7 @@ impl Hands {
             kind: record.kind().to_owned(),
             created_ms: record.created_ms,
             run: Duration::from_millis(1),
-            retention: record
-                .options()
-                .retention
-                .unwrap_or(Duration::from_secs(3600)),
+            retention: record.options().retention.unwrap_or(Duration::from_secs(3600)),
             result: result.into(),
         };
         let turn = Turn {

@@ -131,9 +131,7 @@ pub(crate) fn join_wait(args: Vec<OsString>) -> Vec<OsString> {
     let mut literal = false;
     for arg in args {
         literal |= arg == "--";
-        let is_span = |text: &str| {
-            text.ends_with(|c: char| c.is_ascii_alphabetic()) && duration::parse(text).is_ok()
-        };
+        let is_span = |text: &str| text.ends_with(|c: char| c.is_ascii_alphabetic()) && duration::parse(text).is_ok();
         match (joined.last(), arg.to_str()) {
             (Some(last), Some(text)) if !literal && last == "--wait" && is_span(text) => {
                 joined.pop();

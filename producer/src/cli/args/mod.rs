@@ -43,7 +43,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where Redis is: redis://[user:password@]host:port/db, rediss://..., unix:///path, or `managed`
+    /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed`
     #[arg(long, global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) redis_url: String,
     /// What the keys of this installation begin with [default: workyard]
@@ -81,9 +81,7 @@ pub(crate) enum Command {
     /// Add a task, or a file of tasks
     Enqueue(Box<EnqueueArgs>),
     /// Show everything known of a task
-    #[command(
-        after_help = "Examples:\n  workyard task 0193f3a2-...\n  workyard task order-42 --result > result.json"
-    )]
+    #[command(after_help = "Examples:\n  workyard task 0193f3a2-...\n  workyard task order-42 --result > result.json")]
     Task(TaskArgs),
     /// Wait until a task has ended and print its result
     #[command(
@@ -149,14 +147,10 @@ pub(crate) enum Command {
         action: RedisAction,
     },
     /// Write completions for a shell
-    #[command(
-        after_help = "Example:\n  workyard completions bash > /etc/bash_completion.d/workyard"
-    )]
+    #[command(after_help = "Example:\n  workyard completions bash > /etc/bash_completion.d/workyard")]
     Completions(CompletionsArgs),
     /// Write the man page, or with --dir one for each command
-    #[command(
-        after_help = "Examples:\n  workyard man | man -l -\n  workyard man --dir /usr/local/share/man/man1"
-    )]
+    #[command(after_help = "Examples:\n  workyard man | man -l -\n  workyard man --dir /usr/local/share/man/man1")]
     Man(ManArgs),
 }
 
@@ -200,19 +194,10 @@ mod tests {
             Some(Some(Duration::from_secs(60)))
         );
         let args = enqueue(&["enqueue", "--wait", "mail:send", "0"]);
-        assert_eq!(
-            (args.wait, args.payload.as_deref()),
-            (Some(None), Some("0"))
-        );
+        assert_eq!((args.wait, args.payload.as_deref()), (Some(None), Some("0")));
         assert_eq!(args.kind, Some(Kind::new("mail:send").unwrap()));
-        assert_eq!(
-            enqueue(&["enqueue", "k", "-5"]).payload.as_deref(),
-            Some("-5")
-        );
-        assert_eq!(
-            enqueue(&["enqueue", "k", "-"]).payload.as_deref(),
-            Some("-")
-        );
+        assert_eq!(enqueue(&["enqueue", "k", "-5"]).payload.as_deref(), Some("-5"));
+        assert_eq!(enqueue(&["enqueue", "k", "-"]).payload.as_deref(), Some("-"));
     }
 
     #[test]
@@ -222,14 +207,7 @@ mod tests {
             &["enqueue", "a b"],
             &["enqueue", "k", "--priority", "256"],
             &["enqueue", "k", "--delay", "soon"],
-            &[
-                "enqueue",
-                "k",
-                "--delay",
-                "1s",
-                "--at",
-                "2030-01-01T00:00:00Z",
-            ],
+            &["enqueue", "k", "--delay", "1s", "--at", "2030-01-01T00:00:00Z"],
             &["enqueue", "k", "--header", "x"],
             &["enqueue", "k", "--durability", "disk"],
             &["enqueue", "k", "--from-file", "x"],

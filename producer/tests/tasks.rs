@@ -1,0 +1,228 @@
+//! Waiting, results, lists and dead letters from the command line, on a real Redis.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use support::{Hands, Ran, Server, until};
+use workyard_shared::broker::{FailVerdict, Grant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_is_woken_and_its_code_says_how_the_task_ended() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let spawn = |args: &[&str]| {
+        server
+            .workyard(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+
+    let waiting = spawn(&["enqueue", "sum", "[1, 2]", "--wait", "--retention", "0"]);
+    let grant = hands.next().await;
+    hands.complete(&grant, "{\"sum\": 3}").await;
+    let ran = Ran::of(waiting.wait_with_output().unwrap()).ok();
+    assert_eq!(ran.out, "{\"sum\": 3}\n", "kept for no time, and still delivered");
+
+    server.run(&["enqueue", "sum", "--id", "w", "--max-attempts", "1"]).ok();
+    let waiting = spawn(&["wait", "w", "--json"]);
+    let mut redis = server.redis().await;
+    until("the waiter asks to be told", async || {
+        redis::cmd("HEXISTS")
+            .arg("workyard:{default}:waiters")
+            .arg("w")
+            .query_async::<bool>(&mut redis.clone())
+            .await
+            .unwrap()
+    })
+    .await;
+    let grant = hands.next().await;
+    hands.fail(&grant, FailVerdict::Retry, "disk full").await;
+    let ran = Ran::of(waiting.wait_with_output().unwrap()).fails(1, "disk full");
+    assert_eq!(ran.json()["state"], "failed");
+    // Waiting for what has ended answers at once.
+    server
+        .run(&["wait", "w"])
+        .fails(1, "task w failed (attempts): disk full");
+
+    server.run(&["enqueue", "sum", "--id", "slow"]).ok();
+    server
+        .run(&["wait", "slow", "--timeout", "50ms"])
+        .fails(3, "did not end within 50ms");
+    server
+        .run(&["enqueue", "sum", "--wait", "50ms"])
+        .fails(3, "did not end");
+    server.run(&["cancel", "slow"]).ok();
+    server.run(&["wait", "slow"]).fails(1, "was cancelled");
+    server.run(&["wait", "never"]).fails(1, "no task never");
+    redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
+}
+
+/// Seven tasks, even and odd: t0 to t3 are dead letters, t4 is held, t5 and t6 are pending.
+async fn seven_tasks(server: &Server) -> (Hands, Grant) {
+    let mut hands = Hands::register(server.queue("default")).await;
+    for n in 0..7 {
+        server
+            .run(&[
+                "enqueue",
+                if n % 2 == 0 { "even" } else { "odd" },
+                "--id",
+                &format!("t{n}"),
+            ])
+            .ok();
+    }
+    for _ in 0..4 {
+        let grant = hands.next().await;
+        let error = if grant.id == "t3" {
+            "connection refused\u{1b}[31m"
+        } else {
+            "disk full"
+        };
+        hands.fail(&grant, FailVerdict::Final, error).await;
+    }
+    let held = hands.next().await;
+    (hands, held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_filtered_and_paged() {
+    let server = Server::start(&[]).await;
+    let (hands, held) = seven_tasks(&server).await;
+    let view = server.run(&["task", &held.id, "--json"]).ok().json();
+    assert_eq!((&view["state"], &view["attempts"]), (&"running".into(), &1.into()));
+    assert_eq!(view["consumer"], hands.id.as_str());
+    assert!(view["started_at"].as_str().unwrap() >= view["created_at"].as_str().unwrap());
+
+    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let mut args = vec!["list", "--limit", "2", "--json"];
+        if let Some(cursor) = &cursor {
+            args.extend(["--cursor", cursor]);
+        }
+        let page = server.run(&args).ok().json();
+        ids.extend(
+            page["tasks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|task| task["id"].as_str().unwrap().to_owned()),
+        );
+        match page["next"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    assert_eq!(
+        ids,
+        ["t4", "t5", "t6", "t3", "t2", "t1", "t0"],
+        "running, pending, then dead letters newest first"
+    );
+    let list = server
+        .run(&["list", "--state", "failed", "--error", "refused"])
+        .ok()
+        .out;
+    assert!(
+        list.contains("t3") && !list.contains("t2") && !list.contains('\u{1b}'),
+        "{list}"
+    );
+    assert!(!server.run(&["list", "--offset", "6"]).ok().out.contains("t1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_retried_by_the_same_filters_and_others_are_told_apart() {
+    let server = Server::start(&[]).await;
+    let (_hands, held) = seven_tasks(&server).await;
+    server
+        .run(&["retry", "--all", "--state", "pending"])
+        .fails(2, "only failed tasks");
+    assert_eq!(
+        server
+            .run(&["retry", "--all", "--kind", "odd", "--error", "disk", "--json"])
+            .ok()
+            .json()["retried"],
+        1
+    );
+    server.run(&["retry", "t0", "t5"]).fails(1, "");
+    assert_eq!(
+        server.run(&["list", "--state", "failed", "--json"]).ok().json()["tasks"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    server.run(&["delete", "t2"]).ok();
+    server.run(&["task", "t2"]).fails(1, "no task t2");
+    server.run(&["delete", &held.id]).fails(1, "");
+    server.run(&["cancel", &held.id, "t5"]).ok();
+    assert_eq!(
+        server.run(&["purge", "pending", "--yes", "--json"]).ok().json()["removed"],
+        3
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_followed_as_they_happen_and_remembered() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let mut following = server
+        .workyard(&["results", "--follow", "--limit", "4", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut redis = server.redis().await;
+    until("somebody follows", async || {
+        redis::cmd("HEXISTS")
+            .arg("workyard:{default}:state")
+            .arg("follow")
+            .query_async::<bool>(&mut redis.clone())
+            .await
+            .unwrap()
+    })
+    .await;
+    for (id, options) in [("a", "1h"), ("b", "0"), ("c", "1h"), ("d", "1h")] {
+        server.run(&["enqueue", "k", "--id", id, "--retention", options]).ok();
+    }
+    for result in ["[1,\n2]", "2"] {
+        let grant = hands.next().await;
+        hands.complete(&grant, result).await;
+    }
+    let grant = hands.next().await;
+    hands.fail(&grant, FailVerdict::Final, "boom").await;
+    server.run(&["cancel", "d"]).ok();
+    let lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let ends: Vec<serde_json::Value> = lines
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .collect();
+    let told: Vec<_> = ends
+        .iter()
+        .map(|end| (end["id"].as_str().unwrap(), end["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("a", "completed"),
+            ("b", "completed"),
+            ("c", "failed"),
+            ("d", "cancelled")
+        ]
+    );
+    assert_eq!(
+        (&ends[0]["result"], &ends[2]["error"]),
+        (&serde_json::json!([1, 2]), &"boom".into())
+    );
+    assert!(following.wait().unwrap().success());
+
+    let recent = server.run(&["results", "--json"]).ok().json();
+    let ids: Vec<&str> = recent
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["d", "c", "a"]);
+    redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
+}
