@@ -64,10 +64,17 @@ async fn main() -> anyhow::Result<()> {
 fn print(rounds: &[Vec<Figure>], json: bool) {
     let Some(first) = rounds.first() else { return };
     if !json {
-        println!("{:<28} {:>12} {:<8} {:>25}  note", "figure", "median", "unit", "lowest .. highest");
+        println!(
+            "{:<28} {:>12} {:<8} {:>25}  note",
+            "figure", "median", "unit", "lowest .. highest"
+        );
     }
     for (i, figure) in first.iter().enumerate() {
-        let mut values: Vec<f64> = rounds.iter().filter_map(|round| round.get(i)).map(|f| f.value).collect();
+        let mut values: Vec<f64> = rounds
+            .iter()
+            .filter_map(|round| round.get(i))
+            .map(|f| f.value)
+            .collect();
         values.sort_unstable_by(f64::total_cmp);
         let (low, median, high) = (values[0], values[values.len() / 2], values[values.len() - 1]);
         if json {
@@ -79,7 +86,10 @@ fn print(rounds: &[Vec<Figure>], json: bool) {
         } else {
             let digits = usize::from(median < 1000.0);
             let spread = format!("{low:.digits$} .. {high:.digits$}");
-            println!("{:<28} {median:>12.digits$} {:<8} {spread:>25}  {}", figure.name, figure.unit, figure.note);
+            println!(
+                "{:<28} {median:>12.digits$} {:<8} {spread:>25}  {}",
+                figure.name, figure.unit, figure.note
+            );
         }
     }
 }

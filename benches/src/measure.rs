@@ -30,7 +30,12 @@ pub(crate) struct Figure {
 }
 
 fn figure(name: &'static str, value: f64, unit: &'static str, note: impl Into<String>) -> Figure {
-    Figure { name, value, unit, note: note.into() }
+    Figure {
+        name,
+        value,
+        unit,
+        note: note.into(),
+    }
 }
 
 fn queue(link: &Link) -> anyhow::Result<Queue> {
@@ -70,7 +75,9 @@ async fn fill(server: &Server, count: usize) -> anyhow::Result<Duration> {
             let submitter = Submitter::start(queue(&link)?);
             let mut left = mine;
             while left > 0 {
-                let chunk = (0..left.min(CHUNK)).map(|_| task(&payload)).collect::<anyhow::Result<Vec<_>>>()?;
+                let chunk = (0..left.min(CHUNK))
+                    .map(|_| task(&payload))
+                    .collect::<anyhow::Result<Vec<_>>>()?;
                 left -= chunk.len();
                 submitter.submit(chunk, true, None, PATIENCE).await?;
             }
@@ -100,12 +107,32 @@ pub(crate) async fn throughput(server: &Server, count: usize, concurrency: usize
     let cpu_drained = server.cpu(&link).await?;
     let micros = |span: Duration| per_task(span.as_secs_f64() * 1e6, count);
     Ok(vec![
-        figure("enqueue in bulk", per_second(count, filled), "/s", format!("{count} tasks, calls of {CHUNK}")),
-        figure("drain", per_second(count, drained), "/s", format!("one worker, concurrency {concurrency}, no-op tasks, results not kept")),
+        figure(
+            "enqueue in bulk",
+            per_second(count, filled),
+            "/s",
+            format!("{count} tasks, calls of {CHUNK}"),
+        ),
+        figure(
+            "drain",
+            per_second(count, drained),
+            "/s",
+            format!("one worker, concurrency {concurrency}, no-op tasks, results not kept"),
+        ),
         figure("Redis CPU, enqueue", micros(cpu_filled - cpu), "us/task", "in bulk"),
-        figure("Redis CPU, claim + complete", micros(cpu_drained - cpu_filled), "us/task", ""),
+        figure(
+            "Redis CPU, claim + complete",
+            micros(cpu_drained - cpu_filled),
+            "us/task",
+            "",
+        ),
         figure("Redis CPU, whole life", micros(cpu_drained - cpu), "us/task", ""),
-        figure("memory", per_task(bytes, count), "B/task", "queued, 100 bytes of payload, UUIDv7 id"),
+        figure(
+            "memory",
+            per_task(bytes, count),
+            "B/task",
+            "queued, 100 bytes of payload, UUIDv7 id",
+        ),
     ])
 }
 
@@ -150,7 +177,12 @@ pub(crate) async fn singles(server: &Server, count: usize) -> anyhow::Result<Vec
         for caller in tasks {
             caller.await??;
         }
-        figures.push(figure(name, per_second(each * callers, begun.elapsed()), "/s", "each waits for its receipt"));
+        figures.push(figure(
+            name,
+            per_second(each * callers, begun.elapsed()),
+            "/s",
+            "each waits for its receipt",
+        ));
     }
     Ok(figures)
 }
@@ -180,7 +212,10 @@ pub(crate) async fn latency(server: &Server, count: usize) -> anyhow::Result<Vec
         pings.push(begun.elapsed());
         let begun = Instant::now();
         submitter.submit(vec![task(&payload)?], true, None, PATIENCE).await?;
-        let at = seen.recv().await.ok_or_else(|| anyhow::anyhow!("the worker has ended"))?;
+        let at = seen
+            .recv()
+            .await
+            .ok_or_else(|| anyhow::anyhow!("the worker has ended"))?;
         pickups.push(at.saturating_duration_since(begun));
         // Until the worker is parked again the queue is not idle.
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -189,7 +224,12 @@ pub(crate) async fn latency(server: &Server, count: usize) -> anyhow::Result<Vec
     worker.await??;
     let note = format!("{count} tasks, one at a time, idle queue");
     Ok(vec![
-        figure("PING p50", percentile(&mut pings, 50), "us", "same connection, same run"),
+        figure(
+            "PING p50",
+            percentile(&mut pings, 50),
+            "us",
+            "same connection, same run",
+        ),
         figure("pickup p50", percentile(&mut pickups, 50), "us", note.clone()),
         figure("pickup p99", percentile(&mut pickups, 99), "us", note),
     ])

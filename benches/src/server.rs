@@ -33,12 +33,31 @@ impl Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let socket = dir.path().join("redis.sock");
         let child = Command::new(binary)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--unixsocket", &socket.to_string_lossy(), "--dir", &dir.path().to_string_lossy()])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
+            .args([
+                "--unixsocket",
+                &socket.to_string_lossy(),
+                "--dir",
+                &dir.path().to_string_lossy(),
+            ])
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {binary}"))?;
-        let server = Self { child, socket, port, _dir: dir };
+        let server = Self {
+            child,
+            socket,
+            port,
+            _dir: dir,
+        };
         let begun = Instant::now();
         while server.link().await.is_err() {
             if begun.elapsed() > Duration::from_secs(10) {
@@ -75,7 +94,10 @@ impl Server {
     /// Bytes in use.
     pub(crate) async fn memory(&self, link: &Link) -> anyhow::Result<u64> {
         let info = info(link, "memory").await?;
-        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).context("no used_memory")?;
+        let used = info
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"))
+            .context("no used_memory")?;
         Ok(used.trim().parse()?)
     }
 

@@ -110,8 +110,15 @@ impl Context {
     /// [`Error::LeaseLost`] if it is not: stop. Others as [`Error`] sorts them.
     pub async fn progress(&self, text: &str) -> Result<(), Error> {
         let Some(lifeline) = &self.lifeline else { return Ok(()) };
-        let token = self.token.parse().map_err(|_| Error::Protocol("a token that is no number".to_owned()))?;
-        if lifeline.queue.progress(&lifeline.session, &self.id, token, text).await? {
+        let token = self
+            .token
+            .parse()
+            .map_err(|_| Error::Protocol("a token that is no number".to_owned()))?;
+        if lifeline
+            .queue
+            .progress(&lifeline.session, &self.id, token, text)
+            .await?
+        {
             Ok(())
         } else {
             self.cancelled.cancel();
@@ -134,12 +141,20 @@ impl Context {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn enqueue(&self, mut task: NewTask) -> Result<Accepted, Error> {
-        let Some(lifeline) = &self.lifeline else { return Ok(Accepted::Created) };
+        let Some(lifeline) = &self.lifeline else {
+            return Ok(Accepted::Created);
+        };
         let own = task.id.take();
         let unique = own.is_none();
         let id = own.unwrap_or_else(TaskId::fresh);
-        let answer = lifeline.submitter.submit(vec![(id, task)], unique, None, ENQUEUE_PATIENCE).await?;
-        answer.first().copied().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))
+        let answer = lifeline
+            .submitter
+            .submit(vec![(id, task)], unique, None, ENQUEUE_PATIENCE)
+            .await?;
+        answer
+            .first()
+            .copied()
+            .ok_or_else(|| Error::Protocol("an empty answer".to_owned()))
     }
 
     /// A context by hand, for testing a [`crate::Handler`] without a queue.

@@ -24,7 +24,11 @@ impl Counters {
         }
         let run = u64::try_from(run.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mean = self.mean_run_ns.load(Ordering::Relaxed);
-        let next = if mean == 0 { run } else { mean - mean / NEWEST + run / NEWEST };
+        let next = if mean == 0 {
+            run
+        } else {
+            mean - mean / NEWEST + run / NEWEST
+        };
         self.mean_run_ns.store(next.max(1), Ordering::Relaxed);
     }
 

@@ -124,7 +124,10 @@ fn start_log(cli: &Cli) -> Result<(), String> {
     let filter = EnvFilter::try_new(&cli.log)
         .map_err(|e| format!("--log \"{}\": {e}; try error, warn, info, debug or trace", cli.log))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
     match cli.log_format {
         LogFormat::Human => log.with_target(false).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
@@ -138,7 +141,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let (worker, managed) = worker_config(cli, &file)?;
     if cli.check {
         let kinds = registry.kinds().join(", ");
-        info!("the configuration is sound: {} queues, kinds {kinds}", worker.queues.len());
+        info!(
+            "the configuration is sound: {} queues, kinds {kinds}",
+            worker.queues.len()
+        );
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -167,7 +173,11 @@ fn registry(file: &DaemonConfig) -> Result<Registry, Failure> {
 /// Flags go before the environment, the environment before the file, the file before defaults.
 fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option<ManagedRedis>), Failure> {
     let in_file = file.redis_url.as_ref().map(|url| url.expose().to_owned());
-    let url = cli.redis_url.clone().or(in_file).unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let url = cli
+        .redis_url
+        .clone()
+        .or(in_file)
+        .unwrap_or_else(|| DEFAULT_URL.to_owned());
     let (url, managed) = if url == "managed" {
         let redis = ManagedRedis::from_env()?;
         let joined = redis.start_or_join()?;
@@ -181,10 +191,16 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
         queues.push((QueueName::new(&queue.name)?, queue.weight));
     }
     if !cli.queues.is_empty() {
-        queues = cli.queues.iter().map(|name| Ok((QueueName::new(name)?, 1))).collect::<Result<_, Error>>()?;
+        queues = cli
+            .queues
+            .iter()
+            .map(|name| Ok((QueueName::new(name)?, 1)))
+            .collect::<Result<_, Error>>()?;
     }
     let prefix = Prefix::new(cli.prefix.as_ref().unwrap_or(&file.prefix))?;
-    let first = queues.first().map_or_else(|| QueueName::new("default"), |(name, _)| Ok(name.clone()))?;
+    let first = queues
+        .first()
+        .map_or_else(|| QueueName::new("default"), |(name, _)| Ok(name.clone()))?;
     let config = WorkerConfig {
         prefix,
         queues,

@@ -33,7 +33,10 @@ pub(crate) enum Done {
     Completed(Completion),
     Failed(FailureReport, String),
     /// Cancelled, or its lease lost: there is nothing to say.
-    Dropped { id: String, token: u64 },
+    Dropped {
+        id: String,
+        token: u64,
+    },
 }
 
 impl Done {
@@ -66,9 +69,20 @@ pub(crate) async fn execute(job: Job, middleware: Arc<[Arc<dyn Middleware>]>) ->
         Ended::Outcome(outcome) => check_size(outcome),
         Ended::TimedOut => {
             let limit = job.timeout.unwrap_or_default();
-            Err(Failure::retry(format!("timeout: ran longer than {}", workyard_shared::duration::format(limit))))
+            Err(Failure::retry(format!(
+                "timeout: ran longer than {}",
+                workyard_shared::duration::format(limit)
+            )))
         }
-        Ended::Cancelled => return (Done::Dropped { id: job.ctx.id().to_owned(), token: job.token }, run),
+        Ended::Cancelled => {
+            return (
+                Done::Dropped {
+                    id: job.ctx.id().to_owned(),
+                    token: job.token,
+                },
+                run,
+            );
+        }
     };
     for layer in middleware.iter().rev() {
         layer.after(&job.ctx, &outcome).await;
@@ -137,8 +151,14 @@ fn settle(job: &Job, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
                 Next::RetryAfter(delay) => (FailVerdict::Retry, Some(delay)),
                 Next::Final => (FailVerdict::Final, None),
             };
-            let report =
-                FailureReport { id, token: job.token, verdict, delay, random: fastrand::f64(), error: failure.message };
+            let report = FailureReport {
+                id,
+                token: job.token,
+                verdict,
+                delay,
+                random: fastrand::f64(),
+                error: failure.message,
+            };
             Done::Failed(report, job.ctx.kind().to_owned())
         }
     }

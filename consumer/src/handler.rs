@@ -58,17 +58,26 @@ pub enum Next {
 impl Failure {
     /// A failure that the task's backoff answers.
     pub fn retry(message: impl Into<String>) -> Self {
-        Self { message: message.into(), next: Next::Retry }
+        Self {
+            message: message.into(),
+            next: Next::Retry,
+        }
     }
 
     /// A failure that is retried after `delay` instead of the task's backoff.
     pub fn retry_after(message: impl Into<String>, delay: Duration) -> Self {
-        Self { message: message.into(), next: Next::RetryAfter(delay) }
+        Self {
+            message: message.into(),
+            next: Next::RetryAfter(delay),
+        }
     }
 
     /// A failure for good: no attempt can help.
     pub fn fatal(message: impl Into<String>) -> Self {
-        Self { message: message.into(), next: Next::Final }
+        Self {
+            message: message.into(),
+            next: Next::Final,
+        }
     }
 }
 

@@ -86,7 +86,10 @@ fn judge(queue: &Queue, item: &InboxItem) -> Verdict {
         }
         InboxItem::Raw(bytes) => match NewTask::from_json(bytes) {
             Ok((_, Some(other))) if other != *queue.name() => Verdict::Reject(entry(
-                &format!("its queue is \"{other}\", but it was pushed to the inbox of \"{}\"", queue.name()),
+                &format!(
+                    "its queue is \"{other}\", but it was pushed to the inbox of \"{}\"",
+                    queue.name()
+                ),
                 bytes,
             )),
             Ok((task, _)) => Verdict::Accept(Box::new(task)),

@@ -51,18 +51,28 @@ pub(crate) fn start(
     stop: CancellationToken,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("workyard-pulse".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            config.response_timeout = lease / 2;
-            match Link::new(config, None) {
-                Ok(link) => {
-                    let broker = Broker::new(link, fleet.broker.prefix().clone());
-                    Pulse { fleet, broker, base, lease, reporter }.run(stations, stop).await;
+    std::thread::Builder::new()
+        .name("workyard-pulse".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                config.response_timeout = lease / 2;
+                match Link::new(config, None) {
+                    Ok(link) => {
+                        let broker = Broker::new(link, fleet.broker.prefix().clone());
+                        Pulse {
+                            fleet,
+                            broker,
+                            base,
+                            lease,
+                            reporter,
+                        }
+                        .run(stations, stop)
+                        .await;
+                    }
+                    Err(error) => tracing::error!(%error, "the heartbeat cannot start"),
                 }
-                Err(error) => tracing::error!(%error, "the heartbeat cannot start"),
-            }
-        });
-    })
+            });
+        })
 }
 
 struct Pulse {
@@ -107,8 +117,16 @@ impl Pulse {
 
     /// One heartbeat of one queue; false if Redis could not be reached.
     async fn beat(&self, session: &mut Session) -> bool {
-        match session.calls.heartbeat(&session.id, self.lease, !session.registered).await {
-            Ok(Beat::Ok { maintainer, due_in, cancelled }) => {
+        match session
+            .calls
+            .heartbeat(&session.id, self.lease, !session.registered)
+            .await
+        {
+            Ok(Beat::Ok {
+                maintainer,
+                due_in,
+                cancelled,
+            }) => {
                 self.fleet.watch.succeeded();
                 self.tell(session, maintainer, due_in, cancelled);
                 true
@@ -153,7 +171,14 @@ impl Pulse {
             session.id = id;
         }
         session.registered = false;
-        session.station.duty.send(Duty::Beat { maintainer: false, due_in: None }).ok();
+        session
+            .station
+            .duty
+            .send(Duty::Beat {
+                maintainer: false,
+                due_in: None,
+            })
+            .ok();
     }
 
     async fn report(&self, every: Duration) {

@@ -97,6 +97,11 @@ impl Registry {
         self.entries.get(kind)
     }
 
+    /// Ends what the handlers keep running between tasks; after the drain.
+    pub(crate) async fn close(&self) {
+        futures_util::future::join_all(self.entries.values().map(|entry| entry.handler.close())).await;
+    }
+
     /// The kinds, sorted.
     #[must_use]
     pub fn kinds(&self) -> Vec<&str> {

@@ -45,7 +45,11 @@ impl Slots {
     pub(crate) fn new(total: usize, order: QueueOrder, weights: &[usize]) -> Self {
         let shares = weights
             .iter()
-            .map(|&weight| Share { weight, dry: AtomicBool::new(false), held: AtomicUsize::new(0) })
+            .map(|&weight| Share {
+                weight,
+                dry: AtomicBool::new(false),
+                held: AtomicUsize::new(0),
+            })
             .collect();
         Self {
             running: Arc::new(Semaphore::new(total)),
@@ -90,9 +94,16 @@ impl Slots {
             QueueOrder::Strict => usize::MAX,
             QueueOrder::Weighted => {
                 let mine = &self.shares[lane];
-                let others: usize =
-                    self.shares.iter().enumerate().filter(|(i, s)| *i != lane && is_wet(s)).map(|(_, s)| s.weight).sum();
-                let share = ((self.total + ahead) * mine.weight).div_ceil(mine.weight + others).max(1);
+                let others: usize = self
+                    .shares
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, s)| *i != lane && is_wet(s))
+                    .map(|(_, s)| s.weight)
+                    .sum();
+                let share = ((self.total + ahead) * mine.weight)
+                    .div_ceil(mine.weight + others)
+                    .max(1);
                 share.saturating_sub(mine.held.load(Ordering::Relaxed))
             }
         }

@@ -55,7 +55,10 @@ impl InlineEnd {
     /// # Errors
     /// [`Failure`] if the task failed or its result is of another type.
     pub fn result<R: DeserializeOwned>(&self) -> Result<R, std::io::Error> {
-        let bytes = self.outcome.as_ref().map_err(|text| std::io::Error::other(text.clone()))?;
+        let bytes = self
+            .outcome
+            .as_ref()
+            .map_err(|text| std::io::Error::other(text.clone()))?;
         serde_json::from_slice(bytes).map_err(std::io::Error::other)
     }
 }
@@ -64,7 +67,11 @@ impl Inline {
     /// Runs tasks of `registry` with the default of 3 attempts and no timeout.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
-        Self { registry, max_attempts: DEFAULT_MAX_ATTEMPTS, timeout: None }
+        Self {
+            registry,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            timeout: None,
+        }
     }
 
     /// Other limits for the tasks to come.
@@ -78,7 +85,10 @@ impl Inline {
     pub async fn run<P: Serialize + ?Sized>(&self, kind: &str, payload: &P) -> InlineEnd {
         match serde_json::to_vec(payload) {
             Ok(bytes) => self.run_raw(kind, bytes).await,
-            Err(e) => InlineEnd { attempts: 0, outcome: Err(format!("the payload cannot be written as JSON: {e}")) },
+            Err(e) => InlineEnd {
+                attempts: 0,
+                outcome: Err(format!("the payload cannot be written as JSON: {e}")),
+            },
         }
     }
 
@@ -86,10 +96,16 @@ impl Inline {
     pub async fn run_raw(&self, kind: &str, payload: impl Into<Bytes>) -> InlineEnd {
         let payload = payload.into();
         let Some(entry) = self.registry.get(kind) else {
-            return InlineEnd { attempts: 0, outcome: Err(format!("no handler for kind {kind}")) };
+            return InlineEnd {
+                attempts: 0,
+                outcome: Err(format!("no handler for kind {kind}")),
+            };
         };
         if let Err(error) = check_payload(&payload) {
-            return InlineEnd { attempts: 0, outcome: Err(format!("malformed: {error}")) };
+            return InlineEnd {
+                attempts: 0,
+                outcome: Err(format!("malformed: {error}")),
+            };
         }
         for attempt in 1.. {
             let mut ctx = Context::for_test(kind, "inline");
@@ -110,9 +126,15 @@ impl Inline {
                 Done::Failed(report, _) if report.is_final() || attempt >= self.max_attempts => Err(report.error),
                 Done::Failed(..) => continue,
             };
-            return InlineEnd { attempts: attempt, outcome };
+            return InlineEnd {
+                attempts: attempt,
+                outcome,
+            };
         }
-        InlineEnd { attempts: 0, outcome: Err(Failure::fatal("no attempt").message) }
+        InlineEnd {
+            attempts: 0,
+            outcome: Err(Failure::fatal("no attempt").message),
+        }
     }
 }
 
@@ -122,9 +144,19 @@ mod tests {
 
     fn registry() -> Registry {
         let mut registry = Registry::new();
-        registry.register("double", |_: Context, n: u32| async move { Ok::<_, Failure>(n * 2) }).unwrap();
-        registry.register("never", |_: Context, _: u32| async { Err::<(), _>(Failure::fatal("no")) }).unwrap();
-        registry.register("slow", |_: Context, _: u32| std::future::pending::<Result<(), Failure>>()).unwrap();
+        registry
+            .register("double", |_: Context, n: u32| async move { Ok::<_, Failure>(n * 2) })
+            .unwrap();
+        registry
+            .register("never", |_: Context, _: u32| async {
+                Err::<(), _>(Failure::fatal("no"))
+            })
+            .unwrap();
+        registry
+            .register("slow", |_: Context, _: u32| {
+                std::future::pending::<Result<(), Failure>>()
+            })
+            .unwrap();
         registry
     }
 

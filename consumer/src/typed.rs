@@ -31,7 +31,10 @@ pub(crate) struct Typed<P, R, F> {
 
 impl<P, R, F> Typed<P, R, F> {
     pub(crate) fn new(function: F) -> Self {
-        Self { function: Arc::new(function), types: PhantomData }
+        Self {
+            function: Arc::new(function),
+            types: PhantomData,
+        }
     }
 }
 
@@ -56,7 +59,10 @@ pub(crate) struct Blocking<P, R, F> {
 
 impl<P, R, F> Blocking<P, R, F> {
     pub(crate) fn new(function: F) -> Self {
-        Self { function: Arc::new(function), types: PhantomData }
+        Self {
+            function: Arc::new(function),
+            types: PhantomData,
+        }
     }
 }
 

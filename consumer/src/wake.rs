@@ -49,9 +49,15 @@ impl Switchboard {
             return;
         };
         match message.split_once(' ') {
-            Some(("cancel", id)) => { route.lane.send(LaneEvent::Cancel(id.to_owned())).ok(); },
-            _ if message == "due" => { route.duty.send(Duty::Due).ok(); },
-            _ => { route.lane.send(LaneEvent::Work).ok(); },
+            Some(("cancel", id)) => {
+                route.lane.send(LaneEvent::Cancel(id.to_owned())).ok();
+            }
+            _ if message == "due" => {
+                route.duty.send(Duty::Due).ok();
+            }
+            _ => {
+                route.lane.send(LaneEvent::Work).ok();
+            }
         }
     }
 }

@@ -88,7 +88,12 @@ impl WorkerConfig {
         if self.queues.is_empty() {
             return invalid("a worker needs at least one queue");
         }
-        if self.queues.iter().enumerate().any(|(i, (name, _))| self.queues[..i].iter().any(|(other, _)| other == name)) {
+        if self
+            .queues
+            .iter()
+            .enumerate()
+            .any(|(i, (name, _))| self.queues[..i].iter().any(|(other, _)| other == name))
+        {
             return invalid("a queue stands twice in the list of queues");
         }
         if self.queues.iter().any(|(_, weight)| *weight == 0) {
@@ -106,13 +111,19 @@ impl WorkerConfig {
 
 /// The name of this host, as far as it fits into a consumer's id.
 fn host_name() -> String {
-    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let name = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok());
     name.unwrap_or_default().trim().to_owned()
 }
 
 /// A new id for every start: a name that is reused would hide the death of its former owner.
 fn fresh_id(name: &str) -> Result<SessionId, Error> {
-    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let safe: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(40)
+        .collect();
     let safe = if safe.is_empty() { "consumer".to_owned() } else { safe };
     let random = &SessionId::fresh().to_string()[..8];
     SessionId::new(format!("{safe}-{}-{random}", std::process::id()))
@@ -127,7 +138,10 @@ pub struct Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("config", &self.config).field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("config", &self.config)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,7 +152,11 @@ impl Worker {
     /// [`Error::Invalid`] says what of the configuration cannot work.
     pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, Error> {
         config.validate()?;
-        Ok(Self { config, registry, middleware: Vec::new() })
+        Ok(Self {
+            config,
+            registry,
+            middleware: Vec::new(),
+        })
     }
 
     /// Adds hooks around every task.
@@ -184,14 +202,21 @@ impl Worker {
             prefetch: self.config.prefetch,
         });
         info!(consumer = %id, queues = ?weights.len(), concurrency = self.config.concurrency, "consumer {id} starts");
-        Loops::start(&fleet, &self.config, &id, pushes)?.until_stopped(&fleet, &self.config, stop).await;
+        Loops::start(&fleet, &self.config, &id, pushes)?
+            .until_stopped(&fleet, &self.config, stop)
+            .await;
         info!(consumer = %id, "consumer {id} has ended");
         Ok(())
     }
 }
 
 /// Waits for Redis and checks it; false if stopped meanwhile.
-async fn prepare(broker: &Broker, config: &WorkerConfig, watch: &Watch, stop: &CancellationToken) -> Result<bool, Error> {
+async fn prepare(
+    broker: &Broker,
+    config: &WorkerConfig,
+    watch: &Watch,
+    stop: &CancellationToken,
+) -> Result<bool, Error> {
     let mut patience = Patience::default();
     loop {
         match try_prepare(broker, config).await {
@@ -245,10 +270,26 @@ impl Loops {
             let queue = fleet.broker.queue(name);
             let (lane, events) = mpsc::unbounded_channel::<LaneEvent>();
             let (duty, duties) = mpsc::unbounded_channel::<Duty>();
-            routes.insert(queue.keys().named(""), Route { lane: lane.clone(), duty: duty.clone() });
-            stations.push(Station { queue: name.clone(), lane, duty });
-            lanes.push(tokio::spawn(Lane::new(Arc::clone(fleet), queue.clone(), index, events).run()));
-            let maintainer = Maintainer { fleet: Arc::clone(fleet), queue, duties };
+            routes.insert(
+                queue.keys().named(""),
+                Route {
+                    lane: lane.clone(),
+                    duty: duty.clone(),
+                },
+            );
+            stations.push(Station {
+                queue: name.clone(),
+                lane,
+                duty,
+            });
+            lanes.push(tokio::spawn(
+                Lane::new(Arc::clone(fleet), queue.clone(), index, events).run(),
+            ));
+            let maintainer = Maintainer {
+                fleet: Arc::clone(fleet),
+                queue,
+                duties,
+            };
             helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
         }
         helpers.push(tokio::spawn(Switchboard { routes }.run(pushes)));
@@ -268,7 +309,12 @@ impl Loops {
             stop_helpers.clone(),
         )
         .map_err(|e| Error::Invalid(format!("the heartbeat thread cannot start: {e}")))?;
-        Ok(Self { lanes, helpers, pulse, stop_helpers })
+        Ok(Self {
+            lanes,
+            helpers,
+            pulse,
+            stop_helpers,
+        })
     }
 
     async fn until_stopped(self, fleet: &Arc<Fleet>, config: &WorkerConfig, stop: CancellationToken) {
@@ -288,6 +334,7 @@ impl Loops {
             }
         }
         timer.abort();
+        fleet.registry.close().await;
         self.stop_helpers.cancel();
         for helper in self.helpers {
             helper.abort();

@@ -33,7 +33,9 @@ pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
         let mut parts = version.split('.').filter_map(|part| part.parse::<u32>().ok());
         let found = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if found < OLDEST {
-            findings.push(Finding::Unsafe(format!("Redis {version} is too old: 7.0 or newer is needed")));
+            findings.push(Finding::Unsafe(format!(
+                "Redis {version} is too old: 7.0 or newer is needed"
+            )));
         }
     }
     match setting(link, "maxmemory-policy").await?.as_deref() {
@@ -41,7 +43,9 @@ pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
         Some(policy) => findings.push(Finding::Unsafe(format!(
             "maxmemory-policy is {policy}: Redis may delete tasks when memory is short; set it to noeviction"
         ))),
-        None => findings.push(Finding::Warning("maxmemory-policy cannot be read: make sure that it is noeviction".to_owned())),
+        None => findings.push(Finding::Warning(
+            "maxmemory-policy cannot be read: make sure that it is noeviction".to_owned(),
+        )),
     }
     let append_only = setting(link, "appendonly").await?;
     let fsync = setting(link, "appendfsync").await?;
@@ -73,7 +77,10 @@ async fn setting(link: &Link, name: &str) -> Result<Option<String>, Error> {
     let mut cmd = redis::cmd("CONFIG");
     cmd.arg("GET").arg(name);
     match link.call(&cmd).await {
-        Ok(Value::Map(pairs)) => Ok(pairs.first().map(|(_, value)| text(value)).filter(|text| !text.is_empty())),
+        Ok(Value::Map(pairs)) => Ok(pairs
+            .first()
+            .map(|(_, value)| text(value))
+            .filter(|text| !text.is_empty())),
         Ok(Value::Array(items)) => Ok(items.get(1).map(text).filter(|text| !text.is_empty())),
         Ok(_) | Err(Error::Denied(_) | Error::Protocol(_)) => Ok(None),
         Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! Durations as people write them: "250ms", "30s", "1h 30m". Units: ms, s, m, h, d.
 //!
-//! Invariant: what [`format`] writes, [`parse`] reads. It knows no clock.
+//! Invariant: what [`format()`] writes, [`parse`] reads. It knows no clock.
 
 use std::time::Duration;
 
@@ -44,7 +44,13 @@ pub fn parse(text: &str) -> Result<Duration, Error> {
 #[must_use]
 pub fn format(span: Duration) -> String {
     let ms = span.as_millis();
-    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let units = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ];
     let mut rest = ms;
     let mut parts = Vec::new();
     for (name, size) in units {
@@ -57,7 +63,11 @@ pub fn format(span: Duration) -> String {
             break;
         }
     }
-    if parts.is_empty() { "0ms".to_owned() } else { parts.join(" ") }
+    if parts.is_empty() {
+        "0ms".to_owned()
+    } else {
+        parts.join(" ")
+    }
 }
 
 #[cfg(test)]

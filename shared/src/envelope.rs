@@ -73,7 +73,12 @@ impl NewTask {
                 // Null means "as if it were not there"; of a payload it is the payload.
                 "v" | "id" | "queue" | "headers" if raw.get() == "null" => {}
                 "v" if raw.get() == "1" => {}
-                "v" => return Err(invalid(format!("version {} is not known here, this is version 1", raw.get()))),
+                "v" => {
+                    return Err(invalid(format!(
+                        "version {} is not known here, this is version 1",
+                        raw.get()
+                    )));
+                }
                 "kind" => kind = Some(Kind::new(string("kind", raw)?)?),
                 "queue" => queue = Some(QueueName::new(string("queue", raw)?)?),
                 "id" => task.id = Some(TaskId::new(string("id", raw)?)?),
@@ -120,7 +125,9 @@ impl NewTask {
         }
         let text = format!("{{{}}}", parts.join(","));
         if text.len() > MAX_EXTRA_BYTES {
-            return Err(invalid(format!("headers and unknown fields exceed {MAX_EXTRA_BYTES} bytes")));
+            return Err(invalid(format!(
+                "headers and unknown fields exceed {MAX_EXTRA_BYTES} bytes"
+            )));
         }
         Ok(text)
     }
@@ -130,7 +137,10 @@ impl NewTask {
 #[must_use]
 pub fn read_extra(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, Box<RawValue>>) {
     let mut unknown: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).unwrap_or_default();
-    let headers = unknown.remove("headers").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let headers = unknown
+        .remove("headers")
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default();
     (headers, unknown)
 }
 
@@ -149,7 +159,9 @@ pub fn check_payload(payload: &[u8]) -> Result<(), Error> {
 
 fn check_size(len: usize) -> Result<(), Error> {
     if len > MAX_PAYLOAD_BYTES {
-        return Err(invalid(format!("payload has {len} bytes, at most {MAX_PAYLOAD_BYTES} are allowed")));
+        return Err(invalid(format!(
+            "payload has {len} bytes, at most {MAX_PAYLOAD_BYTES} are allowed"
+        )));
     }
     Ok(())
 }
@@ -159,8 +171,8 @@ fn invalid(text: String) -> Error {
 }
 
 fn string<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Error> {
-    let text: String =
-        serde_json::from_str(raw.get()).map_err(|_| invalid(format!("{name} must be a string, not {}", shorten(raw))))?;
+    let text: String = serde_json::from_str(raw.get())
+        .map_err(|_| invalid(format!("{name} must be a string, not {}", shorten(raw))))?;
     Ok(Cow::Owned(text))
 }
 
@@ -171,7 +183,10 @@ fn shorten(raw: &RawValue) -> String {
 fn whole(name: &str, raw: &RawValue, most: u64) -> Result<u64, Error> {
     match serde_json::from_str::<u64>(raw.get()) {
         Ok(n) if n <= most => Ok(n),
-        _ => Err(invalid(format!("{name} must be a whole number from 0 to {most}, not {}", shorten(raw)))),
+        _ => Err(invalid(format!(
+            "{name} must be a whole number from 0 to {most}, not {}",
+            shorten(raw)
+        ))),
     }
 }
 
@@ -180,9 +195,15 @@ fn span(name: &str, raw: &RawValue) -> Result<Duration, Error> {
     if let Ok(ms) = serde_json::from_str::<u64>(raw.get()) {
         return Ok(Duration::from_millis(ms));
     }
-    serde_json::from_str::<String>(raw.get()).ok().and_then(|text| duration::parse(&text).ok()).ok_or_else(|| {
-        invalid(format!("{name} must be whole milliseconds or a text such as \"30s\", not {}", shorten(raw)))
-    })
+    serde_json::from_str::<String>(raw.get())
+        .ok()
+        .and_then(|text| duration::parse(&text).ok())
+        .ok_or_else(|| {
+            invalid(format!(
+                "{name} must be whole milliseconds or a text such as \"30s\", not {}",
+                shorten(raw)
+            ))
+        })
 }
 
 /// A point in time: milliseconds since 1970, or RFC 3339.
@@ -195,7 +216,10 @@ fn instant(name: &str, raw: &RawValue) -> Result<u64, Error> {
         .and_then(|text| chrono::DateTime::parse_from_rfc3339(&text).ok())
         .and_then(|at| u64::try_from(at.timestamp_millis()).ok())
         .ok_or_else(|| {
-            invalid(format!("{name} must be milliseconds since 1970 or RFC 3339 text, not {}", shorten(raw)))
+            invalid(format!(
+                "{name} must be milliseconds since 1970 or RFC 3339 text, not {}",
+                shorten(raw)
+            ))
         })
 }
 
@@ -253,7 +277,11 @@ fn backoff(raw: &RawValue) -> Result<Backoff, Error> {
             "cap" => backoff.cap = span("backoff.cap", value)?,
             "factor" => backoff.factor = number()?,
             "jitter" => backoff.jitter = number()?,
-            other => return Err(invalid(format!("backoff has base, factor, cap and jitter, not \"{other}\""))),
+            other => {
+                return Err(invalid(format!(
+                    "backoff has base, factor, cap and jitter, not \"{other}\""
+                )));
+            }
         }
     }
     Ok(backoff)
@@ -300,17 +328,32 @@ mod tests {
 
     #[test]
     fn payloads_come_back_byte_for_byte() {
-        for payload in ["{}", "[]", "null", "1.0", "1e400", "123456789012345678901234567890", "\"\\u0000é\"", "{ \"a\" : 1 }"] {
+        for payload in [
+            "{}",
+            "[]",
+            "null",
+            "1.0",
+            "1e400",
+            "123456789012345678901234567890",
+            "\"\\u0000é\"",
+            "{ \"a\" : 1 }",
+        ] {
             let task = parse(&format!("{{\"kind\":\"k\",\"payload\":{payload}}}")).unwrap();
             assert_eq!(task.payload, payload.as_bytes());
         }
         let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
-        assert_eq!(parse(&format!("{{\"kind\":\"k\",\"payload\":{deep}}}")).unwrap().payload, deep.as_bytes());
+        assert_eq!(
+            parse(&format!("{{\"kind\":\"k\",\"payload\":{deep}}}"))
+                .unwrap()
+                .payload,
+            deep.as_bytes()
+        );
     }
 
     #[test]
     fn null_means_that_a_field_is_not_there() {
-        let task = parse(r#"{"kind":"k","id":null,"queue":null,"headers":null,"timeout":null,"payload":null}"#).unwrap();
+        let task =
+            parse(r#"{"kind":"k","id":null,"queue":null,"headers":null,"timeout":null,"payload":null}"#).unwrap();
         assert_eq!(task, NewTask::new(Kind::new("k").unwrap(), "null").unwrap());
     }
 

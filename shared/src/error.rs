@@ -79,7 +79,11 @@ impl Error {
     /// wraps the code of the command inside it.
     #[must_use]
     pub fn from_answer(code: &str, detail: &str) -> Self {
-        let text = if detail.is_empty() { code.to_owned() } else { format!("{code} {detail}") };
+        let text = if detail.is_empty() {
+            code.to_owned()
+        } else {
+            format!("{code} {detail}")
+        };
         if code == "INVALID" {
             return Self::Invalid(detail.to_owned());
         }
@@ -109,7 +113,10 @@ impl Error {
             }
         }
         if text.contains("max number of clients reached") {
-            return Self::Unavailable { outage: Outage::Away, detail: text };
+            return Self::Unavailable {
+                outage: Outage::Away,
+                detail: text,
+            };
         }
         Self::Protocol(text)
     }
@@ -122,7 +129,10 @@ impl From<RedisError> for Error {
         }
         // A name that nobody knows: nothing was sent.
         if error.is_connection_refusal() || error.to_string().starts_with("failed to lookup address") {
-            return Self::Unavailable { outage: Outage::Away, detail: error.to_string() };
+            return Self::Unavailable {
+                outage: Outage::Away,
+                detail: error.to_string(),
+            };
         }
         match error.kind() {
             redis::ErrorKind::AuthenticationFailed => Self::Denied(error.to_string()),
@@ -141,11 +151,27 @@ mod tests {
     #[test]
     fn codes_are_found_wherever_they_stand_in_the_text() {
         let cases = [
-            ("READONLY", "You can't write against a read only replica. script: 9f", Outage::ReadOnly),
-            ("ERR", "Error running script: -READONLY You can't write", Outage::ReadOnly),
-            ("OOM", "command not allowed when used memory > 'maxmemory'", Outage::OutOfMemory),
+            (
+                "READONLY",
+                "You can't write against a read only replica. script: 9f",
+                Outage::ReadOnly,
+            ),
+            (
+                "ERR",
+                "Error running script: -READONLY You can't write",
+                Outage::ReadOnly,
+            ),
+            (
+                "OOM",
+                "command not allowed when used memory > 'maxmemory'",
+                Outage::OutOfMemory,
+            ),
             ("LOADING", "Redis is loading the dataset in memory", Outage::Loading),
-            ("MISCONF", "Redis is configured to save RDB snapshots", Outage::StorageFailing),
+            (
+                "MISCONF",
+                "Redis is configured to save RDB snapshots",
+                Outage::StorageFailing,
+            ),
         ];
         for (code, detail, wanted) in cases {
             match Error::from_answer(code, detail) {

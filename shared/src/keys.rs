@@ -9,8 +9,21 @@ use crate::name::{Prefix, QueueName, SessionId};
 
 /// The shared keys, in the order of `lua/prelude.lua`.
 pub const SHARED: [&str; 15] = [
-    "cfg", "state", "tasks", "meta", "pending", "scheduled", "failed", "results", "done", "waiters", "parked",
-    "consumers", "stats", "minutes", "expiring",
+    "cfg",
+    "state",
+    "tasks",
+    "meta",
+    "pending",
+    "scheduled",
+    "failed",
+    "results",
+    "done",
+    "waiters",
+    "parked",
+    "consumers",
+    "stats",
+    "minutes",
+    "expiring",
 ];
 
 /// The keys of one queue partition.
@@ -29,7 +42,10 @@ impl Keys {
             n => format!("{prefix}:{{{queue}/{n}}}:"),
         };
         let shared = SHARED.iter().map(|name| format!("{base}{name}")).collect();
-        Self { base: base.into(), shared }
+        Self {
+            base: base.into(),
+            shared,
+        }
     }
 
     /// The 15 keys that every function takes first.
@@ -128,7 +144,11 @@ mod tests {
             .lines()
             .filter(|line| line.starts_with("local CFG,") || line.starts_with("local DONE,"))
             .flat_map(|line| {
-                let names = line.trim_start_matches("local ").split(" = ").next().unwrap_or_default();
+                let names = line
+                    .trim_start_matches("local ")
+                    .split(" = ")
+                    .next()
+                    .unwrap_or_default();
                 names.split(", ").map(str::to_lowercase).collect::<Vec<_>>()
             })
             .collect();

@@ -38,7 +38,9 @@ pub struct LinkConfig {
 impl std::fmt::Debug for LinkConfig {
     // The URL may hold a password: only where it goes is shown.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LinkConfig").field("addr", &self.address()).finish_non_exhaustive()
+        f.debug_struct("LinkConfig")
+            .field("addr", &self.address())
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,17 +51,32 @@ impl LinkConfig {
     /// [`Error::Invalid`] if it is none of these; the URL is not repeated, it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let info = url.into_connection_info().map_err(|e| {
-            Error::Invalid(format!("Redis URL must be like redis://user:password@host:6379/0 or unix:///path ({})", e.category()))
+            Error::Invalid(format!(
+                "Redis URL must be like redis://user:password@host:6379/0 or unix:///path ({})",
+                e.category()
+            ))
         })?;
         // RESP3: wake-ups come as pushes on the connection that the calls use.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_lib_name("workyard", env!("CARGO_PKG_VERSION"));
+        let settings = info
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_lib_name("workyard", env!("CARGO_PKG_VERSION"));
         // A peer that vanished without a word must not hold a call for ever.
-        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-        let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_EVERY);
+        let tcp = redis::io::tcp::TcpSettings::default()
+            .set_nodelay(true)
+            .set_keepalive(keepalive);
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(UNACKNOWLEDGED_FOR);
         let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-        Ok(Self { info, response_timeout: Duration::from_secs(5), connect_timeout: Duration::from_secs(2) })
+        Ok(Self {
+            info,
+            response_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+        })
     }
 
     /// Where it goes, without user or password.
@@ -102,7 +119,9 @@ pub struct Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,7 +141,10 @@ impl Link {
             settings = settings.set_push_sender(pushes);
         }
         let manager = ConnectionManager::new_lazy_with_config(config.client()?, settings)?;
-        Ok(Self { manager, config: Arc::new(config) })
+        Ok(Self {
+            manager,
+            config: Arc::new(config),
+        })
     }
 
     /// The settings of this link.
@@ -165,8 +187,15 @@ impl Link {
     }
 
     async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        let values = self.manager.clone().req_packed_commands(pipeline, 0, pipeline.len()).await?;
-        Ok(values.into_iter().map(|value| value.extract_error().map_err(Error::from)).collect())
+        let values = self
+            .manager
+            .clone()
+            .req_packed_commands(pipeline, 0, pipeline.len())
+            .await?;
+        Ok(values
+            .into_iter()
+            .map(|value| value.extract_error().map_err(Error::from))
+            .collect())
     }
 
     /// Loads the functions library, replacing the same version of it.
@@ -191,7 +220,10 @@ impl Link {
     /// As [`Self::load_library`]; a user who may not look is served by what is loaded.
     pub async fn ensure_library(&self) -> Result<(), Error> {
         let mut cmd = redis::cmd("FUNCTION");
-        cmd.arg("LIST").arg("LIBRARYNAME").arg(functions::LIBRARY).arg("WITHCODE");
+        cmd.arg("LIST")
+            .arg("LIBRARYNAME")
+            .arg(functions::LIBRARY)
+            .arg("WITHCODE");
         match self.send(&cmd).await {
             Ok(found) if format!("{found:?}").contains(&format!("{:?}", functions::library())) => Ok(()),
             Ok(_) => self.load_library().await,

@@ -107,7 +107,17 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_their_key_are_refused() {
-        for bad in ["", "a}{b", "../x", "*", "a b", "a:b", "\r\nFLUSHALL", "é", &"q".repeat(65)] {
+        for bad in [
+            "",
+            "a}{b",
+            "../x",
+            "*",
+            "a b",
+            "a:b",
+            "\r\nFLUSHALL",
+            "é",
+            &"q".repeat(65),
+        ] {
             if bad != "../x" {
                 assert!(QueueName::new(bad).is_err(), "{bad:?}");
             }

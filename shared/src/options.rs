@@ -43,7 +43,9 @@ impl TaskType {
     /// The type of that name on the wire.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Single, Self::Map, Self::Reduce].into_iter().find(|t| t.as_str() == name)
+        [Self::Single, Self::Map, Self::Reduce]
+            .into_iter()
+            .find(|t| t.as_str() == name)
     }
 }
 
@@ -63,7 +65,12 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { base: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(3600), jitter: 0.1 }
+        Self {
+            base: Duration::from_secs(1),
+            factor: 2.0,
+            cap: Duration::from_secs(3600),
+            jitter: 0.1,
+        }
     }
 }
 
@@ -167,7 +174,10 @@ impl TaskOptions {
         whole("expires_in", self.expires_in.map(millis));
         whole("retention", self.retention.map(millis));
         if let Some(b) = self.backoff {
-            text.push_str(&format!(" backoff_factor={:.3} backoff_jitter={:.3}", b.factor, b.jitter));
+            text.push_str(&format!(
+                " backoff_factor={:.3} backoff_jitter={:.3}",
+                b.factor, b.jitter
+            ));
         }
         if self.task_type != TaskType::Single {
             let gap = if text.is_empty() { "" } else { " " };
@@ -224,7 +234,10 @@ mod tests {
         let options = TaskOptions {
             priority: Some(0),
             max_attempts: Some(7),
-            backoff: Some(Backoff { jitter: 0.5, ..Backoff::default() }),
+            backoff: Some(Backoff {
+                jitter: 0.5,
+                ..Backoff::default()
+            }),
             timeout: Some(Duration::from_millis(1500)),
             retention: Some(Duration::ZERO),
             task_type: TaskType::Map,

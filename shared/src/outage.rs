@@ -59,7 +59,11 @@ pub struct Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { away: Arc::default(), born: Instant::now(), since: Arc::default() }
+        Self {
+            away: Arc::default(),
+            born: Instant::now(),
+            since: Arc::default(),
+        }
     }
 }
 

@@ -34,7 +34,10 @@ impl Record {
     pub fn parse(bytes: Bytes) -> Result<Self, Error> {
         let wrong = || Error::Protocol("a stored task that this version cannot read".to_owned());
         let header_end = bytes.iter().position(|&b| b == b'\n').ok_or_else(wrong)?;
-        let extra_len = bytes[header_end + 1..].iter().position(|&b| b == b'\n').ok_or_else(wrong)?;
+        let extra_len = bytes[header_end + 1..]
+            .iter()
+            .position(|&b| b == b'\n')
+            .ok_or_else(wrong)?;
         let header = std::str::from_utf8(&bytes[..header_end]).map_err(|_| wrong())?;
         let plain = match header.as_bytes().first() {
             Some(b'd') => true,
@@ -69,7 +72,11 @@ impl Record {
     /// What the task chose.
     #[must_use]
     pub fn options(&self) -> TaskOptions {
-        if self.plain { TaskOptions::default() } else { TaskOptions::decode(self.text(self.options)) }
+        if self.plain {
+            TaskOptions::default()
+        } else {
+            TaskOptions::decode(self.text(self.options))
+        }
     }
 
     /// Headers and unknown fields.
@@ -171,7 +178,19 @@ impl Ended {
         let line_end = bytes.iter().position(|&b| b == b'\n').ok_or_else(wrong)?;
         let line = std::str::from_utf8(&bytes[..line_end]).map_err(|_| wrong())?;
         let words: Vec<&str> = line.split(' ').collect();
-        let [state, kind, created, started, finished, failures, crashes, releases, consumer, reason] = words[..] else {
+        let [
+            state,
+            kind,
+            created,
+            started,
+            finished,
+            failures,
+            crashes,
+            releases,
+            consumer,
+            reason,
+        ] = words[..]
+        else {
             return Err(wrong());
         };
         let ms = |text: &str| text.parse::<u64>().map_err(|_| wrong());
@@ -262,7 +281,10 @@ mod tests {
 
     #[test]
     fn golden_records_are_read_field_by_field() {
-        let record = Record::parse(Bytes::from_static(b"o1700000000000 mail:send priority=1 timeout=30000\n{\"headers\":{\"a\":\"b\"}}\n[1,\n2]")).unwrap();
+        let record = Record::parse(Bytes::from_static(
+            b"o1700000000000 mail:send priority=1 timeout=30000\n{\"headers\":{\"a\":\"b\"}}\n[1,\n2]",
+        ))
+        .unwrap();
         assert_eq!((record.kind(), record.created_ms), ("mail:send", 1_700_000_000_000));
         assert_eq!(record.options().priority, Some(1));
         assert_eq!(record.extra().0["a"], "b");
@@ -271,7 +293,10 @@ mod tests {
         assert_eq!((plain.kind(), plain.plain), ("k", true));
         assert_eq!(plain.payload(), Bytes::from_static(b"{}"));
         for bad in ["", "x", "d1 k", "d1 k\n", "z1 k\n\n1", "dx k\n\n1"] {
-            assert!(Record::parse(Bytes::copy_from_slice(bad.as_bytes())).is_err(), "{bad:?}");
+            assert!(
+                Record::parse(Bytes::copy_from_slice(bad.as_bytes())).is_err(),
+                "{bad:?}"
+            );
         }
     }
 
@@ -283,7 +308,10 @@ mod tests {
         assert_eq!(Meta::parse(b""), Meta::default());
         let text = Bytes::from_static(b"completed k 1 2 3 0 1 2 c1 -\n{\"a\":\n1}");
         let ended = Ended::parse(&text).unwrap();
-        assert_eq!((ended.state, ended.consumer.as_str(), ended.reason.as_str()), (State::Completed, "c1", ""));
+        assert_eq!(
+            (ended.state, ended.consumer.as_str(), ended.reason.as_str()),
+            (State::Completed, "c1", "")
+        );
         assert_eq!(ended.body, Bytes::from_static(b"{\"a\":\n1}"));
     }
 }

@@ -125,6 +125,10 @@ mod tests {
         if std::env::var_os("WORKYARD_WRITE_SCHEMA").is_some() {
             std::fs::write(path, &made).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), made, "write it anew as this test's comment says");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            made,
+            "write it anew as this test's comment says"
+        );
     }
 }

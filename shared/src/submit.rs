@@ -37,7 +37,9 @@ pub struct Submitter {
 
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Order").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Order")
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,7 +48,15 @@ impl Submitter {
     #[must_use]
     pub fn start(queue: Queue) -> Self {
         let (line, orders) = mpsc::channel(LINE);
-        tokio::spawn(Sender { queue, session: SessionId::fresh(), number: 0, held: None }.run(orders));
+        tokio::spawn(
+            Sender {
+                queue,
+                session: SessionId::fresh(),
+                number: 0,
+                held: None,
+            }
+            .run(orders),
+        );
         Self { line }
     }
 
@@ -67,14 +77,23 @@ impl Submitter {
             return Ok(Vec::new());
         }
         if tasks.len() > MAX_BATCH {
-            return Err(Error::Invalid(format!("at most {MAX_BATCH} tasks in one call, not {}", tasks.len())));
+            return Err(Error::Invalid(format!(
+                "at most {MAX_BATCH} tasks in one call, not {}",
+                tasks.len()
+            )));
         }
         for (_, task) in &tasks {
             task.options.validate()?;
             task.extra()?;
         }
         let (answer, answered) = oneshot::channel();
-        let order = Order { tasks, unique, waiter, give_up: Instant::now() + patience, answer };
+        let order = Order {
+            tasks,
+            unique,
+            waiter,
+            give_up: Instant::now() + patience,
+            answer,
+        };
         let gone = || Error::Unknown("the submitter has ended".to_owned());
         self.line.send(order).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
@@ -124,9 +143,20 @@ impl Sender {
     async fn send(&mut self, mut orders: Vec<Order>) {
         self.number += 1;
         let counts: Vec<usize> = orders.iter().map(|order| order.tasks.len()).collect();
-        let tasks: Vec<_> = orders.iter_mut().flat_map(|order| std::mem::take(&mut order.tasks)).collect();
-        let give_up = orders.iter().map(|order| order.give_up).max().unwrap_or_else(Instant::now);
-        let batch = Batch { session: &self.session, number: self.number, waiter: orders[0].waiter.as_ref() };
+        let tasks: Vec<_> = orders
+            .iter_mut()
+            .flat_map(|order| std::mem::take(&mut order.tasks))
+            .collect();
+        let give_up = orders
+            .iter()
+            .map(|order| order.give_up)
+            .max()
+            .unwrap_or_else(Instant::now);
+        let batch = Batch {
+            session: &self.session,
+            number: self.number,
+            waiter: orders[0].waiter.as_ref(),
+        };
         let answer = match self.queue.enqueue_cmd(batch, orders[0].unique, &tasks) {
             Ok(cmd) => until_kept(&self.queue, &cmd, give_up).await,
             Err(error) => Err(error),

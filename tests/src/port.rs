@@ -51,14 +51,10 @@ impl ReservedPort {
         fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("cannot create {}: {e}", dir.display()));
         // The file is never deleted: a lock on a deleted file would not exclude the next one who creates it.
         let path = dir.join(number.to_string());
-        let lock =
-            File::create(&path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
+        let lock = File::create(&path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
         lock.try_lock().ok()?;
         TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-        Some(Self {
-            number,
-            _lock: lock,
-        })
+        Some(Self { number, _lock: lock })
     }
 }
 

@@ -21,8 +21,7 @@ use crate::wait::wait_for;
 /// # Panics
 /// When the binary is not there. Cargo builds the binaries of *other* packages for a test run only if asked to.
 pub fn workspace_binary(name: &str) -> Command {
-    let test =
-        std::env::current_exe().unwrap_or_else(|e| panic!("cannot tell where this test is: {e}"));
+    let test = std::env::current_exe().unwrap_or_else(|e| panic!("cannot tell where this test is: {e}"));
     // The test is target/<profile>/deps/<test>-<hash>; binaries are two levels up from its file name.
     let path = test
         .parent()
@@ -55,9 +54,7 @@ impl Daemon {
     pub fn spawn(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
-        let file = |n: &str| {
-            File::create(dir.path().join(n)).unwrap_or_else(|e| panic!("cannot create {n}: {e}"))
-        };
+        let file = |n: &str| File::create(dir.path().join(n)).unwrap_or_else(|e| panic!("cannot create {n}: {e}"));
         let child = command
             .stdin(Stdio::null())
             .stdout(file("stdout"))
@@ -82,8 +79,7 @@ impl Daemon {
         // While unreaped the pid cannot belong to another process, so the check and the signal are under one lock.
         let mut child = self.child();
         if matches!(child.try_wait(), Ok(None)) {
-            kill_process(self.pid, signal)
-                .unwrap_or_else(|e| panic!("cannot signal {}: {e}", self.name));
+            kill_process(self.pid, signal).unwrap_or_else(|e| panic!("cannot signal {}: {e}", self.name));
         }
     }
 

@@ -104,8 +104,7 @@ impl TestServer {
 
     /// A client for it.
     pub fn client(&self) -> redis::Client {
-        redis::Client::open(self.url())
-            .unwrap_or_else(|e| panic!("{} is no address: {e}", self.url()))
+        redis::Client::open(self.url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.url()))
     }
 
     /// A new connection to it.
@@ -132,9 +131,7 @@ impl TestServer {
             match self.ready().await {
                 Ok(()) => return,
                 // Here another port is no way out: clients know this one. Wait for whoever has it to leave.
-                Err(StartError::PortTaken) if begun.elapsed() < START_LIMIT => {
-                    tokio::time::sleep(POLL).await
-                }
+                Err(StartError::PortTaken) if begun.elapsed() < START_LIMIT => tokio::time::sleep(POLL).await,
                 Err(StartError::PortTaken) => {
                     panic!("port {} was taken while its server was down", self.port())
                 }
@@ -231,10 +228,7 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
-            eprintln!(
-                "--- end of the log of the test's server\n{}\n---",
-                self.log_tail()
-            );
+            eprintln!("--- end of the log of the test's server\n{}\n---", self.log_tail());
         }
     }
 }
@@ -242,13 +236,8 @@ impl Drop for TestServer {
 /// Asks the server at the other end for its pid; fails while it loads or is not there.
 async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
     let mut connection = client.get_multiplexed_async_connection().await?;
-    redis::cmd("PING")
-        .query_async::<()>(&mut connection)
-        .await?;
-    let info: redis::InfoDict = redis::cmd("INFO")
-        .arg("server")
-        .query_async(&mut connection)
-        .await?;
+    redis::cmd("PING").query_async::<()>(&mut connection).await?;
+    let info: redis::InfoDict = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
     Ok(info.get("process_id").unwrap_or(0))
 }
 

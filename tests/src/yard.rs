@@ -1,5 +1,7 @@
 //! A server, a queue on it, and workers in this process: what most tests begin with.
 
+#![expect(clippy::expect_used, reason = "its only callers are tests")]
+
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -32,7 +34,9 @@ pub struct Yard {
 
 impl std::fmt::Debug for Yard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Yard").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Yard")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +51,10 @@ impl Running {
     /// Stops it as SIGTERM would, and waits until it has drained.
     pub async fn stop(self) {
         self.stop.cancel();
-        self.task.await.expect("the worker panicked").expect("the worker failed");
+        self.task
+            .await
+            .expect("the worker panicked")
+            .expect("the worker failed");
     }
 
     /// Waits until it ends by itself.
@@ -73,7 +80,12 @@ impl Yard {
         let broker = Broker::new(link, Prefix::default());
         let queue = broker.queue(&queue_name("q"));
         let submitter = Submitter::start(queue.clone());
-        Self { server, broker, queue, submitter }
+        Self {
+            server,
+            broker,
+            queue,
+            submitter,
+        }
     }
 
     /// Adds a task with chosen options; answers its id.
@@ -86,7 +98,10 @@ impl Yard {
         let mut task = new_task(kind, payload);
         choose(&mut task.options);
         let text = id.to_string();
-        self.submitter.submit(vec![(id, task)], false, None, SOON).await.expect("accepted");
+        self.submitter
+            .submit(vec![(id, task)], false, None, SOON)
+            .await
+            .expect("accepted");
         text
     }
 
@@ -94,8 +109,9 @@ impl Yard {
     pub async fn add_many(&self, count: usize, kind: &str, payload: &str) -> Vec<String> {
         let mut ids = Vec::with_capacity(count);
         while ids.len() < count {
-            let chunk: Vec<_> =
-                (0..(count - ids.len()).min(500)).map(|_| (TaskId::fresh(), new_task(kind, payload))).collect();
+            let chunk: Vec<_> = (0..(count - ids.len()).min(500))
+                .map(|_| (TaskId::fresh(), new_task(kind, payload)))
+                .collect();
             ids.extend(chunk.iter().map(|(id, _)| id.to_string()));
             self.submitter.submit(chunk, true, None, SOON).await.expect("accepted");
         }
@@ -106,7 +122,10 @@ impl Yard {
     #[must_use]
     pub fn config(&self) -> WorkerConfig {
         let link = LinkConfig::from_url(&self.server.url()).expect("a URL");
-        WorkerConfig { poll: Duration::from_secs(600), ..WorkerConfig::new(link, queue_name("q")) }
+        WorkerConfig {
+            poll: Duration::from_secs(600),
+            ..WorkerConfig::new(link, queue_name("q"))
+        }
     }
 
     /// Starts a worker and waits until it is registered.
@@ -169,7 +188,10 @@ impl Yard {
 pub fn spawn(registry: Registry, config: WorkerConfig) -> Running {
     let stop = CancellationToken::new();
     let worker = Worker::new(config, registry).expect("a sound configuration");
-    Running { stop: stop.clone(), task: tokio::spawn(worker.run(stop)) }
+    Running {
+        stop: stop.clone(),
+        task: tokio::spawn(worker.run(stop)),
+    }
 }
 
 /// A queue name that is known to be one.

@@ -13,13 +13,20 @@ const SOON: Duration = Duration::from_secs(15);
 
 async fn echo(yard: &Yard) -> Running {
     let mut registry = Registry::new();
-    registry.register("echo", |_: Context, payload: serde_json::Value| async move { Ok::<_, Failure>(payload) }).unwrap();
+    registry
+        .register("echo", |_: Context, payload: serde_json::Value| async move {
+            Ok::<_, Failure>(payload)
+        })
+        .unwrap();
     yard.work(registry, yard.config()).await
 }
 
 fn refused(entry: &str) -> (String, String) {
     let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
-    (entry["reason"].as_str().unwrap().to_owned(), entry["raw"].as_str().unwrap().to_owned())
+    (
+        entry["reason"].as_str().unwrap().to_owned(),
+        entry["raw"].as_str().unwrap().to_owned(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +34,11 @@ async fn redis_py_enqueues_by_inbox_and_by_function() {
     let yard = Yard::start().await;
     let worker = echo(&yard).await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/enqueue.py");
-    let output = Command::new("python3").arg(script).arg(yard.server.port().to_string()).output().unwrap();
+    let output = Command::new("python3")
+        .arg(script)
+        .arg(yard.server.port().to_string())
+        .output()
+        .unwrap();
     assert!(
         output.status.success(),
         "is the Python package `redis` there? scripts/test installs it\n{}",
@@ -42,7 +53,14 @@ async fn redis_py_enqueues_by_inbox_and_by_function() {
     assert!(refused(&rejected[0]).0.contains("not UTF-8"), "{rejected:?}");
     assert_eq!(refused(&rejected[1]).1, "{not json");
     yard.reaches("failed", 1).await;
-    let Seen::Live { place: Place::Failed(_), meta, .. } = yard.look("py-malformed").await else { panic!("not dead") };
+    let Seen::Live {
+        place: Place::Failed(_),
+        meta,
+        ..
+    } = yard.look("py-malformed").await
+    else {
+        panic!("not dead")
+    };
     assert_eq!((meta.reason.as_str(), meta.failures), ("malformed", 1));
     assert_eq!(yard.total("submitted").await, 4, "the repeated batch added a task");
     worker.stop().await;
@@ -92,7 +110,13 @@ async fn a_flood_of_garbage_in_the_inbox_loses_nothing_sound_and_the_list_stays_
     assert_eq!(yard.queue.inbox_len().await.unwrap(), 0);
     let rejected = yard.queue.rejected(5000).await.unwrap();
     assert_eq!(rejected.len(), 1000, "newest 1,000 are kept");
-    assert!(rejected.iter().any(|entry| entry.contains("3145")), "the oversize item is not named");
-    assert!(rejected.iter().any(|entry| entry.contains("its queue is")), "the foreign queue is not named");
+    assert!(
+        rejected.iter().any(|entry| entry.contains("3145")),
+        "the oversize item is not named"
+    );
+    assert!(
+        rejected.iter().any(|entry| entry.contains("its queue is")),
+        "the foreign queue is not named"
+    );
     worker.stop().await;
 }

@@ -19,12 +19,19 @@ struct Fleet {
 
 impl Fleet {
     fn on(yard: &Yard, concurrency: usize) -> Self {
-        Self { url: yard.server.url(), ledger: yard.server.dir().join("ledger"), concurrency }
+        Self {
+            url: yard.server.url(),
+            ledger: yard.server.dir().join("ledger"),
+            concurrency,
+        }
     }
 
     fn spawn(&self) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ledger-consumer"));
-        command.arg(&self.url).arg(&self.ledger).arg(self.concurrency.to_string());
+        command
+            .arg(&self.url)
+            .arg(&self.ledger)
+            .arg(self.concurrency.to_string());
         Daemon::spawn(&mut command)
     }
 
@@ -99,12 +106,20 @@ async fn twenty_thousand_tasks_survive_kills_a_frozen_consumer_and_a_redis_kille
     let twice = runs.values().filter(|n| **n > 1).count();
     println!(
         "{TASKS} tasks in {:?}: {round} consumers killed, states {states:?}, ran more than once {twice}, reclaimed {}, stale writes refused {}",
-        begun.elapsed(), total("reclaimed"), total("stale")
+        begun.elapsed(),
+        total("reclaimed"),
+        total("stale")
     );
     assert_eq!(states, BTreeMap::from([(State::Completed, TASKS)]));
     assert!(ids.iter().all(|id| runs.contains_key(id)), "completed without a run");
-    assert_eq!((total("submitted"), total("completed"), total("failed")), (TASKS as u64, TASKS as u64, 0));
-    assert_eq!((seen.pending, seen.scheduled, seen.running, seen.results), (0, 0, 0, TASKS as u64));
+    assert_eq!(
+        (total("submitted"), total("completed"), total("failed")),
+        (TASKS as u64, TASKS as u64, 0)
+    );
+    assert_eq!(
+        (seen.pending, seen.scheduled, seen.running, seen.results),
+        (0, 0, 0, TASKS as u64)
+    );
     for consumer in &consumers {
         consumer.signal(Signal::TERM);
         assert!(consumer.wait_exit(LONG).await.success(), "{}", consumer.log());
@@ -127,7 +142,10 @@ async fn the_thousand_tasks_of_a_killed_consumer_run_elsewhere_within_five_secon
         seen.totals.get("reclaimed") == Some(&1000) && seen.running == 1000 && seen.pending == 0
     })
     .await;
-    println!("1,000 tasks of a killed consumer run elsewhere after {:?} (deadline 5 s)", killed.elapsed());
+    println!(
+        "1,000 tasks of a killed consumer run elsewhere after {:?} (deadline 5 s)",
+        killed.elapsed()
+    );
     heir.kill9();
 }
 

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry};
-use workyard_shared::broker::{Beat, ClaimRequest, Claimed, Completion, Grant, Handback, Place, Queue, Seen, Settled, Turn};
+use workyard_shared::broker::{
+    Beat, ClaimRequest, Claimed, Completion, Grant, Handback, Place, Queue, Seen, Settled, Turn,
+};
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_tests::{Yard, new_task, wait_until};
 
@@ -13,12 +15,24 @@ const LEASE: Duration = Duration::from_millis(300);
 
 async fn register(queue: &Queue, lease: Duration) -> SessionId {
     let consumer = SessionId::fresh();
-    assert!(matches!(queue.heartbeat(&consumer, lease, true).await.unwrap(), Beat::Ok { .. }));
+    assert!(matches!(
+        queue.heartbeat(&consumer, lease, true).await.unwrap(),
+        Beat::Ok { .. }
+    ));
     consumer
 }
 
 async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> Vec<Grant> {
-    match queue.claim(ClaimRequest { consumer, most, above, park: false }).await.unwrap() {
+    match queue
+        .claim(ClaimRequest {
+            consumer,
+            most,
+            above,
+            park: false,
+        })
+        .await
+        .unwrap()
+    {
         Claimed::Tasks(grants) => grants,
         other => panic!("{other:?}"),
     }
@@ -37,7 +51,11 @@ fn completion(grant: &Grant, result: &'static str) -> Completion {
 }
 
 async fn complete(queue: &Queue, consumer: &SessionId, number: u64, grant: &Grant, result: &'static str) -> Settled {
-    let turn = Turn { number, completions: vec![completion(grant, result)], ..Turn::default() };
+    let turn = Turn {
+        number,
+        completions: vec![completion(grant, result)],
+        ..Turn::default()
+    };
     turn.send(queue, consumer, None).await.unwrap().completions[0]
 }
 
@@ -76,10 +94,16 @@ async fn a_reply_that_was_lost_strands_nothing_and_a_repeat_gets_its_first_answe
     assert_eq!(next.len(), 1);
     assert!(next[0].token > first[0].token);
     for _ in 0..3 {
-        assert_eq!(complete(&yard.queue, &consumer, 7, &first[0], "1").await, Settled::Completed);
+        assert_eq!(
+            complete(&yard.queue, &consumer, 7, &first[0], "1").await,
+            Settled::Completed
+        );
     }
     assert_eq!(yard.total("completed").await, 1);
-    assert_eq!(complete(&yard.queue, &consumer, 8, &first[0], "2").await, Settled::Stale);
+    assert_eq!(
+        complete(&yard.queue, &consumer, 8, &first[0], "2").await,
+        Settled::Stale
+    );
     assert_eq!(yard.result(&first[0].id).await, "1");
 }
 
@@ -95,18 +119,41 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
     assert!(new.token > old.token);
     assert_eq!(new.meta.crashes, 1);
 
-    assert_eq!(complete(&yard.queue, &frozen, 1, &old, "\"late\"").await, Settled::Stale);
+    assert_eq!(
+        complete(&yard.queue, &frozen, 1, &old, "\"late\"").await,
+        Settled::Stale
+    );
     // Not even with the new owner's name and the old token.
     assert_eq!(complete(&yard.queue, &heir, 1, &old, "\"late\"").await, Settled::Stale);
-    let back = Handback { id: id.clone(), token: old.token, unhandled: false, delay: Duration::ZERO };
-    let turn = Turn { number: 2, handbacks: vec![back], ..Turn::default() };
-    assert_eq!(turn.send(&yard.queue, &frozen, None).await.unwrap().handbacks, [Settled::Stale]);
+    let back = Handback {
+        id: id.clone(),
+        token: old.token,
+        unhandled: false,
+        delay: Duration::ZERO,
+    };
+    let turn = Turn {
+        number: 2,
+        handbacks: vec![back],
+        ..Turn::default()
+    };
+    assert_eq!(
+        turn.send(&yard.queue, &frozen, None).await.unwrap().handbacks,
+        [Settled::Stale]
+    );
     assert!(!yard.queue.progress(&frozen, &id, old.token, "50%").await.unwrap());
     assert_eq!(yard.queue.heartbeat(&frozen, LEASE, false).await.unwrap(), Beat::Lost);
-    let request = ClaimRequest { consumer: &frozen, most: 1, above: 0, park: true };
+    let request = ClaimRequest {
+        consumer: &frozen,
+        most: 1,
+        above: 0,
+        park: true,
+    };
     assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Lost));
 
-    assert_eq!(complete(&yard.queue, &heir, 3, &new, "\"right\"").await, Settled::Completed);
+    assert_eq!(
+        complete(&yard.queue, &heir, 3, &new, "\"right\"").await,
+        Settled::Completed
+    );
     assert_eq!(yard.result(&id).await, "\"right\"");
     assert!(yard.total("stale").await >= 4);
 }
@@ -120,11 +167,21 @@ async fn tasks_of_a_dead_consumer_come_back_in_their_old_order_and_the_third_dea
         let grants = claim(&yard.queue, &consumer, 450, 0).await;
         let order: Vec<_> = grants.iter().map(|g| g.id.clone()).collect();
         assert_eq!(order, ids, "death {death}");
-        assert_eq!(reclaim_all(&yard.queue).await, if death < 3 { (450, 0) } else { (0, 450) });
+        assert_eq!(
+            reclaim_all(&yard.queue).await,
+            if death < 3 { (450, 0) } else { (0, 450) }
+        );
     }
     let seen = yard.overview().await;
     assert_eq!((seen.failed, seen.pending, seen.running), (450, 0, 0));
-    let Seen::Live { place: Place::Failed(_), meta, .. } = yard.look(&ids[0]).await else { panic!("not dead") };
+    let Seen::Live {
+        place: Place::Failed(_),
+        meta,
+        ..
+    } = yard.look(&ids[0]).await
+    else {
+        panic!("not dead")
+    };
     assert_eq!((meta.reason.as_str(), meta.failures, meta.crashes), ("poison", 0, 3));
 }
 
@@ -141,10 +198,16 @@ async fn a_silence_of_everybody_gives_every_session_one_more_lease() {
     tokio::time::sleep(lease * 2).await;
     yard.server.sigcont();
     // The first to come back must not see the other as dead.
-    assert!(matches!(yard.queue.heartbeat(&a, lease, false).await.unwrap(), Beat::Ok { .. }));
+    assert!(matches!(
+        yard.queue.heartbeat(&a, lease, false).await.unwrap(),
+        Beat::Ok { .. }
+    ));
     assert!(yard.queue.dead_consumers().await.unwrap().is_empty());
     assert_eq!(yard.queue.reclaim(&b).await.unwrap().back, 0);
-    assert!(matches!(yard.queue.heartbeat(&b, lease, false).await.unwrap(), Beat::Ok { .. }));
+    assert!(matches!(
+        yard.queue.heartbeat(&b, lease, false).await.unwrap(),
+        Beat::Ok { .. }
+    ));
 }
 
 #[tokio::test]
@@ -152,8 +215,22 @@ async fn a_repeated_enqueue_is_recognised_and_a_callers_own_id_is_one_task() {
     use workyard_shared::broker::{Accepted, Batch};
     let yard = Yard::start().await;
     let session = SessionId::fresh();
-    let tasks = vec![(TaskId::fresh(), new_task("k", "1")), (TaskId::fresh(), new_task("k", "2"))];
-    let cmd = yard.queue.enqueue_cmd(Batch { session: &session, number: 1, waiter: None }, true, &tasks).unwrap();
+    let tasks = vec![
+        (TaskId::fresh(), new_task("k", "1")),
+        (TaskId::fresh(), new_task("k", "2")),
+    ];
+    let cmd = yard
+        .queue
+        .enqueue_cmd(
+            Batch {
+                session: &session,
+                number: 1,
+                waiter: None,
+            },
+            true,
+            &tasks,
+        )
+        .unwrap();
     for _ in 0..3 {
         assert_eq!(yard.queue.enqueue(&cmd).await.unwrap(), [Accepted::Created; 2]);
     }
@@ -161,7 +238,18 @@ async fn a_repeated_enqueue_is_recognised_and_a_callers_own_id_is_one_task() {
     let own = TaskId::new("order-42").unwrap();
     for (number, wanted) in [(2, Accepted::Created), (3, Accepted::Duplicate)] {
         let tasks = vec![(own.clone(), new_task("k", "1"))];
-        let cmd = yard.queue.enqueue_cmd(Batch { session: &session, number, waiter: None }, false, &tasks).unwrap();
+        let cmd = yard
+            .queue
+            .enqueue_cmd(
+                Batch {
+                    session: &session,
+                    number,
+                    waiter: None,
+                },
+                false,
+                &tasks,
+            )
+            .unwrap();
         assert_eq!(yard.queue.enqueue(&cmd).await.unwrap(), [wanted]);
     }
     assert_eq!(yard.overview().await.pending, 3);
@@ -175,12 +263,28 @@ async fn a_kind_that_nobody_knows_burns_no_attempt_and_is_dead_lettered_after_te
         let consumer = register(&yard.queue, Duration::from_secs(30)).await;
         let grant = claim(&yard.queue, &consumer, 1, 0).await.remove(0);
         assert_eq!(grant.meta.failures, 0);
-        let back = Handback { id: id.clone(), token: grant.token, unhandled: true, delay: Duration::ZERO };
-        let turn = Turn { number: 1, handbacks: vec![back], ..Turn::default() };
+        let back = Handback {
+            id: id.clone(),
+            token: grant.token,
+            unhandled: true,
+            delay: Duration::ZERO,
+        };
+        let turn = Turn {
+            number: 1,
+            handbacks: vec![back],
+            ..Turn::default()
+        };
         let settled = turn.send(&yard.queue, &consumer, None).await.unwrap().handbacks[0];
         assert_eq!(settled, if round < 10 { Settled::Released } else { Settled::Failed });
     }
-    let Seen::Live { place: Place::Failed(_), meta, .. } = yard.look(&id).await else { panic!("not dead") };
+    let Seen::Live {
+        place: Place::Failed(_),
+        meta,
+        ..
+    } = yard.look(&id).await
+    else {
+        panic!("not dead")
+    };
     assert_eq!(meta.reason, "no-handler");
     assert!(meta.error.contains("mystery"));
 }
@@ -192,7 +296,9 @@ async fn a_worker_that_knows_no_handler_leaves_the_task_to_one_that_does() {
     let id = yard.add("k", "1", |_| {}).await;
     yard.reaches("released", 1).await;
     let mut registry = Registry::new();
-    registry.register("k", |_: Context, n: u32| async move { Ok::<_, Failure>(n + 1) }).unwrap();
+    registry
+        .register("k", |_: Context, n: u32| async move { Ok::<_, Failure>(n + 1) })
+        .unwrap();
     let able = yard.work(registry, yard.config()).await;
     ignorant.stop().await;
     assert_eq!(yard.result(&id).await, "2");
@@ -203,13 +309,24 @@ async fn a_worker_that_knows_no_handler_leaves_the_task_to_one_that_does() {
 async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_others() {
     let yard = Yard::start().await;
     let frozen = register(&yard.queue, LEASE).await;
-    let request = ClaimRequest { consumer: &frozen, most: 1, above: 0, park: true };
+    let request = ClaimRequest {
+        consumer: &frozen,
+        most: 1,
+        above: 0,
+        park: true,
+    };
     assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
     assert_eq!(yard.overview().await.parked, 1);
     yard.add("k", "1", |_| {}).await;
-    assert_eq!(yard.overview().await.parked, 0, "its wake-up was sent and it is not asked twice");
+    assert_eq!(
+        yard.overview().await.parked,
+        0,
+        "its wake-up was sent and it is not asked twice"
+    );
     let mut registry = Registry::new();
-    registry.register("k", |_: Context, n: u32| async move { Ok::<_, Failure>(n) }).unwrap();
+    registry
+        .register("k", |_: Context, n: u32| async move { Ok::<_, Failure>(n) })
+        .unwrap();
     let worker = yard.work(registry, yard.config()).await;
     yard.reaches("completed", 1).await;
     worker.stop().await;

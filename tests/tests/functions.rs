@@ -13,16 +13,58 @@ const BASE: &str = "workyard:{q}:";
 
 /// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
 const CALLS: [(&str, &[&str], &[&str]); 17] = [
-    ("enqueue", &["producer:s"], &["1", "", "w", "new", "k", "priority=1 expires_in=5000", "", "1", "late", "k", "delay=5", "", "2"]),
-    ("ingest", &["inbox", "rejected"], &["{}", "a", "in", "k", "", "", "1", "x", "r", "why", "", "", "", ""]),
+    (
+        "enqueue",
+        &["producer:s"],
+        &[
+            "1",
+            "",
+            "w",
+            "new",
+            "k",
+            "priority=1 expires_in=5000",
+            "",
+            "1",
+            "late",
+            "k",
+            "delay=5",
+            "",
+            "2",
+        ],
+    ),
+    (
+        "ingest",
+        &["inbox", "rejected"],
+        &["{}", "a", "in", "k", "", "", "1", "x", "r", "why", "", "", "", ""],
+    ),
     ("claim", &["running:c", "session:c"], &["c", "10", "TOKEN", "1", "1000"]),
-    ("complete", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "k", "1", "1", "60000", "null"]),
-    ("fail", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "retry", "", "0", "boom"]),
-    ("fail", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "final", "", "0", "boom"]),
-    ("release", &["running:c", "session:c"], &["c", "9", "held", "TOKEN", "drain", "0"]),
+    (
+        "complete",
+        &["running:c", "session:c"],
+        &["c", "9", "held", "TOKEN", "k", "1", "1", "60000", "null"],
+    ),
+    (
+        "fail",
+        &["running:c", "session:c"],
+        &["c", "9", "held", "TOKEN", "retry", "", "0", "boom"],
+    ),
+    (
+        "fail",
+        &["running:c", "session:c"],
+        &["c", "9", "held", "TOKEN", "final", "", "0", "boom"],
+    ),
+    (
+        "release",
+        &["running:c", "session:c"],
+        &["c", "9", "held", "TOKEN", "drain", "0"],
+    ),
     ("heartbeat", &["notices:c"], &["c", "60000", "1"]),
     ("promote", &[], &["100"]),
-    ("reclaim", &["running:gone", "session:gone", "notices:gone"], &["gone", "100"]),
+    (
+        "reclaim",
+        &["running:gone", "session:gone", "notices:gone"],
+        &["gone", "100"],
+    ),
     ("leave", &["running:c", "session:c", "notices:c"], &["c", "100"]),
     ("sweep", &[], &["100"]),
     ("cancel", &[], &["first", ""]),
@@ -32,7 +74,12 @@ const CALLS: [(&str, &[&str], &[&str]); 17] = [
     ("purge", &[], &["pending", "10"]),
 ];
 
-async fn call(redis: &mut MultiplexedConnection, name: &str, own: &[&str], args: &[String]) -> Result<Value, redis::RedisError> {
+async fn call(
+    redis: &mut MultiplexedConnection,
+    name: &str,
+    own: &[&str],
+    args: &[String],
+) -> Result<Value, redis::RedisError> {
     let mut cmd = redis::cmd("FCALL");
     cmd.arg(format!("workyard_1_{name}")).arg(SHARED.len() + own.len());
     for key in SHARED.iter().chain(own) {
@@ -45,39 +92,82 @@ fn strings(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
+/// A plain command, its answer ignored.
+async fn plain(redis: &mut MultiplexedConnection, words: &[&str]) {
+    let mut cmd = redis::cmd(words[0]);
+    cmd.arg(&words[1..]);
+    let _: Value = cmd.query_async(redis).await.unwrap();
+}
+
+async fn add(redis: &mut MultiplexedConnection, id: &str, options: &str) {
+    call(
+        redis,
+        "enqueue",
+        &[],
+        &strings(&["", "", "", id, "k", options, "", "1"]),
+    )
+    .await
+    .unwrap();
+}
+
+/// Adds a task and has `consumer` claim it; answers the token.
+async fn hold(redis: &mut MultiplexedConnection, id: &str, consumer: &str, above: &str) -> String {
+    add(redis, id, "").await;
+    let own = [format!("running:{consumer}"), format!("session:{consumer}")];
+    let claimed = call(
+        redis,
+        "claim",
+        &[&own[0], &own[1]],
+        &strings(&[consumer, "1", above, "0", "1000"]),
+    )
+    .await
+    .unwrap();
+    let Value::Array(items) = claimed else {
+        panic!("{claimed:?}")
+    };
+    redis::from_redis_value(items[2].clone()).unwrap()
+}
+
 /// A queue with a task in every place: pending `first`, due, expired, held by `c` and by `gone`, dead, done.
 /// Answers the token of `held`.
 async fn prepare(redis: &mut MultiplexedConnection) -> String {
-    let _: () = redis::cmd("FLUSHDB").query_async(redis).await.unwrap();
+    plain(redis, &["FLUSHDB"]).await;
     for consumer in ["c", "gone"] {
         let notices = format!("notices:{consumer}");
-        call(redis, "heartbeat", &[&notices], &strings(&[consumer, "60000", "1"])).await.unwrap();
+        call(redis, "heartbeat", &[&notices], &strings(&[consumer, "60000", "1"]))
+            .await
+            .unwrap();
     }
-    let mut token = String::new();
-    for (id, consumer, edge) in [("dead", "c", "fail"), ("done", "c", "complete"), ("lost", "gone", ""), ("held", "c", "")] {
-        call(redis, "enqueue", &[], &strings(&["", "", "", id, "k", "", "", "1"])).await.unwrap();
-        let own = [format!("running:{consumer}"), format!("session:{consumer}")];
-        let own = [own[0].as_str(), own[1].as_str()];
-        let above = if token.is_empty() { "0".to_owned() } else { token.clone() };
-        let claimed = call(redis, "claim", &own, &[consumer.to_owned(), "1".to_owned(), above, "0".to_owned(), "1000".to_owned()]).await.unwrap();
-        let Value::Array(items) = claimed else { panic!("{claimed:?}") };
-        token = redis::from_redis_value(items[2].clone()).unwrap();
-        let t = token.as_str();
-        match edge {
-            "fail" => call(redis, "fail", &own, &strings(&["c", "1", id, t, "final", "", "0", "no"])).await.unwrap(),
-            "complete" => call(redis, "complete", &own, &strings(&["c", "1", id, t, "k", "1", "1", "60000", "1"])).await.unwrap(),
-            _ => Value::Nil,
-        };
-    }
+    let own = ["running:c", "session:c"];
+    let dead = hold(redis, "dead", "c", "0").await;
+    call(
+        redis,
+        "fail",
+        &own,
+        &strings(&["c", "1", "dead", &dead, "final", "", "0", "no"]),
+    )
+    .await
+    .unwrap();
+    let done = hold(redis, "done", "c", &dead).await;
+    call(
+        redis,
+        "complete",
+        &own,
+        &strings(&["c", "1", "done", &done, "k", "1", "1", "60000", "1"]),
+    )
+    .await
+    .unwrap();
+    hold(redis, "lost", "gone", "0").await;
+    let held = hold(redis, "held", "c", &done).await;
     for (id, options) in [("first", ""), ("due", "delay=1"), ("old", "expires_in=1")] {
-        call(redis, "enqueue", &[], &strings(&["", "", "", id, "k", options, "", "1"])).await.unwrap();
+        add(redis, id, options).await;
     }
-    let _: () = redis::cmd("ZADD").arg(format!("{BASE}consumers")).arg(1).arg("gone").query_async(redis).await.unwrap();
-    let _: () = redis::cmd("HSET").arg(format!("{BASE}state")).arg("grace").arg(0).query_async(redis).await.unwrap();
-    let _: () = redis::cmd("RPUSH").arg(format!("{BASE}inbox")).arg("{}").arg("x").query_async(redis).await.unwrap();
-    let _: () = redis::cmd("HSET").arg(format!("{BASE}waiters")).arg("held").arg("w").arg("first").arg("w").query_async(redis).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(3)).await;
-    token
+    plain(redis, &["ZADD", "workyard:{q}:consumers", "1", "gone"]).await;
+    plain(redis, &["HSET", "workyard:{q}:state", "grace", "0"]).await;
+    plain(redis, &["RPUSH", "workyard:{q}:inbox", "{}", "x"]).await;
+    plain(redis, &["HSET", "workyard:{q}:waiters", "held", "w", "first", "w"]).await;
+    tokio::time::sleep(Duration::from_millis(3)).await; // `due` and `old` are counted in ms
+    held
 }
 
 async fn dump(redis: &mut MultiplexedConnection) -> BTreeMap<String, Vec<u8>> {
@@ -103,7 +193,14 @@ async fn a_call_that_meets_a_key_of_the_wrong_type_changes_nothing() {
             let kind: String = redis::cmd("TYPE").arg(&full).query_async(&mut redis).await.unwrap();
             let _: () = redis::cmd("DEL").arg(&full).query_async(&mut redis).await.unwrap();
             // Not the type of any key of that name; a stream is none of ours.
-            let _: String = redis::cmd("XADD").arg(&full).arg("1-1").arg("a").arg("b").query_async(&mut redis).await.unwrap();
+            let _: String = redis::cmd("XADD")
+                .arg(&full)
+                .arg("1-1")
+                .arg("a")
+                .arg("b")
+                .query_async(&mut redis)
+                .await
+                .unwrap();
             let before = dump(&mut redis).await;
             let args: Vec<String> = args.iter().map(|arg| arg.replace("TOKEN", &token)).collect();
             if call(&mut redis, name, own, &args).await.is_err() {
@@ -111,7 +208,9 @@ async fn a_call_that_meets_a_key_of_the_wrong_type_changes_nothing() {
                 let after = dump(&mut redis).await;
                 if before != after {
                     let changed: Vec<_> = after.keys().filter(|k| before.get(*k) != after.get(*k)).collect();
-                    torn.push(format!("{name} with {key} ({kind}) of the wrong type changed {changed:?}"));
+                    torn.push(format!(
+                        "{name} with {key} ({kind}) of the wrong type changed {changed:?}"
+                    ));
                 }
             }
         }
@@ -130,12 +229,15 @@ async fn every_call_of_the_table_works_when_nothing_is_wrong() {
         let token = prepare(&mut redis).await;
         let args: Vec<String> = args.iter().map(|arg| arg.replace("TOKEN", &token)).collect();
         let before = dump(&mut redis).await;
-        call(&mut redis, name, own, &args).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        call(&mut redis, name, own, &args)
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_ne!(before, dump(&mut redis).await, "{name} did nothing");
     }
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
     let yard = Yard::start().await;
     yard.broker.link().load_library().await.unwrap();
@@ -148,19 +250,68 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("enqueue", &[], strings(&["", "", "", "a b", "k", "", "", "1"])),
         ("enqueue", &[], strings(&["", "", "", "a", "", "", "", "1"])),
         ("enqueue", &[], strings(&["", "", "", "a", "k{}", "", "", "1"])),
-        ("enqueue", &[], strings(&["", "", "", "a", "k", "priority=256", "", "1"])),
-        ("enqueue", &[], strings(&["", "", "", "a", "k", "priority=nan", "", "1"])),
-        ("enqueue", &[], strings(&["", "", "", "a", "k", "priority=1e3", "", "1"])),
+        (
+            "enqueue",
+            &[],
+            strings(&["", "", "", "a", "k", "priority=256", "", "1"]),
+        ),
+        (
+            "enqueue",
+            &[],
+            strings(&["", "", "", "a", "k", "priority=nan", "", "1"]),
+        ),
+        (
+            "enqueue",
+            &[],
+            strings(&["", "", "", "a", "k", "priority=1e3", "", "1"]),
+        ),
         ("enqueue", &[], strings(&["", "", "", "a", "k", "prio=1", "", "1"])),
         ("enqueue", &[], strings(&["", "", "", "a", "k", "=", "", "1"])),
-        ("enqueue", &[], strings(&["", "", "", "ok", "k", "", "", "1", "b", "k", "timeout=0", "", "1"])),
-        ("enqueue", &[], vec![String::new(), String::new(), String::new(), "a".into(), "k".into(), String::new(), String::new(), big]),
-        ("enqueue", &["producer:s"], strings(&["x", "", "", "a", "k", "", "", "1"])),
-        ("claim", &["running:c", "session:c"], strings(&["c", "0", "0", "1", "1"])),
-        ("claim", &["running:c", "session:c"], strings(&["c", "x", "0", "1", "1"])),
+        (
+            "enqueue",
+            &[],
+            strings(&["", "", "", "ok", "k", "", "", "1", "b", "k", "timeout=0", "", "1"]),
+        ),
+        (
+            "enqueue",
+            &[],
+            vec![
+                String::new(),
+                String::new(),
+                String::new(),
+                "a".into(),
+                "k".into(),
+                String::new(),
+                String::new(),
+                big,
+            ],
+        ),
+        (
+            "enqueue",
+            &["producer:s"],
+            strings(&["x", "", "", "a", "k", "", "", "1"]),
+        ),
+        (
+            "claim",
+            &["running:c", "session:c"],
+            strings(&["c", "0", "0", "1", "1"]),
+        ),
+        (
+            "claim",
+            &["running:c", "session:c"],
+            strings(&["c", "x", "0", "1", "1"]),
+        ),
         ("complete", &["running:c", "session:c"], strings(&["c", "1", "held"])),
-        ("fail", &["running:c", "session:c"], strings(&["c", "5", "held", "1", "retry", "-5", "0", ""])),
-        ("fail", &["running:c", "session:c"], strings(&["c", "5", "held", "1", "retry", "", "2", ""])),
+        (
+            "fail",
+            &["running:c", "session:c"],
+            strings(&["c", "5", "held", "1", "retry", "-5", "0", ""]),
+        ),
+        (
+            "fail",
+            &["running:c", "session:c"],
+            strings(&["c", "5", "held", "1", "retry", "", "2", ""]),
+        ),
         ("heartbeat", &["notices:x"], strings(&["x y", "3000", "1"])),
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
@@ -178,23 +329,55 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
 #[tokio::test]
 async fn no_call_holds_redis_for_long_on_a_large_queue() {
     let yard = Yard::start().await;
-    yard.add_many(200_000, "k", "\"some payload of usual size, give or take a few bytes\"").await;
+    yard.add_many(200_000, "k", "\"some payload of usual size, give or take a few bytes\"")
+        .await;
     let mut redis = yard.server.connection().await;
-    let _: () = redis::cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(15_000).query_async(&mut redis).await.unwrap();
-    let _: () = redis::cmd("SLOWLOG").arg("RESET").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("slowlog-log-slower-than")
+        .arg(15_000)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let _: () = redis::cmd("SLOWLOG")
+        .arg("RESET")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     let consumer = workyard_shared::name::SessionId::fresh();
-    yard.queue.heartbeat(&consumer, Duration::from_secs(60), true).await.unwrap();
+    yard.queue
+        .heartbeat(&consumer, Duration::from_secs(60), true)
+        .await
+        .unwrap();
     let mut above = 0;
     for _ in 0..20 {
-        let request = workyard_shared::broker::ClaimRequest { consumer: &consumer, most: 1000, above, park: true };
-        let workyard_shared::broker::Claimed::Tasks(grants) = yard.queue.claim(request).await.unwrap() else { panic!() };
+        let request = workyard_shared::broker::ClaimRequest {
+            consumer: &consumer,
+            most: 1000,
+            above,
+            park: true,
+        };
+        let workyard_shared::broker::Claimed::Tasks(grants) = yard.queue.claim(request).await.unwrap() else {
+            panic!()
+        };
         assert_eq!(grants.len(), 1000);
         above = grants[0].token;
     }
     yard.queue.leave(&consumer).await.unwrap();
     yard.queue.sweep(1000).await.unwrap();
-    while yard.queue.purge_step(workyard_shared::broker::PurgePlace::Pending).await.unwrap() > 0 {}
-    let slow: Vec<Value> = redis::cmd("SLOWLOG").arg("GET").arg(10).query_async(&mut redis).await.unwrap();
+    while yard
+        .queue
+        .purge_step(workyard_shared::broker::PurgePlace::Pending)
+        .await
+        .unwrap()
+        > 0
+    {}
+    let slow: Vec<Value> = redis::cmd("SLOWLOG")
+        .arg("GET")
+        .arg(10)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     assert!(slow.is_empty(), "calls of over 15 ms: {slow:?}");
     assert_eq!(yard.overview().await.pending, 0);
 }

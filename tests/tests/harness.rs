@@ -31,24 +31,14 @@ async fn what_a_durable_server_acknowledged_survives_kill9() {
     server.connection().await.set("kept", "yes").await.unwrap();
     server.kill9();
     assert!(
-        server
-            .client()
-            .get_multiplexed_async_connection()
-            .await
-            .is_err(),
+        server.client().get_multiplexed_async_connection().await.is_err(),
         "still there after SIGKILL"
     );
     server.restart().await;
     assert_eq!(server.port(), port);
     assert_ne!(server.pid(), pid);
     assert_eq!(
-        server
-            .connection()
-            .await
-            .get("kept")
-            .await
-            .unwrap()
-            .as_deref(),
+        server.connection().await.get("kept").await.unwrap().as_deref(),
         Some("yes")
     );
 }
@@ -67,20 +57,11 @@ async fn restart_waits_until_the_data_is_loaded() {
     let server = TestServer::start_with(&slow).await;
     let mut connection = server.connection().await;
     for number in 0..300 {
-        connection
-            .set(format!("key{number}"), number)
-            .await
-            .unwrap();
+        connection.set(format!("key{number}"), number).await.unwrap();
     }
     server.restart().await;
     assert_eq!(
-        server
-            .connection()
-            .await
-            .get("key299")
-            .await
-            .unwrap()
-            .as_deref(),
+        server.connection().await.get("key299").await.unwrap().as_deref(),
         Some("299")
     );
 }
@@ -94,11 +75,7 @@ async fn a_stopped_server_answers_nothing_until_it_goes_on() {
     assert!(answer.is_err(), "a stopped server answered {answer:?}");
     server.sigcont();
     let took = wait_until(LIMIT, || async {
-        server
-            .client()
-            .get_multiplexed_async_connection()
-            .await
-            .is_ok()
+        server.client().get_multiplexed_async_connection().await.is_ok()
     })
     .await;
     assert!(took < LIMIT, "{took:?}");

@@ -56,12 +56,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if let Err(error) = self
-            .redis
-            .clone()
-            .with_limit(Duration::from_secs(10))
-            .stop()
-        {
+        if let Err(error) = self.redis.clone().with_limit(Duration::from_secs(10)).stop() {
             eprintln!("a server may be left in {}: {error}", self.dir.display());
         }
     }
@@ -83,9 +78,7 @@ fn signal(pid: u32, signal: Signal) {
 
 fn connect(url: &str) -> redis::Connection {
     let client = redis::Client::open(url).unwrap_or_else(|e| panic!("{url}: {e}"));
-    client
-        .get_connection()
-        .unwrap_or_else(|e| panic!("{url}: {e}"))
+    client.get_connection().unwrap_or_else(|e| panic!("{url}: {e}"))
 }
 
 #[test]
@@ -117,15 +110,10 @@ fn starters_at_the_same_time_get_one_server_that_outlives_them() {
     for mut process in processes {
         assert!(process.wait().unwrap().success());
     }
-    let joined: Vec<_> = threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .collect();
+    let joined: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(joined.iter().filter(|one| one.started).count() <= 1);
     assert!(
-        joined
-            .iter()
-            .all(|one| one.server.pid == joined[0].server.pid),
+        joined.iter().all(|one| one.server.pid == joined[0].server.pid),
         "{joined:?}"
     );
     assert!(sandbox.processes().is_none_or(|count| count == 1));
@@ -142,10 +130,7 @@ fn what_was_written_survives_kill9_of_the_server() {
     signal(first.server.pid, Signal::KILL);
     let second = sandbox.redis.ensure().unwrap();
     assert!(second.started && second.server.pid != first.server.pid);
-    assert_eq!(
-        connect(&second.server.url).get("kept").unwrap().as_deref(),
-        Some("yes")
-    );
+    assert_eq!(connect(&second.server.url).get("kept").unwrap().as_deref(), Some("yes"));
 }
 
 #[test]
@@ -158,10 +143,7 @@ fn an_everyday_stop_keeps_the_data_and_leaves_no_process() {
     assert_eq!(sandbox.redis.status().unwrap(), Status::NotRunning);
     assert_eq!(sandbox.redis.stop().unwrap(), Stopped::NotRunning);
     let second = sandbox.redis.start_or_join().unwrap();
-    assert_eq!(
-        connect(&second.server.url).get("kept").unwrap().as_deref(),
-        Some("yes")
-    );
+    assert_eq!(connect(&second.server.url).get("kept").unwrap().as_deref(), Some("yes"));
 }
 
 #[test]
@@ -183,10 +165,7 @@ fn stale_files_of_a_killed_server_mislead_nobody() {
     assert!(sandbox.redis.start_or_join().unwrap().started);
     fs::write(sandbox.file("redis.pid"), stranger.id().to_string()).unwrap();
     assert_eq!(sandbox.redis.stop().unwrap(), Stopped::Stopped);
-    assert!(
-        stranger.try_wait().unwrap().is_none(),
-        "a stranger was ended"
-    );
+    assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     fs::write(sandbox.file("server.json"), "{ half a reco").unwrap();
@@ -204,15 +183,9 @@ fn a_server_whose_starter_died_before_noting_it_is_joined() {
     let second = sandbox.redis.start_or_join().unwrap();
     assert!(!second.started && second.server.pid == first.server.pid);
     let text = fs::read_to_string(sandbox.file("server.json")).unwrap();
-    assert!(
-        text.contains(&format!("\"pid\": {}", first.server.pid)),
-        "{text}"
-    );
+    assert!(text.contains(&format!("\"pid\": {}", first.server.pid)), "{text}");
     fs::remove_file(sandbox.file("server.json")).unwrap();
-    assert_eq!(
-        sandbox.redis.start_or_join().unwrap().server.pid,
-        first.server.pid
-    );
+    assert_eq!(sandbox.redis.start_or_join().unwrap().server.pid, first.server.pid);
 }
 
 #[test]
@@ -228,10 +201,7 @@ fn a_frozen_server_is_never_doubled_and_is_joined_when_it_goes_on() {
         matches!(refused, Err(Error::Unresponsive { pid: Some(pid), .. }) if pid == first.server.pid),
         "{refused:?}"
     );
-    assert!(
-        matches!(not_stopped, Err(Error::NotStopped { .. })),
-        "{not_stopped:?}"
-    );
+    assert!(matches!(not_stopped, Err(Error::NotStopped { .. })), "{not_stopped:?}");
     // It obeys the stop that it could not hear; what matters is that there was never a second one.
     assert!(sandbox.processes().is_none_or(|count| count <= 1));
     sandbox.redis.start_or_join().unwrap();
@@ -243,13 +213,8 @@ fn a_server_that_lost_its_socket_is_not_doubled_and_can_be_stopped() {
     let first = sandbox.redis.start_or_join().unwrap();
     fs::remove_file(sandbox.file("redis.sock")).unwrap();
     let refused = sandbox.redis.clone().with_limit(SHORT).start_or_join();
-    assert!(
-        matches!(refused, Err(Error::Unresponsive { pid: Some(pid), .. }) if pid == first.server.pid)
-    );
-    assert!(matches!(
-        sandbox.redis.status(),
-        Ok(Status::Unresponsive(_))
-    ));
+    assert!(matches!(refused, Err(Error::Unresponsive { pid: Some(pid), .. }) if pid == first.server.pid));
+    assert!(matches!(sandbox.redis.status(), Ok(Status::Unresponsive(_))));
     assert_eq!(sandbox.redis.stop().unwrap(), Stopped::Stopped);
     assert!(sandbox.redis.start_or_join().unwrap().started);
 }
@@ -263,23 +228,14 @@ fn a_long_path_gets_a_loopback_port_that_asks_for_a_password() {
     connect(&first.server.url).set("kept", "yes").unwrap();
     let stranger = redis::Client::open(format!("redis://{address}")).unwrap();
     assert!(
-        stranger
-            .get_connection()
-            .and_then(|mut c| c.get("kept"))
-            .is_err(),
+        stranger.get_connection().and_then(|mut c| c.get("kept")).is_err(),
         "let in without a password"
     );
-    assert_eq!(
-        sandbox.redis.start_or_join().unwrap().server.pid,
-        first.server.pid
-    );
+    assert_eq!(sandbox.redis.start_or_join().unwrap().server.pid, first.server.pid);
     signal(first.server.pid, Signal::KILL);
     let second = sandbox.redis.ensure().unwrap();
     assert_ne!(second.server.url, first.server.url);
-    assert_eq!(
-        connect(&second.server.url).get("kept").unwrap().as_deref(),
-        Some("yes")
-    );
+    assert_eq!(connect(&second.server.url).get("kept").unwrap().as_deref(), Some("yes"));
     assert_eq!(sandbox.redis.stop().unwrap(), Stopped::Stopped);
 }
 
@@ -289,22 +245,14 @@ fn other_users_are_kept_out_and_an_open_directory_is_refused() {
     sandbox.redis.start_or_join().unwrap();
     assert_eq!(fs::metadata(&sandbox.dir).unwrap().mode() & 0o777, 0o700);
     for file in ["server.json", "redis.conf", "server.lock"] {
-        assert_eq!(
-            fs::metadata(sandbox.file(file)).unwrap().mode() & 0o077,
-            0,
-            "{file}"
-        );
+        assert_eq!(fs::metadata(sandbox.file(file)).unwrap().mode() & 0o077, 0, "{file}");
     }
     let open = sandbox.dir.with_file_name("open");
     fs::DirBuilder::new().mode(0o755).create(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
     let refused = on(&open).start_or_join().unwrap_err();
     assert!(refused.to_string().contains("chmod 700"), "{refused}");
-    assert_eq!(
-        fs::read_dir(&open).unwrap().count(),
-        0,
-        "something was written into it"
-    );
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "something was written into it");
 }
 
 #[test]
@@ -312,8 +260,7 @@ fn a_server_that_is_too_old_or_missing_is_refused_with_the_way_out() {
     let sandbox = Sandbox::new();
     let old = sandbox.dir.with_file_name("redis-server");
     // Written by another process: see the unit tests of the finder.
-    let script =
-        r#"printf '#!/bin/sh\necho "Redis server v=6.0.16 sha=0"\n' >"$0" && chmod 755 "$0""#;
+    let script = r#"printf '#!/bin/sh\necho "Redis server v=6.0.16 sha=0"\n' >"$0" && chmod 755 "$0""#;
     assert!(
         Command::new("sh")
             .args(["-c", script])
@@ -330,17 +277,11 @@ fn a_server_that_is_too_old_or_missing_is_refused_with_the_way_out() {
         matches!(&refused, Error::TooOld { version, .. } if version == "6.0.16"),
         "{refused}"
     );
-    assert!(
-        refused.to_string().contains("Redis 7.0 or later"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("Redis 7.0 or later"), "{refused}");
     let missing = ManagedRedis::new(&sandbox.dir)
         .with_server("/no/such/server")
         .start_or_join();
-    assert!(
-        matches!(missing, Err(Error::NotAServer { .. })),
-        "{missing:?}"
-    );
+    assert!(matches!(missing, Err(Error::NotAServer { .. })), "{missing:?}");
     assert_eq!(sandbox.redis.status().unwrap(), Status::NotRunning);
 }
 
@@ -349,11 +290,7 @@ fn a_server_that_cannot_read_its_data_says_so_at_once() {
     let sandbox = Sandbox::new();
     sandbox.redis.start_or_join().unwrap();
     sandbox.redis.stop().unwrap();
-    fs::write(
-        sandbox.file("appendonlydir/appendonly.aof.manifest"),
-        "rubbish\n",
-    )
-    .unwrap();
+    fs::write(sandbox.file("appendonlydir/appendonly.aof.manifest"), "rubbish\n").unwrap();
     let begun = Instant::now();
     let refused = sandbox.redis.start_or_join().unwrap_err();
     assert!(

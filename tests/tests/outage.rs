@@ -58,7 +58,9 @@ async fn a_worker_started_before_redis_waits_for_it_and_one_restarted_often_goes
     server.kill9();
     let yard = Yard::on(server);
     let mut registry = Registry::new();
-    registry.register("echo", |_: Context, n: u64| async move { Ok::<_, Failure>(n) }).unwrap();
+    registry
+        .register("echo", |_: Context, n: u64| async move { Ok::<_, Failure>(n) })
+        .unwrap();
     let worker = workyard_tests::spawn(registry, yard.config());
     for round in 1..=5_u64 {
         yard.server.restart().await;
@@ -75,11 +77,17 @@ async fn a_worker_started_before_redis_waits_for_it_and_one_restarted_often_goes
 async fn after_flushall_and_function_flush_new_tasks_flow_at_once() {
     let yard = Yard::start().await;
     let mut registry = Registry::new();
-    registry.register("echo", |_: Context, n: u64| async move { Ok::<_, Failure>(n) }).unwrap();
+    registry
+        .register("echo", |_: Context, n: u64| async move { Ok::<_, Failure>(n) })
+        .unwrap();
     let worker = yard.work(registry, yard.config()).await;
     let mut redis = yard.server.connection().await;
     for round in 0..5 {
-        let _: () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+        let _: () = redis::cmd("FUNCTION")
+            .arg("FLUSH")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
         if round == 2 {
             let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
         }
@@ -94,21 +102,58 @@ async fn out_of_memory_refuses_new_tasks_with_that_reason_and_the_queue_drains()
     let yard = Yard::start().await;
     yard.add_many(200, "gated", "1").await;
     let mut redis = yard.server.connection().await;
-    let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1mb").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("maxmemory")
+        .arg("1mb")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     let submitter = Submitter::start(yard.queue.clone());
-    let refused = submitter.submit(vec![(TaskId::fresh(), new_task("gated", "1"))], true, None, Duration::ZERO).await;
+    let refused = submitter
+        .submit(
+            vec![(TaskId::fresh(), new_task("gated", "1"))],
+            true,
+            None,
+            Duration::ZERO,
+        )
+        .await;
     assert!(
-        matches!(refused, Err(Error::Unavailable { outage: workyard_shared::Outage::OutOfMemory, .. })),
+        matches!(
+            refused,
+            Err(Error::Unavailable {
+                outage: workyard_shared::Outage::OutOfMemory,
+                ..
+            })
+        ),
         "{refused:?}"
     );
     let (gate, started) = (Arc::new(Semaphore::new(1000)), Arc::new(AtomicUsize::new(0)));
     let worker = workyard_tests::spawn(gated(&gate, &started), yard.config());
     // The announcement of the queue is a plain write: it waits until memory is there again.
-    let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("maxmemory")
+        .arg("0")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     wait_until(SOON, || async { yard.overview().await.consumers == 1 }).await;
-    let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1mb").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("maxmemory")
+        .arg("1mb")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     yard.reaches("completed", 200).await;
-    let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("maxmemory")
+        .arg("0")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     yard.add("gated", "1", |_| {}).await;
     yard.reaches("completed", 201).await;
     worker.stop().await;
@@ -122,10 +167,20 @@ async fn a_read_only_redis_is_waited_out() {
     yard.add("gated", "1", |_| {}).await;
     wait_until(SOON, || async { started.load(Ordering::SeqCst) == 1 }).await;
     let mut redis = yard.server.connection().await;
-    let _: () = redis::cmd("REPLICAOF").arg("127.0.0.1").arg("1").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("REPLICAOF")
+        .arg("127.0.0.1")
+        .arg("1")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     gate.add_permits(10);
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let _: () = redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("REPLICAOF")
+        .arg("NO")
+        .arg("ONE")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     yard.reaches("completed", 1).await;
     assert_eq!(started.load(Ordering::SeqCst), 1, "the task ran twice");
     worker.stop().await;
@@ -170,7 +225,11 @@ async fn a_busy_runtime_cannot_cost_the_lease() {
     config.lease = Duration::from_millis(600);
     config.concurrency = 16;
     // A runtime of its own: the test itself must not be starved.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let guard = runtime.enter();
     let worker = workyard_tests::spawn(registry, config);
     drop(guard);
@@ -196,12 +255,25 @@ async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
     let worker = yard.work(gated(&gate, &started), config).await;
     wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
     let mut redis = yard.server.connection().await;
-    let _: () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("CONFIG")
+        .arg("RESETSTAT")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(12)).await;
     let info: String = redis::cmd("INFO").arg("stats").query_async(&mut redis).await.unwrap();
-    let count = info.lines().find_map(|l| l.strip_prefix("total_commands_processed:")).unwrap().parse::<u64>().unwrap();
+    let count = info
+        .lines()
+        .find_map(|l| l.strip_prefix("total_commands_processed:"))
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
     // Calls inside functions are counted by Redis as well: look at what clients sent instead.
-    let sent: String = redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
+    let sent: String = redis::cmd("INFO")
+        .arg("commandstats")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     let calls = |name: &str| {
         sent.lines()
             .find_map(|l| l.strip_prefix(&format!("cmdstat_{name}:calls=")))

@@ -18,7 +18,12 @@ type Json = serde_json::Value;
 /// A registry with `echo` and what the test adds.
 fn registry(add: impl FnOnce(&mut Registry)) -> Registry {
     let mut registry = Registry::new();
-    registry.register("echo", |_: Context, payload: Json| async move { Ok::<_, Failure>(payload) }).unwrap();
+    registry
+        .register(
+            "echo",
+            |_: Context, payload: Json| async move { Ok::<_, Failure>(payload) },
+        )
+        .unwrap();
     add(&mut registry);
     registry
 }
@@ -27,7 +32,13 @@ fn registry(add: impl FnOnce(&mut Registry)) -> Registry {
 async fn a_task_runs_and_its_result_is_kept_with_its_history() {
     let yard = Yard::start().await;
     let id = yard.add("echo", r#"{"a":[1,2]}"#, |_| {}).await;
-    assert!(matches!(yard.look(&id).await, Seen::Live { place: Place::Pending, .. }));
+    assert!(matches!(
+        yard.look(&id).await,
+        Seen::Live {
+            place: Place::Pending,
+            ..
+        }
+    ));
     let worker = yard.work(registry(|_| {}), yard.config()).await;
     let ended = yard.ended(&id).await;
     assert_eq!(ended.body, r#"{"a":[1,2]}"#.as_bytes());
@@ -53,8 +64,17 @@ async fn an_idle_consumer_starts_a_task_without_a_poll_however_it_is_enqueued() 
         assert!(took < SOON, "library: {took:?}");
 
         let mut cmd = redis::cmd("FCALL");
-        cmd.arg("workyard_1_enqueue").arg(yard.queue.keys().shared().len()).arg(yard.queue.keys().shared());
-        cmd.arg("").arg("").arg("").arg("").arg("echo").arg("priority=1").arg("").arg("2");
+        cmd.arg("workyard_1_enqueue")
+            .arg(yard.queue.keys().shared().len())
+            .arg(yard.queue.keys().shared());
+        cmd.arg("")
+            .arg("")
+            .arg("")
+            .arg("")
+            .arg("echo")
+            .arg("priority=1")
+            .arg("")
+            .arg("2");
         let answer: Vec<String> = cmd.query_async(&mut redis).await.unwrap();
         assert_eq!(answer[0], "c");
         yard.reaches("completed", 3 * round - 1).await;
@@ -127,12 +147,25 @@ async fn a_failed_attempt_waits_outside_of_its_slot_and_the_last_one_is_dead_let
         .work(
             registry(|r| {
                 r.register("flaky", |ctx: Context, _: Json| async move {
-                    if ctx.attempt() < 3 { Err(Failure::retry_after("not yet", Duration::from_millis(300))) } else { Ok(ctx.attempt()) }
+                    if ctx.attempt() < 3 {
+                        Err(Failure::retry_after("not yet", Duration::from_millis(300)))
+                    } else {
+                        Ok(ctx.attempt())
+                    }
                 })
                 .unwrap();
-                r.register("broken", |_: Context, _: Json| async { Err::<(), _>(Failure::retry_after("never", Duration::ZERO)) }).unwrap();
-                r.register("hopeless", |_: Context, _: Json| async { Err::<(), _>(Failure::fatal("no way")) }).unwrap();
-                r.register("panics", |_: Context, _: Json| async { if true { panic!("oh no") } else { Ok::<(), Failure>(()) } }).unwrap();
+                r.register("broken", |_: Context, _: Json| async {
+                    Err::<(), _>(Failure::retry_after("never", Duration::ZERO))
+                })
+                .unwrap();
+                r.register("hopeless", |_: Context, _: Json| async {
+                    Err::<(), _>(Failure::fatal("no way"))
+                })
+                .unwrap();
+                r.register("panics", |_: Context, _: Json| async {
+                    if true { panic!("oh no") } else { Ok::<(), Failure>(()) }
+                })
+                .unwrap();
             }),
             config,
         )
@@ -147,10 +180,19 @@ async fn a_failed_attempt_waits_outside_of_its_slot_and_the_last_one_is_dead_let
     let hopeless = yard.add("hopeless", "null", |_| {}).await;
     let panics = yard.add("panics", "null", |o| o.max_attempts = Some(1)).await;
     yard.reaches("failed", 3).await;
-    for (id, failures, reason, text) in
-        [(broken, 3, "attempts", "never"), (hopeless, 1, "final", "no way"), (panics, 1, "attempts", "panicked: oh no")]
-    {
-        let Seen::Live { place: Place::Failed(_), meta, .. } = yard.look(&id).await else { panic!("{id} is not dead") };
+    for (id, failures, reason, text) in [
+        (broken, 3, "attempts", "never"),
+        (hopeless, 1, "final", "no way"),
+        (panics, 1, "attempts", "panicked: oh no"),
+    ] {
+        let Seen::Live {
+            place: Place::Failed(_),
+            meta,
+            ..
+        } = yard.look(&id).await
+        else {
+            panic!("{id} is not dead")
+        };
         assert_eq!((meta.failures, meta.reason.as_str()), (failures, reason));
         assert!(meta.error.contains(text), "{}", meta.error);
         assert!(yard.queue.retry(std::slice::from_ref(&id)).await.unwrap()[0]);
@@ -163,11 +205,17 @@ async fn a_thousand_tasks_due_at_once_are_promoted_in_bounded_steps_and_all_run(
     let yard = Yard::start().await;
     let worker = yard.work(registry(|_| {}), yard.config()).await;
     for _ in 0..1000 {
-        yard.add("echo", "1", |o| o.delay = Some(Duration::from_millis(1500))).await;
+        yard.add("echo", "1", |o| o.delay = Some(Duration::from_millis(1500)))
+            .await;
     }
     yard.reaches("completed", 1000).await;
     let mut redis = yard.server.connection().await;
-    let slow: Vec<redis::Value> = redis::cmd("SLOWLOG").arg("GET").arg(10).query_async(&mut redis).await.unwrap();
+    let slow: Vec<redis::Value> = redis::cmd("SLOWLOG")
+        .arg("GET")
+        .arg(10)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     assert!(slow.is_empty(), "calls of over 10 ms: {slow:?}");
     worker.stop().await;
 }
@@ -176,12 +224,22 @@ async fn a_thousand_tasks_due_at_once_are_promoted_in_bounded_steps_and_all_run(
 async fn a_delayed_task_starts_when_it_is_due_and_not_before() {
     let yard = Yard::start().await;
     let worker = yard.work(registry(|_| {}), yard.config()).await;
-    let far = yard.add("echo", "0", |o| o.delay = Some(Duration::from_secs(3600))).await;
-    let id = yard.add("echo", "1", |o| o.delay = Some(Duration::from_millis(700))).await;
+    let far = yard
+        .add("echo", "0", |o| o.delay = Some(Duration::from_secs(3600)))
+        .await;
+    let id = yard
+        .add("echo", "1", |o| o.delay = Some(Duration::from_millis(700)))
+        .await;
     let ended = yard.ended(&id).await;
     let waited = ended.started_ms - ended.created_ms;
     assert!((700..2100).contains(&waited), "started after {waited} ms");
-    assert!(matches!(yard.look(&far).await, Seen::Live { place: Place::Scheduled(_), .. }));
+    assert!(matches!(
+        yard.look(&far).await,
+        Seen::Live {
+            place: Place::Scheduled(_),
+            ..
+        }
+    ));
     worker.stop().await;
 }
 
@@ -215,10 +273,15 @@ async fn a_cancel_ends_a_task_wherever_it_is_and_stops_its_handler() {
     started.notified().await;
     let begun = Instant::now();
     for id in [&running, &delayed] {
-        assert_eq!(yard.queue.cancel(id).await.unwrap(), workyard_shared::broker::CancelAnswer::Cancelled);
+        assert_eq!(
+            yard.queue.cancel(id).await.unwrap(),
+            workyard_shared::broker::CancelAnswer::Cancelled
+        );
         assert_eq!(yard.ended(id).await.state, State::Cancelled);
     }
-    tokio::time::timeout(Duration::from_secs(3), stopped.notified()).await.expect("the handler was not stopped");
+    tokio::time::timeout(Duration::from_secs(3), stopped.notified())
+        .await
+        .expect("the handler was not stopped");
     println!("cancelled and stopped in {:?}", begun.elapsed());
     assert_eq!(yard.total("cancelled").await, 2);
     wait_until(SOON, || async { yard.overview().await.running == 0 }).await;
@@ -252,11 +315,20 @@ async fn a_task_that_exceeds_its_timeout_is_failed_at_once_and_a_blocking_one_ke
         })
         .await;
     yard.reaches("failed", 1).await;
-    let Seen::Live { place: Place::Failed(_), meta, .. } = yard.look(&stuck).await else { panic!("not failed") };
+    let Seen::Live {
+        place: Place::Failed(_),
+        meta,
+        ..
+    } = yard.look(&stuck).await
+    else {
+        panic!("not failed")
+    };
     assert_eq!(meta.reason, "timeout");
     // The function has not returned: its slot is the only one.
     let echo = yard.add("echo", "7", |_| {}).await;
-    tokio::time::timeout(Duration::from_millis(600), yard.ended(&echo)).await.expect_err("the lost slot was given away");
+    tokio::time::timeout(Duration::from_millis(600), yard.ended(&echo))
+        .await
+        .expect_err("the lost slot was given away");
     *release.0.lock().unwrap() = true;
     release.1.notify_all();
     assert_eq!(yard.result(&echo).await, "7");
@@ -269,10 +341,14 @@ async fn a_task_not_started_in_time_expires_even_when_nobody_claims_it() {
     let yard = Yard::start().await;
     yard.queue.set_paused(true).await.unwrap();
     let worker = yard.work(registry(|_| {}), yard.config()).await;
-    let id = yard.add("echo", "1", |o| o.expires_in = Some(Duration::from_millis(300))).await;
+    let id = yard
+        .add("echo", "1", |o| o.expires_in = Some(Duration::from_millis(300)))
+        .await;
     assert_eq!(yard.ended(&id).await.state, State::Expired);
     yard.queue.set_paused(false).await.unwrap();
-    let later = yard.add("echo", "2", |o| o.expires_in = Some(Duration::from_secs(60))).await;
+    let later = yard
+        .add("echo", "2", |o| o.expires_in = Some(Duration::from_secs(60)))
+        .await;
     assert_eq!(yard.result(&later).await, "2");
     worker.stop().await;
 }
@@ -283,7 +359,9 @@ async fn a_paused_queue_hands_out_nothing_and_a_resumed_one_goes_on_at_once() {
     let worker = yard.work(registry(|_| {}), yard.config()).await;
     yard.queue.set_paused(true).await.unwrap();
     let id = yard.add("echo", "1", |_| {}).await;
-    tokio::time::timeout(Duration::from_millis(400), yard.ended(&id)).await.expect_err("a paused queue ran a task");
+    tokio::time::timeout(Duration::from_millis(400), yard.ended(&id))
+        .await
+        .expect_err("a paused queue ran a task");
     yard.queue.set_paused(false).await.unwrap();
     assert_eq!(yard.result(&id).await, "1");
     worker.stop().await;
@@ -338,7 +416,14 @@ async fn tasks_that_outlast_the_drain_timeout_go_back_at_once_without_burning_an
     let id = yard.add("endless", "null", |o| o.max_attempts = Some(1)).await;
     started.notified().await;
     worker.stop().await;
-    let Seen::Live { place: Place::Pending, meta, .. } = yard.look(&id).await else { panic!("not pending") };
+    let Seen::Live {
+        place: Place::Pending,
+        meta,
+        ..
+    } = yard.look(&id).await
+    else {
+        panic!("not pending")
+    };
     assert_eq!((meta.failures, meta.crashes, meta.releases), (0, 0, 1));
 }
 
@@ -368,7 +453,14 @@ async fn a_kind_never_takes_more_than_its_own_slots_and_others_pass_it() {
     let echo = yard.add("echo", "1", |_| {}).await;
     let worker = yard.work(registry, config).await;
     yard.ended(&echo).await;
-    assert!(yard.overview().await.kinds["narrow"].get("completed").copied().unwrap_or(0) < 60, "echo came last");
+    assert!(
+        yard.overview().await.kinds["narrow"]
+            .get("completed")
+            .copied()
+            .unwrap_or(0)
+            < 60,
+        "echo came last"
+    );
     yard.reaches("completed", 61).await;
     assert_eq!(most.load(Ordering::SeqCst), 2);
     worker.stop().await;
@@ -427,11 +519,16 @@ async fn hooks_see_every_attempt_and_every_dead_letter() {
     let yard = Yard::start().await;
     let count = Count::default();
     let registry = registry(|r| {
-        r.register("bad", |_: Context, _: Json| async { Err::<(), _>(Failure::retry_after("no", Duration::ZERO)) }).unwrap();
+        r.register("bad", |_: Context, _: Json| async {
+            Err::<(), _>(Failure::retry_after("no", Duration::ZERO))
+        })
+        .unwrap();
     });
     yard.add("bad", "null", |o| o.max_attempts = Some(2)).await;
     yard.add("echo", "null", |_| {}).await;
-    let worker = workyard_consumer::Worker::new(yard.config(), registry).unwrap().with_middleware(count.clone());
+    let worker = workyard_consumer::Worker::new(yard.config(), registry)
+        .unwrap()
+        .with_middleware(count.clone());
     worker.join().await.unwrap();
     wait_until(SOON, || async { count.0[2].load(Ordering::SeqCst) == 1 }).await;
     assert_eq!(count.0[0].load(Ordering::SeqCst), 3);
@@ -460,7 +557,14 @@ async fn a_handler_can_say_how_far_it_is_and_enqueue_more() {
     let worker = yard.work(registry, yard.config()).await;
     let id = yard.add("parent", "null", |_| {}).await;
     assert_eq!(yard.result(&format!("{id}-child")).await, "\"child\"");
-    let Seen::Live { place: Place::Running, meta, .. } = yard.look(&id).await else { panic!("not running") };
+    let Seen::Live {
+        place: Place::Running,
+        meta,
+        ..
+    } = yard.look(&id).await
+    else {
+        panic!("not running")
+    };
     assert_eq!(meta.progress, "half way");
     gate.notify_one();
     yard.ended(&id).await;
@@ -483,13 +587,23 @@ async fn payloads_come_through_byte_for_byte() {
     });
     let worker = yard.work(registry, yard.config()).await;
     for payload in [
-        "{}", "[]", "null", "1.0", "1e400", "123456789012345678901234567890", "\"\\u0000\\ud83d\\ude00é\u{2028}\"",
-        " { \"a\" :\n1 } ", "-0.0", &big, &deep,
+        "{}",
+        "[]",
+        "null",
+        "1.0",
+        "1e400",
+        "123456789012345678901234567890",
+        "\"\\u0000\\ud83d\\ude00é\u{2028}\"",
+        " { \"a\" :\n1 } ",
+        "-0.0",
+        &big,
+        &deep,
     ] {
         let id = yard.add("raw", payload, |_| {}).await;
         assert_eq!(yard.result(&id).await, *payload);
     }
-    let task = workyard_shared::envelope::NewTask::new(workyard_shared::name::Kind::new("raw").unwrap(), format!("{big} "));
+    let task =
+        workyard_shared::envelope::NewTask::new(workyard_shared::name::Kind::new("raw").unwrap(), format!("{big} "));
     assert!(task.unwrap_err().to_string().contains("1048576"));
     worker.stop().await;
 }

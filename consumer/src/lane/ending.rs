@@ -33,7 +33,11 @@ impl Lane {
         tokio::spawn(async move {
             match turn.send(&queue, &old.session, None).await {
                 Ok(answer) => {
-                    let all = answer.completions.iter().chain(&answer.failures).chain(&answer.handbacks);
+                    let all = answer
+                        .completions
+                        .iter()
+                        .chain(&answer.failures)
+                        .chain(&answer.handbacks);
                     let stale = all.filter(|settled| **settled == Settled::Stale).count();
                     fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
                     warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");

@@ -71,10 +71,18 @@ impl Held {
     /// Writes a claim down. `Known`: this very claim is held already. `Replaced`: an older claim of
     /// the task, of a lost session, still had a handler that is ending.
     pub(super) fn insert(&mut self, grant: &Grant) -> Inserted {
-        if self.tasks.get(&grant.id).is_some_and(|holding| holding.token >= grant.token) {
+        if self
+            .tasks
+            .get(&grant.id)
+            .is_some_and(|holding| holding.token >= grant.token)
+        {
             return Inserted::Known;
         }
-        let holding = Holding { token: grant.token, cancel: CancellationToken::new(), started: false };
+        let holding = Holding {
+            token: grant.token,
+            cancel: CancellationToken::new(),
+            started: false,
+        };
         match self.tasks.insert(grant.id.clone(), holding) {
             Some(_) => Inserted::Replaced,
             None => Inserted::New,
@@ -113,7 +121,12 @@ impl Held {
         let mut back = Vec::with_capacity(self.tasks.len());
         for (id, holding) in &self.tasks {
             holding.cancel.cancel();
-            back.push(Handback { id: id.clone(), token: holding.token, unhandled: false, delay: Duration::ZERO });
+            back.push(Handback {
+                id: id.clone(),
+                token: holding.token,
+                unhandled: false,
+                delay: Duration::ZERO,
+            });
         }
         self.tasks.retain(|_, holding| holding.started);
         back
@@ -142,9 +155,16 @@ impl Held {
             },
             None => None,
         };
-        let Some(slot) = fleet.slots.try_run() else { return Judged::NoSlot(grant) };
+        let Some(slot) = fleet.slots.try_run() else {
+            return Judged::NoSlot(grant);
+        };
         let handler = Arc::clone(&entry.handler);
-        Judged::Run(Box::new(Start { grant, record, handler, slot: (slot, kind_slot) }))
+        Judged::Run(Box::new(Start {
+            grant,
+            record,
+            handler,
+            slot: (slot, kind_slot),
+        }))
     }
 
     /// Starts a task.
@@ -155,8 +175,15 @@ impl Held {
         start: Start,
         done: &UnboundedSender<(Done, Duration)>,
     ) {
-        let Start { grant, record, handler, slot } = start;
-        let Some(holding) = self.tasks.get_mut(&grant.id) else { return };
+        let Start {
+            grant,
+            record,
+            handler,
+            slot,
+        } = start;
+        let Some(holding) = self.tasks.get_mut(&grant.id) else {
+            return;
+        };
         holding.started = true;
         let options = record.options();
         let ctx = Context {
@@ -190,7 +217,12 @@ impl Held {
 }
 
 fn handback(grant: &Grant, unhandled: bool, delay: Duration) -> Handback {
-    Handback { id: grant.id.clone(), token: grant.token, unhandled, delay }
+    Handback {
+        id: grant.id.clone(),
+        token: grant.token,
+        unhandled,
+        delay,
+    }
 }
 
 fn malformed(grant: &Grant, record: &Record, error: &str) -> Done {

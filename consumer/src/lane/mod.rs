@@ -175,7 +175,11 @@ impl Lane {
             self.abandon(&old);
         }
         let (queue, submitter) = (self.queue.clone(), self.submitter.clone());
-        self.session = Some(Arc::new(Lifeline { queue, session: id, submitter }));
+        self.session = Some(Arc::new(Lifeline {
+            queue,
+            session: id,
+            submitter,
+        }));
         self.number = 0;
         self.above = 0;
         self.subscribed = false;
@@ -257,12 +261,17 @@ impl Lane {
 
     /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
     fn ahead(&self) -> usize {
-        let Some(mean) = self.fleet.counters.mean_run() else { return 0 };
+        let Some(mean) = self.fleet.counters.mean_run() else {
+            return 0;
+        };
         if self.cautious {
             return 0;
         }
         let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
-        usize::try_from(per_slot).unwrap_or(usize::MAX).saturating_mul(self.fleet.slots.total()).min(self.fleet.prefetch)
+        usize::try_from(per_slot)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.fleet.slots.total())
+            .min(self.fleet.prefetch)
     }
 
     /// Sends the next turn, if none is under way and there is something to send.
@@ -271,7 +280,11 @@ impl Lane {
         if self.turn.is_some() {
             return;
         }
-        let wanted = if draining || !self.hungry { 0 } else { self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH) };
+        let wanted = if draining || !self.hungry {
+            0
+        } else {
+            self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH)
+        };
         if wanted == 0 && self.woken && !draining {
             self.pass_on();
         }
@@ -290,7 +303,11 @@ impl Lane {
             wanted,
             above: self.above,
         };
-        self.turn = Some(Box::pin(order.send(self.queue.clone(), self.fleet.watch.clone(), self.fleet.halt.clone())));
+        self.turn = Some(Box::pin(order.send(
+            self.queue.clone(),
+            self.fleet.watch.clone(),
+            self.fleet.halt.clone(),
+        )));
     }
 
     /// We were woken and have no room (another queue took it): wake another in our place.
@@ -309,12 +326,18 @@ impl Lane {
         let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
         self.subscribed |= current && done.subscribed && done.connection == self.connection;
         let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
-        let granted = if let Some(Claimed::Tasks(grants)) = claimed { grants.len() } else { 0 };
+        let granted = if let Some(Claimed::Tasks(grants)) = claimed {
+            grants.len()
+        } else {
+            0
+        };
         if !current || done.answer.is_none() {
             self.fleet.slots.unreserve(self.index, done.wanted);
             return;
         }
-        self.fleet.slots.unreserve(self.index, done.wanted.saturating_sub(granted));
+        self.fleet
+            .slots
+            .unreserve(self.index, done.wanted.saturating_sub(granted));
         let Some(answer) = done.answer else { return };
         self.outbox.settled(&self.fleet, &done.turn, &answer);
         match answer.claimed {
@@ -352,7 +375,6 @@ impl Lane {
         self.fleet.slots.set_dry(self.index, true);
         self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
     }
-
 }
 
 /// The turn under way, or never.

@@ -47,15 +47,25 @@ impl Outbox {
     }
 
     pub(super) fn release(&mut self, id: String, token: u64, delay: Duration) {
-        self.hand_back(Handback { id, token, unhandled: false, delay });
+        self.hand_back(Handback {
+            id,
+            token,
+            unhandled: false,
+            delay,
+        });
     }
 
     /// Takes one turn's worth.
     pub(super) fn take(&mut self, number: u64) -> Turn {
-        let mut turn = Turn { number, ..Turn::default() };
+        let mut turn = Turn {
+            number,
+            ..Turn::default()
+        };
         let mut bytes = 0;
         while turn.completions.len() < MAX_BATCH && bytes < TURN_BYTES {
-            let Some(completion) = self.completions.pop_front() else { break };
+            let Some(completion) = self.completions.pop_front() else {
+                break;
+            };
             bytes += completion.result.len();
             turn.completions.push(completion);
         }
@@ -68,7 +78,11 @@ impl Outbox {
 
     /// Reads the answers: counts what was refused, logs and tells what ended for good.
     pub(super) fn settled(&mut self, fleet: &Arc<Fleet>, turn: &Turn, answer: &TurnAnswer) {
-        let all = answer.completions.iter().chain(&answer.failures).chain(&answer.handbacks);
+        let all = answer
+            .completions
+            .iter()
+            .chain(&answer.failures)
+            .chain(&answer.handbacks);
         let stale = all.filter(|settled| **settled == Settled::Stale).count();
         if stale > 0 {
             fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
@@ -81,7 +95,9 @@ impl Outbox {
                     warn!(task = %report.id, kind, error = %report.error, "task {} is dead-lettered", report.id);
                     tell_dead(fleet, report, &kind);
                 }
-                Settled::Retrying => debug!(task = %report.id, kind, error = %report.error, "task {} will be retried", report.id),
+                Settled::Retrying => {
+                    debug!(task = %report.id, kind, error = %report.error, "task {} will be retried", report.id)
+                }
                 Settled::Completed | Settled::Released | Settled::Stale => {}
             }
         }
@@ -94,8 +110,11 @@ impl Outbox {
 }
 
 fn tell_dead(fleet: &Arc<Fleet>, report: &FailureReport, kind: &str) {
-    let calls: Vec<_> =
-        fleet.middleware.iter().map(|layer| layer.on_dead_letter(&report.id, kind, &report.error)).collect();
+    let calls: Vec<_> = fleet
+        .middleware
+        .iter()
+        .map(|layer| layer.on_dead_letter(&report.id, kind, &report.error))
+        .collect();
     if !calls.is_empty() {
         tokio::spawn(async move {
             for call in calls {

@@ -43,7 +43,10 @@ fn empty_reply(lane: &Lane, connection: u64) -> TurnDone {
         wanted: 4,
         subscribed: true,
         connection,
-        answer: Some(TurnAnswer { claimed: Some(Claimed::Tasks(Vec::new())), ..TurnAnswer::default() }),
+        answer: Some(TurnAnswer {
+            claimed: Some(Claimed::Tasks(Vec::new())),
+            ..TurnAnswer::default()
+        }),
     }
 }
 
@@ -75,7 +78,11 @@ async fn a_subscription_on_a_connection_that_was_lost_meanwhile_counts_for_nothi
 #[tokio::test]
 async fn all_reservations_are_given_back_with_an_empty_reply() {
     let mut lane = lane_with_a_claim_under_way();
-    assert_eq!(lane.fleet.slots.reserve(0, 0, 100), 0, "all slots are reserved by the claim under way");
+    assert_eq!(
+        lane.fleet.slots.reserve(0, 0, 100),
+        0,
+        "all slots are reserved by the claim under way"
+    );
     lane.finish_turn(empty_reply(&lane, 0));
     assert_eq!(lane.fleet.slots.reserve(0, 0, 100), 4);
 }

@@ -59,7 +59,10 @@ impl TurnOrder {
             if halt.is_cancelled() {
                 tries_left -= 1;
                 if tries_left == 0 {
-                    error!(tasks = self.turn.completions.len(), "outcomes could not be delivered before the drain timeout; their tasks will run again");
+                    error!(
+                        tasks = self.turn.completions.len(),
+                        "outcomes could not be delivered before the drain timeout; their tasks will run again"
+                    );
                     break None;
                 }
             }

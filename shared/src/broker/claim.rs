@@ -81,7 +81,11 @@ impl Queue {
                 id: reply::string(id)?,
                 token,
                 record: Record::parse(reply::bytes(record)?),
-                meta: if meta.is_empty() { Meta::default() } else { Meta::parse(&meta) },
+                meta: if meta.is_empty() {
+                    Meta::default()
+                } else {
+                    Meta::parse(&meta)
+                },
             });
         }
         Ok(Claimed::Tasks(grants))

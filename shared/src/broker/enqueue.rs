@@ -60,7 +60,10 @@ impl Queue {
     /// [`Error::Protocol`] if it is none.
     pub fn read_enqueue(value: Value) -> Result<Vec<Accepted>, Error> {
         let answer = reply::array(value)?;
-        let letters = answer.into_iter().next().ok_or_else(|| Error::Protocol("an empty answer".to_owned()))?;
+        let letters = answer
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::Protocol("an empty answer".to_owned()))?;
         reply::string(letters)?
             .chars()
             .map(|letter| match letter {

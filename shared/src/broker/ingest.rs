@@ -82,7 +82,11 @@ impl Queue {
             other => Error::Unknown(other.to_string()),
         })?;
         let mut cmd = redis::cmd("BLMOVE");
-        cmd.arg(self.keys.inbox()).arg(self.keys.ingesting()).arg("LEFT").arg("RIGHT").arg(WAIT.as_secs());
+        cmd.arg(self.keys.inbox())
+            .arg(self.keys.ingesting())
+            .arg("LEFT")
+            .arg("RIGHT")
+            .arg(WAIT.as_secs());
         Ok(InboxWait { connection, cmd })
     }
 
@@ -122,7 +126,10 @@ impl Queue {
             match verdict {
                 Verdict::Accept(task) => {
                     cmd.arg("a").arg(task.id.as_ref().map_or("", |id| id.as_str()));
-                    cmd.arg(task.kind.as_str()).arg(task.options.encode()).arg(task.extra()?).arg(&task.payload[..]);
+                    cmd.arg(task.kind.as_str())
+                        .arg(task.options.encode())
+                        .arg(task.extra()?)
+                        .arg(&task.payload[..]);
                 }
                 Verdict::Reject(entry) => {
                     cmd.arg(letter).arg(entry).arg("").arg("").arg("").arg("");
@@ -130,6 +137,10 @@ impl Queue {
             }
         }
         let [moved, accepted, rejected] = reply::counts(self.link.call(&cmd).await?)?;
-        Ok(Ingested { moved, accepted, rejected })
+        Ok(Ingested {
+            moved,
+            accepted,
+            rejected,
+        })
     }
 }

@@ -11,8 +11,21 @@ use crate::record::{Ended, Meta, Record};
 
 /// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
 pub const COUNTERS: [&str; 15] = [
-    "submitted", "completed", "failed", "retried", "cancelled", "expired", "reclaimed", "released", "stale", "rejected",
-    "trimmed", "deleted", "duplicate", "requeued", "purged",
+    "submitted",
+    "completed",
+    "failed",
+    "retried",
+    "cancelled",
+    "expired",
+    "reclaimed",
+    "released",
+    "stale",
+    "rejected",
+    "trimmed",
+    "deleted",
+    "duplicate",
+    "requeued",
+    "purged",
 ];
 
 /// Who runs a task.
@@ -82,7 +95,11 @@ pub struct Overview {
     pub kinds: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds, below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "milliseconds, below 2^53"
+)]
 fn score_ms(text: &str) -> u64 {
     text.parse::<f64>().map_or(0, |score| score.max(0.0) as u64)
 }
@@ -116,7 +133,11 @@ impl Queue {
                 "running" => Place::Running,
                 other => return Err(Error::Protocol(format!("place {other:?}"))),
             };
-            seen.push(Seen::Live { place, record: Record::parse(body)?, meta: Meta::parse(&reply::bytes(meta)?) });
+            seen.push(Seen::Live {
+                place,
+                record: Record::parse(body)?,
+                meta: Meta::parse(&reply::bytes(meta)?),
+            });
         }
         Ok(seen)
     }
@@ -126,7 +147,9 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn holding(&self, id: &str) -> Result<Option<Holding>, Error> {
-        let Some(consumer) = self.holder_of(id).await? else { return Ok(None) };
+        let Some(consumer) = self.holder_of(id).await? else {
+            return Ok(None);
+        };
         let mut cmd = redis::cmd("HGET");
         cmd.arg(self.keys.running(&consumer)).arg(id);
         let text = match self.link.call(&cmd).await? {
@@ -166,7 +189,11 @@ impl Queue {
             let (name, value) = (reply::string(name)?, reply::count(&value)?);
             match name.split_once(' ') {
                 Some((counter, kind)) => {
-                    overview.kinds.entry(kind.to_owned()).or_default().insert(counter.to_owned(), value);
+                    overview
+                        .kinds
+                        .entry(kind.to_owned())
+                        .or_default()
+                        .insert(counter.to_owned(), value);
                 }
                 None if name != "minute" => {
                     overview.totals.insert(name, value);
@@ -263,7 +290,11 @@ mod tests {
     #[test]
     fn the_counters_stand_in_the_order_of_the_lua_file() {
         let source = include_str!("../../lua/stats.lua");
-        let list = source.split("local COUNTERS = {").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+        let list = source
+            .split("local COUNTERS = {")
+            .nth(1)
+            .and_then(|rest| rest.split('}').next())
+            .unwrap();
         let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
         assert_eq!(names, COUNTERS);
     }

@@ -42,7 +42,10 @@ impl Queue {
         let [moved, due] = &items[..] else {
             return Err(Error::Protocol("a short promote answer".to_owned()));
         };
-        Ok((reply::count(moved)?, u64::try_from(reply::int(due)?).ok().map(Duration::from_millis)))
+        Ok((
+            reply::count(moved)?,
+            u64::try_from(reply::int(due)?).ok().map(Duration::from_millis),
+        ))
     }
 
     /// Consumers whose session lease has ended, at most ten.
@@ -60,7 +63,11 @@ impl Queue {
     /// As [`Error`] sorts them.
     pub async fn reclaim(&self, dead: &SessionId) -> Result<Reclaimed, Error> {
         let [back, poisoned, more] = self.take_back("reclaim", dead).await?;
-        Ok(Reclaimed { back, poisoned, more: more == 1 })
+        Ok(Reclaimed {
+            back,
+            poisoned,
+            more: more == 1,
+        })
     }
 
     /// Removes what has outlived its time, at most `most` of each sort.
@@ -71,6 +78,11 @@ impl Queue {
         let mut cmd = self.fcall("sweep", &[]);
         cmd.arg(most);
         let [expired, dropped, trimmed, more] = reply::counts(self.link.call(&cmd).await?)?;
-        Ok(Swept { expired, dropped, trimmed, more: more == 1 })
+        Ok(Swept {
+            expired,
+            dropped,
+            trimmed,
+            more: more == 1,
+        })
     }
 }

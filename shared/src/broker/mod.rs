@@ -61,13 +61,21 @@ impl Broker {
     /// The calls on one queue.
     #[must_use]
     pub fn queue(&self, name: &QueueName) -> Queue {
-        Queue { link: self.link.clone(), keys: Keys::new(&self.prefix, name, 0), name: name.clone() }
+        Queue {
+            link: self.link.clone(),
+            keys: Keys::new(&self.prefix, name, 0),
+            name: name.clone(),
+        }
     }
 
     /// The calls on one partition of a queue.
     #[must_use]
     pub fn partition(&self, name: &QueueName, partition: u16) -> Queue {
-        Queue { link: self.link.clone(), keys: Keys::new(&self.prefix, name, partition), name: name.clone() }
+        Queue {
+            link: self.link.clone(),
+            keys: Keys::new(&self.prefix, name, partition),
+            name: name.clone(),
+        }
     }
 
     /// Makes a queue known to `workyard queues`.

@@ -57,7 +57,9 @@ impl Queue {
             if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
                 return Ok(answer);
             }
-            let Some(holder) = self.holder_of(id).await? else { continue };
+            let Some(holder) = self.holder_of(id).await? else {
+                continue;
+            };
             let (running, notices) = (self.keys.running(&holder), self.keys.notices(&holder));
             let mut cmd = self.fcall("cancel", &[&running, &notices]);
             cmd.arg(id).arg(holder.as_str());
@@ -97,7 +99,10 @@ impl Queue {
     pub async fn retry(&self, ids: &[String]) -> Result<Vec<bool>, Error> {
         let mut cmd = self.fcall("retry", &[]);
         cmd.arg(ids);
-        Ok(reply::string(self.link.call(&cmd).await?)?.chars().map(|letter| letter == 'r').collect())
+        Ok(reply::string(self.link.call(&cmd).await?)?
+            .chars()
+            .map(|letter| letter == 'r')
+            .collect())
     }
 
     /// Deletes finished tasks.

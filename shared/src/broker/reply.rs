@@ -54,5 +54,7 @@ pub(super) fn count(value: &Value) -> Result<u64, Error> {
 pub(super) fn counts<const N: usize>(value: Value) -> Result<[u64; N], Error> {
     let items = array(value)?;
     let numbers: Vec<u64> = items.iter().map(count).collect::<Result<_, _>>()?;
-    numbers.try_into().map_err(|_| Error::Protocol(format!("expected {N} numbers")))
+    numbers
+        .try_into()
+        .map_err(|_| Error::Protocol(format!("expected {N} numbers")))
 }

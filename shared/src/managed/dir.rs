@@ -33,9 +33,7 @@ impl DataDir {
     /// Opens the directory if it is there.
     pub(super) fn existing(path: &Path) -> Result<Option<Self>, Error> {
         match Self::check(path) {
-            Err(Error::Directory { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(None)
-            }
+            Err(Error::Directory { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
     }
@@ -44,10 +42,7 @@ impl DataDir {
         let path = fs::canonicalize(path).map_err(Error::at(path))?;
         let meta = fs::metadata(&path).map_err(Error::at(&path))?;
         if meta.uid() != rustix::process::geteuid().as_raw() {
-            let reason = format!(
-                "it belongs to another user ({}); choose another directory",
-                meta.uid()
-            );
+            let reason = format!("it belongs to another user ({}); choose another directory", meta.uid());
             return Err(Error::Exposed { dir: path, reason });
         }
         let mode = meta.mode() & 0o777;
@@ -103,11 +98,7 @@ impl DataDir {
     pub(super) fn claim(&self) -> Result<Option<File>, Error> {
         // Never deleted and never truncated: a lock on a file that lost its name would exclude nobody.
         let path = self.lock_file();
-        let opened = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path);
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = opened.map_err(Error::at(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -153,17 +144,10 @@ mod tests {
 
     #[test]
     fn the_default_directory_follows_the_variables_in_order() {
-        let (own, xdg, home) = (
-            (DIR_VARIABLE, "/own"),
-            ("XDG_DATA_HOME", "/xdg"),
-            ("HOME", "/home/me"),
-        );
+        let (own, xdg, home) = ((DIR_VARIABLE, "/own"), ("XDG_DATA_HOME", "/xdg"), ("HOME", "/home/me"));
         assert_eq!(resolve(&[own, xdg, home]).unwrap(), Path::new("/own"));
         assert_eq!(resolve(&[xdg, home]).unwrap(), Path::new("/xdg/workyard"));
-        assert_eq!(
-            resolve(&[home]).unwrap(),
-            Path::new("/home/me/.local/share/workyard")
-        );
+        assert_eq!(resolve(&[home]).unwrap(), Path::new("/home/me/.local/share/workyard"));
         assert_eq!(
             resolve(&[("XDG_DATA_HOME", "x"), home]).unwrap(),
             Path::new("/home/me/.local/share/workyard")

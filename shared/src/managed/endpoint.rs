@@ -41,8 +41,7 @@ impl Endpoint {
             return Ok(Self::Socket);
         }
         // Free now; somebody may still take it before the server does, so the caller tries again then.
-        let free =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let port = free.map_err(Error::at(dir.path()))?.port();
         let password = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         Ok(Self::Loopback { port, password })
@@ -70,10 +69,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket => f.write_str("Socket"),
-            Self::Loopback { port, .. } => f
-                .debug_struct("Loopback")
-                .field("port", port)
-                .finish_non_exhaustive(),
+            Self::Loopback { port, .. } => f.debug_struct("Loopback").field("port", port).finish_non_exhaustive(),
         }
     }
 }

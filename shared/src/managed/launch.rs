@@ -28,12 +28,7 @@ const QUOTED_LINES: usize = 12;
 ///
 /// If we die before the server runs, the lock is free again and nothing has happened. If we die after that, the
 /// server runs, and the record that was written before tells how to reach it.
-pub(super) fn launch(
-    dir: &DataDir,
-    binary: &Path,
-    endpoint: &Endpoint,
-    claim: File,
-) -> Result<(), Error> {
+pub(super) fn launch(dir: &DataDir, binary: &Path, endpoint: &Endpoint, claim: File) -> Result<(), Error> {
     write_config(dir, endpoint).map_err(Error::at(dir.config()))?;
     let mark = log_length(dir);
     let ran = Command::new("/bin/sh")
@@ -103,15 +98,13 @@ fn config(dir: &DataDir, endpoint: &Endpoint) -> Vec<u8> {
     };
     // noeviction: an evicted key would be a lost task. save "": the append-only file has everything already.
     [
-        b"# Written by Workyard at each start; changes are overwritten.\ndaemonize yes\ndir "
-            .to_vec(),
+        b"# Written by Workyard at each start; changes are overwritten.\ndaemonize yes\ndir ".to_vec(),
         quoted(dir.path()),
         b"\npidfile ".to_vec(),
         quoted(&dir.pid_file()),
         b"\nlogfile ".to_vec(),
         quoted(&dir.log()),
-        b"\nappendonly yes\nappendfsync everysec\nsave \"\"\nmaxmemory-policy noeviction\n"
-            .to_vec(),
+        b"\nappendonly yes\nappendfsync everysec\nsave \"\"\nmaxmemory-policy noeviction\n".to_vec(),
         listen,
         b"\n".to_vec(),
     ]
@@ -148,15 +141,9 @@ mod tests {
             "save \"\"",
             "port 0",
         ] {
-            assert!(
-                text.lines().any(|l| l == line),
-                "{line} is missing in\n{text}"
-            );
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
-        assert!(
-            text.contains("with \\\"quotes\\\" and blanks/redis.sock\""),
-            "{text}"
-        );
+        assert!(text.contains("with \\\"quotes\\\" and blanks/redis.sock\""), "{text}");
     }
 
     #[test]

@@ -147,10 +147,7 @@ impl ManagedRedis {
     /// As [`Self::start_or_join`].
     pub fn ensure(&self) -> Result<Joined, Error> {
         match self.status()? {
-            Status::Running(server) => Ok(Joined {
-                server,
-                started: false,
-            }),
+            Status::Running(server) => Ok(Joined { server, started: false }),
             Status::Loading | Status::Unresponsive(_) | Status::NotRunning => self.start_or_join(),
         }
     }
@@ -187,17 +184,11 @@ impl ManagedRedis {
         let (mut found, mut asked) = (false, false);
         let mut reason = "it does not listen".to_owned();
         // The lock is free an instant before the process is gone; a caller may rely on the latter.
-        while self.status()? != Status::NotRunning
-            || pid.is_some_and(|pid| is_server_of(pid, &dir, &endpoint))
-        {
+        while self.status()? != Status::NotRunning || pid.is_some_and(|pid| is_server_of(pid, &dir, &endpoint)) {
             found = true;
             if begun.elapsed() >= self.limit {
                 let (dir, waited) = (self.dir.clone(), self.limit);
-                return Err(Error::NotStopped {
-                    dir,
-                    waited,
-                    reason,
-                });
+                return Err(Error::NotStopped { dir, waited, reason });
             }
             if !asked {
                 // One that is just being started cannot be asked yet and is in the next round.
@@ -208,11 +199,7 @@ impl ManagedRedis {
             }
             pause();
         }
-        Ok(if found {
-            Stopped::Stopped
-        } else {
-            Stopped::NotRunning
-        })
+        Ok(if found { Stopped::Stopped } else { Stopped::NotRunning })
     }
 
     /// Starts a server unless one lives. Returns the record of the server that was started.
@@ -260,10 +247,7 @@ impl ManagedRedis {
                         waited,
                         reason,
                     },
-                    Answer::Ready(_) | Answer::Loading => Error::StillLoading {
-                        dir: dir_name,
-                        waited,
-                    },
+                    Answer::Ready(_) | Answer::Loading => Error::StillLoading { dir: dir_name, waited },
                 });
             }
             pause();

@@ -145,12 +145,8 @@ impl Line {
     }
 
     fn read_bulk(&mut self, length: &str) -> io::Result<String> {
-        let length = length
-            .parse()
-            .ok()
-            .filter(|length| *length <= LONGEST_ANSWER);
-        let mut text =
-            vec![0; length.ok_or_else(|| io::Error::other("an answer of impossible length"))?];
+        let length = length.parse().ok().filter(|length| *length <= LONGEST_ANSWER);
+        let mut text = vec![0; length.ok_or_else(|| io::Error::other("an answer of impossible length"))?];
         self.stream.read_exact(&mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }

@@ -17,11 +17,7 @@ use super::endpoint::Endpoint;
 
 /// The pid of the server of `dir` from its pid file, if that process is really it.
 pub(super) fn verified_pid(dir: &DataDir, endpoint: &Endpoint) -> Option<u32> {
-    let pid: u32 = fs::read_to_string(dir.pid_file())
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let pid: u32 = fs::read_to_string(dir.pid_file()).ok()?.trim().parse().ok()?;
     is_server_of(pid, dir, endpoint).then_some(pid)
 }
 
@@ -70,11 +66,7 @@ mod tests {
     fn a_pid_that_belongs_to_somebody_else_is_not_taken_for_the_server() {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::create(&temp.path().join("data")).unwrap();
-        let mut stranger = Command::new("sleep")
-            .arg("60")
-            .current_dir(dir.path())
-            .spawn()
-            .unwrap();
+        let mut stranger = Command::new("sleep").arg("60").current_dir(dir.path()).spawn().unwrap();
         fs::write(dir.pid_file(), stranger.id().to_string()).unwrap();
         assert_eq!(verified_pid(&dir, &Endpoint::Socket), None);
         stranger.kill().unwrap();

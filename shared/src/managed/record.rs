@@ -47,17 +47,13 @@ impl Record {
 /// A reader sees the old text or the new one, never half of one. The name is unique, as two who joined at the same
 /// time may both write; whichever comes last is as good.
 fn replace(dir: &DataDir, text: &[u8]) -> io::Result<()> {
-    let fresh = dir
-        .path()
-        .join(format!("server.json.{}", Uuid::new_v4().simple()));
+    let fresh = dir.path().join(format!("server.json.{}", Uuid::new_v4().simple()));
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&fresh)?;
-    let written = file
-        .write_all(text)
-        .and_then(|()| fs::rename(&fresh, dir.record()));
+    let written = file.write_all(text).and_then(|()| fs::rename(&fresh, dir.record()));
     if written.is_err() {
         // What counts is the error that we return; a file left behind costs some bytes.
         fs::remove_file(&fresh).unwrap_or_default();

@@ -20,9 +20,14 @@ struct Work {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, ledger, concurrency] = &arguments[..] else { anyhow::bail!("URL LEDGER CONCURRENCY") };
+    let [url, ledger, concurrency] = &arguments[..] else {
+        anyhow::bail!("URL LEDGER CONCURRENCY")
+    };
     let file = OpenOptions::new().append(true).create(true).open(ledger)?;
     let file = std::sync::Arc::new(file);
     let mut registry = Registry::new();
