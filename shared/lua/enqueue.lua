@@ -8,14 +8,6 @@ Reply letters (c created, d duplicate: the id's record or result is still here),
 ]]
 local SESSION_TTL = 3600000
 
-local function read_tasks(argv, from, width)
-  local tasks = {}
-  for i = from, #argv, width do
-    tasks[#tasks + 1] = { argv[i], argv[i + 1], argv[i + 2], argv[i + 3], argv[i + 4] }
-  end
-  return tasks
-end
-
 -- A batch number that was answered gets the same answer; an older one was superseded long ago.
 local function answered(session, batch)
   local seen = call('GET', session)
@@ -41,11 +33,10 @@ local function enqueue(keys, argv)
   if before then return before end
 
   local now = clock()
-  local tasks = read_tasks(argv, 4, 5)
-  local plan, why = plan_tasks(keys, tasks, argv[2] == 'u', now)
+  local plan, why = plan_tasks(keys, argv, 4, argv[2] == 'u', now)
   if not plan then return refuse(why) end
 
-  local letters, made = add_tasks(keys, tasks, plan, argv[3])
+  local letters, made = add_tasks(keys, argv, plan, argv[3])
   if session then
     call('SET', session, batch .. ' ' .. letters .. '\n' .. table.concat(made, '\n'), 'PX', SESSION_TTL)
   end

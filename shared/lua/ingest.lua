@@ -53,12 +53,12 @@ local function ingest(keys, argv)
   local now, tasks, refused = clock(), {}, {}
   for i = 1, n * 7, 7 do
     if argv[i + 1] == 'a' then
-      tasks[#tasks + 1] = { argv[i + 2], argv[i + 3], argv[i + 4], argv[i + 5], argv[i + 6] }
+      for j = i + 2, i + 6 do tasks[#tasks + 1] = argv[j] end
     else
       refused[#refused + 1] = argv[i + 2]
     end
   end
-  local plan, why = plan_tasks(keys, tasks, false, now)
+  local plan, why = plan_tasks(keys, tasks, 1, false, now)
   if not plan then return refuse(why) end
   call('LLEN', rejected)
 
@@ -69,7 +69,7 @@ local function ingest(keys, argv)
     bump(keys, now, { rejected = #refused })
   end
   call('LTRIM', source, n, -1)
-  return { n, #tasks, #refused }
+  return { n, #tasks / 5, #refused }
 end
 
 register('peek', peek, 'no-writes')
