@@ -10,59 +10,82 @@ to be read again here.
 ]]
 local MAX_RESULT = 1048576
 
-local function remove_all(keys, running, ids)
-  call('HDEL', running, unpack(ids))
-  call('HDEL', keys[TASKS], unpack(ids))
-end
+local WIDTH, FIRST = 7, 3
 
-local function complete(keys, argv)
-  local running, session, consumer, batch = keys[OWN + 1], keys[OWN + 2], argv[1], argv[2]
-  local n, wrong = check_batch(argv, 7, 'complete')
-  if not n then return wrong end
-  local before, gone = answered_settle(keys, session, 'complete', consumer, batch)
-  if before then return before end
-  if gone then return all_stale(keys, n) end
+local function read_ids(argv, n)
   local ids = {}
   for i = 1, n do
-    local at = 7 * i - 4
+    local at = FIRST + WIDTH * (i - 1)
     ids[i] = argv[at]
-    if not tonumber(argv[at + 5]) or #argv[at + 6] > MAX_RESULT then return refuse('task ' .. i .. ': retention must be a number, result at most 1 MiB') end
+    if not tonumber(argv[at + 5]) or #argv[at + 6] > MAX_RESULT then
+      return nil, refuse('task ' .. i .. ': retention must be a number, result at most 1 MiB')
+    end
   end
-  local values = call('HMGET', running, unpack(ids))
-  local has_meta, waits, now = check_finish(keys) > 0, call('HLEN', keys[WAITERS]) > 0, clock()
-  local sessions = waits and call('HMGET', keys[WAITERS], unpack(ids)) or {}
+  return ids
+end
 
-  local letters, mine, kept, expiry, kinds, told, seen = {}, {}, {}, {}, {}, {}, {}
+-- Which of the batch are the consumer's: their places in it, letters for all, counts by kind.
+local function sort_out(argv, ids, values, n)
+  local letters, places, mine, kinds, seen, count = {}, {}, {}, {}, {}, 0
   for i = 1, n do
-    local at, id = 7 * i - 4, ids[i]
-    if not seen[id] and held_score(values[i], argv[at + 1]) then
-      letters[i], mine[#mine + 1], seen[id] = 'k', id, true
-      local retention, kind = tonumber(argv[at + 5]), argv[at + 2]
-      tally(kinds, kind)
-      if retention > 0 or sessions[i] then
-        local m = parse_meta(has_meta and call('HGET', keys[META], id))
-        local text = terminal_text('completed', kind, argv[at + 3], started_at(now, argv[at + 4]), now, m, consumer, '-', argv[at + 6])
-        if retention > 0 then
-          kept[#kept + 1] = id; kept[#kept + 1] = text
-          expiry[#expiry + 1] = int(now + retention); expiry[#expiry + 1] = id
-        end
-        if sessions[i] then told[#told + 1] = { id, sessions[i], text } end
-      end
+    local at, id, value = FIRST + WIDTH * (i - 1), ids[i], values[i]
+    local start = argv[at + 1] .. ' '
+    -- An id that stands twice in one batch is stale the second time.
+    if value and not seen[id] and sub(value, 1, #start) == start then
+      count = count + 1
+      letters[i], places[count], mine[count], seen[id] = 'k', i, id, true
+      local kind = argv[at + 2]
+      kinds[kind] = (kinds[kind] or 0) + 1
     else
       letters[i] = 's'
     end
   end
+  return table.concat(letters), places, mine, kinds
+end
+
+-- Keeps the results that are to be kept, and finds who is to be told: nothing is written yet.
+local function results_of(keys, argv, places, ids, now, has_meta)
+  local sessions = call('HLEN', keys[WAITERS]) > 0 and call('HMGET', keys[WAITERS], unpack(ids)) or {}
+  local kept, expiry, told = {}, {}, {}
+  for _, i in ipairs(places) do
+    local at, id = FIRST + WIDTH * (i - 1), ids[i]
+    local retention = tonumber(argv[at + 5])
+    if retention > 0 or sessions[i] then
+      local m = has_meta and parse_meta(call('HGET', keys[META], id)) or FRESH
+      local text = terminal_text('completed', argv[at + 2], argv[at + 3], started_at(now, argv[at + 4]), now, m, argv[1], '-', argv[at + 6])
+      if retention > 0 then
+        kept[#kept + 1] = id; kept[#kept + 1] = text
+        expiry[#expiry + 1] = int(now + retention); expiry[#expiry + 1] = id
+      end
+      if sessions[i] then told[#told + 1] = { id, sessions[i], text } end
+    end
+  end
+  return kept, expiry, told
+end
+
+local function complete(keys, argv)
+  local running, session, consumer, batch = keys[OWN + 1], keys[OWN + 2], argv[1], argv[2]
+  local n, wrong = check_batch(argv, WIDTH, 'complete')
+  if not n then return wrong end
+  local before, gone = answered_settle(keys, session, 'complete', consumer, batch)
+  if before then return before end
+  if gone then return all_stale(keys, n) end
+  local ids, refused = read_ids(argv, n)
+  if not ids then return refused end
+  local values = call('HMGET', running, unpack(ids))
+  local has_meta, now = check_finish(keys) > 0, clock()
+  local letters, places, mine, kinds = sort_out(argv, ids, values, n)
+  local kept, expiry, told = results_of(keys, argv, places, ids, now, has_meta)
+
   if mine[1] then
-    remove_all(keys, running, mine)
+    call('HDEL', running, unpack(mine))
+    call('HDEL', keys[TASKS], unpack(mine))
     if has_meta then call('HDEL', keys[META], unpack(mine)) end
     if kept[1] then call('HSET', keys[RESULTS], unpack(kept)); call('ZADD', keys[DONE], unpack(expiry)) end
-    for i = 1, #told do
-      tell(keys, told[i][1], told[i][2], told[i][3])
-    end
+    for i = 1, #told do tell(keys, told[i][1], told[i][2], told[i][3]) end
     follow(keys, now, mine, 'completed')
   end
   bump(keys, now, { completed = #mine, stale = n - #mine }, { completed = kinds })
-  letters = table.concat(letters)
   call('HSET', session, 'complete', batch .. ' ' .. letters)
   return letters
 end

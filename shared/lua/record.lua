@@ -52,9 +52,15 @@ end
 local function kind_of(record) return match(record, '^%l%d+ ([^ \n]+)') end
 local function created_of(record) return match(record, '^%l(%d+)') end
 
--- The mutable part; a fresh task has none.
+-- The mutable part of a task that has none; only to be read.
+local FRESH = { failures = 0, crashes = 0, releases = 0, unhandled = 0, at = '0', reason = '-', progress = '', error = '' }
+
 local function parse_meta(meta)
-  if not meta then return { failures = 0, crashes = 0, releases = 0, unhandled = 0, at = '0', reason = '-', progress = '', error = '' } end
+  if not meta then
+    local m = {}
+    for name, value in pairs(FRESH) do m[name] = value end
+    return m
+  end
   local f, c, r, u, at, reason, progress, err =
     match(meta, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)\n([^\n]*)\n(.*)$')
   return { failures = tonumber(f), crashes = tonumber(c), releases = tonumber(r), unhandled = tonumber(u),
