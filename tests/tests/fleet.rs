@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_shared::broker::{Beat, ClaimRequest, Claimed, Completion, Settled, Turn};
 use workyard_shared::name::{SessionId, TaskId};
@@ -193,3 +195,48 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     daemon.signal(Signal::TERM);
     assert!(daemon.wait_exit(SOON).await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_session_is_gone_stops_its_handlers_and_works_on_under_a_new_one() {
+    let yard = Yard::start().await;
+    let (started, stopped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (s1, s2) = (Arc::clone(&started), Arc::clone(&stopped));
+    let mut registry = Registry::new();
+    registry
+        .register("once", move |ctx: Context, _: u64| {
+            let (s1, s2) = (Arc::clone(&s1), Arc::clone(&s2));
+            async move {
+                s1.notify_one();
+                if ctx.attempt() == 1 && ctx.headers().is_empty() && !FIRST.swap(true, Ordering::SeqCst) {
+                    let token = ctx.cancellation().clone();
+                    tokio::spawn(async move {
+                        token.cancelled().await;
+                        s2.notify_one();
+                    });
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Failure>("done")
+            }
+        })
+        .unwrap();
+    let worker = yard.work(registry, yard.config()).await;
+    let id = yard.add("once", "1", |_| {}).await;
+    started.notified().await;
+    let mut redis = yard.server.connection().await;
+    let _: u64 = redis::cmd("DEL")
+        .arg("workyard:{q}:consumers")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    tokio::time::timeout(SOON, stopped.notified())
+        .await
+        .expect("the handler of the lost session goes on");
+    assert_eq!(yard.result(&id).await, "\"done\"");
+    assert!(
+        yard.total("stale").await >= 1,
+        "the old session's write was not refused"
+    );
+    worker.stop().await;
+}
+
+static FIRST: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

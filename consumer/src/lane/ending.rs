@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use workyard_shared::broker::Settled;
+use workyard_shared::Error;
+use workyard_shared::broker::{Queue, Settled, Turn};
 use workyard_shared::limits::MAX_BATCH;
 
 use super::Lane;
 use super::outbox::Outbox;
 use crate::context::Lifeline;
+use crate::fleet::Fleet;
 
 impl Lane {
     /// Stops the old session's handlers and tries to settle under its name: if the lease was lost,
@@ -26,23 +28,10 @@ impl Lane {
         self.outbox = Outbox::default();
         turn.handbacks.extend(held);
         turn.handbacks.truncate(MAX_BATCH);
-        if turn.is_empty() {
-            return;
-        }
         let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
         tokio::spawn(async move {
-            match turn.send(&queue, &old.session, None).await {
-                Ok(answer) => {
-                    let all = answer
-                        .completions
-                        .iter()
-                        .chain(&answer.failures)
-                        .chain(&answer.handbacks);
-                    let stale = all.filter(|settled| **settled == Settled::Stale).count();
-                    fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
-                    warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
-                }
-                Err(error) => debug!(%error, "the lost session could not say good-bye"),
+            if let Err(error) = say_good_bye(&queue, &old, &turn, &fleet).await {
+                debug!(%error, "the lost session could not say good-bye");
             }
         });
     }
@@ -79,4 +68,21 @@ impl Lane {
             Err(error) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
         }
     }
+}
+
+async fn say_good_bye(queue: &Queue, old: &Lifeline, turn: &Turn, fleet: &Fleet) -> Result<(), Error> {
+    if !turn.is_empty() {
+        let answer = turn.send(queue, &old.session, None).await?;
+        let all = answer
+            .completions
+            .iter()
+            .chain(&answer.failures)
+            .chain(&answer.handbacks);
+        let stale = all.filter(|settled| **settled == Settled::Stale).count();
+        fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
+        warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
+    }
+    // If the session was removed by hand and not by a reclaim, its tasks have no other way back.
+    queue.leave(&old.session).await?;
+    Ok(())
 }
