@@ -1,0 +1,227 @@
+//! The two programs together, as people use them: files, flags, signals, exit codes.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use workyard_shared::broker::{Place, Seen};
+use workyard_tests::{Daemon, Signal, TestServer, Yard, wait_until, workspace_binary};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const HANDLERS: &str = r#"
+concurrency = 60
+drain_timeout = "20s"
+
+[[queues]]
+name = "q"
+
+[handlers.env]
+type = "command"
+argv = ["sh", "-c", "echo $WORKYARD_KIND $WORKYARD_QUEUE $WORKYARD_ATTEMPT $REDIS_SECRET; cat"]
+output = "text"
+
+[handlers.sleep]
+type = "builtin"
+function = "sleep"
+
+[handlers.nap]
+type = "command"
+argv = ["sleep", "{payload.seconds}"]
+
+[handlers.flaky]
+type = "builtin"
+function = "fail"
+"#;
+
+fn config(yard: &Yard, text: &str) -> PathBuf {
+    let path = yard.server.dir().join("workyard.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn consumer(yard: &Yard, text: &str, flags: &[&str]) -> Daemon {
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(config(yard, text)).args(flags);
+    command
+        .env("WORKYARD_REDIS_URL", yard.server.url())
+        .env("REDIS_SECRET", "leaked");
+    Daemon::spawn(&mut command)
+}
+
+fn cli(yard: &Yard, args: &[&str]) -> (i32, String, String) {
+    let mut command = workspace_binary("workyard");
+    let output = command
+        .args(args)
+        .env("WORKYARD_REDIS_URL", yard.server.url())
+        .env("WORKYARD_QUEUE", "q")
+        .output();
+    let output = output.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_goes_from_the_command_line_through_a_command_to_its_result() {
+    let yard = Yard::start().await;
+    let daemon = consumer(&yard, HANDLERS, &["--log-format", "json"]);
+    let (code, result, error) = cli(
+        &yard,
+        &["enqueue", "env", r#"{"a": "$(touch owned)"}"#, "--wait", "10s"],
+    );
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert_eq!(result, r#""env q 1\n{\"a\": \"$(touch owned)\"}""#);
+    assert_eq!(
+        cli(
+            &yard,
+            &[
+                "enqueue",
+                "flaky",
+                r#"{"times":9}"#,
+                "--max-attempts",
+                "1",
+                "--wait",
+                "10s"
+            ]
+        )
+        .0,
+        1
+    );
+    assert_eq!(
+        cli(&yard, &["enqueue", "sleep", r#"{"ms":60000}"#, "--wait", "200ms"]).0,
+        3
+    );
+    daemon.signal(Signal::TERM);
+    wait_until(LIMIT, || async { daemon.log().contains("stopping") }).await;
+    // The sleeper would hold the drain for its whole limit; a second signal exits now.
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(143));
+    for line in daemon.log().lines() {
+        assert!(line.starts_with('{') && line.ends_with('}'), "not a JSON line: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_fifty_running_tasks_of_two_seconds_and_exits_0() {
+    let yard = Yard::start().await;
+    let daemon = consumer(&yard, HANDLERS, &[]);
+    yard.add_many(50, "sleep", r#"{"ms":2000}"#).await;
+    wait_until(LIMIT, || async { yard.overview().await.running == 50 }).await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    let seen = yard.overview().await;
+    assert_eq!(
+        (seen.totals["completed"], seen.running, seen.pending, seen.consumers),
+        (50, 0, 0, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_from_the_command_line_ends_the_process_of_a_running_command_within_a_second() {
+    let yard = Yard::start().await;
+    let daemon = consumer(&yard, HANDLERS, &[]);
+    let id = yard.add("nap", r#"{"seconds":3171}"#, |_| {}).await;
+    let naps = || {
+        let listing = std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        String::from_utf8_lossy(&listing.stdout)
+            .lines()
+            .any(|line| line.trim() == "sleep 3171")
+    };
+    wait_until(LIMIT, || async { naps() }).await;
+    assert_eq!(cli(&yard, &["cancel", &id]).0, 0);
+    let took = wait_until(Duration::from_secs(3), || async { !naps() }).await;
+    println!("the process was gone after {took:?} (deadline 1 s)");
+    assert_eq!(cli(&yard, &["wait", &id]).0, 1);
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_exit(LIMIT).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_empty_ends_when_everything_is_done_retries_included() {
+    let yard = Yard::start().await;
+    yard.add_many(20, "sleep", r#"{"ms":5}"#).await;
+    let id = yard.add("flaky", r#"{"times":1}"#, |o| o.max_attempts = Some(2)).await;
+    let daemon = consumer(&yard, HANDLERS, &["--until-empty"]);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    assert_eq!(yard.result(&id).await, "null");
+    assert_eq!(yard.overview().await.totals["completed"], 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_ends_at_once_with_its_exit_code_and_no_secret() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    let bad = consumer(&yard, "concurrency = 0", &[]);
+    assert_eq!(bad.wait_exit(LIMIT).await.code(), Some(2));
+    let set = |name: &'static str, value: &'static str| {
+        let mut redis = redis.clone();
+        async move {
+            let _: () = redis::cmd("CONFIG")
+                .arg("SET")
+                .arg(name)
+                .arg(value)
+                .query_async(&mut redis)
+                .await
+                .unwrap();
+        }
+    };
+    set("maxmemory-policy", "allkeys-lru").await;
+    let evicting = consumer(&yard, HANDLERS, &[]);
+    assert_eq!(evicting.wait_exit(LIMIT).await.code(), Some(2));
+    assert!(evicting.log().contains("noeviction"), "{}", evicting.log());
+    let allowed = consumer(&yard, HANDLERS, &["--allow-eviction", "--until-empty"]);
+    assert_eq!(allowed.wait_exit(LIMIT).await.code(), Some(0), "{}", allowed.log());
+    set("maxmemory-policy", "noeviction").await;
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("requirepass")
+        .arg("right")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let url = yard.server.url().replace("redis://", "redis://:wrong-secret@");
+    let denied = consumer(&yard, HANDLERS, &["--redis-url", &url]);
+    assert_eq!(denied.wait_exit(LIMIT).await.code(), Some(4), "{}", denied.log());
+    assert!(!denied.log().contains("wrong-secret"), "{}", denied.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_daemon_was_killed_three_times_is_poison() {
+    let yard = Yard::on(TestServer::start().await);
+    let text = HANDLERS.replace("concurrency = 60", "concurrency = 60\nlease = \"500ms\"");
+    let id = yard.add("sleep", r#"{"ms":60000}"#, |_| {}).await;
+    for _ in 0..3 {
+        let daemon = consumer(&yard, &text, &[]);
+        wait_until(LIMIT, || async {
+            matches!(
+                yard.look(&id).await,
+                Seen::Live {
+                    place: Place::Running,
+                    ..
+                }
+            )
+        })
+        .await;
+        daemon.kill9();
+        let rescuer = consumer(&yard, &text.replace("[handlers.sleep]", "[handlers.other]"), &[]);
+        wait_until(LIMIT, || async {
+            !matches!(
+                yard.look(&id).await,
+                Seen::Live {
+                    place: Place::Running,
+                    ..
+                }
+            )
+        })
+        .await;
+        rescuer.signal(Signal::TERM);
+        assert!(rescuer.wait_exit(LIMIT).await.success());
+    }
+    let (code, shown, _) = cli(&yard, &["task", &id]);
+    assert_eq!(code, 0);
+    assert!(shown.contains("poison"), "{shown}");
+}
