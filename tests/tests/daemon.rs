@@ -100,7 +100,7 @@ async fn a_task_goes_from_the_command_line_through_a_command_to_its_result() {
     // The sleeper would hold the drain for its whole limit; a second signal exits now.
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(143));
-    for line in daemon.log().lines() {
+    for line in daemon.stderr().lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "not a JSON line: {line}");
     }
 }
