@@ -8,8 +8,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use workyard_shared::Error;
@@ -121,6 +119,19 @@ pub fn main(cli: &Cli) -> ExitCode {
 }
 
 fn start_log(cli: &Cli) -> Result<(), String> {
+    // A bare word that is no level would be a target that nothing has: silence.
+    let is_level =
+        |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str());
+    if let Some(word) = cli
+        .log
+        .split(',')
+        .map(str::trim)
+        .find(|word| !word.contains('=') && !is_level(word))
+    {
+        return Err(format!(
+            "--log: \"{word}\" must be error, warn, info, debug, trace, or target=level"
+        ));
+    }
     let filter = EnvFilter::try_new(&cli.log)
         .map_err(|e| format!("--log \"{}\": {e}; try error, warn, info, debug or trace", cli.log))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -149,9 +160,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let stop = on_signals()?;
         let keeper = managed.map(|redis| tokio::spawn(keep_up(redis)));
-        let ended = Worker::new(worker, registry)?.run(stop).await;
+        let ended = Worker::new(worker, registry)?.serve().await;
         if let Some(keeper) = keeper {
             keeper.abort();
         }
@@ -216,28 +226,6 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
         ..WorkerConfig::new(LinkConfig::from_url(&url)?, first)
     };
     Ok((config, managed))
-}
-
-/// The first signal drains, the second exits now.
-fn on_signals() -> Result<CancellationToken, Failure> {
-    let stop = CancellationToken::new();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = stop.clone();
-    tokio::spawn(async move {
-        loop {
-            let code = tokio::select! {
-                Some(()) = term.recv() => 143,
-                Some(()) = int.recv() => 130,
-                else => return,
-            };
-            if token.is_cancelled() {
-                warn!("a second signal: exiting now; unfinished tasks go to others when the lease ends");
-                std::process::exit(code);
-            }
-            token.cancel();
-        }
-    });
-    Ok(stop)
 }
 
 /// Starts the managed server again when it has died.

@@ -17,6 +17,9 @@ pub(crate) enum LaneEvent {
     Disconnected,
 }
 
+/// Set by a lane before it leaves its queue: the pulse must not renew, or begin anew, what is over.
+pub(crate) type Over = std::sync::Arc<std::sync::atomic::AtomicBool>;
+
 /// News for the maintenance loop of one queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Duty {

@@ -8,11 +8,11 @@
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use workyard_shared::Error;
 use workyard_shared::broker::{InboxItem, Queue, Verdict};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
 use workyard_shared::outage::{Patience, Watch};
+use workyard_shared::{Error, Outage};
 
 /// Items looked at in one step.
 const STEP_ITEMS: usize = 100;
@@ -31,7 +31,13 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
         () = async {
             loop {
                 if let Err(error) = serve(&watch, &queue, &mut patience).await {
-                    watch.failed(&error);
+                    // What the other loops meet too, they report.
+                    if matches!(error, Error::Unavailable { outage: Outage::OutOfMemory, .. }) {
+                        watch.failed(&error);
+                    } else {
+                        debug!(%error, queue = %queue.name(), "the inbox cannot be served");
+                    }
+
                     patience.wait().await;
                 }
             }

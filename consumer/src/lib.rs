@@ -5,16 +5,14 @@
 //! once: one whose consumer dies runs again elsewhere within seconds.
 //!
 //! ```no_run
-//! use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
-//! use workyard_shared::link::LinkConfig;
-//! use workyard_shared::name::QueueName;
+//! use workyard_consumer::{Context, Failure, LinkConfig, QueueName, Registry, Worker, WorkerConfig};
 //!
-//! # async fn run() -> Result<(), workyard_shared::Error> {
+//! # async fn run() -> Result<(), workyard_consumer::Error> {
 //! let mut registry = Registry::new();
 //! registry.register("add", |_ctx: Context, (a, b): (i64, i64)| async move { Ok::<i64, Failure>(a + b) })?;
 //! let link = LinkConfig::from_url("redis://127.0.0.1:6379/")?;
 //! let config = WorkerConfig::new(link, QueueName::new("numbers")?);
-//! Worker::new(config, registry)?.join().await
+//! Worker::new(config, registry)?.serve().await // until SIGTERM; `join()` ends when the queue is empty
 //! # }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -37,6 +35,7 @@ mod wake;
 mod ingest;
 mod maintain;
 mod pulse;
+mod signals;
 mod worker;
 pub mod daemon;
 pub mod testing;
@@ -47,3 +46,8 @@ pub use middleware::Middleware;
 pub use registry::Registry;
 pub use slots::QueueOrder;
 pub use worker::{Worker, WorkerConfig};
+
+pub use tokio_util::sync::CancellationToken;
+pub use workyard_shared::Error;
+pub use workyard_shared::link::LinkConfig;
+pub use workyard_shared::name::{Prefix, QueueName};

@@ -6,6 +6,7 @@
 //! itself and the work is taken.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -16,7 +17,7 @@ use workyard_shared::broker::{Beat, Broker, Queue};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{QueueName, SessionId};
 
-use crate::event::{Duty, LaneEvent};
+use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
 use crate::report::Reporter;
 
@@ -30,6 +31,7 @@ pub(crate) struct Station {
     pub(crate) queue: QueueName,
     pub(crate) lane: UnboundedSender<LaneEvent>,
     pub(crate) duty: UnboundedSender<Duty>,
+    pub(crate) over: Over,
 }
 
 struct Session {
@@ -117,6 +119,9 @@ impl Pulse {
 
     /// One heartbeat of one queue; false if Redis could not be reached.
     async fn beat(&self, session: &mut Session) -> bool {
+        if session.station.over.load(Ordering::SeqCst) {
+            return true;
+        }
         match session
             .calls
             .heartbeat(&session.id, self.lease, !session.registered)
@@ -131,6 +136,8 @@ impl Pulse {
                 self.tell(session, maintainer, due_in, cancelled);
                 true
             }
+            // The lane left while this beat was on its way: that is no loss.
+            Ok(Beat::Lost) if session.station.over.load(Ordering::SeqCst) => true,
             Ok(Beat::Lost) => {
                 self.renew(session);
                 true

@@ -3,14 +3,15 @@
 //! Invariant: kinds are looked up here and nowhere else; nothing in a task names code. A kind that
 //! is not here is handed back, never failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
+use tracing::warn;
 use workyard_shared::Error;
 use workyard_shared::name::Kind;
 
@@ -30,6 +31,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: HashMap<String, Entry>,
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 impl fmt::Debug for Registry {
@@ -100,6 +102,19 @@ impl Registry {
     /// Ends what the handlers keep running between tasks; after the drain.
     pub(crate) async fn close(&self) {
         futures_util::future::join_all(self.entries.values().map(|entry| entry.handler.close())).await;
+    }
+
+    /// Says once per kind that tasks come for which there is no handler here.
+    pub(crate) fn warn_unknown(&self, kind: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        // Kinds come from whoever enqueues: what is remembered of them is bounded.
+        if warned.len() < 1000 && warned.insert(kind.to_owned()) {
+            let known = self.kinds().join(", ");
+            warn!(
+                kind,
+                "no handler for kind \"{kind}\": its tasks are handed back, ten times at most; there are {known}"
+            );
+        }
     }
 
     /// The kinds, sorted.

@@ -19,7 +19,7 @@ use workyard_shared::name::{Prefix, QueueName, SessionId};
 use workyard_shared::outage::{Patience, Watch};
 
 use crate::counters::Counters;
-use crate::event::{Duty, LaneEvent};
+use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
 use crate::lane::Lane;
 use crate::maintain::Maintainer;
@@ -166,6 +166,17 @@ impl Worker {
         self
     }
 
+    /// Works until SIGTERM or SIGINT, then drains; a second signal exits the process at once, and the
+    /// leases give its work to others.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`Error::Invalid`] if the signals cannot be heard.
+    pub async fn serve(self) -> Result<(), Error> {
+        let stop =
+            crate::signals::stop_on_signals().map_err(|e| Error::Invalid(format!("signals cannot be heard: {e}")))?;
+        self.run(stop).await
+    }
+
     /// Works until the queues are empty.
     ///
     /// # Errors
@@ -277,13 +288,15 @@ impl Loops {
                     duty: duty.clone(),
                 },
             );
+            let over = Over::default();
             stations.push(Station {
                 queue: name.clone(),
                 lane,
                 duty,
+                over: over.clone(),
             });
             lanes.push(tokio::spawn(
-                Lane::new(Arc::clone(fleet), queue.clone(), index, events).run(),
+                Lane::new(Arc::clone(fleet), queue.clone(), index, events, over).run(),
             ));
             let maintainer = Maintainer {
                 fleet: Arc::clone(fleet),

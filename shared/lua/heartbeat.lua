@@ -20,7 +20,7 @@ local function note_gap(keys, now, lease)
     local far = call('ZRANGEBYSCORE', keys[CONSUMERS], int(now + 2 * lease), '+inf', 'LIMIT', 0, MAX_CLAMPED)
     for i = 1, #far do call('ZADD', keys[CONSUMERS], int(now + lease), far[i]) end
   end
-  call('HSET', keys[STATE], 'tick', int(now))
+  call('HSET', keys[STATE], 'tick', int(now), 'lease', int(lease))
 end
 
 local function elect(keys, consumer, now)

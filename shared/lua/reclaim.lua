@@ -13,15 +13,23 @@ leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 i
 unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
          just woken passes the wake-up on.
 ]]
+-- Whether sessions that have ended may be judged. Not during the lease that follows a silence, and not
+-- before the silence has been noted: after an outage the caller of this may be back before anybody's
+-- heartbeat is.
+local function may_judge(keys, now)
+  local state = call('HMGET', keys[STATE], 'grace', 'tick', 'lease')
+  local silence = now - tonumber(state[2] or '0')
+  return tonumber(state[1] or '0') <= now and silence >= 0 and silence <= tonumber(state[3] or '0')
+end
+
 local function is_dead(keys, consumer, now)
   local ends = call('ZSCORE', keys[CONSUMERS], consumer)
-  if not ends or tonumber(ends) > now then return false end
-  return tonumber(call('HGET', keys[STATE], 'grace') or '0') <= now
+  return ends and tonumber(ends) <= now and may_judge(keys, now)
 end
 
 local function dead(keys)
   local now = clock()
-  if tonumber(call('HGET', keys[STATE], 'grace') or '0') > now then return {} end
+  if not may_judge(keys, now) then return {} end
   return call('ZRANGEBYSCORE', keys[CONSUMERS], '-inf', int(now), 'LIMIT', 0, 10)
 end
 

@@ -35,7 +35,7 @@ local function release(keys, argv)
       local record = m.unhandled >= UNHANDLED_LIMIT and call('HGET', keys[TASKS], id)
       if record then
         local kind = kind_of(record)
-        bury(keys, id, kind, created_of(record), m, now, consumer, 'no-handler', 'no handler: ' .. m.unhandled .. ' consumers knew no handler for kind ' .. kind)
+        bury(keys, id, kind, created_of(record), m, now, consumer, 'no-handler', 'no handler: handed back ' .. m.unhandled .. ' times by consumers that know no handler for kind ' .. kind)
         letters[i], failed, released = 'f', failed + 1, released - 1
         follow(keys, now, { id }, 'failed')
         tally(kinds, kind)

@@ -62,6 +62,7 @@ impl Lane {
     }
 
     pub(super) async fn leave(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
         let Some(session) = self.session.take() else { return };
         match self.queue.leave(&session.session).await {
             Ok(_) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),

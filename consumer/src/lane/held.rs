@@ -142,6 +142,7 @@ impl Held {
             }
         };
         let Some(entry) = fleet.registry.get(record.kind()) else {
+            fleet.registry.warn_unknown(record.kind());
             return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
         };
         // The function took these bytes unseen from whoever called it.

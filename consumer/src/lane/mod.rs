@@ -24,7 +24,7 @@ use workyard_shared::name::SessionId;
 use workyard_shared::submit::Submitter;
 
 use crate::context::Lifeline;
-use crate::event::LaneEvent;
+use crate::event::{LaneEvent, Over};
 use crate::execute::Done;
 use crate::fleet::Fleet;
 use held::{Held, Inserted, Judged};
@@ -48,6 +48,7 @@ pub(crate) struct Lane {
     submitter: Submitter,
     session: Option<Arc<Lifeline>>,
     events: UnboundedReceiver<LaneEvent>,
+    over: Over,
     done_in: UnboundedSender<(Done, Duration)>,
     done_out: UnboundedReceiver<(Done, Duration)>,
     held: Held,
@@ -72,7 +73,13 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(fleet: Arc<Fleet>, queue: Queue, index: usize, events: UnboundedReceiver<LaneEvent>) -> Self {
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        queue: Queue,
+        index: usize,
+        events: UnboundedReceiver<LaneEvent>,
+        over: Over,
+    ) -> Self {
         let (done_in, done_out) = mpsc::unbounded_channel();
         Self {
             submitter: Submitter::start(queue.clone()),
@@ -81,6 +88,7 @@ impl Lane {
             index,
             session: None,
             events,
+            over,
             done_in,
             done_out,
             held: Held::default(),

@@ -29,7 +29,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         prefetch: 0,
     };
     let (_, events) = mpsc::unbounded_channel();
-    let mut lane = Lane::new(Arc::new(fleet), queue, 0, events);
+    let mut lane = Lane::new(Arc::new(fleet), queue, 0, events, Over::default());
     lane.hear(LaneEvent::Session(SessionId::fresh()));
     lane.next_turn(false);
     assert!(lane.turn.is_some());

@@ -1,7 +1,7 @@
-//! Tables: with lines and colours for people at a terminal, plain columns otherwise.
+//! Tables: plain columns, with colours at a terminal.
 //!
-//! Invariant: piped tables have no colour, no box and no wrapping, one row a line. `NO_COLOR` is
-//! obeyed.
+//! Invariant: one row a line, and no cell is ever broken over lines: ids must be there to be copied.
+//! Piped tables have no colour. `NO_COLOR` is obeyed.
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use workyard_producer::State;
@@ -10,6 +10,8 @@ use super::output::clean;
 
 /// Most characters of one cell.
 const CELL: usize = 120;
+/// The same at a terminal, where a row should fit.
+const CELL_ON_TERMINAL: usize = 60;
 
 /// A table in the making.
 #[derive(Debug)]
@@ -24,14 +26,10 @@ impl Grid {
     pub(crate) fn new(terminal: bool, heads: &[&str]) -> Self {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let mut table = Table::new();
-        if terminal {
-            table
-                .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-                .set_content_arrangement(ContentArrangement::Dynamic);
-        } else {
-            table
-                .load_preset(presets::NOTHING)
-                .set_content_arrangement(ContentArrangement::Disabled);
+        table
+            .load_preset(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled);
+        if !terminal {
             table.force_no_tty();
         }
         table.set_header(heads.iter().map(|head| {
@@ -43,9 +41,9 @@ impl Grid {
             }
         }));
         for (n, head) in heads.iter().enumerate() {
-            if head.starts_with('>')
-                && let Some(column) = table.column_mut(n)
-            {
+            let Some(column) = table.column_mut(n) else { continue };
+            column.set_padding((0, 2));
+            if head.starts_with('>') {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
@@ -63,7 +61,7 @@ impl Grid {
     }
 
     fn cell(&self, text: &str) -> Cell {
-        let cell = Cell::new(clean(text, CELL));
+        let cell = Cell::new(clean(text, if self.terminal { CELL_ON_TERMINAL } else { CELL }));
         let Some(state) = State::parse(text).filter(|_| self.colour) else {
             return cell;
         };
@@ -78,12 +76,9 @@ impl Grid {
 
     /// The text of the table.
     pub(crate) fn text(&self) -> String {
-        if self.terminal {
-            return self.table.to_string();
-        }
         self.table
             .lines()
-            .map(|line| line.trim().to_owned())
+            .map(|line| line.trim_end().to_owned())
             .collect::<Vec<_>>()
             .join("\n")
     }
