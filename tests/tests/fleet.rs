@@ -240,3 +240,22 @@ async fn a_worker_whose_session_is_gone_stops_its_handlers_and_works_on_under_a_
 }
 
 static FIRST: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_of_several_queues_leaves_no_session_behind() {
+    let yard = Yard::start().await;
+    let log = Arc::default();
+    let mut config = yard.config();
+    config.lease = Duration::from_millis(600);
+    config.queues.push((queue_name("other"), 1));
+    let worker = yard.work(sleeper("w", &log), config).await;
+    yard.add("sleep", "2000", |_| {}).await;
+    wait_until(SOON, || async { log.lock().unwrap().len() == 1 }).await;
+    // `other` is left at once, while `q` drains for several leases.
+    worker.stop().await;
+    for name in ["q", "other"] {
+        let left = yard.broker.queue(&queue_name(name)).consumers().await.unwrap();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    assert_eq!(yard.total("completed").await, 1);
+}
