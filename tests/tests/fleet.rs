@@ -178,14 +178,14 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let daemon = Daemon::spawn(&mut command);
     yard.add_many(3, "record", r#"{"ms":1}"#).await;
     yard.reaches("completed", 3).await;
-    let before = daemon.log().lines().count();
+    let before = daemon.stderr().lines().count();
     yard.server.kill9();
     tokio::time::sleep(Duration::from_secs(6)).await;
     yard.server.restart().await;
     yard.add_many(3, "record", r#"{"ms":1}"#).await;
     yard.reaches("completed", 6).await;
     wait_until(SOON, || async { daemon.log().contains("Redis serves again") }).await;
-    let log = daemon.log();
+    let log = daemon.stderr();
     let lines: Vec<&str> = log.lines().skip(before).collect();
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     // The ingester waits on a connection of its own, and says so for itself.
