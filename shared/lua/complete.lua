@@ -30,6 +30,7 @@ local function complete(keys, argv)
   end
   local values = call('HMGET', running, unpack(ids))
   local has_meta, waits, now = check_finish(keys) > 0, call('HLEN', keys[WAITERS]) > 0, clock()
+  local may_expire = call('ZCARD', keys[EXPIRING]) > 0
   local sessions = waits and call('HMGET', keys[WAITERS], unpack(ids)) or {}
 
   local letters, mine, kept, expiry, kinds, told, seen = {}, {}, {}, {}, {}, {}, {}
@@ -55,6 +56,7 @@ local function complete(keys, argv)
   if mine[1] then
     remove_all(keys, running, mine)
     if has_meta then call('HDEL', keys[META], unpack(mine)) end
+    if may_expire then call('ZREM', keys[EXPIRING], unpack(mine)) end
     if kept[1] then call('HSET', keys[RESULTS], unpack(kept)); call('ZADD', keys[DONE], unpack(expiry)) end
     for i = 1, #told do
       tell(keys, told[i][1], told[i][2], told[i][3])

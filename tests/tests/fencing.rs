@@ -33,7 +33,7 @@ async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> 
         .await
         .unwrap()
     {
-        Claimed::Tasks(grants) => grants,
+        Claimed::Tasks(grants) | Claimed::More(grants) => grants,
         other => panic!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use workyard_shared::broker::Settled;
+use workyard_shared::broker::{Settled, TurnAnswer};
 use workyard_shared::limits::MAX_BATCH;
 
 use super::Lane;
@@ -26,12 +26,19 @@ impl Lane {
         self.outbox = Outbox::default();
         turn.handbacks.extend(held);
         turn.handbacks.truncate(MAX_BATCH);
-        if turn.is_empty() {
-            return;
-        }
         let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
         tokio::spawn(async move {
-            match turn.send(&queue, &old.session, None).await {
+            let sent = if turn.is_empty() {
+                Ok(TurnAnswer::default())
+            } else {
+                turn.send(&queue, &old.session, None).await
+            };
+            // Nobody reclaims from a session that is not in `consumers` any more. Usually it holds
+            // nothing by now; if somebody removed its entry, this is the only way back.
+            if let Err(error) = queue.leave(&old.session).await {
+                debug!(%error, "the lost session could not give back what it held");
+            }
+            match sent {
                 Ok(answer) => {
                     let all = answer
                         .completions
@@ -40,6 +47,9 @@ impl Lane {
                         .chain(&answer.handbacks);
                     let stale = all.filter(|settled| **settled == Settled::Stale).count();
                     fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
+                    if stale == 0 {
+                        return;
+                    }
                     warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
                 }
                 Err(error) => debug!(%error, "the lost session could not say good-bye"),

@@ -38,8 +38,11 @@ pub struct Grant {
 /// The answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {
-    /// Tasks, maybe none.
+    /// Tasks, maybe none; if fewer than asked for, no others were there and the consumer is parked.
     Tasks(Vec<Grant>),
+    /// Fewer tasks than asked for, maybe none, although there are more: the byte limit, a reply that
+    /// came again, or tasks that had expired. The consumer is not parked: claim again.
+    More(Vec<Grant>),
     /// The queue is paused.
     Paused,
     /// The session lease is gone: register anew.
@@ -68,7 +71,7 @@ impl Queue {
         match status.as_deref() {
             Some("lost") => return Ok(Claimed::Lost),
             Some("paused") => return Ok(Claimed::Paused),
-            Some("ok") => {}
+            Some("ok" | "more") => {}
             other => return Err(Error::Protocol(format!("claim status {other:?}"))),
         }
         let mut grants = Vec::with_capacity(items.len() / 4);
@@ -88,7 +91,11 @@ impl Queue {
                 },
             });
         }
-        Ok(Claimed::Tasks(grants))
+        Ok(if status.as_deref() == Some("more") {
+            Claimed::More(grants)
+        } else {
+            Claimed::Tasks(grants)
+        })
     }
 
     /// Claims tasks in one call of its own.
