@@ -13,15 +13,24 @@ leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 i
 unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
          just woken passes the wake-up on.
 ]]
+-- Whoever reclaims must be alive: if even the maintainer's lease has ended, nobody could renew
+-- (Redis was away or read-only), and the first heartbeat grants every session its grace.
+local function may_reclaim(keys, now)
+  if tonumber(call('HGET', keys[STATE], 'grace') or '0') > now then return false end
+  local holder = call('HGET', keys[STATE], 'maintainer')
+  local ends = holder and call('ZSCORE', keys[CONSUMERS], holder)
+  return ends and tonumber(ends) > now
+end
+
 local function is_dead(keys, consumer, now)
   local ends = call('ZSCORE', keys[CONSUMERS], consumer)
   if not ends or tonumber(ends) > now then return false end
-  return tonumber(call('HGET', keys[STATE], 'grace') or '0') <= now
+  return may_reclaim(keys, now)
 end
 
 local function dead(keys)
   local now = clock()
-  if tonumber(call('HGET', keys[STATE], 'grace') or '0') > now then return {} end
+  if not may_reclaim(keys, now) then return {} end
   return call('ZRANGEBYSCORE', keys[CONSUMERS], '-inf', int(now), 'LIMIT', 0, 10)
 end
 

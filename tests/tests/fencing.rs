@@ -62,7 +62,13 @@ async fn complete(queue: &Queue, consumer: &SessionId, number: u64, grant: &Gran
 /// Waits until the leases of the dead have ended, and takes their work.
 async fn reclaim_all(queue: &Queue) -> (u64, u64) {
     let (mut back, mut poisoned) = (0, 0);
-    wait_until(SOON, || async { !queue.dead_consumers().await.unwrap().is_empty() }).await;
+    // Only while a living maintainer beats can anybody be dead.
+    let reaper = register(queue, Duration::from_secs(30)).await;
+    wait_until(SOON, || async {
+        queue.heartbeat(&reaper, Duration::from_secs(30), false).await.unwrap();
+        !queue.dead_consumers().await.unwrap().is_empty()
+    })
+    .await;
     for dead in queue.dead_consumers().await.unwrap() {
         loop {
             let step = queue.reclaim(&dead).await.unwrap();
@@ -330,4 +336,21 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
     let worker = yard.work(registry, yard.config()).await;
     yard.reaches("completed", 1).await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn while_nobody_could_renew_nobody_is_dead() {
+    let yard = Yard::start().await;
+    let lease = Duration::from_millis(200);
+    let consumer = register(&yard.queue, lease).await;
+    yard.add("k", "1", |_| {}).await;
+    assert_eq!(claim(&yard.queue, &consumer, 1, 0).await.len(), 1);
+    tokio::time::sleep(3 * lease).await;
+    // Redis can serve again, and the maintainer's step comes before any heartbeat.
+    assert!(yard.queue.dead_consumers().await.unwrap().is_empty());
+    assert_eq!(yard.queue.reclaim(&consumer).await.unwrap().back, 0);
+    assert!(matches!(
+        yard.queue.heartbeat(&consumer, lease, false).await.unwrap(),
+        Beat::Ok { .. }
+    ));
 }
