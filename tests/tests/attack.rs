@@ -10,7 +10,10 @@ const SOON: Duration = Duration::from_secs(8);
 fn registry() -> Registry {
     let mut registry = Registry::new();
     registry
-        .register("k", |_: Context, _: serde_json::Value| async move { Ok::<_, Failure>(1) })
+        .register(
+            "k",
+            |_: Context, _: serde_json::Value| async move { Ok::<_, Failure>(1) },
+        )
         .unwrap();
     registry
         .register("slow", |_: Context, _: serde_json::Value| async move {
@@ -50,14 +53,18 @@ async fn large_payloads_do_not_wait_for_the_poll() {
         yard.add("k", &payload, |_| {}).await;
     }
     let worker = yard.work(registry(), yard.config()).await;
-    assert!(all_end(&yard).await, "claims that the byte limit cut short were taken for an empty queue");
+    assert!(
+        all_end(&yard).await,
+        "claims that the byte limit cut short were taken for an empty queue"
+    );
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn the_expiry_of_a_task_that_ended_is_forgotten() {
     let yard = Yard::start().await;
-    yard.add("k", "1", |task| task.expires_in = Some(Duration::from_secs(3600))).await;
+    yard.add("k", "1", |task| task.expires_in = Some(Duration::from_secs(3600)))
+        .await;
     let worker = yard.work(registry(), yard.config()).await;
     assert!(all_end(&yard).await);
     assert_eq!(raw(&yard, "ZCARD", "expiring", &[]).await, redis::Value::Int(0));
