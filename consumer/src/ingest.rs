@@ -53,9 +53,15 @@ async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<
         for source in [&ingesting, &inbox] {
             while step(queue, source).await? {}
         }
-        patience.reset();
-        watch.succeeded();
-        while !wait.wait().await? {}
+        // Reading is served where writing is not (a replica, no memory left): only BLMOVE shows it.
+        loop {
+            let came = wait.wait().await?;
+            patience.reset();
+            watch.succeeded();
+            if came {
+                break;
+            }
+        }
     }
 }
 

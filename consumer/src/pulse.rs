@@ -140,13 +140,32 @@ impl Pulse {
             Ok(Beat::Lost) if session.station.over.load(Ordering::SeqCst) => true,
             Ok(Beat::Lost) => {
                 self.renew(session);
-                true
+                // At once, not with the next beat: until then nothing is claimed here.
+                self.register(session).await
             }
             Err(error) => {
                 self.fleet.watch.failed(&error);
                 if !error.is_temporary() {
                     self.complain(&error);
                 }
+                false
+            }
+        }
+    }
+
+    async fn register(&self, session: &mut Session) -> bool {
+        match session.calls.heartbeat(&session.id, self.lease, true).await {
+            Ok(Beat::Ok {
+                maintainer,
+                due_in,
+                cancelled,
+            }) => {
+                self.tell(session, maintainer, due_in, cancelled);
+                true
+            }
+            Ok(Beat::Lost) => true,
+            Err(error) => {
+                self.fleet.watch.failed(&error);
                 false
             }
         }

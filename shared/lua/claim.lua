@@ -3,8 +3,8 @@
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
       | most bytes
-Reply status ('ok', 'paused', 'lost' = no session, register anew), then per task 4: id, token, record,
-      meta ('' = none)
+Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
+      'paused', 'lost' = no session, register anew), then per task 4: id, token, record, meta ('' = none)
 
 A claim whose reply was lost strands nothing: the session remembers the last token it gave, and a
 claim that comes with an older one first gets again what its running hash holds above it.
@@ -95,7 +95,7 @@ local function claim(keys, argv)
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
   local claimed = call('HGET', session, 'claimed')
   if claimed and tonumber(claimed) > above then
-    local again = redeliver(keys, running, above, { 'ok' })
+    local again = redeliver(keys, running, above, { 'more' })
     if again[2] then return again end
   end
   local now, us = clock()
@@ -112,6 +112,7 @@ local function claim(keys, argv)
     -- We have all we asked for: a wake-up meant for us would be wasted. There is more than we took:
     -- pass it on.
     call('ZREM', keys[PARKED], consumer)
+    if #reply - 1 < 4 * n then reply[1] = 'more' end
     if call('ZCARD', keys[PARKED]) > 0 then wake(keys, 1) end
   end
   return reply

@@ -74,6 +74,7 @@ local function complete(keys, argv)
   if not ids then return refused end
   local values = call('HMGET', running, unpack(ids))
   local has_meta, now = check_finish(keys) > 0, clock()
+  local may_expire = call('ZCARD', keys[EXPIRING]) > 0
   local letters, places, mine, kinds = sort_out(argv, ids, values, n)
   local kept, expiry, told = results_of(keys, argv, places, ids, now, has_meta)
 
@@ -81,6 +82,7 @@ local function complete(keys, argv)
     call('HDEL', running, unpack(mine))
     call('HDEL', keys[TASKS], unpack(mine))
     if has_meta then call('HDEL', keys[META], unpack(mine)) end
+    if may_expire then call('ZREM', keys[EXPIRING], unpack(mine)) end
     if kept[1] then call('HSET', keys[RESULTS], unpack(kept)); call('ZADD', keys[DONE], unpack(expiry)) end
     for i = 1, #told do tell(keys, told[i][1], told[i][2], told[i][3]) end
     follow(keys, now, mine, 'completed')

@@ -27,6 +27,7 @@ end
 local function finish(keys, id, text, retention, now)
   call('HDEL', keys[TASKS], id)
   call('HDEL', keys[META], id)
+  call('ZREM', keys[EXPIRING], id)
   keep(keys, id, text, retention, now)
   local sessions = call('HGET', keys[WAITERS], id)
   if sessions then tell(keys, id, sessions, text) end
@@ -55,7 +56,7 @@ end
 -- Reads every key that finish() and bury() write, before an edge's first write.
 local function check_finish(keys)
   call('HLEN', keys[TASKS]); call('HLEN', keys[RESULTS]); call('HLEN', keys[WAITERS])
-  call('ZCARD', keys[DONE]); call('ZCARD', keys[FAILED]); call('HLEN', keys[STATE])
+  call('ZCARD', keys[DONE]); call('ZCARD', keys[FAILED]); call('HLEN', keys[STATE]); call('ZCARD', keys[EXPIRING])
   check_stats(keys)
   return call('HLEN', keys[META])
 end

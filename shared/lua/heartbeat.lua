@@ -15,7 +15,8 @@ local MAX_NOTICES, MAX_CLAMPED = 100, 1000
 
 local function note_gap(keys, now, lease)
   local tick = tonumber(call('HGET', keys[STATE], 'tick') or '0')
-  if now - tick > lease or now < tick - 1000 then call('HSET', keys[STATE], 'grace', int(now + lease)) end
+  -- Two missed beats of everybody: an outage shorter than a lease can end a lease too.
+  if now - tick > lease * 2 / 3 or now < tick - 1000 then call('HSET', keys[STATE], 'grace', int(now + lease)) end
   if now < tick - 1000 then -- the clock went back: leases in the far future would never end
     local far = call('ZRANGEBYSCORE', keys[CONSUMERS], int(now + 2 * lease), '+inf', 'LIMIT', 0, MAX_CLAMPED)
     for i = 1, #far do call('ZADD', keys[CONSUMERS], int(now + lease), far[i]) end

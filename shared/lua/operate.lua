@@ -42,6 +42,7 @@ local function delete(keys, argv)
     if call('ZREM', keys[FAILED], id) == 1 then
       call('HDEL', keys[TASKS], id)
       call('HDEL', keys[META], id)
+      call('ZREM', keys[EXPIRING], id)
       letters[i], n = 'd', n + 1
     elseif call('HEXISTS', keys[TASKS], id) == 1 then
       letters[i] = 'a'
@@ -71,6 +72,7 @@ local function purge(keys, argv)
     call('HDEL', keys[TASKS], unpack(ids))
     call('HDEL', keys[META], unpack(ids))
     call('HDEL', keys[WAITERS], unpack(ids))
+    call('ZREM', keys[EXPIRING], unpack(ids))
   end
   bump(keys, (clock()), { deleted = #ids, purged = place ~= DONE and #ids or 0 })
   return #ids

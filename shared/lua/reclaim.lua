@@ -19,7 +19,7 @@ unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One th
 local function may_judge(keys, now)
   local state = call('HMGET', keys[STATE], 'grace', 'tick', 'lease')
   local silence = now - tonumber(state[2] or '0')
-  return tonumber(state[1] or '0') <= now and silence >= 0 and silence <= tonumber(state[3] or '0')
+  return tonumber(state[1] or '0') <= now and silence >= 0 and silence <= tonumber(state[3] or '0') * 2 / 3
 end
 
 local function is_dead(keys, consumer, now)
@@ -30,7 +30,11 @@ end
 local function dead(keys)
   local now = clock()
   if not may_judge(keys, now) then return {} end
-  return call('ZRANGEBYSCORE', keys[CONSUMERS], '-inf', int(now), 'LIMIT', 0, 10)
+  local ended, names = call('ZRANGEBYSCORE', keys[CONSUMERS], '-inf', int(now), 'LIMIT', 0, 1000), {}
+  for _, name in ipairs(ended) do -- names that no consumer can have must not hide those that died
+    if #names < 10 and not find(name, '[^%w._-]') then names[#names + 1] = name end
+  end
+  return names
 end
 
 -- Gives back up to `most` tasks of `running`. Returns tasks given back, poisoned ones by kind.

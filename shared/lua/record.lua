@@ -28,7 +28,7 @@ local function parse_options(text)
       if not TYPES[value] then return nil, 'type must be single, map or reduce' end
       options.type = value
     else
-      local range, n = NUMERIC[name], match(value, '^%d+%.?%d*$') and tonumber(value)
+      local range, n = NUMERIC[name], match(value, KEEPS_FRACTION[name] and '^%d+%.?%d*$' or '^%d+$') and tonumber(value)
       if not range then return nil, 'unknown option "' .. name .. '"' end
       if not n or n < range[1] or n > range[2] then
         return nil, fmt('%s must be a number from %.0f to %.0f', name, range[1], range[2])
@@ -45,24 +45,25 @@ end
 -- The options of a stored record: {} for the usual task, which has none.
 local function options_of(record)
   if byte(record, 1) == 100 then return {} end -- 'd'
-  local header = sub(record, 1, find(record, '\n', 1, true) - 1)
+  local header = match(record, '^[^\n]*') -- what is no record has no options: see kind_of
   return parse_options(match(header, '^%l%d+ [^ ]+ (.*)$') or '') or {}
 end
 
-local function kind_of(record) return match(record, '^%l%d+ ([^ \n]+)') end
-local function created_of(record) return match(record, '^%l(%d+)') end
+-- Bytes that somebody else put there must not fail an edge behind its first write.
+local function kind_of(record) return match(record, '^%l%d+ ([^ \n]+)') or '?' end
+local function created_of(record) return match(record, '^%l(%d+)') or '0' end
 
 -- The mutable part of a task that has none; only to be read.
 local FRESH = { failures = 0, crashes = 0, releases = 0, unhandled = 0, at = '0', reason = '-', progress = '', error = '' }
 
 local function parse_meta(meta)
-  if not meta then
+  local f, c, r, u, at, reason, progress, err =
+    match(meta or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)\n([^\n]*)\n(.*)$')
+  if not f then
     local m = {}
     for name, value in pairs(FRESH) do m[name] = value end
     return m
   end
-  local f, c, r, u, at, reason, progress, err =
-    match(meta, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)\n([^\n]*)\n(.*)$')
   return { failures = tonumber(f), crashes = tonumber(c), releases = tonumber(r), unhandled = tonumber(u),
     at = at, reason = reason, progress = progress, error = err }
 end

@@ -40,6 +40,7 @@ local function trim_failed(keys, now, most)
     call('HDEL', keys[TASKS], unpack(old))
     call('HDEL', keys[META], unpack(old))
     call('ZREM', keys[FAILED], unpack(old))
+    call('ZREM', keys[EXPIRING], unpack(old))
     bump(keys, now, { trimmed = #old })
   end
   return #old

@@ -33,7 +33,7 @@ async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> 
         .await
         .unwrap()
     {
-        Claimed::Tasks(grants) => grants,
+        Claimed::Tasks(grants) | Claimed::More(grants) => grants,
         other => panic!("{other:?}"),
     }
 }
@@ -340,4 +340,21 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
     let worker = yard.work(registry, yard.config()).await;
     yard.reaches("completed", 1).await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn while_nobody_could_renew_nobody_is_dead() {
+    let yard = Yard::start().await;
+    let lease = Duration::from_millis(200);
+    let consumer = register(&yard.queue, lease).await;
+    yard.add("k", "1", |_| {}).await;
+    assert_eq!(claim(&yard.queue, &consumer, 1, 0).await.len(), 1);
+    tokio::time::sleep(3 * lease).await;
+    // Redis can serve again, and the maintainer's step comes before any heartbeat.
+    assert!(yard.queue.dead_consumers().await.unwrap().is_empty());
+    assert_eq!(yard.queue.reclaim(&consumer).await.unwrap().back, 0);
+    assert!(matches!(
+        yard.queue.heartbeat(&consumer, lease, false).await.unwrap(),
+        Beat::Ok { .. }
+    ));
 }

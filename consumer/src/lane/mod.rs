@@ -334,7 +334,7 @@ impl Lane {
         let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
         self.subscribed |= current && done.subscribed && done.connection == self.connection;
         let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
-        let granted = if let Some(Claimed::Tasks(grants)) = claimed {
+        let granted = if let Some(Claimed::Tasks(grants) | Claimed::More(grants)) = claimed {
             grants.len()
         } else {
             0
@@ -349,16 +349,31 @@ impl Lane {
         let Some(answer) = done.answer else { return };
         self.outbox.settled(&self.fleet, &done.turn, &answer);
         match answer.claimed {
-            Some(Claimed::Tasks(grants)) => self.take(grants, done.wanted),
+            Some(Claimed::Tasks(grants)) => {
+                let short = grants.len() < done.wanted;
+                self.take(grants);
+                if short {
+                    self.rest();
+                } else {
+                    self.fleet.slots.set_dry(self.index, false);
+                }
+            }
+            Some(Claimed::More(grants)) => {
+                self.take(grants);
+                self.fleet.slots.set_dry(self.index, false);
+            }
             Some(Claimed::Paused) => self.rest(),
-            // The pulse hears the same with its next beat, and brings a new session.
-            Some(Claimed::Lost) => self.hungry = false,
+            // The pulse hears the same with its next beat, and brings a new session: until then
+            // every claim would be answered like this one.
+            Some(Claimed::Lost) => {
+                self.woken = false;
+                self.rest();
+            }
             None => {}
         }
     }
 
-    fn take(&mut self, grants: Vec<Grant>, wanted: usize) {
-        let short = grants.len() < wanted;
+    fn take(&mut self, grants: Vec<Grant>) {
         for grant in grants {
             self.above = self.above.max(grant.token);
             let inserted = self.held.insert(&grant);
@@ -369,11 +384,6 @@ impl Lane {
             if inserted != Inserted::Known {
                 self.ready.push_back(grant);
             }
-        }
-        if short {
-            self.rest();
-        } else {
-            self.fleet.slots.set_dry(self.index, false);
         }
     }
 

@@ -86,3 +86,21 @@ async fn all_reservations_are_given_back_with_an_empty_reply() {
     lane.finish_turn(empty_reply(&lane, 0));
     assert_eq!(lane.fleet.slots.reserve(0, 0, 100), 4);
 }
+
+#[tokio::test]
+async fn a_reply_that_the_byte_limit_cut_short_leaves_the_lane_hungry() {
+    let mut lane = lane_with_a_claim_under_way();
+    let mut done = empty_reply(&lane, 0);
+    done.answer.as_mut().unwrap().claimed = Some(Claimed::More(Vec::new()));
+    lane.finish_turn(done);
+    assert!(lane.hungry, "the rest was left to the poll");
+}
+
+#[tokio::test]
+async fn a_lost_session_does_not_claim_in_a_circle() {
+    let mut lane = lane_with_a_claim_under_way();
+    let mut done = empty_reply(&lane, 0);
+    done.answer.as_mut().unwrap().claimed = Some(Claimed::Lost);
+    lane.finish_turn(done);
+    assert!(!lane.hungry && lane.poll_at > Instant::now() + Duration::from_secs(60));
+}

@@ -232,7 +232,7 @@ impl Hands {
             park: false,
         };
         match self.queue.claim(request).await.unwrap() {
-            Claimed::Tasks(grants) => {
+            Claimed::Tasks(grants) | Claimed::More(grants) => {
                 self.above = grants.iter().map(|grant| grant.token).max().unwrap_or(self.above);
                 grants
             }

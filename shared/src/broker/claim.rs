@@ -38,8 +38,11 @@ pub struct Grant {
 /// The answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {
-    /// Tasks, maybe none.
+    /// Tasks, maybe none; if fewer than asked for, no others were there and the consumer is parked.
     Tasks(Vec<Grant>),
+    /// Fewer tasks than asked for, maybe none, although there are more: the byte limit, a reply that
+    /// came again, or tasks that had expired. The consumer is not parked: claim again.
+    More(Vec<Grant>),
     /// The queue is paused.
     Paused,
     /// The session lease is gone: register anew.
@@ -68,19 +71,23 @@ impl Queue {
         match status.as_deref() {
             Some("lost") => return Ok(Claimed::Lost),
             Some("paused") => return Ok(Claimed::Paused),
-            Some("ok") => {}
+            Some("ok" | "more") => {}
             other => return Err(Error::Protocol(format!("claim status {other:?}"))),
         }
         let mut grants = Vec::with_capacity(items.len() / 4);
         while let (Some(id), Some(token), Some(record), Some(meta)) =
             (items.next(), items.next(), items.next(), items.next())
         {
-            let token = reply::count(&token)?;
-            let meta = reply::bytes(meta)?;
+            let (token, id, meta) = (reply::count(&token)?, reply::bytes(id)?, reply::bytes(meta)?);
+            let record = reply::bytes(record)?;
             grants.push(Grant {
-                id: reply::string(id)?,
                 token,
-                record: Record::parse(reply::bytes(record)?),
+                // An id that no producer can have was put there by hand: it must not cost the others.
+                record: match std::str::from_utf8(&id) {
+                    Ok(_) => Record::parse(record),
+                    Err(_) => Err(Error::Protocol("its id is not text".to_owned())),
+                },
+                id: String::from_utf8_lossy(&id).into_owned(),
                 meta: if meta.is_empty() {
                     Meta::default()
                 } else {
@@ -88,7 +95,11 @@ impl Queue {
                 },
             });
         }
-        Ok(Claimed::Tasks(grants))
+        Ok(if status.as_deref() == Some("more") {
+            Claimed::More(grants)
+        } else {
+            Claimed::Tasks(grants)
+        })
     }
 
     /// Claims tasks in one call of its own.
