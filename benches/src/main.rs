@@ -50,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         }
         if wanted("throughput") {
             figures.extend(measure::throughput(&server, tasks, cli.concurrency).await?);
+            figures.extend(measure::bare(&server, tasks).await?);
         }
         if wanted("latency") {
             figures.extend(measure::latency(&server, if cli.quick { 1000 } else { 5000 }).await?);
