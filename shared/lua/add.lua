@@ -1,29 +1,14 @@
 --[[ Adding tasks: the core that enqueue and ingest share.
 
 plan_tasks() checks everything and touches nothing; add_tasks() writes and cannot fail. Tasks stand in
-a flat list, five values each from `from` on: id ('' = make one), kind, options, extra, payload. A
-table per task would cost more than the task.
+a flat list, three values each from `from` on: id ('' = make one), head, payload. A head is
+`kind[ option=value ...][ LF extra JSON]`; tasks of one call mostly share it, so each is parsed once,
+and a table per task would cost more than the task.
 ]]
-local WIDTH = 5
-
--- `known` remembers the kinds of this call that were found sound.
-local function check_task(id, kind, extra, payload, known)
-  if #id > 128 or find(id, '[^\33-\126]') then return 'id must be 1 to 128 visible ASCII characters' end
-  if not known[kind] then
-    if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return 'kind must match [A-Za-z0-9._:-]{1,128}' end
-    known[kind] = true
-  end
-  if extra ~= '' then
-    if #extra > MAX_EXTRA then return 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
-    if find(extra, '\n', 1, true) then return 'extra must be one line of JSON' end
-  end
-  if #payload > MAX_PAYLOAD then return 'payload exceeds ' .. MAX_PAYLOAD .. ' bytes' end
-end
+local WIDTH = 3
 
 -- Options with relative times made absolute by Redis' clock, and their text.
-local function parse_task_options(text, now)
-  local options, why = parse_options(text)
-  if not options then return nil, why end
+local function absolute(options, text, now)
   if options.delay then
     options.not_before = now + options.delay
     text = string.gsub(text, 'delay=[%d.]+', 'not_before=' .. int(options.not_before))
@@ -32,48 +17,67 @@ local function parse_task_options(text, now)
     options.expires_at = now + options.expires_in
     text = string.gsub(text, 'expires_in=[%d.]+', 'expires_at=' .. int(options.expires_at))
   end
-  options.head = (options.expires_at and 'e' or 'o') .. int(now) .. ' '
-  options.tail = ' ' .. text .. '\n'
-  return options
+  return text
+end
+
+-- A head as a table: kind, options, and `start`, what its records begin with. Or nil and the reason.
+local function parse_head(head, now)
+  local line, extra = match(head, '^([^\n]*)\n?(.*)$')
+  local kind, text = match(line, '^([^ ]*) ?(.*)$')
+  if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return nil, 'kind must match [A-Za-z0-9._:-]{1,128}' end
+  if #extra > MAX_EXTRA then return nil, 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
+  if find(extra, '\n', 1, true) then return nil, 'extra must be one line of JSON' end
+  if text == '' then
+    return { kind = kind, priority = DEFAULT.priority, start = 'd' .. int(now) .. ' ' .. kind .. '\n' .. extra .. '\n' }
+  end
+  local options, why = parse_options(text)
+  if not options then return nil, why end
+  text = absolute(options, text, now)
+  local flag = options.expires_at and 'e' or 'o'
+  return {
+    kind = kind, priority = options.priority or DEFAULT.priority,
+    due = options.not_before, expires_at = options.expires_at,
+    start = flag .. int(now) .. ' ' .. kind .. ' ' .. text .. '\n' .. extra .. '\n',
+  }
 end
 
 local function is_known(keys, id)
   return call('HEXISTS', keys[TASKS], id) == 1 or call('HEXISTS', keys[RESULTS], id) == 1
 end
 
--- Looks at every task and every key that add_tasks() will write. Returns the plan, or nil and the reason.
-local function plan_tasks(keys, list, from, unique, now)
-  local n = (#list - from + 1) / WIDTH
-  local plan = { now = now, n = n, from = from, options = {}, duplicate = {}, duplicates = 0 }
-  local parsed, kinds, seen = {}, {}, {}
-  for i = 1, n do
-    local at = from + WIDTH * (i - 1)
-    local id, text = list[at], list[at + 2]
-    local wrong = check_task(id, list[at + 1], list[at + 3], list[at + 4], kinds)
-    if wrong then return nil, 'task ' .. i .. ': ' .. wrong end
-    if text ~= '' then
-      -- Tasks of one call mostly choose the same: each text is parsed once.
-      local options, why = parsed[text], nil
-      if not options then
-        options, why = parse_task_options(text, now)
-        if not options then return nil, 'task ' .. i .. ': ' .. why end
-        parsed[text] = options
-      end
-      plan.options[i] = options
-    end
-    if not unique and id ~= '' then
-      if seen[id] or is_known(keys, id) then
-        plan.duplicate[i], plan.duplicates = true, plan.duplicates + 1
-      end
-      seen[id] = true
-    end
-  end
+-- Reads every key that add_tasks() writes.
+local function check_add(keys, plan)
   plan.paused = is_paused(keys)
   plan.sequence = tonumber(call('HGET', keys[STATE], 'seq') or '0')
   call('HLEN', keys[TASKS]); call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
   call('ZCARD', keys[EXPIRING]); call('HLEN', keys[WAITERS])
   plan.next_due = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2]
   check_stats(keys)
+end
+
+-- Looks at every task. Returns the plan, or nil and the reason. `unique`: the ids are fresh UUIDs.
+local function plan_tasks(keys, list, from, unique, now)
+  local n = (#list - from + 1) / WIDTH
+  local plan = { now = now, n = n, from = from, heads = {}, duplicate = {}, duplicates = 0 }
+  local heads, seen = plan.heads, {}
+  for i = 1, n do
+    local at = from + WIDTH * (i - 1)
+    local id, head = list[at], list[at + 1]
+    if not heads[head] then
+      local parsed, why = parse_head(head, now)
+      if not parsed then return nil, 'task ' .. i .. ': ' .. why end
+      heads[head] = parsed
+    end
+    if #list[at + 2] > MAX_PAYLOAD then return nil, 'task ' .. i .. ': payload exceeds ' .. MAX_PAYLOAD .. ' bytes' end
+    if not unique or #id ~= 36 then
+      if #id > 128 or find(id, '[^\33-\126]') then return nil, 'task ' .. i .. ': id must be 1 to 128 visible ASCII characters' end
+      if id ~= '' then
+        if seen[id] or is_known(keys, id) then plan.duplicate[i], plan.duplicates = true, plan.duplicates + 1 end
+        seen[id] = true
+      end
+    end
+  end
+  check_add(keys, plan)
   return plan
 end
 
@@ -82,22 +86,9 @@ local function made_id(now, sequence)
     floor(sequence / 16777216) % 4096, floor(sequence / 4096) % 4096, sequence % 281474976710656)
 end
 
--- Puts a task into the lists of what is written: `p` pending, `s` scheduled, `e` expiring.
-local function place(plan, lists, id, options, sequence)
-  local priority = options and options.priority or DEFAULT.priority
-  local due = options and options.not_before
-  local list, score = lists.pending, nil
-  if due and due > plan.now then
-    list, score = lists.scheduled, due_score(due, priority)
-    plan.earliest = math.min(plan.earliest or due, due)
-  else
-    score = pending_score(priority, sequence)
-  end
-  list[#list + 1] = score; list[#list + 1] = id
-  if options and options.expires_at then
-    list = lists.expiring
-    list[#list + 1] = int(options.expires_at); list[#list + 1] = id
-  end
+local function push(list, score, id)
+  local n = #list
+  list[n + 1], list[n + 2] = score, id
 end
 
 local function write(keys, lists, sequence)
@@ -112,28 +103,32 @@ end
 -- Writes what was planned. Returns one letter a task (c created, d duplicate) and the made ids.
 local function add_tasks(keys, list, plan, waiter)
   local lists = { records = {}, pending = {}, scheduled = {}, expiring = {}, awaited = {} }
-  local letters, made, kinds, records, size = {}, {}, {}, lists.records, 0
-  local now, sequence, plain = plan.now, plan.sequence, 'd' .. int(plan.now) .. ' '
+  local letters, made, kinds, records, pending, size, waiting = {}, {}, {}, lists.records, lists.pending, 0, 0
+  local now, sequence, heads = plan.now, plan.sequence, plan.heads
   for i = 1, plan.n do
     if plan.duplicate[i] then
       letters[i] = 'd'
     else
-      local at, options = plan.from + WIDTH * (i - 1), plan.options[i]
-      local id, kind = list[at], list[at + 1]
+      local at = plan.from + WIDTH * (i - 1)
+      local id, head = list[at], heads[list[at + 1]]
       letters[i], sequence = 'c', sequence + 1
       if id == '' then id = made_id(now, sequence); made[#made + 1] = id end
-      local head, tail = plain, '\n'
-      if options then head, tail = options.head, options.tail end
-      records[size + 1], records[size + 2] = id, head .. kind .. tail .. list[at + 3] .. '\n' .. list[at + 4]
-      size = size + 2
-      place(plan, lists, id, options, sequence)
-      if waiter ~= '' then lists.awaited[#lists.awaited + 1] = id; lists.awaited[#lists.awaited + 1] = waiter end
-      kinds[kind] = (kinds[kind] or 0) + 1
+      records[size + 1], records[size + 2], size = id, head.start .. list[at + 2], size + 2
+      if head.due and head.due > now then
+        push(lists.scheduled, due_score(head.due, head.priority), id)
+        plan.earliest = math.min(plan.earliest or head.due, head.due)
+      else
+        pending[waiting + 1], pending[waiting + 2] = int(head.priority * PRIORITY_SPAN + sequence), id
+        waiting = waiting + 2
+      end
+      if head.expires_at then push(lists.expiring, int(head.expires_at), id) end
+      if waiter ~= '' then push(lists.awaited, id, waiter) end
+      kinds[head.kind] = (kinds[head.kind] or 0) + 1
     end
   end
   if size > 0 then write(keys, lists, sequence) end
   bump(keys, now, { submitted = plan.n - plan.duplicates, duplicate = plan.duplicates }, { submitted = kinds })
-  if lists.pending[1] and not plan.paused then wake(keys, #lists.pending / 2) end
+  if waiting > 0 and not plan.paused then wake(keys, waiting / 2) end
   if plan.earliest and (not plan.next_due or plan.earliest < tonumber(plan.next_due)) then wake_maintainer(keys) end
   return table.concat(letters), made
 end

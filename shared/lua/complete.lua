@@ -1,8 +1,8 @@
 --[[ complete: running -> completed, for a batch of one consumer. Runs under OOM.
 
 KEYS  the shared keys, running:<consumer>, session:<consumer>
-ARGV  consumer | batch number | per task 7: id, token, kind, created ms, run time in ms ('' = unknown),
-      retention in ms, result (JSON, at most 1 MiB)
+ARGV  consumer | batch number | per task 5: id, token, kind, '<retention ms> <created ms> <run time in ms, or ->',
+      result (JSON, at most 1 MiB)
 Reply one letter a task: k = kept, s = stale (not this consumer's any more; nothing was changed)
 
 The values behind the token come from the record that the claim handed out, so that no payload has
@@ -10,16 +10,19 @@ to be read again here.
 ]]
 local MAX_RESULT = 1048576
 
-local WIDTH, FIRST = 7, 3
+local EACH, FIRST = 5, 3
 
 local function read_ids(argv, n)
-  local ids = {}
+  local ids, sound = {}, {}
   for i = 1, n do
-    local at = FIRST + WIDTH * (i - 1)
+    local at = FIRST + EACH * (i - 1)
     ids[i] = argv[at]
-    if not tonumber(argv[at + 5]) or #argv[at + 6] > MAX_RESULT then
-      return nil, refuse('task ' .. i .. ': retention must be a number, result at most 1 MiB')
+    local times = argv[at + 3]
+    if not sound[times] then
+      if not find(times, '^%d+ %d+ [%d-]+$') then return nil, refuse('task ' .. i .. ': times must be "retention created run" in ms') end
+      sound[times] = true
     end
+    if #argv[at + 4] > MAX_RESULT then return nil, refuse('task ' .. i .. ': the result exceeds 1 MiB') end
   end
   return ids
 end
@@ -28,7 +31,7 @@ end
 local function sort_out(argv, ids, values, n)
   local letters, places, mine, kinds, seen, count = {}, {}, {}, {}, {}, 0
   for i = 1, n do
-    local at, id, value = FIRST + WIDTH * (i - 1), ids[i], values[i]
+    local at, id, value = FIRST + EACH * (i - 1), ids[i], values[i]
     local start = argv[at + 1] .. ' '
     -- An id that stands twice in one batch is stale the second time.
     if value and not seen[id] and sub(value, 1, #start) == start then
@@ -48,11 +51,14 @@ local function results_of(keys, argv, places, ids, now, has_meta)
   local sessions = call('HLEN', keys[WAITERS]) > 0 and call('HMGET', keys[WAITERS], unpack(ids)) or {}
   local kept, expiry, told = {}, {}, {}
   for _, i in ipairs(places) do
-    local at, id = FIRST + WIDTH * (i - 1), ids[i]
-    local retention = tonumber(argv[at + 5])
-    if retention > 0 or sessions[i] then
+    local at, id = FIRST + EACH * (i - 1), ids[i]
+    if sessions[i] or byte(argv[at + 3], 1) ~= 48 then -- '0': nothing is kept
+      local keeps, created, run = match(argv[at + 3], '^(%d+) (%d+) ([%d-]+)$')
+      local retention = tonumber(keeps)
+      -- Who keeps nothing says no times; who waits for it wants them all the same.
+      if created == '0' then created = created_of(call('HGET', keys[TASKS], id) or '') end
       local m = has_meta and parse_meta(call('HGET', keys[META], id)) or FRESH
-      local text = terminal_text('completed', argv[at + 2], argv[at + 3], started_at(now, argv[at + 4]), now, m, argv[1], '-', argv[at + 6])
+      local text = terminal_text('completed', argv[at + 2], created, started_at(now, run), now, m, argv[1], '-', argv[at + 4])
       if retention > 0 then
         kept[#kept + 1] = id; kept[#kept + 1] = text
         expiry[#expiry + 1] = int(now + retention); expiry[#expiry + 1] = id
@@ -65,7 +71,7 @@ end
 
 local function complete(keys, argv)
   local running, session, consumer, batch = keys[OWN + 1], keys[OWN + 2], argv[1], argv[2]
-  local n, wrong = check_batch(argv, WIDTH, 'complete')
+  local n, wrong = check_batch(argv, EACH, 'complete')
   if not n then return wrong end
   local before, gone = answered_settle(keys, session, 'complete', consumer, batch)
   if before then return before end

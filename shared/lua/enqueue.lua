@@ -2,8 +2,8 @@
 
 KEYS  the shared keys, then optionally: producer session (idempotence of a repeated call)
 ARGV  batch number of that session ('' without one) | flags: 'u' = the ids are fresh UUIDs, look no
-      further | waiter session to tell when the tasks end ('' for none) | per task 5: id ('' = make
-      one), kind, options 'name=value ...' ('' = defaults), extra JSON object ('' = none), payload
+      further | waiter session to tell when the tasks end ('' for none) | per task 3: id ('' = make
+      one), head 'kind[ option=value ...][ LF extra JSON object]', payload
 Reply letters (c created, d duplicate: the id's record or result is still here), then the made ids
 ]]
 local SESSION_TTL = 3600000
@@ -22,9 +22,9 @@ local function answered(session, batch)
 end
 
 local function enqueue(keys, argv)
-  local batch, n = argv[1], (#argv - 3) / 5
+  local batch, n = argv[1], (#argv - 3) / WIDTH
   if n < 1 or n > MAX_BATCH or n ~= floor(n) then
-    return refuse('enqueue takes 1 to ' .. MAX_BATCH .. ' tasks of 5 arguments after batch, flags, waiter')
+    return refuse('enqueue takes 1 to ' .. MAX_BATCH .. ' tasks of ' .. WIDTH .. ' arguments after batch, flags, waiter')
   end
   if #argv[3] > 64 or find(argv[3], '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{0,64}') end
   local session = keys[OWN + 1]

@@ -5,11 +5,11 @@ byte. A lost reply is too: the head has moved on, and the caller peeks again.
 
 peek:   KEYS the shared keys, source list   ARGV most items, most bytes
         Reply the head items whole; an item over the byte limit as its length (an integer) alone
-ingest: KEYS the shared keys, source list, rejected list   ARGV per item 7: raw | 'a' accept, 'r' reject,
-        'o' reject unseen because of its length (raw = the length) | id or rejected entry, kind, options, extra, payload
+ingest: KEYS the shared keys, source list, rejected list   ARGV per item 5: raw | 'a' accept, 'r' reject,
+        'o' reject unseen because of its length (raw = the length) | id or rejected entry, head, payload
         Reply how many items left the list, accepted, rejected. Refused under OOM.
 ]]
-local REJECTED_CAP, HEAD_BYTES = 1000, 1024
+local REJECTED_CAP, HEAD_BYTES, ITEM = 1000, 1024, 5
 
 local function peek(keys, argv)
   local source, most, room, items = keys[OWN + 1], tonumber(argv[1]), tonumber(argv[2]), {}
@@ -33,7 +33,7 @@ end
 -- How many of the items are still what the caller saw, from the head on.
 local function matching(source, argv)
   local n = 0
-  for i = 1, #argv, 7 do
+  for i = 1, #argv, ITEM do
     local raw = call('LINDEX', source, n)
     if not raw then break end
     if argv[i + 1] == 'o' then
@@ -47,13 +47,13 @@ end
 
 local function ingest(keys, argv)
   local source, rejected = keys[OWN + 1], keys[OWN + 2]
-  if #argv < 7 or #argv % 7 ~= 0 or #argv > 7 * MAX_BATCH then return refuse('ingest takes items of 7 arguments') end
+  if #argv < ITEM or #argv % ITEM ~= 0 or #argv > ITEM * MAX_BATCH then return refuse('ingest takes items of ' .. ITEM .. ' arguments') end
   local n = matching(source, argv)
   if n == 0 then return { 0, 0, 0 } end
   local now, tasks, refused = clock(), {}, {}
-  for i = 1, n * 7, 7 do
+  for i = 1, n * ITEM, ITEM do
     if argv[i + 1] == 'a' then
-      for j = i + 2, i + 6 do tasks[#tasks + 1] = argv[j] end
+      for j = i + 2, i + 4 do tasks[#tasks + 1] = argv[j] end
     else
       refused[#refused + 1] = argv[i + 2]
     end
@@ -69,7 +69,7 @@ local function ingest(keys, argv)
     bump(keys, now, { rejected = #refused })
   end
   call('LTRIM', source, n, -1)
-  return { n, #tasks / 5, #refused }
+  return { n, #tasks / WIDTH, #refused }
 end
 
 register('peek', peek, 'no-writes')

@@ -105,6 +105,25 @@ impl NewTask {
         Ok((task, queue))
     }
 
+    /// What the functions take before the payload: `kind[ option=value ...][ LF extra]`.
+    ///
+    /// # Errors
+    /// As [`Self::extra`].
+    pub fn head(&self) -> Result<String, Error> {
+        let mut head = self.kind.as_str().to_owned();
+        let options = self.options.encode();
+        if !options.is_empty() {
+            head.push(' ');
+            head.push_str(&options);
+        }
+        let extra = self.extra()?;
+        if !extra.is_empty() {
+            head.push('\n');
+            head.push_str(&extra);
+        }
+        Ok(head)
+    }
+
     /// Headers and unknown fields as the one line of JSON that is stored; empty if there are none.
     ///
     /// # Errors

@@ -24,14 +24,14 @@ def main():
 
     # With a producer session and a batch number: a repeat after a lost reply adds nothing.
     for _ in range(2):
-        reply = fcall(client, "enqueue", ["producer:py"], "1", "", "", "py-fcall", "echo", "priority=1", "", '"two"')
+        reply = fcall(client, "enqueue", ["producer:py"], "1", "", "", "py-fcall", "echo priority=1", '"two"')
         assert reply == [b"c"], reply
-    made = fcall(client, "enqueue", [], "", "", "", "", "echo", "", '{"headers":{"a":"b"}}', "[]")
+    made = fcall(client, "enqueue", [], "", "", "", "", 'echo\n{"headers":{"a":"b"}}', "[]")
     assert made[0] == b"c" and len(made[1]) == 36, made
-    bad = fcall(client, "enqueue", [], "", "", "", "py-malformed", "echo", "", "", "{nope")
+    bad = fcall(client, "enqueue", [], "", "", "", "py-malformed", "echo", "{nope")
     assert bad == [b"c"], bad
     try:
-        fcall(client, "enqueue", [], "", "", "", "x", "echo", "priority=900", "", "1")
+        fcall(client, "enqueue", [], "", "", "", "x", "echo priority=900", "1")
     except redis.ResponseError as error:
         assert "priority must be a number from 0 to 255" in str(error), error
     else:

@@ -67,14 +67,7 @@ async fn an_idle_consumer_starts_a_task_without_a_poll_however_it_is_enqueued() 
         cmd.arg("workyard_1_enqueue")
             .arg(yard.queue.keys().shared().len())
             .arg(yard.queue.keys().shared());
-        cmd.arg("")
-            .arg("")
-            .arg("")
-            .arg("")
-            .arg("echo")
-            .arg("priority=1")
-            .arg("")
-            .arg("2");
+        cmd.arg("").arg("").arg("").arg("").arg("echo priority=1").arg("2");
         let answer: Vec<String> = cmd.query_async(&mut redis).await.unwrap();
         assert_eq!(answer[0], "c");
         yard.reaches("completed", 3 * round - 1).await;

@@ -39,8 +39,7 @@ impl Queue {
         cmd.arg(batch.number).arg(if unique { "u" } else { "" });
         cmd.arg(batch.waiter.map_or("", SessionId::as_str));
         for (id, task) in tasks {
-            cmd.arg(id.as_str()).arg(task.kind.as_str()).arg(task.options.encode());
-            cmd.arg(task.extra()?).arg(&task.payload[..]);
+            cmd.arg(id.as_str()).arg(task.head()?).arg(&task.payload[..]);
         }
         Ok(cmd)
     }

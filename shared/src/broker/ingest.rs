@@ -126,13 +126,10 @@ impl Queue {
             match verdict {
                 Verdict::Accept(task) => {
                     cmd.arg("a").arg(task.id.as_ref().map_or("", |id| id.as_str()));
-                    cmd.arg(task.kind.as_str())
-                        .arg(task.options.encode())
-                        .arg(task.extra()?)
-                        .arg(&task.payload[..]);
+                    cmd.arg(task.head()?).arg(&task.payload[..]);
                 }
                 Verdict::Reject(entry) => {
-                    cmd.arg(letter).arg(entry).arg("").arg("").arg("").arg("");
+                    cmd.arg(letter).arg(entry).arg("").arg("");
                 }
             }
         }

@@ -130,9 +130,15 @@ impl Queue {
     fn complete_cmd(&self, consumer: &SessionId, number: u64, tasks: &[Completion]) -> Cmd {
         let mut cmd = self.settle_cmd("complete", consumer, number);
         for task in tasks {
-            cmd.arg(&task.id).arg(task.token).arg(&task.kind).arg(task.created_ms);
-            cmd.arg(millis(task.run))
-                .arg(millis(task.retention))
+            // Without a result to keep, the other times are not looked at: equal texts cost least.
+            let times = match millis(task.retention) {
+                0 => "0 0 -".to_owned(),
+                retention => format!("{retention} {} {}", task.created_ms, millis(task.run)),
+            };
+            cmd.arg(&task.id)
+                .arg(task.token)
+                .arg(&task.kind)
+                .arg(times)
                 .arg(&task.result[..]);
         }
         cmd
