@@ -4,23 +4,28 @@ KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
       | most bytes
 Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
-      'paused', 'lost' = no session, register anew), then per task 4: id, token, record, meta ('' = none)
+      'paused', 'lost' = no session, register anew), the fencing token of these tasks, then per task 3:
+      id, record, meta ('' = none)
 
 A claim whose reply was lost strands nothing: the session remembers the last token it gave, and a
 claim that comes with an older one first gets again what its running hash holds above it.
 ]]
 local CLAIM_CHUNK = 25 -- records read at once, so that large ones are not all read to take one
 
--- Not yet received by the consumer: the reply to an earlier claim was lost.
-local function redeliver(keys, running, above, reply)
-  local held = call('HGETALL', running)
+-- Not yet received by the consumer: the replies to earlier claims were lost. One claim's worth: that
+-- of the lowest token above what it has; the next call brings the next.
+local function redeliver(keys, running, above)
+  local held, lowest = call('HGETALL', running), math.huge
+  for i = 2, #held, 2 do
+    local token = tonumber(match(held[i], '^(%d+) '))
+    if token and token > above and token < lowest then lowest = token end
+  end
+  local reply, start = { 'more', int(lowest == math.huge and 0 or lowest) }, int(lowest == math.huge and 0 or lowest) .. ' '
   for i = 1, #held, 2 do
-    local token = match(held[i + 1], '^(%d+) ')
-    local record = call('HGET', keys[TASKS], held[i])
-    if record and tonumber(token) > above then
+    local record = sub(held[i + 1], 1, #start) == start and call('HGET', keys[TASKS], held[i])
+    if record then
       local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 3] = held[i], token, record
-      reply[n + 4] = call('HGET', keys[META], held[i]) or ''
+      reply[n + 1], reply[n + 2], reply[n + 3] = held[i], record, call('HGET', keys[META], held[i]) or ''
     end
   end
   return reply
@@ -65,9 +70,9 @@ local function expire_task(keys, id, record, meta, now)
 end
 
 local function hand_out(keys, running, session, taken, now, token)
-  local held, reply = {}, { 'ok' }
+  local held, reply = {}, { 'ok', token }
   call('ZREMRANGEBYRANK', keys[PENDING], 0, taken.count - 1)
-  local start, size, holds = token .. ' ', 1, 0
+  local start, size, holds = token .. ' ', 2, 0
   for i = 1, taken.count do
     local id, record, meta = taken.ids[i], taken.records[i], taken.metas[i]
     if not record then
@@ -76,8 +81,8 @@ local function hand_out(keys, running, session, taken, now, token)
       expire_task(keys, id, record, meta, now)
     else
       held[holds + 1], held[holds + 2], holds = id, start .. taken.scores[i], holds + 2
-      reply[size + 1], reply[size + 2], reply[size + 3], reply[size + 4] = id, token, record, meta
-      size = size + 4
+      reply[size + 1], reply[size + 2], reply[size + 3] = id, record, meta
+      size = size + 3
     end
   end
   if held[1] then
@@ -95,8 +100,8 @@ local function claim(keys, argv)
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
   local claimed = call('HGET', session, 'claimed')
   if claimed and tonumber(claimed) > above then
-    local again = redeliver(keys, running, above, { 'more' })
-    if again[2] then return again end
+    local again = redeliver(keys, running, above)
+    if again[3] then return again end
   end
   local now, us = clock()
   local paused, last = is_paused(keys), tonumber(call('HGET', keys[STATE], 'token') or '0')
@@ -104,7 +109,7 @@ local function claim(keys, argv)
   call('HLEN', running); call('ZCARD', keys[PARKED])
   if taken.may_end then check_finish(keys) end
 
-  local reply = { paused and 'paused' or 'ok' }
+  local reply = { paused and 'paused' or 'ok', '0' }
   if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us))) end
   if taken.count < n and (taken.count == 0 or call('ZCARD', keys[PENDING]) == 0) then
     if argv[4] == '1' then call('ZADD', keys[PARKED], int(us), consumer) end
@@ -112,7 +117,7 @@ local function claim(keys, argv)
     -- We have all we asked for: a wake-up meant for us would be wasted. There is more than we took:
     -- pass it on.
     call('ZREM', keys[PARKED], consumer)
-    if #reply - 1 < 4 * n then reply[1] = 'more' end
+    if #reply - 2 < 3 * n then reply[1] = 'more' end
     if call('ZCARD', keys[PARKED]) > 0 then wake(keys, 1) end
   end
   return reply

@@ -121,7 +121,7 @@ async fn hold(redis: &mut MultiplexedConnection, id: &str, consumer: &str, above
     let Value::Array(items) = claimed else {
         panic!("{claimed:?}")
     };
-    redis::from_redis_value(items[2].clone()).unwrap()
+    redis::from_redis_value(items[1].clone()).unwrap()
 }
 
 /// A queue with a task in every place: pending `first`, due, expired, held by `c` and by `gone`, dead, done.

@@ -74,11 +74,10 @@ impl Queue {
             Some("ok" | "more") => {}
             other => return Err(Error::Protocol(format!("claim status {other:?}"))),
         }
-        let mut grants = Vec::with_capacity(items.len() / 4);
-        while let (Some(id), Some(token), Some(record), Some(meta)) =
-            (items.next(), items.next(), items.next(), items.next())
-        {
-            let (token, id, meta) = (reply::count(&token)?, reply::bytes(id)?, reply::bytes(meta)?);
+        let token = items.next().as_ref().map(reply::count).transpose()?.unwrap_or_default();
+        let mut grants = Vec::with_capacity(items.len() / 3);
+        while let (Some(id), Some(record), Some(meta)) = (items.next(), items.next(), items.next()) {
+            let (id, meta) = (reply::bytes(id)?, reply::bytes(meta)?);
             let record = reply::bytes(record)?;
             grants.push(Grant {
                 token,
