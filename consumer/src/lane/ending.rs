@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use workyard_shared::Error;
-use workyard_shared::broker::{Queue, Settled, Turn};
+use workyard_shared::broker::{Queue, Turn};
 use workyard_shared::limits::MAX_BATCH;
 
 use super::Lane;
@@ -74,12 +74,7 @@ impl Lane {
 async fn say_good_bye(queue: &Queue, old: &Lifeline, turn: &Turn, fleet: &Fleet) -> Result<(), Error> {
     if !turn.is_empty() {
         let answer = turn.send(queue, &old.session, None).await?;
-        let all = answer
-            .completions
-            .iter()
-            .chain(&answer.failures)
-            .chain(&answer.handbacks);
-        let stale = all.filter(|settled| **settled == Settled::Stale).count();
+        let stale = answer.stale();
         fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
         warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
     }

@@ -78,12 +78,7 @@ impl Outbox {
 
     /// Reads the answers: counts what was refused, logs and tells what ended for good.
     pub(super) fn settled(&mut self, fleet: &Arc<Fleet>, turn: &Turn, answer: &TurnAnswer) {
-        let all = answer
-            .completions
-            .iter()
-            .chain(&answer.failures)
-            .chain(&answer.handbacks);
-        let stale = all.filter(|settled| **settled == Settled::Stale).count();
+        let stale = answer.stale();
         if stale > 0 {
             fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
             debug!(tasks = stale, "{stale} settled tasks were not ours any more");

@@ -22,10 +22,18 @@ fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&s
         for (id, answer) in answers {
             session.out.line(&format!("{id}  {answer}"))?;
         }
+        if answers.iter().any(|(_, answer)| *answer == NOT_FOUND) {
+            // The usual reason: the task is in another queue than the one that -q or the default says.
+            let queue = &session.queue;
+            eprintln!("note: looked in queue {queue}; -q names another, `workyard queues` lists them");
+        }
     }
     let all = answers.iter().all(|(_, answer)| well.contains(answer));
     Ok(if all { Exit::Done } else { Exit::TaskFailed })
 }
+
+/// Answer for an id that the queue does not have.
+const NOT_FOUND: &str = "not found";
 
 /// Runs `cancel`.
 pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit, CliError> {
@@ -34,7 +42,7 @@ pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit
         let answer = match session.client.cancel(&session.queue, id.as_str()).await? {
             CancelAnswer::Cancelled => "cancelled",
             CancelAnswer::Finished => "has ended already",
-            CancelAnswer::Unknown => "not found",
+            CancelAnswer::Unknown => NOT_FOUND,
         };
         answered.push((id.to_string(), answer));
     }
@@ -50,11 +58,13 @@ pub(crate) async fn retry(args: &RetryArgs, session: &mut Session) -> Result<Exi
     let again = session.client.retry(&session.queue, &ids).await?;
     let answered: Vec<_> = ids
         .into_iter()
-        .zip(
-            again
-                .iter()
-                .map(|again| if *again { "pending" } else { "not a dead letter" }),
-        )
+        .zip(again.iter().map(|again| {
+            if *again {
+                "pending"
+            } else {
+                "not a dead letter of this queue"
+            }
+        }))
         .collect();
     answers(session, &answered, &["pending"])
 }
@@ -91,7 +101,7 @@ pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit
     let word = |deleted: &Deleted| match deleted {
         Deleted::Deleted => "deleted",
         Deleted::Alive => "has not ended: cancel it first",
-        Deleted::Unknown => "not found",
+        Deleted::Unknown => NOT_FOUND,
     };
     let answered: Vec<_> = ids.into_iter().zip(gone.iter().map(word)).collect();
     answers(session, &answered, &["deleted"])

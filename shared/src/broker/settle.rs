@@ -203,6 +203,15 @@ pub struct TurnAnswer {
     pub claimed: Option<Claimed>,
 }
 
+impl TurnAnswer {
+    /// How many of the settled tasks were not the consumer's any more.
+    #[must_use]
+    pub fn stale(&self) -> usize {
+        let all = self.completions.iter().chain(&self.failures).chain(&self.handbacks);
+        all.filter(|settled| **settled == Settled::Stale).count()
+    }
+}
+
 impl Turn {
     /// Whether there is nothing to settle.
     #[must_use]
