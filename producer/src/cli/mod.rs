@@ -25,12 +25,17 @@ mod overview;
 mod shell;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use workyard_producer::Client;
 
 use args::{Cli, Command};
 use exit::{CliError, Exit};
 use session::Session;
+
+/// How long a command may take before it says that it waits for Redis.
+const QUIET: Duration = Duration::from_millis(1500);
 
 /// Parses, runs, reports.
 pub(crate) fn main() -> ExitCode {
@@ -67,10 +72,22 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
             let mut session = Session::open(&global).await?;
-            let exit = connected(command, &mut session).await?;
+            let notice = tokio::spawn(say_if_away(session.client.clone(), global.patience));
+            let exit = connected(command, &mut session).await;
+            notice.abort();
+            let exit = exit?;
             session.out.flush()?;
             Ok(exit)
         }
+    }
+}
+
+/// An outage is waited out in silence by the calls; a person should know what the wait is for.
+async fn say_if_away(client: Client, patience: Duration) {
+    tokio::time::sleep(QUIET).await;
+    if patience > QUIET && client.broker().now_ms().await.is_err() {
+        let limit = workyard_shared::duration::format(patience);
+        eprintln!("note: Redis cannot be reached; waiting up to {limit} (--patience)");
     }
 }
 
