@@ -156,6 +156,7 @@ fn settle(job: &Job, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
                 token: job.token,
                 verdict,
                 delay,
+                run,
                 random: fastrand::f64(),
                 error: failure.message,
             };

@@ -172,6 +172,9 @@ impl TaskView {
             crashes: meta.crashes,
             releases: meta.releases,
             created_at: Moment::known(record.created_ms),
+            // Of the last attempt; a running task's own are set by `held`.
+            started_at: Moment::known(meta.started_ms),
+            consumer: some(&meta.consumer),
             finished_at: if let Place::Failed(at) = place {
                 Moment::known(at)
             } else {

@@ -35,12 +35,12 @@ end
 
 -- Into the dead-letter set: the task stays whole, for people to look at and to retry.
 local function bury(keys, id, kind, created, m, now, consumer, reason, err)
-  m.reason, m.error, m.at = reason, sub(err, 1, MAX_ERROR), int(now)
+  m.reason, m.error, m.at, m.consumer = reason, sub(err, 1, MAX_ERROR), int(now), consumer
   call('HSET', keys[META], id, format_meta(m))
   call('ZADD', keys[FAILED], int(now), id)
   local sessions = call('HGET', keys[WAITERS], id)
   if sessions then
-    tell(keys, id, sessions, terminal_text('failed', kind, created, '0', now, m, consumer, reason, m.error))
+    tell(keys, id, sessions, terminal_text('failed', kind, created, m.started, now, m, consumer, reason, m.error))
   end
 end
 

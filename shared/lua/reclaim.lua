@@ -46,6 +46,7 @@ local function give_back(keys, running, consumer, most, now, crashed)
     if call('HEXISTS', keys[TASKS], id) == 1 then
       local m = parse_meta(call('HGET', keys[META], id))
       m.progress = ''
+      if crashed then m.consumer = consumer end
       if crashed then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
       if crashed and m.crashes >= POISON_LIMIT then
         record = call('HGET', keys[TASKS], id)

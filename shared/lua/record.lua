@@ -2,7 +2,8 @@
 
 record (TASKS):   <flag><created ms> <kind>[ option=value ...] LF <extra JSON> LF <payload>
                   flag 'd': every option has its default, 'o': options follow, 'e': with expires_at
-meta (META):      <failures> <crashes> <releases> <unhandled> <failed at> <reason> LF <progress> LF <error>
+meta (META):      <failures> <crashes> <releases> <unhandled> <failed at> <reason> <started> <consumer> LF <progress>
+                  LF <error>: `started` and `consumer` are those of the last attempt that ended badly
 running:          <token> <score>
 terminal (RESULTS): <state> <kind> <created> <started> <finished> <failures> <crashes> <releases>
                   <consumer> <reason> LF <result or error>
@@ -54,22 +55,22 @@ local function kind_of(record) return match(record, '^%l%d+ ([^ \n]+)') or '?' e
 local function created_of(record) return match(record, '^%l(%d+)') or '0' end
 
 -- The mutable part of a task that has none; only to be read.
-local FRESH = { failures = 0, crashes = 0, releases = 0, unhandled = 0, at = '0', reason = '-', progress = '', error = '' }
+local FRESH = { failures = 0, crashes = 0, releases = 0, unhandled = 0, at = '0', reason = '-', started = '0', consumer = '-', progress = '', error = '' }
 
 local function parse_meta(meta)
-  local f, c, r, u, at, reason, progress, err =
-    match(meta or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)\n([^\n]*)\n(.*)$')
+  local f, c, r, u, at, reason, started, consumer, progress, err =
+    match(meta or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%S+)\n([^\n]*)\n(.*)$')
   if not f then
     local m = {}
     for name, value in pairs(FRESH) do m[name] = value end
     return m
   end
   return { failures = tonumber(f), crashes = tonumber(c), releases = tonumber(r), unhandled = tonumber(u),
-    at = at, reason = reason, progress = progress, error = err }
+    at = at, reason = reason, started = started, consumer = consumer, progress = progress, error = err }
 end
 
 local function format_meta(m)
-  return fmt('%d %d %d %d %s %s\n', m.failures, m.crashes, m.releases, m.unhandled, m.at, m.reason)
+  return fmt('%d %d %d %d %s %s %s %s\n', m.failures, m.crashes, m.releases, m.unhandled, m.at, m.reason, m.started, m.consumer)
     .. m.progress .. '\n' .. m.error
 end
 

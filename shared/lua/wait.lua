@@ -13,7 +13,7 @@ local MAX_SESSIONS = 2048 -- bytes of waiter sessions per task
 
 local function failed_text(keys, id, record)
   local m = parse_meta(call('HGET', keys[META], id))
-  return terminal_text('failed', kind_of(record), created_of(record), '0', tonumber(m.at), m, '-', m.reason, m.error)
+  return terminal_text('failed', kind_of(record), created_of(record), m.started, tonumber(m.at), m, m.consumer, m.reason, m.error)
 end
 
 local function wait(keys, argv)

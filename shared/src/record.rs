@@ -110,6 +110,10 @@ pub struct Meta {
     pub failed_ms: u64,
     /// One word: error, attempts, final, malformed, timeout, poison, no-handler.
     pub reason: String,
+    /// When the last attempt that ended badly began, in ms by Redis' clock; 0 if it is not known.
+    pub started_ms: u64,
+    /// The consumer of that attempt; empty if there was none.
+    pub consumer: String,
     /// What the handler last said of its progress.
     pub progress: String,
     /// The last error text.
@@ -135,6 +139,8 @@ impl Meta {
             unhandled,
             failed_ms,
             reason: words.next().unwrap_or_default().to_owned(),
+            started_ms: words.next().and_then(|w| w.parse().ok()).unwrap_or_default(),
+            consumer: words.next().filter(|w| *w != "-").unwrap_or_default().to_owned(),
             progress: lines.next().unwrap_or_default().to_owned(),
             error: lines.next().unwrap_or_default().to_owned(),
         }
@@ -302,9 +308,10 @@ mod tests {
 
     #[test]
     fn golden_meta_and_terminal_texts_are_read() {
-        let meta = Meta::parse(b"2 1 3 0 1700000000000 error\n50%\nboom\nand more");
+        let meta = Meta::parse(b"2 1 3 0 1700000000000 error 1699999999000 c1\n50%\nboom\nand more");
         assert_eq!((meta.failures, meta.crashes, meta.releases), (2, 1, 3));
         assert_eq!((meta.progress.as_str(), meta.error.as_str()), ("50%", "boom\nand more"));
+        assert_eq!((meta.started_ms, meta.consumer.as_str()), (1_699_999_999_000, "c1"));
         assert_eq!(Meta::parse(b""), Meta::default());
         let text = Bytes::from_static(b"completed k 1 2 3 0 1 2 c1 -\n{\"a\":\n1}");
         let ended = Ended::parse(&text).unwrap();

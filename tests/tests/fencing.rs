@@ -143,6 +143,7 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
         token: old.token,
         verdict: FailVerdict::Final,
         delay: None,
+        run: Duration::ZERO,
         random: 0.0,
         error: "late".to_owned(),
     };

@@ -42,12 +42,12 @@ const CALLS: [(&str, &[&str], &[&str]); 17] = [
     (
         "fail",
         &["running:c", "session:c"],
-        &["c", "9", "held", "TOKEN", "retry", "", "0", "boom"],
+        &["c", "9", "held", "TOKEN", "retry", "", "0", "5", "boom"],
     ),
     (
         "fail",
         &["running:c", "session:c"],
-        &["c", "9", "held", "TOKEN", "final", "", "0", "boom"],
+        &["c", "9", "held", "TOKEN", "final", "", "0", "", "boom"],
     ),
     (
         "release",
@@ -140,7 +140,7 @@ async fn prepare(redis: &mut MultiplexedConnection) -> String {
         redis,
         "fail",
         &own,
-        &strings(&["c", "1", "dead", &dead, "final", "", "0", "no"]),
+        &strings(&["c", "1", "dead", &dead, "final", "", "0", "5", "no"]),
     )
     .await
     .unwrap();
@@ -275,12 +275,12 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         (
             "fail",
             &["running:c", "session:c"],
-            strings(&["c", "5", "held", "1", "retry", "-5", "0", ""]),
+            strings(&["c", "5", "held", "1", "retry", "-5", "0", "", ""]),
         ),
         (
             "fail",
             &["running:c", "session:c"],
-            strings(&["c", "5", "held", "1", "retry", "", "2", ""]),
+            strings(&["c", "5", "held", "1", "retry", "", "2", "", ""]),
         ),
         ("heartbeat", &["notices:x"], strings(&["x y", "3000", "1"])),
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),

@@ -188,6 +188,7 @@ async fn a_failed_attempt_waits_outside_of_its_slot_and_the_last_one_is_dead_let
         };
         assert_eq!((meta.failures, meta.reason.as_str()), (failures, reason));
         assert!(meta.error.contains(text), "{}", meta.error);
+        assert!(meta.started_ms > 0 && !meta.consumer.is_empty(), "{meta:?}");
         assert!(yard.queue.retry(std::slice::from_ref(&id)).await.unwrap()[0]);
     }
     worker.stop().await;

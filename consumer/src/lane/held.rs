@@ -232,6 +232,7 @@ fn malformed(grant: &Grant, record: &Record, error: &str) -> Done {
         token: grant.token,
         verdict: FailVerdict::Malformed,
         delay: None,
+        run: Duration::ZERO,
         random: 0.0,
         error: format!("malformed: {error}"),
     };

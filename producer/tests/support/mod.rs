@@ -279,6 +279,7 @@ impl Hands {
             token: grant.token,
             verdict,
             delay: None,
+            run: Duration::ZERO,
             random: 0.0,
             error: error.to_owned(),
         };

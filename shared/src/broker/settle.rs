@@ -57,6 +57,8 @@ pub struct FailureReport {
     pub delay: Option<Duration>,
     /// 0 to 1: the chance in the jitter.
     pub random: f64,
+    /// How long the attempt ran.
+    pub run: Duration,
     /// For people; cut at [`MAX_ERROR_BYTES`].
     pub error: String,
 }
@@ -156,6 +158,7 @@ impl Queue {
             cmd.arg(&task.id).arg(task.token).arg(verdict);
             cmd.arg(task.delay.map(|d| millis(d).to_string()).unwrap_or_default());
             cmd.arg(format!("{:.6}", task.random.clamp(0.0, 1.0)))
+                .arg(millis(task.run))
                 .arg(cut(&task.error));
         }
         cmd
