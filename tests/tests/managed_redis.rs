@@ -12,7 +12,6 @@ use rustix::process::{Pid, kill_process};
 use workyard_shared::managed::{Error, ManagedRedis, Status, Stopped};
 use workyard_tests::{SERVER_VARIABLE, Signal};
 
-const HELPER_VARIABLE: &str = "WORKYARD_TEST_MANAGED_DIR";
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A managed Redis in a temporary directory, stopped at the end.
@@ -82,22 +81,14 @@ fn connect(url: &str) -> redis::Connection {
 }
 
 #[test]
-#[ignore = "the part of the next test that runs as a process of its own"]
-fn starter_process() {
-    let dir = std::env::var_os(HELPER_VARIABLE).unwrap();
-    on(Path::new(&dir)).start_or_join().unwrap();
-}
-
-#[test]
 fn starters_at_the_same_time_get_one_server_that_outlives_them() {
     let sandbox = Sandbox::new();
-    let test = std::env::current_exe().unwrap();
     let processes: Vec<_> = (0..3)
         .map(|_| {
-            let mut command = Command::new(&test);
+            let mut command = Command::new(env!("CARGO_BIN_EXE_managed-starter"));
             command
-                .args(["--exact", "--ignored", "starter_process"])
-                .env(HELPER_VARIABLE, &sandbox.dir);
+                .arg(&sandbox.dir)
+                .args(std::env::var_os(SERVER_VARIABLE).filter(|path| !path.is_empty()));
             command.stdout(Stdio::null()).spawn().unwrap()
         })
         .collect();
