@@ -16,7 +16,7 @@ use workyard_shared::managed::ManagedRedis;
 use workyard_shared::name::{Prefix, QueueName};
 
 use crate::config::{self, ConfigError, DaemonConfig};
-use crate::{QueueOrder, Registry, Worker, WorkerConfig, handlers};
+use crate::{Registry, Worker, WorkerConfig, handlers};
 
 /// Exit code for bad use: flags, configuration, names.
 const EXIT_BAD_USE: u8 = 2;
@@ -214,10 +214,7 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
     let config = WorkerConfig {
         prefix,
         queues,
-        order: match file.queue_order {
-            config::QueueOrder::Strict => QueueOrder::Strict,
-            config::QueueOrder::Weighted => QueueOrder::Weighted,
-        },
+        order: file.queue_order,
         concurrency: cli.concurrency.unwrap_or(file.concurrency),
         lease: file.lease,
         drain_timeout: file.drain_timeout,

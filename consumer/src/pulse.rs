@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use workyard_shared::Error;
 use workyard_shared::broker::{Beat, Broker, Queue};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{QueueName, SessionId};
@@ -117,63 +116,34 @@ impl Pulse {
         }
     }
 
-    /// One heartbeat of one queue; false if Redis could not be reached.
+    /// One heartbeat of one queue; false if Redis could not be reached. A lost session is followed by
+    /// its successor at once, not with the next beat: until then nothing is claimed here.
     async fn beat(&self, session: &mut Session) -> bool {
-        if session.station.over.load(Ordering::SeqCst) {
-            return true;
-        }
-        match session
-            .calls
-            .heartbeat(&session.id, self.lease, !session.registered)
-            .await
-        {
-            Ok(Beat::Ok {
-                maintainer,
-                due_in,
-                cancelled,
-            }) => {
-                self.fleet.watch.succeeded();
-                self.tell(session, maintainer, due_in, cancelled);
-                true
+        for _ in 0..2 {
+            // The lane may also leave while a beat is on its way: that is no loss.
+            if session.station.over.load(Ordering::SeqCst) {
+                return true;
             }
-            // The lane left while this beat was on its way: that is no loss.
-            Ok(Beat::Lost) if session.station.over.load(Ordering::SeqCst) => true,
-            Ok(Beat::Lost) => {
-                self.renew(session);
-                // At once, not with the next beat: until then nothing is claimed here.
-                self.register(session).await
-            }
-            Err(error) => {
-                self.fleet.watch.failed(&error);
-                if !error.is_temporary() {
-                    self.complain(&error);
+            let register = !session.registered;
+            match session.calls.heartbeat(&session.id, self.lease, register).await {
+                Ok(Beat::Ok {
+                    maintainer,
+                    due_in,
+                    cancelled,
+                }) => {
+                    self.fleet.watch.succeeded();
+                    self.tell(session, maintainer, due_in, cancelled);
+                    return true;
                 }
-                false
+                Ok(Beat::Lost) if session.station.over.load(Ordering::SeqCst) => return true,
+                Ok(Beat::Lost) => self.renew(session),
+                Err(error) => {
+                    self.fleet.watch.failed(&error);
+                    return false;
+                }
             }
         }
-    }
-
-    async fn register(&self, session: &mut Session) -> bool {
-        match session.calls.heartbeat(&session.id, self.lease, true).await {
-            Ok(Beat::Ok {
-                maintainer,
-                due_in,
-                cancelled,
-            }) => {
-                self.tell(session, maintainer, due_in, cancelled);
-                true
-            }
-            Ok(Beat::Lost) => true,
-            Err(error) => {
-                self.fleet.watch.failed(&error);
-                false
-            }
-        }
-    }
-
-    fn complain(&self, error: &Error) {
-        // Once per start and kind of trouble is the watch's business; the cause is worth a line.
-        debug!(%error, consumer = %self.base, "the heartbeat was refused");
+        true
     }
 
     fn tell(&self, session: &mut Session, maintainer: bool, due_in: Option<Duration>, cancelled: Vec<String>) {

@@ -225,7 +225,7 @@ impl Link {
             .arg(functions::LIBRARY)
             .arg("WITHCODE");
         match self.send(&cmd).await {
-            Ok(found) if format!("{found:?}").contains(&format!("{:?}", functions::library())) => Ok(()),
+            Ok(found) if holds(&found, functions::library().as_bytes()) => Ok(()),
             Ok(_) => self.load_library().await,
             Err(Error::Denied(_)) => Ok(()),
             Err(error) => Err(error),
@@ -246,4 +246,14 @@ impl Link {
 
 fn lacks_library(error: &Error) -> bool {
     matches!(error, Error::Protocol(text) if text.contains("Function not found"))
+}
+
+/// Whether `text` stands anywhere in a nested answer.
+fn holds(value: &Value, text: &[u8]) -> bool {
+    match value {
+        Value::BulkString(bytes) => bytes == text,
+        Value::Array(items) => items.iter().any(|item| holds(item, text)),
+        Value::Map(pairs) => pairs.iter().any(|(_, item)| holds(item, text)),
+        _ => false,
+    }
 }

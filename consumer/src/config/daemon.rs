@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::{DeTable, DeValue};
 
+use crate::slots::QueueOrder;
+
 use super::checks::{self, HumanDuration};
 use super::handler::{self, HandlerConfig};
 use super::problem::Problem;
@@ -45,17 +47,6 @@ pub struct DaemonConfig {
     pub queues: Vec<QueueConfig>,
     /// `[handlers.KIND]`: what runs each kind; at least one.
     pub handlers: BTreeMap<String, HandlerConfig>,
-}
-
-/// How queues share a daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QueueOrder {
-    /// An earlier queue is emptied before a later one is asked.
-    #[default]
-    Strict,
-    /// Each gets its share by weight.
-    Weighted,
 }
 
 /// One queue that a daemon serves.

@@ -43,10 +43,11 @@ mod worker;
 
 use std::path::Path;
 
+pub use crate::slots::QueueOrder;
 pub use builtin::{BuiltinConfig, Function};
 pub(crate) use command::EX_TEMPFAIL;
 pub use command::{Arg, CommandConfig, Output};
-pub use daemon::{DaemonConfig, QueueConfig, QueueOrder};
+pub use daemon::{DaemonConfig, QueueConfig};
 pub use error::ConfigError;
 pub use handler::{Action, HandlerConfig};
 pub use http::HttpConfig;

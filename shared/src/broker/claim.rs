@@ -1,6 +1,5 @@
 //! claim: see `lua/claim.lua`.
 
-use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use super::{Queue, reply};
@@ -107,18 +106,5 @@ impl Queue {
     /// As [`Error`] sorts them; after [`Error::Unknown`] claim again with the same `above`.
     pub async fn claim(&self, request: ClaimRequest<'_>) -> Result<Claimed, Error> {
         Self::read_claim(self.link.call(&self.claim_cmd(request)).await?)
-    }
-
-    /// The bytes of one record, for tests and repair tools.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn raw_record(&self, id: &str) -> Result<Option<Bytes>, Error> {
-        let mut cmd = redis::cmd("HGET");
-        cmd.arg(self.keys.named("tasks")).arg(id);
-        match self.link.call(&cmd).await? {
-            Value::Nil => Ok(None),
-            other => reply::bytes(other).map(Some),
-        }
     }
 }

@@ -147,18 +147,24 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn holding(&self, id: &str) -> Result<Option<Holding>, Error> {
-        let Some(consumer) = self.holder_of(id).await? else {
+        let consumers = self.consumers().await?;
+        if consumers.is_empty() {
             return Ok(None);
-        };
-        let mut cmd = redis::cmd("HGET");
-        cmd.arg(self.keys.running(&consumer)).arg(id);
-        let text = match self.link.call(&cmd).await? {
-            Value::Nil => return Ok(None),
-            other => reply::string(other)?,
-        };
-        let token = text.split(' ').next().and_then(|word| word.parse().ok());
-        let token = token.ok_or_else(|| Error::Protocol("a running task without a token".to_owned()))?;
-        Ok(Some(Holding { consumer, token }))
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(consumers.len());
+        for (consumer, _) in &consumers {
+            pipeline.cmd("HGET").arg(self.keys.running(consumer)).arg(id);
+        }
+        for ((consumer, _), answer) in consumers.into_iter().zip(self.link.pipeline(&pipeline).await?) {
+            let text = match answer? {
+                Value::Nil => continue,
+                other => reply::string(other)?,
+            };
+            let token = text.split(' ').next().and_then(|word| word.parse().ok());
+            let token = token.ok_or_else(|| Error::Protocol("a running task without a token".to_owned()))?;
+            return Ok(Some(Holding { consumer, token }));
+        }
+        Ok(None)
     }
 
     /// Depths and counters, read in one step.

@@ -61,11 +61,7 @@ impl Broker {
     /// The calls on one queue.
     #[must_use]
     pub fn queue(&self, name: &QueueName) -> Queue {
-        Queue {
-            link: self.link.clone(),
-            keys: Keys::new(&self.prefix, name, 0),
-            name: name.clone(),
-        }
+        self.partition(name, 0)
     }
 
     /// The calls on one partition of a queue.

@@ -2,9 +2,8 @@
 
 use redis::Value;
 
-use super::{Queue, reply};
+use super::{Holding, Queue, reply};
 use crate::error::Error;
-use crate::name::SessionId;
 
 /// The answer to a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Queue {
             if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
                 return Ok(answer);
             }
-            let Some(holder) = self.holder_of(id).await? else {
+            let Some(Holding { consumer: holder, .. }) = self.holding(id).await? else {
                 continue;
             };
             let (running, notices) = (self.keys.running(&holder), self.keys.notices(&holder));
@@ -68,28 +67,6 @@ impl Queue {
             }
         }
         Err(Error::Unknown(format!("task {id} moves between consumers; try again")))
-    }
-
-    /// Which consumer holds a running task.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn holder_of(&self, id: &str) -> Result<Option<SessionId>, Error> {
-        let consumers = self.consumers().await?;
-        let mut pipeline = redis::Pipeline::with_capacity(consumers.len());
-        for (consumer, _) in &consumers {
-            pipeline.cmd("HEXISTS").arg(self.keys.running(consumer)).arg(id);
-        }
-        if consumers.is_empty() {
-            return Ok(None);
-        }
-        let answers = self.link.pipeline(&pipeline).await?;
-        for ((consumer, _), answer) in consumers.into_iter().zip(answers) {
-            if matches!(answer?, Value::Int(1) | Value::Boolean(true)) {
-                return Ok(Some(consumer));
-            }
-        }
-        Ok(None)
     }
 
     /// Makes dead letters pending again, counters anew; true for each that was one.
