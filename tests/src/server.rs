@@ -113,6 +113,21 @@ impl TestServer {
         connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.url()))
     }
 
+    /// `CONFIG SET name value`.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub async fn config_set(&self, name: &str, value: &str) {
+        let mut redis = self.connection().await;
+        let set = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(name)
+            .arg(value)
+            .exec_async(&mut redis)
+            .await;
+        set.unwrap_or_else(|e| panic!("CONFIG SET {name}: {e}"));
+    }
+
     /// Kills it as a power cut would (SIGKILL) and waits until the process is gone.
     pub fn kill9(&self) {
         end(&mut self.child());

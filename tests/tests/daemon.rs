@@ -154,35 +154,16 @@ async fn until_empty_ends_when_everything_is_done_retries_included() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_work_ends_at_once_with_its_exit_code_and_no_secret() {
     let yard = Yard::start().await;
-    let mut redis = yard.server.connection().await;
     let bad = consumer(&yard, "concurrency = 0", &[]);
     assert_eq!(bad.wait_exit(LIMIT).await.code(), Some(2));
-    let set = |name: &'static str, value: &'static str| {
-        let mut redis = redis.clone();
-        async move {
-            let _: () = redis::cmd("CONFIG")
-                .arg("SET")
-                .arg(name)
-                .arg(value)
-                .query_async(&mut redis)
-                .await
-                .unwrap();
-        }
-    };
-    set("maxmemory-policy", "allkeys-lru").await;
+    yard.server.config_set("maxmemory-policy", "allkeys-lru").await;
     let evicting = consumer(&yard, HANDLERS, &[]);
     assert_eq!(evicting.wait_exit(LIMIT).await.code(), Some(2));
     assert!(evicting.log().contains("noeviction"), "{}", evicting.log());
     let allowed = consumer(&yard, HANDLERS, &["--allow-eviction", "--until-empty"]);
     assert_eq!(allowed.wait_exit(LIMIT).await.code(), Some(0), "{}", allowed.log());
-    set("maxmemory-policy", "noeviction").await;
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("requirepass")
-        .arg("right")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    yard.server.config_set("maxmemory-policy", "noeviction").await;
+    yard.server.config_set("requirepass", "right").await;
     let url = yard.server.url().replace("redis://", "redis://:wrong-secret@");
     let denied = consumer(&yard, HANDLERS, &["--redis-url", &url]);
     assert_eq!(denied.wait_exit(LIMIT).await.code(), Some(4), "{}", denied.log());

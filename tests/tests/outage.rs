@@ -101,14 +101,7 @@ async fn after_flushall_and_function_flush_new_tasks_flow_at_once() {
 async fn out_of_memory_refuses_new_tasks_with_that_reason_and_the_queue_drains() {
     let yard = Yard::start().await;
     yard.add_many(200, "gated", "1").await;
-    let mut redis = yard.server.connection().await;
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("1mb")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    yard.server.config_set("maxmemory", "1mb").await;
     let submitter = Submitter::start(yard.queue.clone());
     let refused = submitter
         .submit(
@@ -131,29 +124,11 @@ async fn out_of_memory_refuses_new_tasks_with_that_reason_and_the_queue_drains()
     let (gate, started) = (Arc::new(Semaphore::new(1000)), Arc::new(AtomicUsize::new(0)));
     let worker = workyard_tests::spawn(gated(&gate, &started), yard.config());
     // The announcement of the queue is a plain write: it waits until memory is there again.
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("0")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    yard.server.config_set("maxmemory", "0").await;
     wait_until(SOON, || async { yard.overview().await.consumers == 1 }).await;
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("1mb")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    yard.server.config_set("maxmemory", "1mb").await;
     yard.reaches("completed", 200).await;
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("0")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    yard.server.config_set("maxmemory", "0").await;
     yard.add("gated", "1", |_| {}).await;
     yard.reaches("completed", 201).await;
     worker.stop().await;
