@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::name::{Prefix, QueueName, SessionId};
+use crate::name::{JobId, Prefix, QueueName, SessionId};
 
 /// The shared keys, in the order of `lua/prelude.lua`.
 pub const SHARED: [&str; 15] = [
@@ -24,6 +24,11 @@ pub const SHARED: [&str; 15] = [
     "stats",
     "minutes",
     "expiring",
+];
+
+/// What the keys of a job end with, in the order of `lua/job.lua`, behind `jobs` and `jobs:due`.
+pub const JOB: [&str; 10] = [
+    "", ":chunks", ":live", ":data", ":tree", ":failed", ":errors", ":runs", ":out", ":again",
 ];
 
 /// The keys of one queue partition.
@@ -100,6 +105,20 @@ impl Keys {
     #[must_use]
     pub fn rejected(&self) -> String {
         self.named("rejected")
+    }
+
+    /// One key of a job: its record (`""`), or what belongs to it (`":chunks"`).
+    #[must_use]
+    pub fn job_key(&self, job: &JobId, part: &str) -> String {
+        format!("{}job:{job}{part}", self.base)
+    }
+
+    /// The keys that every function of jobs takes behind the shared ones.
+    #[must_use]
+    pub fn job(&self, job: &JobId) -> Vec<String> {
+        let mut keys = vec![self.named("jobs"), self.named("jobs:due")];
+        keys.extend(JOB.iter().map(|part| self.job_key(job, part)));
+        keys
     }
 
     /// Shard channel on which a consumer is woken.

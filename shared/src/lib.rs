@@ -1,7 +1,7 @@
 //! The Workyard protocol: what producers and consumers agree on.
 //!
 //! Reading order: [`name`], [`keys`] and [`options`] say what there is; [`envelope`] and [`record`]
-//! are a task outside and inside Redis; [`functions`] is the Lua library that makes every
+//! are a task outside and inside Redis, [`job`] is a map-reduce job; [`functions`] is the Lua library that makes every
 //! transition; [`link`] is the connection; [`broker`] has one method per function.
 
 pub mod limits;
@@ -12,6 +12,7 @@ pub mod keys;
 pub mod options;
 pub mod envelope;
 pub mod record;
+pub mod job;
 pub mod schema;
 pub mod functions;
 pub mod link;

@@ -69,6 +69,11 @@ name!(
     |b| b.is_ascii_graphic(), "1 to 128 visible ASCII characters (no space)"
 );
 name!(
+    /// The id of a map-reduce job: `[A-Za-z0-9_-]{1,64}`.
+    JobId, "job", 64,
+    |b| b.is_ascii_alphanumeric() || b"_-".contains(&b), "[A-Za-z0-9_-]{1,64}"
+);
+name!(
     /// The id of a consumer or of a producer session: `[A-Za-z0-9._-]{1,128}`, new at every start.
     SessionId, "session", 128,
     |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), "[A-Za-z0-9._-]{1,128}"
@@ -81,6 +86,14 @@ name!(
 
 impl TaskId {
     /// A new UUIDv7: it sorts by time, and no other call makes the same.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(uuid::Uuid::now_v7().to_string().into())
+    }
+}
+
+impl JobId {
+    /// A new UUIDv7: it sorts by time.
     #[must_use]
     pub fn fresh() -> Self {
         Self(uuid::Uuid::now_v7().to_string().into())

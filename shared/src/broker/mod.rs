@@ -7,6 +7,7 @@ mod claim;
 mod enqueue;
 mod ingest;
 mod inspect;
+mod job;
 mod maintain;
 mod operate;
 mod reply;
@@ -18,6 +19,10 @@ pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use inspect::{COUNTERS, Holding, Overview, Place, Seen};
+pub use job::{
+    JobCancelled, JobDeleted, JobGlance, JobOutcome, JobPulse, JobRetried, JobSettled, JobSubmitted, JobTurn,
+    JobVerdict, Tended,
+};
 pub use maintain::{Reclaimed, Swept};
 pub use operate::{CancelAnswer, Deleted, PurgePlace};
 pub use session::Beat;

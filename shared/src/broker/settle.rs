@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
 use super::claim::{ClaimRequest, Claimed};
+use super::job::{JobSettled, JobTurn};
 use super::{Queue, reply};
 use crate::error::Error;
 use crate::limits::MAX_ERROR_BYTES;
@@ -113,7 +114,7 @@ fn read_letters(value: Value) -> Result<Vec<Settled>, Error> {
         .collect()
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     let mut end = text.len().min(MAX_ERROR_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -175,7 +176,7 @@ impl Queue {
     }
 }
 
-fn millis(d: Duration) -> u64 {
+pub(super) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -191,6 +192,8 @@ pub struct Turn {
     pub failures: Vec<FailureReport>,
     /// Tasks handed back, at most 1,000.
     pub handbacks: Vec<Handback>,
+    /// Tasks of one job that have ended.
+    pub job: Option<JobTurn>,
 }
 
 /// The answers to a turn, in its order.
@@ -202,6 +205,8 @@ pub struct TurnAnswer {
     pub failures: Vec<Settled>,
     /// For each handback.
     pub handbacks: Vec<Settled>,
+    /// For each task of the job.
+    pub job: Vec<JobSettled>,
     /// What was claimed, if anything was asked for.
     pub claimed: Option<Claimed>,
 }
@@ -211,7 +216,8 @@ impl TurnAnswer {
     #[must_use]
     pub fn stale(&self) -> usize {
         let all = self.completions.iter().chain(&self.failures).chain(&self.handbacks);
-        all.filter(|settled| **settled == Settled::Stale).count()
+        let jobs = self.job.iter().filter(|settled| **settled == JobSettled::Stale);
+        all.filter(|settled| **settled == Settled::Stale).count() + jobs.count()
     }
 }
 
@@ -219,7 +225,7 @@ impl Turn {
     /// Whether there is nothing to settle.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty()
+        self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty() && self.job.is_none()
     }
 
     /// Sends the turn, with a claim if one is wanted.
@@ -232,7 +238,7 @@ impl Turn {
         consumer: &SessionId,
         claim: Option<ClaimRequest<'_>>,
     ) -> Result<TurnAnswer, Error> {
-        let mut pipeline = Pipeline::with_capacity(4);
+        let mut pipeline = Pipeline::with_capacity(5);
         if !self.completions.is_empty() {
             pipeline.add_command(queue.complete_cmd(consumer, self.number, &self.completions));
         }
@@ -241,6 +247,9 @@ impl Turn {
         }
         if !self.handbacks.is_empty() {
             pipeline.add_command(queue.release_cmd(consumer, self.number, &self.handbacks));
+        }
+        if let Some(turn) = &self.job {
+            pipeline.add_command(queue.job_settle_cmd(consumer, self.number, turn));
         }
         if let Some(request) = claim {
             pipeline.add_command(queue.claim_cmd(request));
@@ -260,6 +269,9 @@ impl Turn {
         }
         if !self.handbacks.is_empty() {
             answer.handbacks = read_letters(next()?)?;
+        }
+        if self.job.is_some() {
+            answer.job = Queue::read_job_settle(next()?)?;
         }
         if claim.is_some() {
             answer.claimed = Some(Queue::read_claim(next()?)?);

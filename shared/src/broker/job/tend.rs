@@ -1,0 +1,137 @@
+//! job_tend, job_backup, job_reducing, and what the maintainer reads for them: see `lua/job_tend.lua`.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::broker::{Queue, reply};
+use crate::error::Error;
+use crate::job::JobState;
+use crate::name::{JobId, SessionId};
+
+/// The answer to a look after a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tended {
+    /// `None`: the job is gone.
+    pub state: Option<JobState>,
+    /// There is more to do now: call again.
+    pub more: bool,
+    /// When it is due again; `None`: never.
+    pub due_in: Option<Duration>,
+    /// Its spilled files should be removed; then call again and say so.
+    pub spill_should_go: bool,
+}
+
+impl Queue {
+    /// Jobs that are due to be looked after, at most 100.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn jobs_due(&self, now_ms: u64) -> Result<Vec<JobId>, Error> {
+        let mut cmd = redis::cmd("ZRANGEBYSCORE");
+        cmd.arg(self.keys.named("jobs:due")).arg("-inf").arg(now_ms);
+        cmd.arg("LIMIT").arg(0).arg(100);
+        let ids = reply::strings(self.link.call(&cmd).await?)?;
+        Ok(ids.iter().filter_map(|id| JobId::new(id).ok()).collect())
+    }
+
+    /// Does what is due for a job, in a bounded step. `members`: live ones to be looked at, at most 500.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn job_tend(&self, job: &JobId, spill_gone: bool, members: &[String]) -> Result<Tended, Error> {
+        let mut cmd = self.job_call("job_tend", job, &[]);
+        cmd.arg(if spill_gone { "1" } else { "" }).arg(members);
+        let wrong = |_| Error::Protocol("job_tend answers four values".to_owned());
+        let [state, more, due, spilled] =
+            <[Value; 4]>::try_from(reply::array(self.link.call(&cmd).await?)?).map_err(wrong)?;
+        Ok(Tended {
+            state: JobState::parse(&reply::string(state)?),
+            more: reply::int(&more)? == 1,
+            due_in: u64::try_from(reply::int(&due)?).ok().map(Duration::from_millis),
+            spill_should_go: reply::int(&spilled)? == 1,
+        })
+    }
+
+    /// Live members from `cursor` on, and the next cursor (0: that was all).
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn job_live(&self, job: &JobId, cursor: u64) -> Result<(u64, Vec<String>), Error> {
+        let mut cmd = redis::cmd("HSCAN");
+        cmd.arg(self.keys.job_key(job, ":live"))
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(200);
+        let wrong = |_| Error::Protocol("HSCAN answers two values".to_owned());
+        let [next, flat] = <[Value; 2]>::try_from(reply::array(self.link.call(&cmd).await?)?).map_err(wrong)?;
+        let members = reply::strings(flat)?.into_iter().step_by(2).collect();
+        let next = reply::string(next)?
+            .parse()
+            .map_err(|_| Error::Protocol("a cursor that is no number".to_owned()))?;
+        Ok((next, members))
+    }
+
+    /// Run times of the present phase, the last 101, and how many consumers wait for work.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn job_runs(&self, job: &JobId) -> Result<(Vec<Duration>, u64), Error> {
+        let mut pipeline = redis::Pipeline::with_capacity(2);
+        pipeline
+            .cmd("LRANGE")
+            .arg(self.keys.job_key(job, ":runs"))
+            .arg(0)
+            .arg(100);
+        pipeline.cmd("ZCARD").arg(self.keys.named("parked"));
+        let mut answers = self.link.pipeline(&pipeline).await?.into_iter();
+        let missing = || Error::Protocol("an answer is missing".to_owned());
+        let runs = reply::array(answers.next().ok_or_else(missing)??)?;
+        let parked = reply::count(&answers.next().ok_or_else(missing)??)?;
+        let runs: Result<Vec<_>, _> = runs
+            .iter()
+            .map(|ms| reply::count(ms).map(Duration::from_millis))
+            .collect();
+        Ok((runs?, parked))
+    }
+
+    /// Which of these tasks a consumer holds: the tokens of their claims (about the time of the claim in us).
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn held_tokens(&self, consumer: &SessionId, ids: &[String]) -> Result<Vec<Option<u64>>, Error> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.running(consumer)).arg(ids);
+        reply::array(self.link.call(&cmd).await?)?
+            .into_iter()
+            .map(|value| match value {
+                Value::Nil => Ok(None),
+                other => Ok(reply::string(other)?
+                    .split(' ')
+                    .next()
+                    .and_then(|token| token.parse().ok())),
+            })
+            .collect()
+    }
+
+    /// Adds backup copies of these members. How many were added.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn job_backup(&self, job: &JobId, members: &[String]) -> Result<u64, Error> {
+        let mut cmd = self.job_call("job_backup", job, &[]);
+        cmd.arg(members);
+        reply::count(&self.link.call(&cmd).await?)
+    }
+
+    /// Says that a reducer has read its input.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn job_reducing(&self, job: &JobId) -> Result<(), Error> {
+        self.link
+            .call(&self.job_call("job_reducing", job, &[]))
+            .await
+            .map(|_| ())
+    }
+}

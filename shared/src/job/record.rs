@@ -1,0 +1,160 @@
+//! What the record of a job says, for those who look.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::JobSpec;
+use crate::error::Error;
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JobState {
+    /// Its chunks are being submitted.
+    Pending,
+    /// Maps run; in the fold form reduces too.
+    Mapping,
+    /// All maps are done; reducers fetch their partitions.
+    Shuffling,
+    /// Only reduces are left.
+    Reducing,
+    /// Its result is there.
+    Completed,
+    /// It ended without a result.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+impl JobState {
+    const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Mapping,
+        Self::Shuffling,
+        Self::Reducing,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Mapping => "mapping",
+            Self::Shuffling => "shuffling",
+            Self::Reducing => "reducing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether it has ended (a retry may begin it anew).
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The counters of one phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phase {
+    /// Tasks that it consists of (not counting copies).
+    pub total: u64,
+    /// Of these, done.
+    pub done: u64,
+    /// Of these, failed for good.
+    pub failed: u64,
+    /// Attempts that failed and were tried again.
+    pub retried: u64,
+    /// Backup copies that were started.
+    pub backup: u64,
+}
+
+/// A job as its record tells it. Times are ms since the epoch of Redis' clock, 0: not yet.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct JobRecord {
+    /// What was submitted.
+    pub spec: JobSpec,
+    /// Where it is.
+    pub state: JobState,
+    /// Chunks that were submitted.
+    pub submitted: u64,
+    /// The map phase.
+    pub maps: Phase,
+    /// The reduce phase. In the fold form all levels together.
+    pub reduces: Phase,
+    /// Chunks that were lost and left out of the result.
+    pub accepted: u64,
+    /// Bytes of intermediate data and results in Redis.
+    pub bytes: u64,
+    /// The budget was reached: from now on outputs are spilled.
+    pub full: bool,
+    /// Parts that were spilled.
+    pub spilled: u64,
+    /// When it was submitted.
+    pub created_ms: u64,
+    /// When its first task started.
+    pub started_ms: u64,
+    /// When its last map was done.
+    pub mapped_ms: u64,
+    /// When the first reduce behind the last map started.
+    pub reducing_ms: u64,
+    /// When it ended.
+    pub finished_ms: u64,
+    /// Why it failed; empty if it did not.
+    pub error: String,
+}
+
+impl JobRecord {
+    /// Reads the fields of a record.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if they are none, or those of a newer version.
+    pub fn from_fields(fields: &HashMap<String, String>) -> Result<Self, Error> {
+        if fields.get("v").map(String::as_str) != Some("1") {
+            return Err(Error::Protocol("a job record of another version".to_owned()));
+        }
+        let state = fields.get("state").and_then(|name| JobState::parse(name));
+        let count = |name: &str| fields.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let phase = |name: &str| Phase {
+            total: count(name),
+            done: count(&format!("{name}_done")),
+            failed: count(&format!("{name}_failed")),
+            retried: count(&format!("{name}_retried")),
+            backup: count(&format!("{name}_backup")),
+        };
+        Ok(Self {
+            spec: JobSpec::from_fields(fields)?,
+            state: state.ok_or_else(|| Error::Protocol("a job without a known state".to_owned()))?,
+            submitted: count("submitted"),
+            maps: phase("maps"),
+            reduces: phase("reduces"),
+            accepted: count("accepted"),
+            bytes: count("bytes"),
+            full: count("full") == 1,
+            spilled: count("spilled"),
+            created_ms: count("created"),
+            started_ms: count("started"),
+            mapped_ms: count("mapped"),
+            reducing_ms: count("reducing"),
+            finished_ms: count("finished"),
+            error: fields.get("error").cloned().unwrap_or_default(),
+        })
+    }
+}
