@@ -3,6 +3,7 @@
 //! Reading order: [`name`], [`keys`] and [`options`] say what there is; [`envelope`] and [`record`]
 //! are a task outside and inside Redis, [`job`] is a map-reduce job; [`functions`] is the Lua library that makes every
 //! transition; [`link`] is the connection; [`broker`] has one method per function.
+//! [`store`] reads and writes the files that jobs refer to.
 
 pub mod limits;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod broker;
 pub mod check;
 pub mod outage;
 pub mod submit;
+pub mod store;
 pub mod managed;
 
 pub use error::{Error, Outage};

@@ -1,0 +1,379 @@
+//! Files and objects by their URL: `file:///absolute/path` and `s3://bucket/key`.
+//!
+//! Inputs of jobs are read through it, spilled parts are written and removed. S3 and what speaks its language is
+//! found by the usual environment variables: `AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
+//! `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP`. Invariant: a path never leaves the place that was opened. URLs are not
+//! percent-encoded: what stands behind `file://` is the path. It decides nothing about who may read what.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+/// Why something could not be read or written, by what the caller can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such file, object or bucket.
+    #[error("{url} is not there")]
+    Missing {
+        /// What was asked for.
+        url: String,
+    },
+    /// Waiting and asking again may help: a network that fails, a disk that is full.
+    #[error("{url} cannot be reached now: {detail}")]
+    Temporary {
+        /// What was asked for.
+        url: String,
+        /// What the system or the server said.
+        detail: String,
+    },
+    /// Asking again does not help: not permitted, not a file, not a URL.
+    #[error("{url}: {detail}")]
+    Final {
+        /// What was asked for.
+        url: String,
+        /// What the system or the server said.
+        detail: String,
+    },
+}
+
+/// What a file or object is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// Another one means other content: the modification time in ns of a file, the `ETag` of an object.
+    pub version: String,
+}
+
+/// The places that a process uses: stores of one bucket share their connections.
+#[derive(Debug, Default)]
+pub struct Stores {
+    buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+}
+
+impl Stores {
+    /// Opens a place. Nothing is asked of it yet, so that it need not be there.
+    ///
+    /// # Errors
+    /// [`StoreError::Final`] if the URL is none, or the settings for S3 are not usable.
+    pub fn open(&self, place: &str) -> Result<Store, StoreError> {
+        let wrong = |detail: String| StoreError::Final {
+            url: place.to_owned(),
+            detail,
+        };
+        let (objects, base, files): (Arc<dyn ObjectStore>, &str, bool) =
+            if let Some(path) = place.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+                (Arc::new(LocalFileSystem::new()), path, true)
+            } else if let Some(rest) = place.strip_prefix("s3://") {
+                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return Err(wrong("a bucket's name is missing".to_owned()));
+                }
+                let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = match buckets.get(bucket) {
+                    Some(known) => Arc::clone(known),
+                    None => s3(bucket).map_err(wrong)?,
+                };
+                buckets.insert(bucket.to_owned(), Arc::clone(&known));
+                (known, key, false)
+            } else {
+                return Err(wrong(
+                    "a place must be file:///absolute/path or s3://bucket/prefix".to_owned(),
+                ));
+            };
+        Ok(Store {
+            objects,
+            base: Path::parse(base).map_err(|e| wrong(e.to_string()))?,
+            files,
+            place: place.trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+#[cfg(feature = "s3")]
+fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
+    let built = object_store::aws::AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(object_store::RetryConfig {
+            // Whoever calls waits and asks again with patience of his own.
+            max_retries: 2,
+            ..object_store::RetryConfig::default()
+        })
+        .build();
+    match built {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3(_bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
+    Err("this program was built without S3".to_owned())
+}
+
+/// A folder, file, bucket or prefix; paths are below it, and `""` is the place itself.
+#[derive(Debug, Clone)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    base: Path,
+    files: bool,
+    place: String,
+}
+
+impl Store {
+    /// Opens one place; [`Stores`] for many.
+    ///
+    /// # Errors
+    /// As [`Stores::open`].
+    pub fn open(place: &str) -> Result<Self, StoreError> {
+        Stores::default().open(place)
+    }
+
+    /// The URL of something below the place.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        match path {
+            "" => self.place.clone(),
+            path => format!("{}/{path}", self.place),
+        }
+    }
+
+    /// Size and version.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn stat(&self, path: &str) -> Result<Stat, StoreError> {
+        let meta = self.objects.head(&self.at(path)?).await;
+        Ok(self.seen(&meta.map_err(|e| self.sorted(path, &e))?))
+    }
+
+    /// A byte range that is known to be there.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn read_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let read = self.objects.get_range(&self.at(path)?, range).await;
+        read.map_err(|e| self.sorted(path, &e))
+    }
+
+    /// The whole content.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn read(&self, path: &str) -> Result<Bytes, StoreError> {
+        let sorted = |e: object_store::Error| self.sorted(path, &e);
+        let got = self.objects.get(&self.at(path)?).await.map_err(sorted)?;
+        got.bytes().await.map_err(sorted)
+    }
+
+    /// Writes the whole content, folders as needed. Readers see all of it or nothing.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn write(&self, path: &str, content: Bytes) -> Result<(), StoreError> {
+        let written = self.objects.put(&self.at(path)?, content.into()).await;
+        written.map(|_| ()).map_err(|e| self.sorted(path, &e))
+    }
+
+    /// All that lies below `prefix` (whole steps of a path), at any depth, sorted: paths below the place.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, Stat)>, StoreError> {
+        let at = self.at(prefix)?;
+        let found: Vec<ObjectMeta> = self
+            .objects
+            .list(Some(&at))
+            .try_collect()
+            .await
+            .map_err(|e| self.sorted(prefix, &e))?;
+        let skip = match self.base.as_ref().len() {
+            0 => 0,
+            base => base + 1,
+        };
+        let mut listed: Vec<(String, Stat)> = found
+            .iter()
+            .filter_map(|meta| Some((meta.location.as_ref().get(skip..)?.to_owned(), self.seen(meta))))
+            .collect();
+        listed.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(listed)
+    }
+
+    /// Removes all that lies below `prefix`, which must not be empty. Nothing there is no error.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them; some may have been removed then.
+    pub async fn remove_all(&self, prefix: &str) -> Result<(), StoreError> {
+        let at = self.at(prefix)?;
+        if prefix.is_empty() {
+            return Err(StoreError::Final {
+                url: self.place.clone(),
+                detail: "only what lies below a place is removed".to_owned(),
+            });
+        }
+        if self.files {
+            // Folders too, which no list of files shows.
+            return match tokio::fs::remove_dir_all(format!("/{at}")).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.refused(prefix, &error)),
+                _ => Ok(()),
+            };
+        }
+        for (path, _) in self.list(prefix).await? {
+            match self.objects.delete(&self.at(&path)?).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.sorted(&path, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&self, path: &str) -> Result<Path, StoreError> {
+        let whole = match (self.base.as_ref(), path) {
+            (base, "") => base.to_owned(),
+            ("", path) => path.to_owned(),
+            (base, path) => format!("{base}/{path}"),
+        };
+        // `..` and the like are refused here.
+        Path::parse(&whole).map_err(|e| StoreError::Final {
+            url: self.url(path),
+            detail: e.to_string(),
+        })
+    }
+
+    fn seen(&self, meta: &ObjectMeta) -> Stat {
+        let modified = || meta.last_modified.timestamp_nanos_opt().unwrap_or(0).to_string();
+        Stat {
+            size: meta.size,
+            version: match &meta.e_tag {
+                Some(tag) if !self.files => tag.clone(),
+                _ => modified(),
+            },
+        }
+    }
+
+    fn sorted(&self, path: &str, error: &object_store::Error) -> StoreError {
+        use object_store::Error as E;
+        let (url, detail) = (self.url(path), error.to_string());
+        match error {
+            E::NotFound { .. } => StoreError::Missing { url },
+            E::Generic { source, .. } => match io_cause(source.as_ref()) {
+                Some(cause) => self.refused(path, cause),
+                None if refused_by_server(&detail) => StoreError::Final { url, detail },
+                None => StoreError::Temporary { url, detail },
+            },
+            E::JoinError { .. } => StoreError::Temporary { url, detail },
+            _ => StoreError::Final { url, detail },
+        }
+    }
+
+    fn refused(&self, path: &str, error: &std::io::Error) -> StoreError {
+        use std::io::ErrorKind as K;
+        let (url, detail) = (self.url(path), error.to_string());
+        match error.kind() {
+            K::NotFound => StoreError::Missing { url },
+            K::PermissionDenied
+            | K::NotADirectory
+            | K::IsADirectory
+            | K::ReadOnlyFilesystem
+            | K::InvalidInput
+            | K::InvalidFilename => StoreError::Final { url, detail },
+            _ => StoreError::Temporary { url, detail },
+        }
+    }
+}
+
+/// The error of the operating system below, if there is one with a code of its own.
+fn io_cause<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    loop {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.raw_os_error().is_some()
+        {
+            return Some(io);
+        }
+        error = error.source()?;
+    }
+}
+
+/// An answer 4xx, but for those that mean "later".
+fn refused_by_server(detail: &str) -> bool {
+    detail
+        .split_once("status code: 4")
+        .is_some_and(|(_, rest)| !rest.starts_with("08") && !rest.starts_with("29"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", dir.path().display())).unwrap();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_listed_read_and_removed() {
+        let (dir, store) = place();
+        store.write("job-1/data/0.3-a", Bytes::from("hello")).await.unwrap();
+        store.write("job-1/b é%20", Bytes::from("x")).await.unwrap();
+        store.write("job-2/c", Bytes::new()).await.unwrap();
+        assert_eq!(store.read_range("job-1/data/0.3-a", 1..3).await.unwrap(), "el");
+        assert_eq!(store.read("job-1/b é%20").await.unwrap(), "x");
+        assert_eq!(store.read("job-2/c").await.unwrap(), "");
+        let listed = store.list("job-1").await.unwrap();
+        let names: Vec<&str> = listed.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(names, ["job-1/b é%20", "job-1/data/0.3-a"]);
+        assert_eq!(listed[1].1, store.stat("job-1/data/0.3-a").await.unwrap());
+        store.remove_all("job-1").await.unwrap();
+        store.remove_all("job-1").await.unwrap();
+        assert!(!dir.path().join("job-1").exists() && dir.path().join("job-2").exists());
+        assert!(store.list("job-1").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_version_of_a_file_is_its_modification_time_in_ns() {
+        let (dir, store) = place();
+        store.write("a", Bytes::from("1")).await.unwrap();
+        let path = dir.path().join("a");
+        let at = std::time::UNIX_EPOCH + std::time::Duration::new(1_700_000_000, 123_456_789);
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(at)
+            .unwrap();
+        let itself = Store::open(&format!("file://{}", path.display())).unwrap();
+        let stat = itself.stat("").await.unwrap();
+        assert_eq!((stat.size, stat.version.as_str()), (1, "1700000000123456789"));
+    }
+
+    #[tokio::test]
+    async fn errors_say_what_the_caller_can_do() {
+        let (_dir, store) = place();
+        assert!(matches!(store.read("gone").await, Err(StoreError::Missing { .. })));
+        assert!(matches!(store.stat("gone").await, Err(StoreError::Missing { .. })));
+        store.write("file", Bytes::from("x")).await.unwrap();
+        let below_a_file = store.write("file/below", Bytes::from("x")).await;
+        assert!(
+            matches!(below_a_file, Err(StoreError::Final { .. })),
+            "{below_a_file:?}"
+        );
+        for bad in ["../x", "a/../../x", "a//b"] {
+            assert!(matches!(store.read(bad).await, Err(StoreError::Final { .. })), "{bad}");
+        }
+        assert!(matches!(store.remove_all("").await, Err(StoreError::Final { .. })));
+        for bad in ["", "/tmp", "file://tmp", "http://x/y", "s3:///x"] {
+            assert!(matches!(Store::open(bad), Err(StoreError::Final { .. })), "{bad}");
+        }
+    }
+}
