@@ -104,7 +104,7 @@ end
 local function settle_one(keys, job, argv, o, now)
   local running = keys[JOB_OWN + 1]
   local score = held_score(call('HGET', running, o.id), o.token)
-  if not score then return 's' end
+  if not score then return o.verdict == 'drop' and 'd' or 's' end
   call('HDEL', running, o.id)
   local member = job and sub(o.id, 1, #job.id + 1) == job.id .. ':' and sub(o.id, #job.id + 2)
   if not member or JOB_OVER[job.state] or call('HEXISTS', keys[LIVE], member) == 0 then
