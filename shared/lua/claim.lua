@@ -54,21 +54,6 @@ local function take(keys, n, room)
   return taken
 end
 
-local function is_expired(record, now)
-  if byte(record, 1) ~= 101 then return false end -- 'e'
-  local at = options_of(record).expires_at
-  return at and at <= now
-end
-
-local function expire_task(keys, id, record, meta, now)
-  local m, options = parse_meta(meta ~= '' and meta), options_of(record)
-  local kind = kind_of(record)
-  local text = terminal_text('expired', kind, created_of(record), '0', now, m, '-', 'expired', '')
-  finish(keys, id, text, options.retention or DEFAULT.retention, now)
-  bump(keys, now, { expired = 1 }, { expired = { [kind] = 1 } })
-  follow(keys, now, { id }, 'expired')
-end
-
 local function hand_out(keys, running, session, taken, now, token)
   local held, reply = {}, { 'ok', token }
   call('ZREMRANGEBYRANK', keys[PENDING], 0, taken.count - 1)

@@ -9,40 +9,60 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Name of the library.
 pub const LIBRARY: &str = "workyard_1";
 
-/// The sources in load order: helpers first, then the edges.
-pub const SOURCES: [(&str, &str); 21] = [
-    ("prelude", include_str!("../lua/prelude.lua")),
-    ("record", include_str!("../lua/record.lua")),
-    ("stats", include_str!("../lua/stats.lua")),
-    ("wake", include_str!("../lua/wake.lua")),
-    ("finish", include_str!("../lua/finish.lua")),
-    ("add", include_str!("../lua/add.lua")),
-    ("enqueue", include_str!("../lua/enqueue.lua")),
-    ("ingest", include_str!("../lua/ingest.lua")),
-    ("claim", include_str!("../lua/claim.lua")),
-    ("settle", include_str!("../lua/settle.lua")),
-    ("complete", include_str!("../lua/complete.lua")),
-    ("fail", include_str!("../lua/fail.lua")),
-    ("release", include_str!("../lua/release.lua")),
-    ("heartbeat", include_str!("../lua/heartbeat.lua")),
-    ("promote", include_str!("../lua/promote.lua")),
-    ("reclaim", include_str!("../lua/reclaim.lua")),
-    ("sweep", include_str!("../lua/sweep.lua")),
-    ("cancel", include_str!("../lua/cancel.lua")),
-    ("operate", include_str!("../lua/operate.lua")),
-    ("wait", include_str!("../lua/wait.lua")),
-    ("inspect", include_str!("../lua/inspect.lua")),
+macro_rules! sources {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../lua/", $name, ".lua")))),*]
+    };
+}
+
+/// What the edges share, in load order: each file sees the names of those before it.
+pub const HELPERS: [(&str, &str); 12] = sources![
+    "prelude",
+    "record",
+    "stats",
+    "wake",
+    "finish",
+    "expire",
+    "retry",
+    "add",
+    "settle",
+    "job",
+    "job_feed",
+    "job_advance",
+];
+
+/// One file per edge, or per few that belong together. Their names are their own.
+pub const EDGES: [(&str, &str); 18] = sources![
+    "enqueue",
+    "ingest",
+    "claim",
+    "complete",
+    "fail",
+    "release",
+    "heartbeat",
+    "promote",
+    "reclaim",
+    "sweep",
+    "cancel",
+    "operate",
+    "wait",
+    "inspect",
+    "job_submit",
+    "job_settle",
+    "job_operate",
+    "job_tend",
 ];
 
 /// The whole library, as `FUNCTION LOAD REPLACE` takes it.
 #[must_use]
 pub fn library() -> String {
     let mut text = format!("#!lua name={LIBRARY}\n");
-    for (name, source) in SOURCES {
-        text.push_str("-- ");
-        text.push_str(name);
-        text.push_str(".lua\n");
-        text.push_str(source);
+    for (name, source) in HELPERS {
+        text.push_str(&format!("-- {name}.lua\n{source}"));
+    }
+    for (name, source) in EDGES {
+        // A block of its own: Lua allows 200 local names in one.
+        text.push_str(&format!("do -- {name}.lua\n{source}end\n"));
     }
     text
 }
@@ -59,7 +79,7 @@ mod tests {
 
     #[test]
     fn no_source_parses_payloads_or_uses_an_unbounded_command() {
-        for (name, source) in SOURCES {
+        for (name, source) in HELPERS.into_iter().chain(EDGES) {
             for banned in ["cjson", "cmsgpack", "'KEYS'", "'SMEMBERS'", "math.random", "os.time"] {
                 assert!(!source.contains(banned), "{name}.lua uses {banned}");
             }

@@ -21,7 +21,7 @@ pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use inspect::{COUNTERS, Holding, Overview, Place, Seen};
 pub use job::{
     JobCancelled, JobDeleted, JobGlance, JobOutcome, JobPulse, JobRetried, JobSettled, JobSubmitted, JobTurn,
-    JobVerdict, Tended,
+    JobVerdict, Spilled, Tended,
 };
 pub use maintain::{Reclaimed, Swept};
 pub use operate::{CancelAnswer, Deleted, PurgePlace};

@@ -377,7 +377,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_the_reason() {
         let spec = JobSpec::new(Form::fold(), kind("m"), kind("r"));
-        let cases: [(fn(&mut JobSpec), &str); 7] = [
+        type Break = fn(&mut JobSpec);
+        let cases: [(Break, &str); 7] = [
             (|s| s.form = Form::Fold { fan_in: Some(1) }, "2 to 1000"),
             (|s| s.form = Form::Keyed { partitions: 0 }, "1 to 1000"),
             (|s| s.combine = Some(s.reduce.clone()), "keyed form"),

@@ -10,7 +10,7 @@ pub use operate::{JobCancelled, JobDeleted, JobRetried};
 pub use read::{JobGlance, JobPulse};
 pub use settle::{JobOutcome, JobSettled, JobTurn, JobVerdict};
 pub use submit::JobSubmitted;
-pub use tend::Tended;
+pub use tend::{Spilled, Tended};
 
 use redis::Cmd;
 

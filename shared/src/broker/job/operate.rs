@@ -40,6 +40,8 @@ pub enum JobDeleted {
     Deleted,
     /// It has not ended: cancel it first.
     Alive,
+    /// Not all is removed yet: call again.
+    More,
     /// It has spilled files that must go first.
     Spilled,
     /// No such job.
@@ -88,6 +90,7 @@ impl Queue {
         match reply::string(self.link.call(&cmd).await?)?.as_str() {
             "deleted" => Ok(JobDeleted::Deleted),
             "alive" => Ok(JobDeleted::Alive),
+            "more" => Ok(JobDeleted::More),
             "spilled" => Ok(JobDeleted::Spilled),
             "unknown" => Ok(JobDeleted::Unknown),
             other => Err(Error::Protocol(format!("job_delete answer {other:?}"))),

@@ -18,8 +18,17 @@ pub struct Tended {
     pub more: bool,
     /// When it is due again; `None`: never.
     pub due_in: Option<Duration>,
-    /// Its spilled files should be removed; then call again and say so.
-    pub spill_should_go: bool,
+    /// Spilled files that should be removed; then call again and say so.
+    pub spill: Option<Spilled>,
+}
+
+/// Which of a job's spilled files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spilled {
+    /// The intermediate ones, below `<job>/data/`.
+    Data,
+    /// All, below `<job>/`.
+    All,
 }
 
 impl Queue {
@@ -35,13 +44,19 @@ impl Queue {
         Ok(ids.iter().filter_map(|id| JobId::new(id).ok()).collect())
     }
 
-    /// Does what is due for a job, in a bounded step. `members`: live ones to be looked at, at most 500.
+    /// Does what is due for a job, in a bounded step. `gone`: spilled files that have been
+    /// removed. `members`: live ones to be looked at, at most 500.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn job_tend(&self, job: &JobId, spill_gone: bool, members: &[String]) -> Result<Tended, Error> {
+    pub async fn job_tend(&self, job: &JobId, gone: Option<Spilled>, members: &[String]) -> Result<Tended, Error> {
         let mut cmd = self.job_call("job_tend", job, &[]);
-        cmd.arg(if spill_gone { "1" } else { "" }).arg(members);
+        cmd.arg(match gone {
+            None => "",
+            Some(Spilled::Data) => "data",
+            Some(Spilled::All) => "all",
+        });
+        cmd.arg(members);
         let wrong = |_| Error::Protocol("job_tend answers four values".to_owned());
         let [state, more, due, spilled] =
             <[Value; 4]>::try_from(reply::array(self.link.call(&cmd).await?)?).map_err(wrong)?;
@@ -49,7 +64,11 @@ impl Queue {
             state: JobState::parse(&reply::string(state)?),
             more: reply::int(&more)? == 1,
             due_in: u64::try_from(reply::int(&due)?).ok().map(Duration::from_millis),
-            spill_should_go: reply::int(&spilled)? == 1,
+            spill: match reply::string(spilled)?.as_str() {
+                "data" => Some(Spilled::Data),
+                "all" => Some(Spilled::All),
+                _ => None,
+            },
         })
     }
 

@@ -1,0 +1,137 @@
+--[[ Map-reduce jobs: the record, and how a job ends. docs/jobs.md is the specification.
+
+Every job function takes 12 more keys behind the shared ones, in this order. A job's tasks are ordinary
+tasks `<job>:<member>` of type map or reduce; LIVE names those that exist. Whatever a step changes of the
+record it collects in a table, and save_job() writes it at the end of the same call.
+]]
+local JOBS, JOBS_DUE, JOB, CHUNKS, LIVE, DATA = OWN + 1, OWN + 2, OWN + 3, OWN + 4, OWN + 5, OWN + 6
+local TREE, LOST, ERRORS, RUNS, OUT, AGAIN = OWN + 7, OWN + 8, OWN + 9, OWN + 10, OWN + 11, OWN + 12
+local JOB_OWN = OWN + 12
+
+local JOB_STEP = 1000        -- members touched in one call
+local TEND_EVERY = 1000      -- ms between looks at an active job
+local MAX_JOB_ERRORS = 100
+local JOB_TEXTS = { 'state', 'form', 'map', 'reduce', 'map_head', 'reduce_head', 'allow', 'spill', 'nonce', 'error' }
+local JOB_NUMBERS = { 'maps', 'maps_done', 'maps_failed', 'maps_retried', 'maps_backup', 'reduces', 'reduces_done',
+  'reduces_failed', 'reduces_retried', 'reduces_backup', 'submitted', 'sealed', 'next', 'live_maps', 'largest', 'accepted',
+  'bytes', 'result_bytes', 'full', 'spilled', 'swept', 'created', 'touched', 'started', 'mapped', 'reducing', 'finished',
+  'fan_in', 'partitions', 'budget', 'retention', 'backups' }
+local JOB_OVER = { completed = true, failed = true, cancelled = true }
+
+-- The job's id, from the name of its record.
+local function job_id(keys) return match(keys[JOB], ':job:([%w_-]+)$') or '' end
+
+-- The record as a table, nil if there is none. `was` remembers what is stored.
+local function load_job(keys, now)
+  local texts = call('HMGET', keys[JOB], unpack(JOB_TEXTS))
+  if not texts[1] then return nil end
+  local job, numbers = { id = job_id(keys), was = {}, ready = {}, totals = {}, kinds = {} }, call('HMGET', keys[JOB], unpack(JOB_NUMBERS))
+  for i, name in ipairs(JOB_TEXTS) do job[name] = texts[i] or ''; job.was[name] = job[name] end
+  for i, name in ipairs(JOB_NUMBERS) do job[name] = tonumber(numbers[i] or '0') or 0; job.was[name] = job[name] end
+  -- Parsed before anything is written: a record that somebody damaged must not fail a step half-way.
+  job.map_start, job.reduce_start = parse_head(job.map_head, now), parse_head(job.reduce_head, now)
+  if not job.map_start or not job.reduce_start or (job.form ~= 'fold' and job.form ~= 'keyed') then return nil, 'damaged' end
+  return job
+end
+
+-- Reads every key that a step may write: a wrong type fails here.
+local function check_job(keys)
+  check_finish(keys)
+  call('ZCARD', keys[JOBS]); call('ZCARD', keys[JOBS_DUE]); call('HLEN', keys[JOB]); call('HLEN', keys[CHUNKS])
+  call('HLEN', keys[LIVE]); call('HLEN', keys[DATA]); call('HLEN', keys[TREE]); call('ZCARD', keys[LOST])
+  call('HLEN', keys[ERRORS]); call('LLEN', keys[RUNS]); call('HLEN', keys[OUT]); call('LLEN', keys[AGAIN])
+  call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED]); call('ZCARD', keys[PARKED])
+end
+
+local function count_task(job, counter, kind, n)
+  job.totals[counter] = (job.totals[counter] or 0) + n
+  if not kind then return end
+  job.kinds[counter] = job.kinds[counter] or {}
+  job.kinds[counter][kind] = (job.kinds[counter][kind] or 0) + n
+end
+
+local function save_job(keys, job, now)
+  local changed = {}
+  for name, before in pairs(job.was) do
+    if job[name] ~= before then
+      changed[#changed + 1] = name
+      changed[#changed + 1] = type(job[name]) == 'number' and int(job[name]) or job[name]
+    end
+  end
+  if changed[1] then call('HSET', keys[JOB], unpack(changed)) end
+  bump(keys, now, job.totals, job.kinds)
+end
+
+local function note_error(keys, member, err)
+  if call('HLEN', keys[ERRORS]) < MAX_JOB_ERRORS or call('HEXISTS', keys[ERRORS], member) == 1 then
+    call('HSET', keys[ERRORS], member, sub(err, 1, MAX_ERROR))
+  end
+end
+
+local function twin_of(member) return match(member, '^(.*):b$') or member .. ':b' end
+local function is_map(member) return byte(member, 1) == 109 end -- 'm'
+local function kind_of_member(job, member) return is_map(member) and job.map or job.reduce end
+
+-- Takes a member out of LIVE; true if it was there.
+local function end_member(keys, job, member)
+  if call('HDEL', keys[LIVE], member) == 0 then return false end
+  if is_map(member) and sub(member, -2) ~= ':b' then job.live_maps = job.live_maps - 1 end
+  return true
+end
+
+-- Its task reaches a terminal state: what stays of it is in the job.
+local function end_task(keys, job, member, state, m, consumer, now, why)
+  local id = job.id .. ':' .. member
+  local text = terminal_text(state, kind_of_member(job, member), int(job.created), '0', now, m, consumer, state == 'completed' and '-' or state, why)
+  finish(keys, id, text, 0, now)
+end
+
+-- Removes a task that is not wanted any more, wherever it is. One that runs finds the fence closed.
+local function drop_member(keys, job, member, now)
+  if not end_member(keys, job, member) then return end
+  local id = job.id .. ':' .. member
+  if call('HEXISTS', keys[TASKS], id) == 0 then return end
+  local counted = call('ZREM', keys[FAILED], id) == 1
+  call('ZREM', keys[PENDING], id)
+  call('ZREM', keys[SCHEDULED], id)
+  end_task(keys, job, member, 'cancelled', FRESH, '-', now, '')
+  if not counted then count_task(job, 'cancelled', kind_of_member(job, member), 1) end
+end
+
+-- Removes up to JOB_STEP live tasks of a job that has ended; a retry will run them again. How many are left.
+local function drop_live(keys, job, now)
+  local members = call('HRANDFIELD', keys[LIVE], JOB_STEP)
+  for _, member in ipairs(members) do
+    drop_member(keys, job, member, now)
+    local first = match(member, '^(.*):b$') or member
+    if job.state ~= 'completed' and call('HEXISTS', keys[LIVE], twin_of(member)) == 0 then call('RPUSH', keys[AGAIN], first) end
+  end
+  return call('HLEN', keys[LIVE])
+end
+
+local function forget_data(keys) call('UNLINK', keys[CHUNKS], keys[DATA], keys[TREE], keys[RUNS], keys[AGAIN]) end
+
+local function end_job(keys, job, state, why, now)
+  job.state, job.error, job.finished = state, sub(why, 1, MAX_ERROR), now
+  -- Reduces that this very call made ready are not live yet: a retry has to find them.
+  if job.ready[1] and state ~= 'completed' then call('RPUSH', keys[AGAIN], unpack(job.ready)) end
+  job.ready = {}
+  local left = drop_live(keys, job, now)
+  if state == 'completed' then
+    forget_data(keys)
+    job.bytes = job.result_bytes
+  end
+  -- More to remove, or spilled files: the maintainer goes on at once.
+  local due = (left > 0 or job.spilled > 0) and now or now + job.retention
+  call('ZADD', keys[JOBS_DUE], int(due), job.id)
+  local sessions = call('HGET', keys[WAITERS], 'job ' .. job.id)
+  if sessions then tell(keys, 'job ' .. job.id, sessions, state) end
+end
+
+-- Every key of it.
+local function forget_job(keys)
+  local id = job_id(keys)
+  call('ZREM', keys[JOBS], id)
+  call('ZREM', keys[JOBS_DUE], id)
+  for key = JOB, AGAIN do call('UNLINK', keys[key]) end
+end

@@ -1,0 +1,106 @@
+--[[ What people do to a job: cancel, retry, delete, wait.
+
+job_cancel: KEYS the shared keys, the job's 12   Reply 'cancelled' | 'finished' | 'unknown'. Runs under OOM.
+job_retry:  KEYS as job_cancel   Reply 'retrying' | 'more' = call again | 'running' | 'completed' | 'lost' = never sealed | 'unknown'
+            Runs what is missing of a failed or cancelled job; what is there is kept.
+job_delete: KEYS as job_cancel   ARGV '1' if its spilled files are gone
+            Reply 'deleted' | 'alive' | 'more' = call again | 'spilled' = remove its files first | 'unknown'. Runs under OOM.
+job_wait:   KEYS as job_cancel   ARGV waiter session
+            Reply its state, or 'unknown'. If it is not over, 'job <id> LF <state>' comes on channel done:<session>.
+]]
+local MAX_JOB_WAITERS = 2048 -- bytes of waiter sessions
+
+local function job_cancel(keys)
+  local now = clock()
+  check_job(keys)
+  local job = load_job(keys, now)
+  if not job then return 'unknown' end
+  if JOB_OVER[job.state] then return 'finished' end
+  end_job(keys, job, 'cancelled', 'cancelled', now)
+  save_job(keys, job, now)
+  return 'cancelled'
+end
+
+-- Chunks that had failed run again, unless the result was to do without them already.
+local function revive_lost(keys, job)
+  if job.mapped > 0 then return 0 end
+  local lost = call('ZRANGE', keys[LOST], 0, JOB_STEP - 1)
+  for _, chunk in ipairs(lost) do
+    call('RPUSH', keys[AGAIN], 'm:' .. chunk)
+    call('ZREM', keys[LOST], chunk)
+  end
+  job.maps_failed = math.max(0, job.maps_failed - #lost)
+  return call('ZCARD', keys[LOST])
+end
+
+local function job_retry(keys)
+  local now = clock()
+  check_job(keys)
+  local job = load_job(keys, now)
+  if not job then return 'unknown' end
+  if job.state == 'completed' then return 'completed' end
+  if not JOB_OVER[job.state] then return 'running' end
+  if job.sealed == 0 then return 'lost' end
+  if call('HLEN', keys[LIVE]) > 0 then -- what its end has not cleared away yet
+    drop_live(keys, job, now)
+    save_job(keys, job, now)
+    return 'more'
+  end
+  if revive_lost(keys, job) > 0 then
+    save_job(keys, job, now)
+    return 'more'
+  end
+  job.error, job.finished, job.full, job.reduces_failed, job.live_maps = '', 0, 0, 0, 0
+  job.state = 'mapping'
+  if job.mapped > 0 and job.accepted >= job.maps_failed then
+    job.state = (job.form == 'keyed' and job.reducing == 0) and 'shuffling' or 'reducing'
+  end
+  call('UNLINK', keys[ERRORS])
+  call('ZADD', keys[JOBS_DUE], int(now + TEND_EVERY), job.id)
+  feed(keys, job)
+  save_job(keys, job, now)
+  return 'retrying'
+end
+
+local function job_delete(keys, argv)
+  local now = clock()
+  check_job(keys)
+  local job = load_job(keys, now)
+  if not job then
+    local known = call('EXISTS', keys[JOB]) == 1 or call('ZSCORE', keys[JOBS], job_id(keys))
+    if known then forget_job(keys) end -- a damaged one
+    return known and 'deleted' or 'unknown'
+  end
+  if not JOB_OVER[job.state] then return 'alive' end
+  if call('HLEN', keys[LIVE]) > 0 and drop_live(keys, job, now) > 0 then
+    save_job(keys, job, now)
+    return 'more'
+  end
+  if job.spilled > 0 and argv[1] ~= '1' then
+    save_job(keys, job, now)
+    return 'spilled'
+  end
+  bump(keys, now, job.totals, job.kinds)
+  forget_job(keys)
+  return 'deleted'
+end
+
+local function job_wait(keys, argv)
+  local session, name = argv[1], 'job ' .. job_id(keys)
+  if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
+  local state = call('HGET', keys[JOB], 'state')
+  if not state then return 'unknown' end
+  if JOB_OVER[state] then return state end
+  local sessions = call('HGET', keys[WAITERS], name)
+  if not sessions then
+    call('HSET', keys[WAITERS], name, session)
+  elseif not find(',' .. sessions .. ',', ',' .. session .. ',', 1, true) and #sessions < MAX_JOB_WAITERS then
+    call('HSET', keys[WAITERS], name, sessions .. ',' .. session)
+  end
+  return state
+end
+
+register('job_cancel', job_cancel, 'allow-oom')
+register('job_retry', job_retry)
+register('job_delete', job_delete, 'allow-oom')
+register('job_wait', job_wait)

@@ -1,0 +1,161 @@
+--[[ job_settle: tasks of one job, of one consumer, have ended. Runs under OOM.
+
+KEYS  the shared keys, the job's 12, running:<consumer>, session:<consumer>
+ARGV  consumer | batch number | number of tasks | per task: id, token, verdict (done, retry, final, timeout, malformed,
+      drop), delay in ms ('' = the backoff), random number 0..1, run time in ms, error, number of parts, per part: name, bytes
+Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed back (over the budget: spill
+      next time), d = dropped, s = stale
+
+The output is kept, the next chunk fed, and the reduce that waited for just this one added in this one step:
+whoever dies before it did nothing, and after it there is nothing left to do.
+]]
+local MAX_OUTCOMES, MAX_PARTS, MAX_PART = 500, 1000, 16777216 + 64
+local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, drop = true }
+
+local function read_outcomes(argv)
+  local n, at, outcomes = tonumber(argv[3]), 4, {}
+  if not n or n < 1 or n > MAX_OUTCOMES then return nil, 'job_settle takes 1 to ' .. MAX_OUTCOMES .. ' tasks' end
+  for i = 1, n do
+    local parts = tonumber(argv[at + 7])
+    if not parts or parts < 0 or parts > MAX_PARTS or at + 7 + 2 * parts > #argv then return nil, 'task ' .. i .. ': wrong number of parts' end
+    local o = { id = argv[at], token = argv[at + 1], verdict = argv[at + 2], delay = argv[at + 3], random = tonumber(argv[at + 4]),
+      run = tonumber(argv[at + 5]) or 0, error = argv[at + 6], from = at + 8, to = at + 7 + 2 * parts }
+    if not JOB_VERDICTS[o.verdict] then return nil, 'task ' .. i .. ': unknown verdict' end
+    if not o.random or o.random < 0 or o.random > 1 then return nil, 'task ' .. i .. ': the random number must be from 0 to 1' end
+    if o.delay ~= '' and not (match(o.delay, '^%d+$') and tonumber(o.delay) <= NUMERIC.delay[2]) then return nil, 'task ' .. i .. ': delay must be whole ms' end
+    for p = o.from, o.to, 2 do
+      if not find(argv[p], '^%d+$') or #argv[p + 1] > MAX_PART then return nil, 'task ' .. i .. ': a part has a wrong name or exceeds 16 MiB' end
+    end
+    outcomes[i], at = o, o.to + 1
+  end
+  return outcomes
+end
+
+local function put_back(keys, job, o, score)
+  call('ZADD', keys[PENDING], score, o.id)
+  count_task(job, 'released', nil, 1)
+  if not is_paused(keys) then wake(keys, 1) end
+end
+
+-- The part's place: a map's output is what its reduce reads, the last reduce's is the result.
+local function store_parts(keys, job, argv, o, member)
+  local chunk, place = match(member, '^m:(%d+)'), match(member, '^r:(%d+%.%d+)')
+  local _, top = levels_of(job)
+  for p = o.from, o.to, 2 do
+    local name, part, target = argv[p], argv[p + 1], keys[DATA]
+    if chunk then
+      name = job.form == 'fold' and '0.' .. chunk or name .. '.' .. chunk
+    elseif place and tonumber(match(place, '^%d+')) < top then
+      name = place
+    else
+      name, target = place and '0' or match(member, '^r:(%d+)'), keys[OUT]
+      job.result_bytes = job.result_bytes + #part
+    end
+    call('HSET', target, name, part)
+    job.bytes = job.bytes + #part
+    if byte(part, 1) == 115 then job.spilled = job.spilled + 1 end -- 's'
+  end
+end
+
+local function settle_done(keys, job, argv, o, member, score, now)
+  local size = 0 -- of what is inline: a reference to a spilled part is always taken
+  for p = o.from, o.to, 2 do
+    if byte(argv[p + 1], 1) ~= 115 then size = size + #argv[p + 1] end
+  end
+  if size > 0 and job.bytes + size > job.budget then
+    if job.spill ~= '' then
+      job.full = 1
+      put_back(keys, job, o, score)
+      return 'p'
+    end
+    end_job(keys, job, 'failed', fmt('budget: intermediate data would exceed %d bytes, and the job has no spill place', job.budget), now)
+    return 'f'
+  end
+  end_member(keys, job, member)
+  drop_member(keys, job, twin_of(member), now)
+  store_parts(keys, job, argv, o, member)
+  end_task(keys, job, member, 'completed', FRESH, argv[1], now, '')
+  count_task(job, 'completed', kind_of_member(job, member), 1)
+  job.run_times[#job.run_times + 1] = int(o.run)
+  if is_map(member) then map_done(keys, job, member, now) else reduce_done(keys, job, member, now) end
+  return 'k'
+end
+
+local function settle_failure(keys, job, argv, o, member, now)
+  local record, m = call('HGET', keys[TASKS], o.id) or '', parse_meta(call('HGET', keys[META], o.id))
+  local options, kind = options_of(record), kind_of_member(job, member)
+  m.failures, m.started, m.consumer = m.failures + 1, started_at(now, o.run), argv[1]
+  local again = (o.verdict == 'retry' or o.verdict == 'timeout') and m.failures < (options.max_attempts or DEFAULT.max_attempts)
+  if again and call('HEXISTS', keys[LIVE], twin_of(member)) == 0 then
+    local due = retry_later(keys, o.id, options, m, now, tonumber(o.delay) or backoff(options, m.failures, o.random), o.error)
+    job.earliest = math.min(job.earliest or due, due)
+    local counter = is_map(member) and 'maps_retried' or 'reduces_retried'
+    job[counter] = job[counter] + 1
+    note_error(keys, member, o.error)
+    count_task(job, 'retried', kind, 1)
+    return 'r'
+  end
+  end_task(keys, job, member, 'failed', m, argv[1], now, sub(o.error, 1, MAX_ERROR))
+  count_task(job, 'failed', kind, 1)
+  fail_member(keys, job, member, o.error, now)
+  return 'f'
+end
+
+local function settle_one(keys, job, argv, o, now)
+  local running = keys[JOB_OWN + 1]
+  local score = held_score(call('HGET', running, o.id), o.token)
+  if not score then return o.verdict == 'drop' and 'd' or 's' end
+  call('HDEL', running, o.id)
+  local member = job and sub(o.id, 1, #job.id + 1) == job.id .. ':' and sub(o.id, #job.id + 2)
+  if not member or JOB_OVER[job.state] or call('HEXISTS', keys[LIVE], member) == 0 then
+    -- The job is over, or the other copy was faster. What is left of the task goes with the live ones.
+    return o.verdict == 'drop' and 'd' or 's'
+  end
+  if o.verdict == 'drop' then
+    put_back(keys, job, o, score)
+    return 'p'
+  end
+  if job.started == 0 then job.started = now - o.run end
+  if o.verdict == 'done' then return settle_done(keys, job, argv, o, member, score, now) end
+  return settle_failure(keys, job, argv, o, member, now)
+end
+
+local function job_settle(keys, argv)
+  local session, consumer, batch = keys[JOB_OWN + 2], argv[1], argv[2]
+  if not find(batch, '^%d+$') then return refuse('batch must be a number') end
+  local outcomes, why = read_outcomes(argv)
+  if not outcomes then return refuse(why) end
+  local before, gone = answered_settle(keys, session, 'job', consumer, batch)
+  if before then return before end
+  if gone then return all_stale(keys, #outcomes) end
+  check_job(keys)
+  call('HLEN', keys[JOB_OWN + 1])
+  local next_due, now = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2], clock()
+  local job, letters, stale = load_job(keys, now), {}, 0
+
+  if job then job.run_times = {} end
+  for i, o in ipairs(outcomes) do
+    letters[i] = settle_one(keys, job, argv, o, now)
+    if letters[i] == 's' then stale = stale + 1 end
+  end
+  letters = table.concat(letters)
+  call('HSET', session, 'job', batch .. ' ' .. letters)
+  if not job then
+    bump(keys, now, { stale = stale })
+    return letters
+  end
+  count_task(job, 'stale', nil, stale)
+  if not JOB_OVER[job.state] then
+    if job.run_times[1] then
+      call('LPUSH', keys[RUNS], unpack(job.run_times))
+      call('LTRIM', keys[RUNS], 0, 100)
+    end
+    feed(keys, job)
+  end
+  add_ready(keys, job)
+  save_job(keys, job, now)
+  if job.earliest and (not next_due or job.earliest < tonumber(next_due)) then wake_maintainer(keys) end
+  return letters
+end
+
+register('job_settle', job_settle, 'allow-oom')
