@@ -135,7 +135,6 @@ impl TaskView {
         let completed = ended.state == State::Completed;
         // A completed run, or one that a cancel broke off, is neither a failure nor a crash.
         let last_run = completed || (ended.state == State::Cancelled && !ended.consumer.is_empty());
-        let body = String::from_utf8_lossy(&ended.body);
         Self {
             kind: ended.kind.clone(),
             attempts: ended.failures + ended.crashes + u32::from(last_run),
@@ -147,7 +146,7 @@ impl TaskView {
             finished_at: Moment::known(ended.finished_ms),
             consumer: some(&ended.consumer),
             reason: some(&ended.reason),
-            error: if completed { None } else { some(&body) },
+            error: some(&ended.last_error),
             result: completed.then(|| RawJson::new(ended.body.clone())),
             ..Self::bare(queue, id, ended.state)
         }
