@@ -15,6 +15,7 @@ mod session;
 mod payload;
 mod lines;
 mod progress;
+mod near;
 mod task;
 mod enqueue;
 mod from_file;
