@@ -63,6 +63,38 @@ async fn wait_is_woken_and_its_code_says_how_the_task_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_ran_out_of_time_says_what_the_task_waits_for() {
+    let server = Server::start(&[]).await;
+    let wait = |id: &str, why: &str| {
+        let ran = server.run(&["wait", id, "--timeout", "50ms"]).fails(3, why);
+        assert!(ran.err.contains("the task goes on"), "{ran:?}");
+        ran.err
+    };
+    server
+        .run(&["enqueue", "sum", "--id", "a", "--wait", "50ms"])
+        .fails(3, "no consumer serves queue default now");
+    let mut hands = Hands::register(server.queue("default")).await;
+    assert!(!wait("a", "").contains("no consumer"));
+    server.run(&["pause"]).ok();
+    wait("a", "queue default is paused");
+    server.run(&["resume"]).ok();
+    server.run(&["enqueue", "sum", "--id", "later", "--delay", "1h"]).ok();
+    wait("later", "it is due 2");
+    let grant = hands.next().await;
+    let running = wait("a", "has been running it since 2");
+    assert!(running.contains(hands.id.as_str()), "{running}");
+    hands.fail(&grant, FailVerdict::Retry, "no").await;
+    wait("a", "it failed and is due 2");
+    server.run(&["enqueue", "rare", "--id", "odd"]).ok();
+    let grant = hands.next().await;
+    hands.hand_back(&grant).await;
+    wait("odd", "know no handler for kind rare handed it back once");
+    let ran = server.run(&["wait", "later", "--timeout", "50ms", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("; it is due 2"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_error_stays_with_a_task_however_it_ends() {
     let server = Server::start(&[]).await;
     let mut hands = Hands::register(server.queue("default")).await;

@@ -16,6 +16,7 @@ mod payload;
 mod lines;
 mod progress;
 mod near;
+mod why;
 mod task;
 mod enqueue;
 mod from_file;
