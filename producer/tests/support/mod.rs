@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use workyard_producer::{Client, ClientConfig, LinkConfig, Prefix, QueueName};
 use workyard_shared::broker::{
-    Beat, Broker, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Queue, Turn,
+    Beat, Broker, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Handback, Queue, Turn,
 };
 use workyard_shared::link::Link;
 use workyard_shared::name::SessionId;
@@ -267,6 +267,23 @@ impl Hands {
         let turn = Turn {
             number: self.number,
             completions: vec![completion],
+            ..Turn::default()
+        };
+        turn.send(&self.queue, &self.id, None).await.unwrap();
+    }
+
+    /// Hands a task back as a consumer does that knows no handler for it.
+    pub(crate) async fn hand_back(&mut self, grant: &Grant) {
+        self.number += 1;
+        let handback = Handback {
+            id: grant.id.clone(),
+            token: grant.token,
+            unhandled: true,
+            delay: Duration::from_secs(5),
+        };
+        let turn = Turn {
+            number: self.number,
+            handbacks: vec![handback],
             ..Turn::default()
         };
         turn.send(&self.queue, &self.id, None).await.unwrap();
