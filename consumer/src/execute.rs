@@ -10,19 +10,34 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use workyard_shared::broker::{Completion, FailVerdict, FailureReport};
+use workyard_shared::broker::{Completion, FailVerdict, FailureReport, Handback, JobOutcome, JobVerdict};
+use workyard_shared::job::Part;
 use workyard_shared::limits::MAX_RESULT_BYTES;
+use workyard_shared::name::JobId;
 
 use crate::context::Context;
 use crate::handler::{Failure, Handler, Next, Outcome};
+use crate::jobs::{MemberEnd, MemberTask};
 use crate::middleware::Middleware;
 
+/// How long a task of a job whose functions are not all known here is left to others.
+const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
+
+/// What runs a task.
+#[derive(Clone)]
+pub(crate) enum Work {
+    /// The handler of its kind.
+    Handler(Arc<dyn Handler>),
+    /// It is a step of a map-reduce job.
+    Member(MemberTask),
+}
+
 /// A claimed task, ready to run.
-pub(crate) struct Job {
+pub(crate) struct Attempt {
     pub(crate) ctx: Context,
     pub(crate) token: u64,
     pub(crate) payload: Bytes,
-    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) work: Work,
     pub(crate) timeout: Option<Duration>,
     pub(crate) created_ms: u64,
     pub(crate) retention: Duration,
@@ -32,6 +47,10 @@ pub(crate) struct Job {
 pub(crate) enum Done {
     Completed(Completion),
     Failed(FailureReport, String),
+    /// A step of a job, however it ended.
+    Member(JobId, JobOutcome),
+    /// It cannot run here.
+    HandedBack(Handback),
     /// Cancelled, or its lease lost: there is nothing to say.
     Dropped {
         id: String,
@@ -40,10 +59,21 @@ pub(crate) enum Done {
 }
 
 impl Done {
+    /// Whether the attempt failed.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Self::Failed(..) => true,
+            Self::Member(_, outcome) => !matches!(outcome.verdict, JobVerdict::Done | JobVerdict::Drop),
+            Self::Completed(_) | Self::HandedBack(_) | Self::Dropped { .. } => false,
+        }
+    }
+
     pub(crate) fn claim(&self) -> (&str, u64) {
         match self {
             Self::Completed(c) => (&c.id, c.token),
             Self::Failed(f, _) => (&f.id, f.token),
+            Self::Member(_, outcome) => (&outcome.id, outcome.token),
+            Self::HandedBack(back) => (&back.id, back.token),
             Self::Dropped { id, token } => (id, *token),
         }
     }
@@ -52,65 +82,109 @@ impl Done {
 /// How an attempt ended, before it is put into the queue's terms.
 enum Ended {
     Outcome(Outcome),
+    Parts(Vec<(u32, Part)>),
     TimedOut,
     Cancelled,
+    Unhandled,
+}
+
+impl From<MemberEnd> for Ended {
+    fn from(end: MemberEnd) -> Self {
+        match end {
+            MemberEnd::Parts(parts) => Self::Parts(parts),
+            MemberEnd::Failed(failure) => Self::Outcome(Err(failure)),
+            MemberEnd::Unwanted => Self::Cancelled,
+            MemberEnd::Unhandled => Self::Unhandled,
+        }
+    }
 }
 
 /// Runs a task to its end.
-pub(crate) async fn execute(job: Job, middleware: Arc<[Arc<dyn Middleware>]>) -> (Done, Duration) {
+pub(crate) async fn execute(task: Attempt, middleware: Arc<[Arc<dyn Middleware>]>) -> (Done, Duration) {
     for layer in middleware.iter() {
-        layer.before(&job.ctx).await;
+        layer.before(&task.ctx).await;
     }
     let started = Instant::now();
-    let ended = attempt(&job).await;
+    let ended = attempt(&task).await;
     let run = started.elapsed();
     let timed_out = matches!(ended, Ended::TimedOut);
-    let outcome = match ended {
-        Ended::Outcome(outcome) => check_size(outcome),
+    let (outcome, parts) = match ended {
+        Ended::Outcome(outcome) => (check_size(outcome), Vec::new()),
+        Ended::Parts(parts) => (Ok(Bytes::from_static(b"null")), parts),
         Ended::TimedOut => {
-            let limit = job.timeout.unwrap_or_default();
-            Err(Failure::retry(format!(
-                "timeout: ran longer than {}",
-                workyard_shared::duration::format(limit)
-            )))
+            let limit = workyard_shared::duration::format(task.timeout.unwrap_or_default());
+            let failure = Failure::retry(format!("timeout: ran longer than {limit}"));
+            (Err(failure), Vec::new())
         }
-        Ended::Cancelled => {
-            return (
-                Done::Dropped {
-                    id: job.ctx.id().to_owned(),
-                    token: job.token,
-                },
-                run,
-            );
-        }
+        Ended::Cancelled => return (dropped(&task), run),
+        Ended::Unhandled => return (unhandled(&task), run),
     };
     for layer in middleware.iter().rev() {
-        layer.after(&job.ctx, &outcome).await;
+        layer.after(&task.ctx, &outcome).await;
     }
-    (settle(&job, outcome, timed_out, run), run)
+    let done = match &task.work {
+        Work::Handler(_) => settle(&task, outcome, timed_out, run),
+        Work::Member(member) => Done::Member(member.job.clone(), settle_member(&task, outcome, parts, timed_out, run)),
+    };
+    (done, run)
 }
 
-async fn attempt(job: &Job) -> Ended {
+async fn attempt(task: &Attempt) -> Ended {
     // The call itself may panic, before there is a future.
-    let handler = Arc::clone(&job.handler);
-    let (ctx, payload) = (job.ctx.clone(), job.payload.clone());
-    let run = AssertUnwindSafe(async move { handler.run(ctx, payload).await }).catch_unwind();
+    let (work, ctx, payload) = (task.work.clone(), task.ctx.clone(), task.payload.clone());
+    let run = AssertUnwindSafe(async move {
+        match work {
+            Work::Handler(handler) => Ended::Outcome(handler.run(ctx, payload).await),
+            Work::Member(member) => member.run(ctx, payload).await.into(),
+        }
+    })
+    .catch_unwind();
     let limit = async {
-        match job.timeout {
+        match task.timeout {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
-        result = run => Ended::Outcome(result.unwrap_or_else(|panic| Err(Failure::retry(describe(&*panic))))),
-        () = job.ctx.cancellation().cancelled() => Ended::Cancelled,
+        ended = run => ended.unwrap_or_else(|panic| Ended::Outcome(Err(Failure::retry(describe(&*panic))))),
+        () = task.ctx.cancellation().cancelled() => Ended::Cancelled,
         () = limit => {
             // Dropping the future ends an async handler; a blocking one can only be asked.
-            job.ctx.cancellation().cancel();
+            task.ctx.cancellation().cancel();
             Ended::TimedOut
         }
     }
+}
+
+/// Cancelled: a handler's task has been settled by whoever did it; a step of a job has to be cleared away.
+fn dropped(task: &Attempt) -> Done {
+    let (id, token) = (task.ctx.id().to_owned(), task.token);
+    match &task.work {
+        Work::Handler(_) => Done::Dropped { id, token },
+        Work::Member(member) => Done::Member(
+            member.job.clone(),
+            JobOutcome {
+                id,
+                token,
+                verdict: JobVerdict::Drop,
+                delay: None,
+                random: 0.0,
+                run: Duration::ZERO,
+                error: String::new(),
+                parts: Vec::new(),
+            },
+        ),
+    }
+}
+
+fn unhandled(task: &Attempt) -> Done {
+    Done::HandedBack(Handback {
+        id: task.ctx.id().to_owned(),
+        token: task.token,
+        unhandled: true,
+        delay: UNHANDLED_DELAY,
+    })
 }
 
 fn describe(panic: &(dyn Any + Send)) -> String {
@@ -132,16 +206,16 @@ fn check_size(outcome: Outcome) -> Outcome {
     }
 }
 
-fn settle(job: &Job, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
-    let id = job.ctx.id().to_owned();
+fn settle(task: &Attempt, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
+    let id = task.ctx.id().to_owned();
     match outcome {
         Ok(result) => Done::Completed(Completion {
             id,
-            token: job.token,
-            kind: job.ctx.kind().to_owned(),
-            created_ms: job.created_ms,
+            token: task.token,
+            kind: task.ctx.kind().to_owned(),
+            created_ms: task.created_ms,
             run,
-            retention: job.retention,
+            retention: task.retention,
             result,
         }),
         Err(failure) => {
@@ -153,14 +227,36 @@ fn settle(job: &Job, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
             };
             let report = FailureReport {
                 id,
-                token: job.token,
+                token: task.token,
                 verdict,
                 delay,
                 run,
                 random: fastrand::f64(),
                 error: failure.message,
             };
-            Done::Failed(report, job.ctx.kind().to_owned())
+            Done::Failed(report, task.ctx.kind().to_owned())
         }
+    }
+}
+
+fn settle_member(task: &Attempt, outcome: Outcome, parts: Vec<(u32, Part)>, timed_out: bool, run: Duration) -> JobOutcome {
+    let (verdict, delay, error) = match outcome {
+        Ok(_) => (JobVerdict::Done, None, String::new()),
+        Err(failure) => match failure.next {
+            _ if timed_out => (JobVerdict::Timeout, None, failure.message),
+            Next::Retry => (JobVerdict::Retry, None, failure.message),
+            Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), failure.message),
+            Next::Final => (JobVerdict::Final, None, failure.message),
+        },
+    };
+    JobOutcome {
+        id: task.ctx.id().to_owned(),
+        token: task.token,
+        verdict,
+        delay,
+        random: fastrand::f64(),
+        run,
+        error,
+        parts,
     }
 }

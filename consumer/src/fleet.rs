@@ -11,12 +11,14 @@ use crate::counters::Counters;
 use crate::middleware::Middleware;
 use crate::registry::Registry;
 use crate::slots::Slots;
+use crate::stage::Stages;
 
 /// Shared by lanes, pulse, maintenance and ingest of a worker. No loop owns another: they meet here
 /// and in `worker.rs`.
 pub(crate) struct Fleet {
     pub(crate) broker: Broker,
     pub(crate) registry: Registry,
+    pub(crate) stages: Arc<Stages>,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,

@@ -17,6 +17,7 @@ use workyard_shared::name::SessionId;
 use crate::event::Duty;
 use crate::fleet::Fleet;
 use crate::ingest;
+use crate::jobs::JobChores;
 
 /// Tasks promoted in one call: about a millisecond of Redis.
 const PROMOTE_STEP: usize = 200;
@@ -32,6 +33,7 @@ pub(crate) struct Maintainer {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) queue: Queue,
     pub(crate) duties: UnboundedReceiver<Duty>,
+    pub(crate) chores: JobChores,
 }
 
 impl Maintainer {
@@ -40,9 +42,10 @@ impl Maintainer {
         let mut ingester: Option<CancellationToken> = None;
         let mut due: Option<Instant> = None;
         let mut sweep_at = Instant::now();
+        let mut jobs_at: Option<Instant> = None;
         loop {
             let active = ingester.is_some();
-            let next = due.map_or(sweep_at, |at| at.min(sweep_at));
+            let next = [due, jobs_at].into_iter().flatten().fold(sweep_at, Instant::min);
             tokio::select! {
                 () = stop.cancelled() => break,
                 duty = self.duties.recv() => match duty {
@@ -50,7 +53,10 @@ impl Maintainer {
                         self.set_active(&mut ingester, maintainer);
                         due = due_in.map(|span| Instant::now() + span);
                     }
-                    Some(Duty::Due) => due = Some(Instant::now()),
+                    Some(Duty::Due) => {
+                        due = Some(Instant::now());
+                        jobs_at = due;
+                    }
                     None => break,
                 },
                 () = tokio::time::sleep_until(next.into()), if active => {
@@ -61,6 +67,10 @@ impl Maintainer {
                     if sweep_at <= now {
                         sweep_at = now + SWEEP_EVERY;
                         self.sweep().await;
+                        jobs_at = jobs_at.or(Some(now));
+                    }
+                    if jobs_at.is_some_and(|at| at <= now) {
+                        jobs_at = self.tend_jobs().await;
                     }
                 }
             }
@@ -110,6 +120,17 @@ impl Maintainer {
         // Unstarted tasks that expire are due like everything else.
         self.sweep_all().await?;
         Ok(next.map(|span| Instant::now() + span))
+    }
+
+    /// Looks after jobs; answers when they are due next.
+    async fn tend_jobs(&mut self) -> Option<Instant> {
+        match self.chores.round().await {
+            Ok(next) => next.map(|span| Instant::now() + span),
+            Err(error) => {
+                self.fleet.watch.failed(&error);
+                Some(Instant::now() + AFTER_TROUBLE)
+            }
+        }
     }
 
     async fn reclaim(&self, dead: &SessionId) -> Result<(), Error> {

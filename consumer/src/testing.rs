@@ -12,7 +12,7 @@ use workyard_shared::envelope::check_payload;
 use workyard_shared::options::{DEFAULT_MAX_ATTEMPTS, DEFAULT_RETENTION};
 
 use crate::context::Context;
-use crate::execute::{Done, Job, execute};
+use crate::execute::{Attempt, Done, Work, execute};
 use crate::handler::Failure;
 use crate::registry::Registry;
 
@@ -111,18 +111,18 @@ impl Inline {
             let mut ctx = Context::for_test(kind, "inline");
             ctx.attempt = attempt;
             ctx.deadline = self.timeout.map(|limit| Instant::now() + limit);
-            let job = Job {
+            let task = Attempt {
                 ctx,
                 token: 1,
                 payload: payload.clone(),
-                handler: entry.handler.clone(),
+                work: Work::Handler(entry.handler.clone()),
                 timeout: self.timeout,
                 created_ms: 0,
                 retention: DEFAULT_RETENTION,
             };
-            let outcome = match execute(job, [].into()).await.0 {
+            let outcome = match execute(task, [].into()).await.0 {
                 Done::Completed(completion) => Ok(completion.result),
-                Done::Dropped { .. } => Err("cancelled".to_owned()),
+                Done::Dropped { .. } | Done::HandedBack(_) | Done::Member(..) => Err("cancelled".to_owned()),
                 Done::Failed(report, _) if report.is_final() || attempt >= self.max_attempts => Err(report.error),
                 Done::Failed(..) => continue,
             };

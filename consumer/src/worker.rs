@@ -21,6 +21,7 @@ use workyard_shared::outage::{Patience, Watch};
 use crate::counters::Counters;
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
+use crate::jobs::JobChores;
 use crate::lane::Lane;
 use crate::maintain::Maintainer;
 use crate::middleware::Middleware;
@@ -28,6 +29,7 @@ use crate::pulse::{self, Station};
 use crate::registry::Registry;
 use crate::report::Reporter;
 use crate::slots::{QueueOrder, Slots};
+use crate::stage::Stages;
 use crate::wake::{Route, Switchboard};
 
 /// How often `until_empty` looks whether everything is done.
@@ -202,6 +204,7 @@ impl Worker {
         let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
         let fleet = Arc::new(Fleet {
             broker,
+            stages: Arc::new(Stages),
             registry: self.registry,
             middleware: self.middleware.into(),
             slots: Slots::new(self.config.concurrency, self.config.order, &weights),
@@ -300,6 +303,7 @@ impl Loops {
             ));
             let maintainer = Maintainer {
                 fleet: Arc::clone(fleet),
+                chores: JobChores::new(queue.clone(), Arc::clone(&fleet.stages)),
                 queue,
                 duties,
             };

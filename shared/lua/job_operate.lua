@@ -18,6 +18,7 @@ local function job_cancel(keys)
   if JOB_OVER[job.state] then return 'finished' end
   end_job(keys, job, 'cancelled', 'cancelled', now)
   save_job(keys, job, now)
+  wake_maintainer(keys) -- more of its tasks may have to go
   return 'cancelled'
 end
 
@@ -59,6 +60,7 @@ local function job_retry(keys)
   call('ZADD', keys[JOBS_DUE], int(now + TEND_EVERY), job.id)
   feed(keys, job)
   save_job(keys, job, now)
+  wake_maintainer(keys)
   return 'retrying'
 end
 

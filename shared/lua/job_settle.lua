@@ -76,7 +76,7 @@ local function settle_done(keys, job, argv, o, member, score, now)
   store_parts(keys, job, argv, o, member)
   end_task(keys, job, member, 'completed', FRESH, argv[1], now, '')
   count_task(job, 'completed', kind_of_member(job, member), 1)
-  job.run_times[#job.run_times + 1] = int(o.run)
+  if is_map(member) == (job.state == 'mapping') then job.run_times[#job.run_times + 1] = int(o.run) end
   if is_map(member) then map_done(keys, job, member, now) else reduce_done(keys, job, member, now) end
   return 'k'
 end

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback};
 use workyard_shared::envelope::check_payload;
-use workyard_shared::options::DEFAULT_RETENTION;
+use workyard_shared::job::Member;
+use workyard_shared::options::{DEFAULT_RETENTION, TaskType};
 use workyard_shared::record::Record;
 
 use crate::context::{Context, Lifeline};
-use crate::execute::{Done, Job, execute};
+use crate::execute::{Attempt, Done, Work, execute};
 use crate::fleet::Fleet;
-use crate::handler::Handler;
+use crate::jobs::{JobBook, MemberTask};
 
 /// How long a task of a kind that nobody here knows is left to others.
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ pub(super) enum Inserted {
 pub(super) struct Start {
     grant: Grant,
     record: Record,
-    handler: Arc<dyn Handler>,
+    work: Work,
     slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
@@ -133,7 +134,7 @@ impl Held {
     }
 
     /// Decides about a claimed task, and takes its slot if it may run.
-    pub(super) fn judge(&self, fleet: &Fleet, grant: Grant) -> Judged {
+    pub(super) fn judge(&self, fleet: &Fleet, book: &Arc<JobBook>, grant: Grant) -> Judged {
         let record = match &grant.record {
             Ok(record) => record.clone(),
             Err(error) => {
@@ -141,15 +142,21 @@ impl Held {
                 return Judged::Unhandled(handback(&grant, false, NEWER_DELAY));
             }
         };
-        let Some(entry) = fleet.registry.get(record.kind()) else {
+        let entry = fleet.registry.get(record.kind());
+        let member = member_of(book, &grant, &record);
+        let known = match &member {
+            Some(_) => book.stages.knows(record.kind()),
+            None => entry.is_some(),
+        };
+        if !known {
             fleet.registry.warn_unknown(record.kind());
             return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
-        };
+        }
         // The function took these bytes unseen from whoever called it.
         if let Err(error) = check_payload(&record.payload()) {
             return Judged::Refused(malformed(&grant, &record, &error.to_string()));
         }
-        let kind_slot = match &entry.limit {
+        let kind_slot = match entry.and_then(|entry| entry.limit.as_ref()) {
             Some(limit) => match Arc::clone(limit).try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_) => return Judged::KindFull(grant),
@@ -159,11 +166,15 @@ impl Held {
         let Some(slot) = fleet.slots.try_run() else {
             return Judged::NoSlot(grant);
         };
-        let handler = Arc::clone(&entry.handler);
+        let work = match (member, entry) {
+            (Some(member), _) => Work::Member(member),
+            (None, Some(entry)) => Work::Handler(Arc::clone(&entry.handler)),
+            (None, None) => return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY)),
+        };
         Judged::Run(Box::new(Start {
             grant,
             record,
-            handler,
+            work,
             slot: (slot, kind_slot),
         }))
     }
@@ -179,7 +190,7 @@ impl Held {
         let Start {
             grant,
             record,
-            handler,
+            work,
             slot,
         } = start;
         let Some(holding) = self.tasks.get_mut(&grant.id) else {
@@ -199,22 +210,35 @@ impl Held {
             slot: Some(Arc::new(slot)),
             id: grant.id,
         };
-        let job = Job {
+        let task = Attempt {
             ctx,
             token: grant.token,
             payload: record.payload(),
-            handler,
+            work,
             timeout: options.timeout,
             created_ms: record.created_ms,
             retention: options.retention.unwrap_or(DEFAULT_RETENTION),
         };
         let (done, middleware) = (done.clone(), Arc::clone(&fleet.middleware));
         tokio::spawn(async move {
-            let ended = execute(job, middleware).await;
+            let ended = execute(task, middleware).await;
             // A lane that has ended gave this task up already.
             done.send(ended).ok();
         });
     }
+}
+
+/// The step of a job that this task is, if it is one.
+fn member_of(book: &Arc<JobBook>, grant: &Grant, record: &Record) -> Option<MemberTask> {
+    if record.options().task_type == TaskType::Single {
+        return None;
+    }
+    let (job, member) = Member::of_task(&grant.id)?;
+    Some(MemberTask {
+        book: Arc::clone(book),
+        job,
+        member,
+    })
 }
 
 fn handback(grant: &Grant, unhandled: bool, delay: Duration) -> Handback {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info};
 use workyard_shared::broker::{Claimed, Grant, Queue};
 use workyard_shared::limits::MAX_BATCH;
@@ -27,6 +28,7 @@ use crate::context::Lifeline;
 use crate::event::{LaneEvent, Over};
 use crate::execute::Done;
 use crate::fleet::Fleet;
+use crate::jobs::JobBook;
 use held::{Held, Inserted, Judged};
 use outbox::Outbox;
 use turn::{TurnDone, TurnOrder};
@@ -55,6 +57,9 @@ pub(crate) struct Lane {
     ready: VecDeque<Grant>,
     outbox: Outbox,
     turn: Option<BoxFuture<'static, TurnDone>>,
+    book: Arc<JobBook>,
+    /// Ends what the book has running, with this lane.
+    _book_open: DropGuard,
     number: u64,
     above: u64,
     /// There may be tasks that nobody told us of.
@@ -81,10 +86,9 @@ impl Lane {
         over: Over,
     ) -> Self {
         let (done_in, done_out) = mpsc::unbounded_channel();
+        let closing = CancellationToken::new();
         Self {
             submitter: Submitter::start(queue.clone()),
-            fleet,
-            queue,
             index,
             session: None,
             events,
@@ -95,6 +99,8 @@ impl Lane {
             ready: VecDeque::new(),
             outbox: Outbox::default(),
             turn: None,
+            book: JobBook::open(queue.clone(), Arc::clone(&fleet.stages), closing.clone()),
+            _book_open: closing.drop_guard(),
             number: 0,
             above: 0,
             hungry: true,
@@ -104,6 +110,8 @@ impl Lane {
             subscribed: false,
             connection: 0,
             poll_at: Instant::now(),
+            fleet,
+            queue,
         }
     }
 
@@ -199,7 +207,7 @@ impl Lane {
         let Some(session) = self.session.clone() else { return };
         let mut waiting = VecDeque::new();
         while let Some(grant) = self.ready.pop_front() {
-            match self.held.judge(&self.fleet, grant) {
+            match self.held.judge(&self.fleet, &self.book, grant) {
                 Judged::Run(job) => {
                     self.held.spawn(&self.fleet, &session, *job, &self.done_in);
                     self.started_at = Instant::now();
@@ -262,7 +270,7 @@ impl Lane {
             }
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
-            self.fleet.counters.ran(run, matches!(done, Done::Failed(..)));
+            self.fleet.counters.ran(run, done.is_failure());
             self.outbox.add(done);
         }
     }

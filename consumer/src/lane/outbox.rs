@@ -8,8 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{debug, warn};
-use workyard_shared::broker::{Completion, FailureReport, Handback, Settled, Turn, TurnAnswer};
+use workyard_shared::broker::{
+    Completion, FailureReport, Handback, JobOutcome, JobSettled, JobTurn, Settled, Turn, TurnAnswer,
+};
 use workyard_shared::limits::{MAX_BATCH, MAX_CLAIM_BYTES};
+use workyard_shared::name::JobId;
 
 use crate::execute::Done;
 use crate::fleet::Fleet;
@@ -19,27 +22,58 @@ const MAX_FAILURES: usize = 50;
 /// Result bytes in one turn, about: keeps a call short.
 const TURN_BYTES: usize = 2 * MAX_CLAIM_BYTES;
 
+/// Outcomes of one job in one turn.
+const MAX_OUTCOMES: usize = 500;
+/// Output bytes of a job in one turn, about.
+const JOB_BYTES: usize = 4 * MAX_CLAIM_BYTES;
+
 /// Outcomes on their way to Redis.
 #[derive(Default)]
 pub(super) struct Outbox {
     completions: VecDeque<Completion>,
     failures: VecDeque<(FailureReport, String)>,
     handbacks: VecDeque<Handback>,
+    /// Steps of jobs; a turn settles those of one job, and each job gets its turn.
+    members: VecDeque<(JobId, VecDeque<JobOutcome>)>,
     /// Kinds of the failures in the turn under way, for the hooks.
     in_turn: Vec<String>,
 }
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty()
+        self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty() && self.members.is_empty()
     }
 
     pub(super) fn add(&mut self, done: Done) {
         match done {
             Done::Completed(completion) => self.completions.push_back(completion),
             Done::Failed(report, kind) => self.failures.push_back((report, kind)),
+            Done::Member(job, outcome) => self.add_member(job, outcome),
+            Done::HandedBack(handback) => self.hand_back(handback),
             Done::Dropped { .. } => {}
         }
+    }
+
+    fn add_member(&mut self, job: JobId, outcome: JobOutcome) {
+        match self.members.iter_mut().find(|(known, _)| *known == job) {
+            Some((_, outcomes)) => outcomes.push_back(outcome),
+            None => self.members.push_back((job, VecDeque::from([outcome]))),
+        }
+    }
+
+    /// The next job's outcomes, as far as they fit into a turn.
+    fn take_members(&mut self) -> Option<JobTurn> {
+        let (job, mut waiting) = self.members.pop_front()?;
+        let (mut outcomes, mut bytes) = (Vec::new(), 0);
+        while outcomes.len() < MAX_OUTCOMES && bytes < JOB_BYTES {
+            let Some(outcome) = waiting.pop_front() else { break };
+            bytes += outcome.bytes();
+            outcomes.push(outcome);
+        }
+        if !waiting.is_empty() {
+            self.members.push_back((job.clone(), waiting));
+        }
+        Some(JobTurn { job, outcomes })
     }
 
     pub(super) fn hand_back(&mut self, handback: Handback) {
@@ -73,6 +107,7 @@ impl Outbox {
         (turn.failures, self.in_turn) = self.failures.drain(..failing).unzip();
         let back = self.handbacks.len().min(MAX_BATCH);
         turn.handbacks = self.handbacks.drain(..back).collect();
+        turn.job = self.take_members();
         turn
     }
 
@@ -96,10 +131,24 @@ impl Outbox {
                 Settled::Completed | Settled::Released | Settled::Stale => {}
             }
         }
+        tell_members(turn, answer);
         for (handback, settled) in turn.handbacks.iter().zip(&answer.handbacks) {
             if *settled == Settled::Failed {
                 warn!(task = %handback.id, "task {} is dead-lettered: no consumer has a handler for its kind", handback.id);
             }
+        }
+    }
+}
+
+fn tell_members(turn: &Turn, answer: &TurnAnswer) {
+    let outcomes = turn.job.iter().flat_map(|job| &job.outcomes);
+    for (outcome, settled) in outcomes.zip(&answer.job) {
+        let (task, error) = (&outcome.id, &outcome.error);
+        match settled {
+            JobSettled::Failed => warn!(%task, %error, "task {task} of a job failed for good"),
+            JobSettled::Retrying => debug!(%task, %error, "task {task} of a job will be retried"),
+            JobSettled::HandedBack => debug!(%task, "task {task} of a job goes back"),
+            JobSettled::Kept | JobSettled::Dropped | JobSettled::Stale => {}
         }
     }
 }

@@ -36,12 +36,34 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn jobs_due(&self, now_ms: u64) -> Result<Vec<JobId>, Error> {
+    pub async fn jobs_due(&self) -> Result<Vec<JobId>, Error> {
+        let now_ms = self.now_us().await? / 1000;
         let mut cmd = redis::cmd("ZRANGEBYSCORE");
         cmd.arg(self.keys.named("jobs:due")).arg("-inf").arg(now_ms);
         cmd.arg("LIMIT").arg(0).arg(100);
         let ids = reply::strings(self.link.call(&cmd).await?)?;
         Ok(ids.iter().filter_map(|id| JobId::new(id).ok()).collect())
+    }
+
+    /// Whether any job of this queue is to be looked at within the next seconds: all but ended ones that only wait
+    /// for their retention.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn has_active_jobs(&self) -> Result<bool, Error> {
+        let soon = self.now_us().await? / 1000 + 5000;
+        let mut cmd = redis::cmd("ZCOUNT");
+        cmd.arg(self.keys.named("jobs:due")).arg("-inf").arg(soon);
+        Ok(reply::count(&self.link.call(&cmd).await?)? > 0)
+    }
+
+    /// Redis' clock, in us since the epoch.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn now_us(&self) -> Result<u64, Error> {
+        let [seconds, micros] = reply::counts(self.link.call(&redis::cmd("TIME")).await?)?;
+        Ok(seconds * 1_000_000 + micros)
     }
 
     /// Does what is due for a job, in a bounded step. `gone`: spilled files that have been

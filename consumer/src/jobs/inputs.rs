@@ -1,0 +1,87 @@
+//! The outputs that a reduce reads: which there are, and where.
+//!
+//! Invariant: they come in the order of their chunks. One that is not there belongs to a chunk that was lost, or this
+//! is a late copy whose output will be refused; either way it is left out.
+
+use bytes::Bytes;
+use workyard_shared::broker::Queue;
+use workyard_shared::job::{Form, JobRecord, Member, Part};
+use workyard_shared::name::JobId;
+
+use super::output;
+use crate::handler::Failure;
+
+/// Outputs asked for in one call: bounded, since each may have 16 MiB.
+const AT_ONCE: usize = 256;
+
+/// Names of the stored outputs that `member` reads.
+pub(super) fn names(record: &JobRecord, member: Member) -> Vec<String> {
+    match (record.spec.form, member) {
+        (Form::Fold { fan_in }, Member::Fold { level, node, .. }) => {
+            let fan = fan_in.map_or(record.maps.total, u64::from).max(1);
+            let below = (1..level).fold(record.maps.total, |size, _| size.div_ceil(fan));
+            let (first, end) = (node.saturating_mul(fan), (node + 1).saturating_mul(fan).min(below));
+            (first..end).map(|child| format!("{}.{child}", level - 1)).collect()
+        }
+        (Form::Keyed { .. }, Member::Partition { partition, .. }) => (0..record.maps.total)
+            .map(|chunk| format!("{partition}.{chunk}"))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Reads them.
+pub(super) async fn fetch(queue: &Queue, job: &JobId, record: &JobRecord, member: Member) -> Result<Vec<Bytes>, Failure> {
+    let mut inputs = Vec::new();
+    for names in names(record, member).chunks(AT_ONCE) {
+        for part in queue.job_data(job, names).await?.into_iter().flatten() {
+            inputs.push(match part {
+                Part::Inline(lines) => lines,
+                Part::Spilled { path, .. } => output::read_spilled(&record.spec, &path).await?,
+            });
+        }
+    }
+    Ok(inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use workyard_shared::job::JobSpec;
+    use workyard_shared::name::Kind;
+
+    use super::*;
+
+    fn record(form: Form, maps: u64) -> JobRecord {
+        let spec = JobSpec::new(form, Kind::new("m").unwrap(), Kind::new("r").unwrap());
+        let mut fields: HashMap<String, String> = spec.to_fields().into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+        for (name, value) in [("v", "1".to_owned()), ("state", "mapping".to_owned()), ("maps", maps.to_string())] {
+            fields.insert(name.to_owned(), value);
+        }
+        JobRecord::from_fields(&fields).unwrap()
+    }
+
+    fn fold(level: u32, node: u64) -> Member {
+        Member::Fold { level, node, backup: false }
+    }
+
+    #[test]
+    fn a_node_reads_its_children_in_order_and_the_last_of_a_level_fewer() {
+        let tree = record(Form::Fold { fan_in: Some(3) }, 8);
+        assert_eq!(names(&tree, fold(1, 0)), ["0.0", "0.1", "0.2"]);
+        assert_eq!(names(&tree, fold(1, 2)), ["0.6", "0.7"]);
+        assert_eq!(names(&tree, fold(2, 0)), ["1.0", "1.1", "1.2"]);
+        let flat = record(Form::Fold { fan_in: None }, 4);
+        assert_eq!(names(&flat, fold(1, 0)), ["0.0", "0.1", "0.2", "0.3"]);
+        let one = record(Form::Fold { fan_in: None }, 1);
+        assert_eq!(names(&one, fold(1, 0)), ["0.0"]);
+    }
+
+    #[test]
+    fn a_partition_reads_its_part_of_every_chunk() {
+        let keyed = record(Form::Keyed { partitions: 4 }, 3);
+        let member = Member::Partition { partition: 2, backup: true };
+        assert_eq!(names(&keyed, member), ["2.0", "2.1", "2.2"]);
+    }
+}

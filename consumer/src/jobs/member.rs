@@ -1,0 +1,78 @@
+//! Runs one map or reduce task of a job.
+//!
+//! Invariant: what it returns is the whole output, stored or spilled by then; whether it counts is decided by
+//! the function that settles it. A run that is stopped on the way leaves at most spilled files behind, and these go with
+//! the job.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use workyard_shared::job::{Chunk, Member, Part};
+use workyard_shared::name::JobId;
+
+use super::book::{JobBook, JobView};
+use super::{inputs, output};
+use crate::context::Context;
+use crate::handler::Failure;
+use crate::stage;
+
+/// How a task of a job ended.
+pub(crate) enum MemberEnd {
+    /// With this output.
+    Parts(Vec<(u32, Part)>),
+    /// With a failure.
+    Failed(Failure),
+    /// The job is over or gone: there is nothing to do.
+    Unwanted,
+    /// A function of the job is not known here.
+    Unhandled,
+}
+
+/// A task of a job, ready to run.
+#[derive(Clone)]
+pub(crate) struct MemberTask {
+    pub(crate) book: Arc<JobBook>,
+    pub(crate) job: JobId,
+    pub(crate) member: Member,
+}
+
+impl MemberTask {
+    /// Runs it.
+    pub(crate) async fn run(self, ctx: Context, payload: Bytes) -> MemberEnd {
+        let (view, _running) = self.book.begin(&self.job, self.member, ctx.cancellation());
+        match self.try_run(&view, ctx, &payload).await {
+            Ok(end) => end,
+            Err(failure) => MemberEnd::Failed(failure),
+        }
+    }
+
+    async fn try_run(&self, view: &JobView, ctx: Context, payload: &Bytes) -> Result<MemberEnd, Failure> {
+        let (queue, stages) = (&self.book.queue, &self.book.stages);
+        let Some(record) = view.record(queue).await? else {
+            return Ok(MemberEnd::Unwanted);
+        };
+        let spec = &record.spec;
+        let combiner_missing = spec.combine.as_ref().is_some_and(|f| !stages.knows(f.kind.as_str()));
+        if combiner_missing && self.member.is_map() {
+            return Ok(MemberEnd::Unhandled);
+        }
+        let token = ctx.fencing_token().to_owned();
+        let lines = if self.member.is_map() {
+            let chunk: Chunk = serde_json::from_slice(payload)
+                .map_err(|e| Failure::fatal(format!("the description of the chunk cannot be read: {e}")))?;
+            stage::run_map(stages, spec, ctx, chunk).await?
+        } else {
+            let inputs = inputs::fetch(queue, &self.job, &record, self.member).await?;
+            queue.job_reducing(&self.job).await?;
+            vec![(0, stage::run_reduce(stages, spec, ctx, inputs).await?)]
+        };
+        let place = output::Place {
+            view,
+            spec,
+            stages,
+            member: self.member,
+            token: &token,
+        };
+        Ok(MemberEnd::Parts(place.put(lines).await?))
+    }
+}

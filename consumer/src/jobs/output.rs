@@ -1,0 +1,79 @@
+//! Where the output of a task goes: into Redis, or to the job's spill place.
+//!
+//! Invariant: a spilled file is written whole before anything refers to it, under a name that carries the fencing
+//! token, so that two copies of a task never write the same file.
+
+use bytes::Bytes;
+use workyard_shared::job::{JobSpec, MAX_PART, Member, Part};
+use workyard_shared::store::{Store, StoreError};
+
+use super::book::JobView;
+use crate::handler::Failure;
+use crate::stage::Stages;
+
+/// What decides about an output.
+pub(super) struct Place<'a> {
+    pub(super) view: &'a JobView,
+    pub(super) spec: &'a JobSpec,
+    pub(super) stages: &'a Stages,
+    pub(super) member: Member,
+    pub(super) token: &'a str,
+}
+
+impl Place<'_> {
+    /// Puts it there.
+    pub(super) async fn put(&self, outputs: Vec<(u32, Vec<u8>)>) -> Result<Vec<(u32, Part)>, Failure> {
+        let size: usize = outputs.iter().map(|(_, lines)| lines.len() + 1).sum();
+        let largest = outputs.iter().map(|(_, lines)| lines.len()).max().unwrap_or(0);
+        let over = largest > MAX_PART || self.view.is_over(size, self.spec.budget);
+        let Some(spill) = self.spec.spill.as_deref().filter(|_| over) else {
+            if largest > MAX_PART {
+                return Err(Failure::fatal(format!(
+                    "the output has a part of {largest} bytes, more than the {MAX_PART} that Redis keeps; give the job a \
+                     spill place, smaller chunks or more partitions"
+                )));
+            }
+            let inline = |(name, lines)| (name, Part::Inline(Bytes::from(lines)));
+            return Ok(outputs.into_iter().map(inline).collect());
+        };
+        if !self.stages.may_spill(spill) {
+            return Err(Failure::fatal(format!(
+                "this consumer may not write to the job's spill place {spill}: name it in `spill` of the [jobs] table of its configuration"
+            )));
+        }
+        let store = Store::open(spill).map_err(failed)?;
+        let mut parts = Vec::with_capacity(outputs.len());
+        for (name, lines) in outputs {
+            let path = self.path(name);
+            let bytes = lines.len() as u64;
+            store.write(&path, lines.into()).await.map_err(failed)?;
+            parts.push((name, Part::Spilled { bytes, path }));
+        }
+        Ok(parts)
+    }
+
+    fn path(&self, name: u32) -> String {
+        let (job, token) = (&self.view.id, self.token);
+        match self.member {
+            Member::Map { chunk, .. } => format!("{job}/data/m{chunk}-{name}-{token}"),
+            Member::Fold { level, node, .. } => format!("{job}/data/r{level}.{node}-{token}"),
+            Member::Partition { partition, .. } => format!("{job}/out/{partition}-{token}"),
+        }
+    }
+}
+
+/// Reads what was spilled.
+pub(super) async fn read_spilled(spec: &JobSpec, path: &str) -> Result<Bytes, Failure> {
+    let spill = spec
+        .spill
+        .as_deref()
+        .ok_or_else(|| Failure::fatal("an output was spilled by a job without a spill place"))?;
+    Store::open(spill).map_err(failed)?.read(path).await.map_err(failed)
+}
+
+fn failed(error: StoreError) -> Failure {
+    match error {
+        StoreError::Final { .. } => Failure::fatal(error.to_string()),
+        other => Failure::retry(other.to_string()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Backup copies of slow tasks, when a phase is nearly done and slots are free.
+//!
+//! The idea is that of MapReduce (Dean and Ghemawat, OSDI 2004, 3.6): the last few tasks of a phase often wait for
+//! one slow machine, and a second copy elsewhere costs little. Invariant: at most one copy per task; the function that
+//! settles decides which of the two counts.
+
+use std::time::Duration;
+
+use workyard_shared::Error;
+use workyard_shared::broker::Queue;
+use workyard_shared::job::{JobRecord, JobState, Member, Phase};
+use workyard_shared::name::JobId;
+
+/// How many times the median a task has run before it is slow ...
+const TIMES_MEDIAN: u32 = 3;
+/// ... and at least this long.
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// Run times without which there is no median to speak of.
+const SAMPLES: usize = 3;
+
+/// How long a task may run before it is slow; `None` while that cannot be said.
+fn slow_after(mut runs: Vec<Duration>) -> Option<Duration> {
+    if runs.len() < SAMPLES {
+        return None;
+    }
+    runs.sort_unstable();
+    Some((runs[runs.len() / 2] * TIMES_MEDIAN).max(AT_LEAST))
+}
+
+/// Whether at most a tenth of the phase (or one task) is left.
+fn nearly_done(phase: Phase) -> bool {
+    let left = phase.total.saturating_sub(phase.done + phase.failed);
+    left > 0 && left <= (phase.total / 10).max(1)
+}
+
+/// The members of the present phase that may get a copy.
+fn candidates(record: &JobRecord, members: &[String]) -> Vec<Member> {
+    let maps = record.state == JobState::Mapping;
+    let backed_up = |member: &Member| members.contains(&format!("{member}:b"));
+    members
+        .iter()
+        .filter(|name| !name.ends_with(":b"))
+        .filter_map(|name| Member::parse(name))
+        .filter(|member| member.is_map() == maps && !backed_up(member))
+        .collect()
+}
+
+/// Adds copies for what is slow among these live members. How many.
+pub(super) async fn back_up(queue: &Queue, job: &JobId, members: &[String]) -> Result<u64, Error> {
+    let Some(record) = queue.job_record(job).await? else {
+        return Ok(0);
+    };
+    let phase = match record.state {
+        JobState::Mapping => record.maps,
+        JobState::Shuffling | JobState::Reducing => record.reduces,
+        _ => return Ok(0),
+    };
+    if !record.spec.backups || !nearly_done(phase) {
+        return Ok(0);
+    }
+    let (runs, parked) = queue.job_runs(job).await?;
+    let Some(limit) = slow_after(runs).filter(|_| parked > 0) else {
+        return Ok(0);
+    };
+    let members = candidates(&record, members);
+    let slow = slow_ones(queue, job, &members, limit).await?;
+    if slow.is_empty() {
+        return Ok(0);
+    }
+    queue.job_backup(job, &slow).await
+}
+
+/// Which of these have been held for longer than `limit`: a token is the time of its claim in us, or a little more.
+async fn slow_ones(queue: &Queue, job: &JobId, members: &[Member], limit: Duration) -> Result<Vec<String>, Error> {
+    let ids: Vec<String> = members.iter().map(|member| member.task_id(job)).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now_us = queue.now_us().await?;
+    let mut slow = Vec::new();
+    for (consumer, _) in queue.consumers().await? {
+        let tokens = queue.held_tokens(&consumer, &ids).await?;
+        for (member, token) in members.iter().zip(tokens) {
+            let held = token.map(|claimed| Duration::from_micros(now_us.saturating_sub(claimed)));
+            if held.is_some_and(|held| held > limit) {
+                slow.push(member.to_string());
+            }
+        }
+    }
+    Ok(slow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_is_three_medians_and_at_least_a_second() {
+        let ms = |list: &[u64]| list.iter().map(|n| Duration::from_millis(*n)).collect::<Vec<_>>();
+        assert_eq!(slow_after(ms(&[50, 60])), None);
+        assert_eq!(slow_after(ms(&[50, 60, 40])), Some(AT_LEAST));
+        assert_eq!(slow_after(ms(&[9000, 1, 2000, 2100, 1])), Some(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn a_phase_is_nearly_done_when_a_tenth_or_one_task_is_left() {
+        let phase = |total, done, failed| Phase { total, done, failed, ..Phase::default() };
+        assert!(nearly_done(phase(100, 90, 0)));
+        assert!(nearly_done(phase(100, 80, 10)));
+        assert!(!nearly_done(phase(100, 89, 0)));
+        assert!(nearly_done(phase(3, 2, 0)));
+        assert!(!nearly_done(phase(3, 3, 0)));
+        assert!(!nearly_done(phase(0, 0, 0)));
+    }
+}
