@@ -239,7 +239,13 @@ fn settle(task: &Attempt, outcome: Outcome, timed_out: bool, run: Duration) -> D
     }
 }
 
-fn settle_member(task: &Attempt, outcome: Outcome, parts: Vec<(u32, Part)>, timed_out: bool, run: Duration) -> JobOutcome {
+fn settle_member(
+    task: &Attempt,
+    outcome: Outcome,
+    parts: Vec<(u32, Part)>,
+    timed_out: bool,
+    run: Duration,
+) -> JobOutcome {
     let (verdict, delay, error) = match outcome {
         Ok(_) => (JobVerdict::Done, None, String::new()),
         Err(failure) => match failure.next {

@@ -7,6 +7,7 @@
 //!
 //! Helpers panic with a sentence that says what to do, since their only callers are tests.
 
+pub mod hand;
 mod port;
 mod process;
 mod server;

@@ -164,7 +164,10 @@ impl JobBook {
         let over = pulse.state.is_none_or(|state| state.is_terminal());
         if over && idle {
             // Its next run, after a retry or under the same id, is read anew.
-            self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(&view.id);
+            self.views
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&view.id);
         } else if over {
             view.stop(|_| true);
         } else {

@@ -31,7 +31,12 @@ pub(super) fn names(record: &JobRecord, member: Member) -> Vec<String> {
 }
 
 /// Reads them.
-pub(super) async fn fetch(queue: &Queue, job: &JobId, record: &JobRecord, member: Member) -> Result<Vec<Bytes>, Failure> {
+pub(super) async fn fetch(
+    queue: &Queue,
+    job: &JobId,
+    record: &JobRecord,
+    member: Member,
+) -> Result<Vec<Bytes>, Failure> {
     let mut inputs = Vec::new();
     for names in names(record, member).chunks(AT_ONCE) {
         for part in queue.job_data(job, names).await?.into_iter().flatten() {
@@ -55,15 +60,24 @@ mod tests {
 
     fn record(form: Form, maps: u64) -> JobRecord {
         let spec = JobSpec::new(form, Kind::new("m").unwrap(), Kind::new("r").unwrap());
-        let mut fields: HashMap<String, String> = spec.to_fields().into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
-        for (name, value) in [("v", "1".to_owned()), ("state", "mapping".to_owned()), ("maps", maps.to_string())] {
+        let mut fields: HashMap<String, String> =
+            spec.to_fields().into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+        for (name, value) in [
+            ("v", "1".to_owned()),
+            ("state", "mapping".to_owned()),
+            ("maps", maps.to_string()),
+        ] {
             fields.insert(name.to_owned(), value);
         }
         JobRecord::from_fields(&fields).unwrap()
     }
 
     fn fold(level: u32, node: u64) -> Member {
-        Member::Fold { level, node, backup: false }
+        Member::Fold {
+            level,
+            node,
+            backup: false,
+        }
     }
 
     #[test]
@@ -81,7 +95,10 @@ mod tests {
     #[test]
     fn a_partition_reads_its_part_of_every_chunk() {
         let keyed = record(Form::Keyed { partitions: 4 }, 3);
-        let member = Member::Partition { partition: 2, backup: true };
+        let member = Member::Partition {
+            partition: 2,
+            backup: true,
+        };
         assert_eq!(names(&keyed, member), ["2.0", "2.1", "2.2"]);
     }
 }

@@ -104,7 +104,12 @@ mod tests {
 
     #[test]
     fn a_phase_is_nearly_done_when_a_tenth_or_one_task_is_left() {
-        let phase = |total, done, failed| Phase { total, done, failed, ..Phase::default() };
+        let phase = |total, done, failed| Phase {
+            total,
+            done,
+            failed,
+            ..Phase::default()
+        };
         assert!(nearly_done(phase(100, 90, 0)));
         assert!(nearly_done(phase(100, 80, 10)));
         assert!(!nearly_done(phase(100, 89, 0)));

@@ -84,7 +84,13 @@ impl JobChores {
         }
     }
 
-    async fn done(&mut self, job: &JobId, state: JobState, members: &[String], tended: &Tended) -> Result<Option<Duration>, Error> {
+    async fn done(
+        &mut self,
+        job: &JobId,
+        state: JobState,
+        members: &[String],
+        tended: &Tended,
+    ) -> Result<Option<Duration>, Error> {
         if state.is_terminal() {
             self.cursors.remove(job);
             return Ok(None);

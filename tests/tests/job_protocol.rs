@@ -1,0 +1,496 @@
+//! The protocol of map-reduce jobs, step by step, on a real Redis: who counts, who waits, what is kept.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use bytes::Bytes;
+use workyard_shared::broker::{
+    CancelAnswer, JobCancelled, JobDeleted, JobRetried, JobSettled, JobSubmitted, JobVerdict,
+};
+use workyard_shared::job::{Form, JobState, Part, Policy};
+use workyard_shared::name::SessionId;
+use workyard_tests::Yard;
+use workyard_tests::hand::{Hand, job_id, outcome, spec, submit};
+
+const DONE: fn(&str) -> JobVerdict = |_| JobVerdict::Done;
+
+fn expected(chunks: u64) -> String {
+    (0..chunks).map(|i| format!("{i},")).collect()
+}
+
+/// Every task that was ever submitted has ended or is still there.
+async fn counts_add_up(yard: &Yard) {
+    let seen = yard.overview().await;
+    let total = |name: &str| seen.totals.get(name).copied().unwrap_or(0);
+    let ended = total("completed") + total("failed") + total("cancelled") + total("expired");
+    assert_eq!(
+        total("submitted"),
+        ended + seen.pending + seen.scheduled + seen.running,
+        "{:?}",
+        seen.totals
+    );
+}
+
+async fn keys(yard: &Yard, part: &str) -> Vec<String> {
+    let mut connection = yard.server.connection().await;
+    let scan: (u64, Vec<String>) = redis::cmd("SCAN")
+        .arg(0)
+        .arg("MATCH")
+        .arg(format!("*{part}*"))
+        .arg("COUNT")
+        .arg(100_000)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    scan.1
+}
+
+async fn nothing_of_it_is_left(yard: &Yard, job: &str) {
+    let id = job_id(job);
+    assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    let keys = keys(yard, &format!("job:{job}")).await;
+    assert!(keys.is_empty(), "{keys:?}");
+    assert!(
+        yard.queue
+            .jobs(0, 10)
+            .await
+            .unwrap()
+            .iter()
+            .all(|glance| glance.id != id)
+    );
+}
+
+#[tokio::test]
+async fn a_fold_keeps_the_order_of_chunks_for_any_size_and_fan_in() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    for chunks in [1, 2, 5, 31, 32, 33, 300] {
+        for fan_in in [Some(2), Some(3), Some(32), None] {
+            let id = job_id(&format!("f{chunks}-{}", fan_in.unwrap_or(0)));
+            submit(&yard.queue, &id, &spec(Form::Fold { fan_in }), chunks).await;
+            hand.work_all(&id, DONE).await;
+            let record = hand.record(&id).await;
+            assert_eq!(record.state, JobState::Completed, "{id}: {record:?}");
+            assert_eq!(hand.result(&id, 0).await, expected(chunks), "{id}");
+            assert_eq!(
+                (record.maps.done, record.reduces.done),
+                (chunks, record.reduces.total),
+                "{id}"
+            );
+            nothing_of_it_is_left(&yard, id.as_str()).await;
+        }
+    }
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn a_keyed_job_gives_each_partition_its_part_of_every_chunk_in_order() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("keyed");
+    submit(&yard.queue, &id, &spec(Form::Keyed { partitions: 3 }), 7).await;
+    hand.work_all(&id, DONE).await;
+    for partition in 0..3 {
+        let parts: String = (0..7).map(|i| format!("{i}@{partition},")).collect();
+        assert_eq!(hand.result(&id, partition).await, parts);
+    }
+    nothing_of_it_is_left(&yard, "keyed").await;
+}
+
+#[tokio::test]
+async fn an_empty_job_completes_at_once() {
+    let yard = Yard::start().await;
+    let hand = Hand::register(&yard.queue).await;
+    submit(&yard.queue, &job_id("none"), &spec(Form::fold()), 0).await;
+    assert_eq!(hand.record(&job_id("none")).await.state, JobState::Completed);
+    assert_eq!(hand.result(&job_id("none"), 0).await, "null\n");
+    submit(&yard.queue, &job_id("no-pairs"), &spec(Form::keyed()), 0).await;
+    assert_eq!(hand.record(&job_id("no-pairs")).await.state, JobState::Completed);
+    assert_eq!(yard.queue.job_output(&job_id("no-pairs"), 0).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn last_map_enqueues_the_reduce_once_and_nothing_waits_before() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("once");
+    submit(&yard.queue, &id, &spec(Form::Fold { fan_in: None }), 3).await;
+    let grants = hand.claim(10).await;
+    assert_eq!(grants.len(), 3);
+    for grant in &grants[..2] {
+        let done = hand.work(&id, grant).await;
+        hand.settle(&id, vec![done]).await;
+        assert!(hand.claim(10).await.is_empty(), "a reduce came before the last map");
+    }
+    let last = hand.work(&id, &grants[2]).await;
+    // The reply is lost: the same batch again gets the same answer, and adds nothing.
+    for _ in 0..3 {
+        assert_eq!(hand.settle_as(77, &id, vec![last.clone()]).await, [JobSettled::Kept]);
+    }
+    let reduces = hand.claim(10).await;
+    assert_eq!(
+        reduces.iter().map(|g| g.id.as_str()).collect::<Vec<_>>(),
+        ["once:r:1.0"]
+    );
+    // A later batch with the same outcome is another writer: it is refused.
+    assert_eq!(hand.settle_as(78, &id, vec![last]).await, [JobSettled::Stale]);
+}
+
+#[tokio::test]
+async fn submission_is_resumable_and_nothing_runs_before_its_last_chunk() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let (id, spec, nonce) = (job_id("resumed"), spec(Form::fold()), SessionId::fresh());
+    let chunks: Vec<Bytes> = (0..5).map(|i| format!("{{\"items\":[{i}]}}").into()).collect();
+    let submit = |from: u64, until: usize, last| {
+        let (queue, spec, chunks, nonce, id) = (&yard.queue, &spec, &chunks, &nonce, &id);
+        async move {
+            let from_at = usize::try_from(from).unwrap();
+            queue
+                .job_submit(id, nonce, spec, from, &chunks[from_at..until], last)
+                .await
+        }
+    };
+    assert_eq!(submit(0, 2, false).await.unwrap(), JobSubmitted::Taken(2));
+    assert_eq!(submit(0, 2, false).await.unwrap(), JobSubmitted::Taken(2));
+    assert!(hand.claim(10).await.is_empty(), "it ran before it was whole");
+    assert!(submit(3, 5, true).await.is_err(), "a gap was taken");
+    assert_eq!(submit(1, 5, true).await.unwrap(), JobSubmitted::Taken(5));
+    assert_eq!(submit(4, 5, true).await.unwrap(), JobSubmitted::Taken(5));
+    let other = yard
+        .queue
+        .job_submit(&id, &SessionId::fresh(), &spec, 0, &chunks, true)
+        .await
+        .unwrap();
+    assert_eq!(other, JobSubmitted::Exists);
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, expected(5));
+}
+
+#[tokio::test]
+async fn a_submitter_that_never_comes_back_has_its_job_failed() {
+    let yard = Yard::start().await;
+    let hand = Hand::register(&yard.queue).await;
+    let id = job_id("left");
+    let chunk = [Bytes::from_static(b"{\"items\":[1]}")];
+    yard.queue
+        .job_submit(&id, &SessionId::fresh(), &spec(Form::fold()), 0, &chunk, false)
+        .await
+        .unwrap();
+    yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    assert_eq!(hand.record(&id).await.state, JobState::Pending);
+    // As if its last call had been two hours ago.
+    let long_ago = yard.broker.now_ms().await.unwrap() - 7_200_000;
+    let set = redis::Cmd::hset(yard.queue.keys().job_key(&id, ""), "touched", long_ago);
+    set.exec_async(&mut yard.server.connection().await).await.unwrap();
+    yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    let record = hand.record(&id).await;
+    assert_eq!(record.state, JobState::Failed);
+    assert!(record.error.starts_with("abandoned"), "{}", record.error);
+    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Lost);
+    nothing_of_it_is_left(&yard, "left").await;
+}
+
+#[tokio::test]
+async fn fail_fast_ends_the_job_and_a_retry_runs_only_what_is_missing() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("ff");
+    submit(&yard.queue, &id, &spec(Form::Fold { fan_in: Some(4) }), 100).await;
+    hand.work_all(&id, |member| {
+        if member == "m:41" {
+            JobVerdict::Final
+        } else {
+            JobVerdict::Done
+        }
+    })
+    .await;
+    let record = hand.record(&id).await;
+    assert_eq!((record.state, record.maps.failed), (JobState::Failed, 1));
+    assert_eq!(record.error, "chunk 41 failed: boom ff:m:41");
+    assert_eq!(yard.queue.job_failed(&id, 10).await.unwrap(), [41]);
+    assert!(yard.queue.job_errors(&id).await.unwrap()["m:41"].contains("boom"));
+    let seen = yard.overview().await;
+    assert_eq!(
+        (seen.pending, seen.scheduled, seen.running, seen.failed),
+        (0, 0, 0, 0),
+        "siblings are left"
+    );
+    counts_add_up(&yard).await;
+
+    let done_before = record.maps.done;
+    assert!(done_before > 0);
+    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+    let before = yard.total("submitted").await;
+    hand.work_all(&id, DONE).await;
+    let record = hand.record(&id).await;
+    assert_eq!(
+        (record.state, record.maps.done, record.maps.failed),
+        (JobState::Completed, 100, 0)
+    );
+    assert_eq!(hand.result(&id, 0).await, expected(100));
+    let ran = yard.total("submitted").await - before;
+    assert!(ran <= 100 - done_before + record.reduces.total, "{ran} tasks ran again");
+    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Completed);
+    nothing_of_it_is_left(&yard, "ff").await;
+}
+
+#[tokio::test]
+async fn as_many_chunks_as_the_policy_allows_may_be_lost_and_not_one_more() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let bad = |member: &str| match member {
+        "m:3" | "m:17" | "m:18" => JobVerdict::Final,
+        _ => JobVerdict::Done,
+    };
+    for (name, form) in [
+        ("fold", Form::Fold { fan_in: Some(4) }),
+        ("keyed", Form::Keyed { partitions: 2 }),
+    ] {
+        let lost_three: String = expected(50).replacen("3,", "", 1).replace(",17,18,", ",");
+        for (policy, survives) in [
+            (Policy::Allow(3), true),
+            (Policy::Allow(2), false),
+            (Policy::AllowPercent(6.0), true),
+            (Policy::AllowPercent(5.9), false),
+        ] {
+            let id = job_id(&format!("{name}-{}", policy.to_string().replace(['%', '.'], "p")));
+            let mut spec = spec(form);
+            spec.policy = policy;
+            submit(&yard.queue, &id, &spec, 50).await;
+            hand.work_all(&id, bad).await;
+            let record = hand.record(&id).await;
+            if survives {
+                assert_eq!(
+                    (record.state, record.accepted, record.maps.failed),
+                    (JobState::Completed, 3, 3),
+                    "{id}"
+                );
+                if name == "fold" {
+                    assert_eq!(hand.result(&id, 0).await, lost_three, "{id}");
+                }
+                assert_eq!(yard.queue.job_failed(&id, 10).await.unwrap(), [3, 17, 18]);
+            } else {
+                assert_eq!((record.state, record.accepted), (JobState::Failed, 0), "{id}");
+                // What was lost before runs again too: no loss was made good before the end.
+                assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+                hand.work_all(&id, DONE).await;
+                let record = hand.record(&id).await;
+                assert_eq!((record.state, record.maps.failed), (JobState::Completed, 0), "{id}");
+                if name == "fold" {
+                    assert_eq!(hand.result(&id, 0).await, expected(50), "{id}");
+                }
+            }
+            nothing_of_it_is_left(&yard, id.as_str()).await;
+        }
+    }
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn a_reduce_that_fails_for_good_fails_the_job_and_runs_again_with_a_retry() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    for (name, form, bad) in [
+        ("rf", Form::Fold { fan_in: Some(4) }, "r:1.3"),
+        ("rk", Form::Keyed { partitions: 4 }, "r:2"),
+    ] {
+        let id = job_id(name);
+        submit(&yard.queue, &id, &spec(form), 40).await;
+        hand.work_all(&id, |member| {
+            if member == bad {
+                JobVerdict::Final
+            } else {
+                JobVerdict::Done
+            }
+        })
+        .await;
+        let record = hand.record(&id).await;
+        assert_eq!(record.state, JobState::Failed);
+        assert!(
+            record.error.starts_with(&format!("reduce {bad} failed")),
+            "{}",
+            record.error
+        );
+        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        let maps = record.maps.done;
+        hand.work_all(&id, DONE).await;
+        let record = hand.record(&id).await;
+        assert_eq!((record.state, record.maps.done), (JobState::Completed, maps), "{id}");
+        if name == "rf" {
+            assert_eq!(hand.result(&id, 0).await, expected(40));
+        }
+        nothing_of_it_is_left(&yard, name).await;
+    }
+}
+
+#[tokio::test]
+async fn retries_are_counted_and_do_not_end_the_job() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("rt");
+    submit(&yard.queue, &id, &spec(Form::fold()), 10).await;
+    hand.work_all(&id, |member| {
+        if member == "m:7" {
+            JobVerdict::Retry
+        } else {
+            JobVerdict::Done
+        }
+    })
+    .await;
+    assert_eq!(hand.record(&id).await.maps.retried, 1);
+    yard.queue.promote(10).await.unwrap();
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, expected(10));
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("ca");
+    submit(&yard.queue, &id, &spec(Form::fold()), 5000).await;
+    let grants = hand.claim(50).await;
+    let late = hand.work(&id, &grants[0]).await;
+    assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Cancelled);
+    assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Finished);
+    while yard.queue.job_tend(&id, None, &[]).await.unwrap().more {}
+    let seen = yard.overview().await;
+    assert_eq!((seen.pending, seen.scheduled), (0, 0));
+    let dropped = outcome(&grants[1], JobVerdict::Drop, Vec::new());
+    assert_eq!(
+        hand.settle(&id, vec![late, dropped]).await,
+        [JobSettled::Stale, JobSettled::Dropped]
+    );
+    assert_eq!(hand.record(&id).await.maps.done, 0);
+    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, expected(5000));
+    nothing_of_it_is_left(&yard, "ca").await;
+    assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Unknown);
+}
+
+#[tokio::test]
+async fn of_two_copies_the_first_to_finish_counts_and_the_other_is_fenced_off() {
+    let yard = Yard::start().await;
+    let (mut slow, mut fast) = (Hand::register(&yard.queue).await, Hand::register(&yard.queue).await);
+    let id = job_id("bk");
+    submit(&yard.queue, &id, &spec(Form::fold()), 3).await;
+    let grants = slow.claim(3).await;
+    let (straggler, rest): (Vec<_>, Vec<_>) = grants.into_iter().partition(|g| g.id == "bk:m:1");
+    for grant in &rest {
+        let done = slow.work(&id, grant).await;
+        slow.settle(&id, vec![done]).await;
+    }
+    let members = ["m:1".to_owned(), "m:0".to_owned(), "nonsense".to_owned()];
+    assert_eq!(yard.queue.job_backup(&id, &members).await.unwrap(), 1);
+    assert_eq!(yard.queue.job_backup(&id, &members).await.unwrap(), 0, "a third copy");
+    let copy = fast.claim(3).await;
+    assert_eq!(copy[0].id, "bk:m:1:b");
+    let text = |text: &'static str| vec![(0, Part::Inline(Bytes::from_static(text.as_bytes())))];
+    let first = outcome(&copy[0], JobVerdict::Done, text("copy,"));
+    assert_eq!(fast.settle(&id, vec![first]).await, [JobSettled::Kept]);
+    let second = outcome(&straggler[0], JobVerdict::Done, text("straggler,"));
+    assert_eq!(slow.settle(&id, vec![second]).await, [JobSettled::Stale]);
+    fast.work_all(&id, DONE).await;
+    assert_eq!(fast.result(&id, 0).await, "0,copy,2,");
+    let record = fast.record(&id).await;
+    assert_eq!((record.maps.done, record.maps.backup), (3, 1));
+    counts_add_up(&yard).await;
+    nothing_of_it_is_left(&yard, "bk").await;
+}
+
+#[tokio::test]
+async fn if_one_copy_fails_the_other_decides() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("bf");
+    submit(&yard.queue, &id, &spec(Form::fold()), 1).await;
+    let original = hand.claim(1).await;
+    assert_eq!(yard.queue.job_backup(&id, &["m:0".to_owned()]).await.unwrap(), 1);
+    let failed = outcome(&original[0], JobVerdict::Final, Vec::new());
+    assert_eq!(hand.settle(&id, vec![failed]).await, [JobSettled::Failed]);
+    assert_eq!(hand.record(&id).await.state, JobState::Mapping);
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, "0,");
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn a_job_over_its_budget_fails_with_that_reason_or_is_told_to_spill() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let mut small = spec(Form::fold());
+    small.budget = 10;
+    let id = job_id("bu");
+    submit(&yard.queue, &id, &small, 20).await;
+    hand.work_all(&id, DONE).await;
+    let record = hand.record(&id).await;
+    assert_eq!(record.state, JobState::Failed);
+    assert!(record.error.starts_with("budget: "), "{}", record.error);
+    nothing_of_it_is_left(&yard, "bu").await;
+
+    let id = job_id("sp");
+    small.spill = Some("file:///spill".to_owned());
+    submit(&yard.queue, &id, &small, 1).await;
+    let grants = hand.claim(1).await;
+    let inline = outcome(
+        &grants[0],
+        JobVerdict::Done,
+        vec![(0, Part::Inline(Bytes::from_static(b"0123456789")))],
+    );
+    assert_eq!(hand.settle(&id, vec![inline]).await, [JobSettled::HandedBack]);
+    assert!(hand.record(&id).await.full);
+    let again = hand.claim(1).await;
+    assert_eq!(again[0].meta.failures, 0, "an attempt was burnt");
+    let spilled = Part::Spilled {
+        bytes: 10,
+        path: "sp/data/m0-0-1".to_owned(),
+    };
+    let outcome = outcome(&again[0], JobVerdict::Done, vec![(0, spilled)]);
+    assert_eq!(hand.settle(&id, vec![outcome]).await, [JobSettled::Kept]);
+    assert_eq!(hand.record(&id).await.spilled, 1);
+    yard.queue.job_cancel(&id).await.unwrap();
+    assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Spilled);
+    assert_eq!(yard.queue.job_delete(&id, true).await.unwrap(), JobDeleted::Deleted);
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn a_chunk_whose_task_was_taken_away_by_hand_has_failed() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let mut lenient = spec(Form::fold());
+    lenient.policy = Policy::Allow(1);
+    let id = job_id("au");
+    submit(&yard.queue, &id, &lenient, 3).await;
+    assert_eq!(yard.queue.cancel("au:m:1").await.unwrap(), CancelAnswer::Cancelled);
+    let (_, members) = yard.queue.job_live(&id, 0).await.unwrap();
+    yard.queue.job_tend(&id, None, &members).await.unwrap();
+    assert_eq!(hand.record(&id).await.maps.failed, 1);
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.record(&id).await.state, JobState::Completed);
+    assert_eq!(hand.result(&id, 0).await, "0,2,");
+    assert!(yard.queue.job_errors(&id).await.unwrap()["m:1"].contains("by hand"));
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn an_ended_job_goes_with_its_retention() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("gone");
+    let mut brief = spec(Form::fold());
+    brief.retention = std::time::Duration::from_secs(1);
+    submit(&yard.queue, &id, &brief, 2).await;
+    hand.work_all(&id, DONE).await;
+    let tended = yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    assert!(tended.due_in.is_some_and(|due| due <= brief.retention), "{tended:?}");
+    workyard_tests::wait_until(std::time::Duration::from_secs(15), || async {
+        for due in yard.queue.jobs_due().await.unwrap() {
+            yard.queue.job_tend(&due, None, &[]).await.unwrap();
+        }
+        yard.queue.job_record(&id).await.unwrap().is_none()
+    })
+    .await;
+    assert!(keys(&yard, "job:gone").await.is_empty());
+}
