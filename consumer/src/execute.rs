@@ -113,7 +113,7 @@ async fn attempt(job: &Job) -> Ended {
     }
 }
 
-fn describe(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn describe(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

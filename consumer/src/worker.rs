@@ -18,6 +18,7 @@ use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName, SessionId};
 use workyard_shared::outage::{Patience, Watch};
 
+use crate::config::JobsConfig;
 use crate::counters::Counters;
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
@@ -54,6 +55,8 @@ pub struct WorkerConfig {
     pub drain_timeout: Duration,
     /// Most tasks claimed ahead of free slots, when tasks are short; 900 by default.
     pub prefetch: usize,
+    /// What map-reduce jobs may read, and where they may spill; nothing by default.
+    pub jobs: JobsConfig,
     /// Stop when all queues are empty and nothing runs or waits for a retry.
     pub until_empty: bool,
     /// Start also on a Redis that may evict tasks.
@@ -77,6 +80,7 @@ impl WorkerConfig {
             poll: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             prefetch: 900,
+            jobs: JobsConfig::default(),
             until_empty: false,
             allow_eviction: false,
             name: host_name(),
