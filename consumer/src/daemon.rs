@@ -15,7 +15,7 @@ use workyard_shared::link::{DEFAULT_URL, LinkConfig};
 use workyard_shared::managed::ManagedRedis;
 use workyard_shared::name::{Prefix, QueueName};
 
-use crate::config::{self, ConfigError, DaemonConfig};
+use crate::config::{self, ConfigError, DaemonConfig, JobsConfig, Place};
 use crate::{Registry, Worker, WorkerConfig, handlers};
 
 /// Exit code for bad use: flags, configuration, names.
@@ -54,6 +54,12 @@ pub struct Cli {
     /// Tasks at once.
     #[arg(long)]
     concurrency: Option<usize>,
+    /// Let map-reduce jobs read below this folder or s3://bucket/prefix, on top of what the file lists.
+    #[arg(long, value_name = "PATH")]
+    jobs_read: Vec<String>,
+    /// Let map-reduce jobs leave intermediate data below this folder or s3://bucket/prefix, on top of what the file lists.
+    #[arg(long, value_name = "PATH")]
+    jobs_spill: Vec<String>,
     /// End when all queues are empty and nothing runs or waits for a retry.
     #[arg(long)]
     until_empty: bool,
@@ -175,7 +181,11 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 fn registry(file: &DaemonConfig) -> Result<Registry, Failure> {
     let mut registry = Registry::new();
     for (kind, handler) in &file.handlers {
-        registry.add(kind, handlers::build(handler)?, handler.concurrency)?;
+        let built = handlers::build(handler)?;
+        registry.add(kind, built.handler, handler.concurrency)?;
+        if let Some(stage) = built.stage {
+            registry.stage(kind, stage)?;
+        }
     }
     Ok(registry)
 }
@@ -221,11 +231,27 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
         concurrency: cli.concurrency.unwrap_or(file.concurrency),
         lease: file.lease,
         drain_timeout: file.drain_timeout,
+        jobs: jobs(cli, file)?,
         until_empty: cli.until_empty,
         allow_eviction: cli.allow_eviction,
         ..WorkerConfig::new(LinkConfig::from_url(&url)?, first)
     };
     Ok((config, managed))
+}
+
+/// The file's places and those of the flags; relative ones are below the folder of whoever wrote them.
+fn jobs(cli: &Cli, file: &DaemonConfig) -> Result<JobsConfig, Error> {
+    let here = std::path::absolute(".").map_err(|e| Error::Invalid(format!("there is no current folder: {e}")))?;
+    let mut jobs = file.jobs.clone();
+    for (flag, texts, places) in [
+        ("--jobs-read", &cli.jobs_read, &mut jobs.read),
+        ("--jobs-spill", &cli.jobs_spill, &mut jobs.spill),
+    ] {
+        for text in texts {
+            places.push(Place::parse(text, &here).map_err(|reason| Error::Invalid(format!("{flag}: {reason}")))?);
+        }
+    }
+    Ok(jobs)
 }
 
 /// Starts the managed server again when it has died.

@@ -187,7 +187,7 @@ fn unhandled(task: &Attempt) -> Done {
     })
 }
 
-fn describe(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn describe(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

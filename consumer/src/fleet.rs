@@ -8,6 +8,7 @@ use workyard_shared::broker::Broker;
 use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
+use crate::jobs::Spill;
 use crate::middleware::Middleware;
 use crate::registry::Registry;
 use crate::slots::Slots;
@@ -19,6 +20,7 @@ pub(crate) struct Fleet {
     pub(crate) broker: Broker,
     pub(crate) registry: Registry,
     pub(crate) stages: Arc<Stages>,
+    pub(crate) spill: Arc<Spill>,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,

@@ -18,18 +18,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
+mod beneath;
 mod context;
 mod handler;
 mod middleware;
+mod execute;
 mod typed;
+mod stage;
 mod registry;
+mod functions;
 pub mod handlers;
 mod slots;
-mod stage;
 mod counters;
 mod event;
 mod jobs;
-mod execute;
 mod fleet;
 mod report;
 mod lane;
@@ -43,13 +45,16 @@ pub mod daemon;
 pub mod testing;
 
 pub use context::Context;
+pub use functions::Emit;
 pub use handler::{BoxFuture, Failure, Handler, Next, Outcome};
 pub use middleware::Middleware;
 pub use registry::Registry;
 pub use slots::QueueOrder;
+pub use stage::{CsvText, FileText, Groups, Item, Records, Role, Stage, StageContext, StageInput};
 pub use worker::{Worker, WorkerConfig};
 
 pub use tokio_util::sync::CancellationToken;
 pub use workyard_shared::Error;
+pub use workyard_shared::job::Form;
 pub use workyard_shared::link::LinkConfig;
 pub use workyard_shared::name::{Prefix, QueueName};

@@ -15,8 +15,10 @@ use tracing::warn;
 use workyard_shared::Error;
 use workyard_shared::name::Kind;
 
+use crate::config::Place;
 use crate::context::Context;
 use crate::handler::{Failure, Handler};
+use crate::stage::{Fetch, Places, Stage, Stages};
 use crate::typed::{Blocking, Typed};
 
 /// What the registry knows of a kind.
@@ -31,6 +33,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: HashMap<String, Entry>,
+    stages: HashMap<String, Arc<dyn Stage>>,
     warned: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -93,6 +96,24 @@ impl Registry {
             return Err(Error::Invalid(format!("kind {kind} has a handler already")));
         }
         Ok(self)
+    }
+
+    /// Adds a function of map-reduce jobs; [`Self::map`] and those beside it add typed ones. A kind can
+    /// be both a handler of tasks and a function of jobs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `kind` is no kind, or has a function.
+    pub fn stage(&mut self, kind: &str, stage: Arc<dyn Stage>) -> Result<&mut Self, Error> {
+        let kind = Kind::new(kind)?;
+        if self.stages.insert(kind.as_str().to_owned(), stage).is_some() {
+            return Err(Error::Invalid(format!("kind {kind} has a function for jobs already")));
+        }
+        Ok(self)
+    }
+
+    /// The functions of jobs, which read below `places` only.
+    pub(crate) fn stages(&self, places: &[Place], objects: Arc<dyn Fetch>) -> Stages {
+        Stages::new(self.stages.clone(), Places::new(places, Some(objects)))
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Entry> {

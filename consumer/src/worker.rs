@@ -18,10 +18,11 @@ use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName, SessionId};
 use workyard_shared::outage::{Patience, Watch};
 
+use crate::config::JobsConfig;
 use crate::counters::Counters;
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
-use crate::jobs::JobChores;
+use crate::jobs::{JobChores, Objects, Spill};
 use crate::lane::Lane;
 use crate::maintain::Maintainer;
 use crate::middleware::Middleware;
@@ -29,7 +30,6 @@ use crate::pulse::{self, Station};
 use crate::registry::Registry;
 use crate::report::Reporter;
 use crate::slots::{QueueOrder, Slots};
-use crate::stage::Stages;
 use crate::wake::{Route, Switchboard};
 
 /// How often `until_empty` looks whether everything is done.
@@ -56,6 +56,8 @@ pub struct WorkerConfig {
     pub drain_timeout: Duration,
     /// Most tasks claimed ahead of free slots, when tasks are short; 900 by default.
     pub prefetch: usize,
+    /// What map-reduce jobs may read, and where they may spill; nothing by default.
+    pub jobs: JobsConfig,
     /// Stop when all queues are empty and nothing runs or waits for a retry.
     pub until_empty: bool,
     /// Start also on a Redis that may evict tasks.
@@ -79,6 +81,7 @@ impl WorkerConfig {
             poll: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             prefetch: 900,
+            jobs: JobsConfig::default(),
             until_empty: false,
             allow_eviction: false,
             name: host_name(),
@@ -204,7 +207,8 @@ impl Worker {
         let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
         let fleet = Arc::new(Fleet {
             broker,
-            stages: Arc::new(Stages),
+            stages: Arc::new(self.registry.stages(&self.config.jobs.read, Objects::new())),
+            spill: Arc::new(Spill::new(self.config.jobs.spill.clone())),
             registry: self.registry,
             middleware: self.middleware.into(),
             slots: Slots::new(self.config.concurrency, self.config.order, &weights),
@@ -303,7 +307,7 @@ impl Loops {
             ));
             let maintainer = Maintainer {
                 fleet: Arc::clone(fleet),
-                chores: JobChores::new(queue.clone(), Arc::clone(&fleet.stages)),
+                chores: JobChores::new(queue.clone(), Arc::clone(&fleet.spill)),
                 queue,
                 duties,
             };

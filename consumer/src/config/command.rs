@@ -32,6 +32,8 @@ pub struct CommandConfig {
     pub process: ProcessConfig,
     /// What standard output becomes (default [`Output::Auto`]).
     pub output: Output,
+    /// What standard input holds when it is a function of a job (default [`Records::Json`]).
+    pub records: Records,
     /// Exit codes that fail a task for good (default 65 and 78).
     pub final_exit_codes: BTreeSet<u8>,
     /// Whether a value out of the payload may begin with `-` (default no: it could be an option).
@@ -62,6 +64,17 @@ pub enum Output {
     None,
 }
 
+/// What a program reads as a function of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Records {
+    /// JSON lines.
+    #[default]
+    Json,
+    /// Plain lines, and lines `key<TAB>value` as pairs.
+    Text,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -72,6 +85,8 @@ struct Raw {
     kill_after: Option<HumanDuration>,
     #[serde(default)]
     output: Output,
+    #[serde(default)]
+    records: Records,
     final_exit_codes: Option<BTreeSet<i64>>,
     #[serde(default)]
     allow_dash_args: bool,
@@ -91,6 +106,7 @@ pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Resu
         args: args.into_iter().map(parse_arg).collect::<Result<_, _>>()?,
         process: ProcessConfig::checked(raw.env, raw.cwd, raw.kill_after, base)?,
         output: raw.output,
+        records: raw.records,
         final_exit_codes: exit_codes(raw.final_exit_codes)?,
         allow_dash_args: raw.allow_dash_args,
     })

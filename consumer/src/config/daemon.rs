@@ -15,6 +15,7 @@ use crate::slots::QueueOrder;
 
 use super::checks::{self, HumanDuration};
 use super::handler::{self, HandlerConfig};
+use super::jobs::{self, JobsConfig};
 use super::problem::Problem;
 use super::secret::{Secret, SecretSource};
 
@@ -45,6 +46,8 @@ pub struct DaemonConfig {
     pub queue_order: QueueOrder,
     /// `[[queues]]`: what it serves, in the file's order; at least one, no name twice.
     pub queues: Vec<QueueConfig>,
+    /// `[jobs]`: what map-reduce jobs may read, and where they may spill (default nowhere).
+    pub jobs: JobsConfig,
     /// `[handlers.KIND]`: what runs each kind; at least one.
     pub handlers: BTreeMap<String, HandlerConfig>,
 }
@@ -71,6 +74,8 @@ struct Raw {
     queue_order: QueueOrder,
     #[serde(default)]
     queues: Vec<RawQueue>,
+    #[serde(default)]
+    jobs: jobs::Raw,
     #[expect(
         dead_code,
         reason = "taken out before; stands here to be among the names that an error lists"
@@ -108,6 +113,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         drain_timeout: checks::duration("drain_timeout", drain, Duration::ZERO..=MAX_DRAIN)?,
         queue_order: raw.queue_order,
         queues: queues(raw.queues)?,
+        jobs: jobs::check(&raw.jobs, base)?,
         handlers,
     })
 }

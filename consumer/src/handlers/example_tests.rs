@@ -14,7 +14,7 @@ fn handlers() -> BTreeMap<String, Arc<dyn Handler>> {
     config
         .handlers
         .iter()
-        .map(|(kind, handler)| (kind.clone(), build(handler).unwrap()))
+        .map(|(kind, handler)| (kind.clone(), build(handler).unwrap().handler))
         .collect()
 }
 

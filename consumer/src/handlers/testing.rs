@@ -9,17 +9,26 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::build;
+use super::{Built, build};
 use crate::config::{self, ConfigError};
-use crate::{Context, Handler, Outcome};
+use crate::{Context, Handler, Outcome, Stage};
 
 /// Longer than any wait takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Builds the handler whose table is `body`.
-pub(crate) fn try_handler(body: &str) -> Result<Arc<dyn Handler>, ConfigError> {
+fn try_build(body: &str) -> Result<Built, ConfigError> {
     let text = format!("[[queues]]\nname = \"q\"\n[handlers.t]\n{body}");
     build(&config::parse(&text, Path::new("/test.toml"))?.handlers["t"])
+}
+
+/// Builds the function of jobs whose table is `body`.
+pub(crate) fn stage(body: &str) -> Arc<dyn Stage> {
+    try_build(body).unwrap().stage.unwrap()
+}
+
+/// Builds the handler whose table is `body`.
+pub(crate) fn try_handler(body: &str) -> Result<Arc<dyn Handler>, ConfigError> {
+    Ok(try_build(body)?.handler)
 }
 
 /// Builds the handler whose table is `body`.

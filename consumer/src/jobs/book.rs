@@ -16,6 +16,7 @@ use workyard_shared::broker::Queue;
 use workyard_shared::job::{JobRecord, Member};
 use workyard_shared::name::JobId;
 
+use super::spill::Spill;
 use crate::stage::Stages;
 
 /// Pause between looks.
@@ -98,15 +99,17 @@ impl Drop for Running {
 pub(crate) struct JobBook {
     pub(crate) queue: Queue,
     pub(crate) stages: Arc<Stages>,
+    pub(crate) spill: Arc<Spill>,
     views: Mutex<HashMap<JobId, Arc<JobView>>>,
 }
 
 impl JobBook {
     /// An empty book, looked after until `stop`.
-    pub(crate) fn open(queue: Queue, stages: Arc<Stages>, stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn open(queue: Queue, stages: Arc<Stages>, spill: Arc<Spill>, stop: CancellationToken) -> Arc<Self> {
         let book = Arc::new(Self {
             queue,
             stages,
+            spill,
             views: Mutex::default(),
         });
         tokio::spawn(Arc::clone(&book).run(stop));

@@ -4,10 +4,10 @@
 //! is a late copy whose output will be refused; either way it is left out.
 
 use bytes::Bytes;
-use workyard_shared::broker::Queue;
 use workyard_shared::job::{Form, JobRecord, Member, Part};
 use workyard_shared::name::JobId;
 
+use super::book::JobBook;
 use super::output;
 use crate::handler::Failure;
 
@@ -32,17 +32,17 @@ pub(super) fn names(record: &JobRecord, member: Member) -> Vec<String> {
 
 /// Reads them.
 pub(super) async fn fetch(
-    queue: &Queue,
+    book: &JobBook,
     job: &JobId,
     record: &JobRecord,
     member: Member,
 ) -> Result<Vec<Bytes>, Failure> {
     let mut inputs = Vec::new();
     for names in names(record, member).chunks(AT_ONCE) {
-        for part in queue.job_data(job, names).await?.into_iter().flatten() {
+        for part in book.queue.job_data(job, names).await?.into_iter().flatten() {
             inputs.push(match part {
                 Part::Inline(lines) => lines,
-                Part::Spilled { path, .. } => output::read_spilled(&record.spec, &path).await?,
+                Part::Spilled { path, .. } => output::read_spilled(&record.spec, &book.spill, &path).await?,
             });
         }
     }

@@ -62,14 +62,14 @@ impl MemberTask {
                 .map_err(|e| Failure::fatal(format!("the description of the chunk cannot be read: {e}")))?;
             stage::run_map(stages, spec, ctx, chunk).await?
         } else {
-            let inputs = inputs::fetch(queue, &self.job, &record, self.member).await?;
+            let inputs = inputs::fetch(&self.book, &self.job, &record, self.member).await?;
             queue.job_reducing(&self.job).await?;
             vec![(0, stage::run_reduce(stages, spec, ctx, inputs).await?)]
         };
         let place = output::Place {
             view,
             spec,
-            stages,
+            allowed: &self.book.spill,
             member: self.member,
             token: &token,
         };

@@ -1,16 +1,18 @@
 //! Map-reduce in a consumer: tasks of jobs run, and jobs are looked after.
 //!
 //! docs/jobs.md is the specification. [`book`] knows the jobs whose tasks run here and stops what is not wanted
-//! any more; [`member`] runs one map or reduce task; [`output`] decides where its output goes; [`tend`] and
+//! any more; [`member`] runs one map or reduce task; [`output`] decides where its output goes, [`spill`] where it may; [`tend`] and
 //! [`straggler`] are the maintainer's chores. Invariant: nothing here decides about a job: the functions do.
 
 mod book;
 mod inputs;
 mod member;
 mod output;
+mod spill;
 mod straggler;
 mod tend;
 
 pub(crate) use book::JobBook;
 pub(crate) use member::{MemberEnd, MemberTask};
+pub(crate) use spill::{Objects, Spill};
 pub(crate) use tend::JobChores;

@@ -5,17 +5,16 @@
 
 use bytes::Bytes;
 use workyard_shared::job::{JobSpec, MAX_PART, Member, Part};
-use workyard_shared::store::{Store, StoreError};
 
 use super::book::JobView;
+use super::spill::{Spill, failed};
 use crate::handler::Failure;
-use crate::stage::Stages;
 
 /// What decides about an output.
 pub(super) struct Place<'a> {
     pub(super) view: &'a JobView,
     pub(super) spec: &'a JobSpec,
-    pub(super) stages: &'a Stages,
+    pub(super) allowed: &'a Spill,
     pub(super) member: Member,
     pub(super) token: &'a str,
 }
@@ -36,12 +35,7 @@ impl Place<'_> {
             let inline = |(name, lines)| (name, Part::Inline(Bytes::from(lines)));
             return Ok(outputs.into_iter().map(inline).collect());
         };
-        if !self.stages.may_spill(spill) {
-            return Err(Failure::fatal(format!(
-                "this consumer may not write to the job's spill place {spill}: name it in `spill` of the [jobs] table of its configuration"
-            )));
-        }
-        let store = Store::open(spill).map_err(failed)?;
+        let store = self.allowed.open(spill).map_err(failed)?;
         let mut parts = Vec::with_capacity(outputs.len());
         for (name, lines) in outputs {
             let path = self.path(name);
@@ -63,17 +57,10 @@ impl Place<'_> {
 }
 
 /// Reads what was spilled.
-pub(super) async fn read_spilled(spec: &JobSpec, path: &str) -> Result<Bytes, Failure> {
+pub(super) async fn read_spilled(spec: &JobSpec, allowed: &Spill, path: &str) -> Result<Bytes, Failure> {
     let spill = spec
         .spill
         .as_deref()
         .ok_or_else(|| Failure::fatal("an output was spilled by a job without a spill place"))?;
-    Store::open(spill).map_err(failed)?.read(path).await.map_err(failed)
-}
-
-fn failed(error: StoreError) -> Failure {
-    match error {
-        StoreError::Final { .. } => Failure::fatal(error.to_string()),
-        other => Failure::retry(other.to_string()),
-    }
+    allowed.open(spill).map_err(failed)?.read(path).await.map_err(failed)
 }

@@ -12,10 +12,9 @@ use workyard_shared::Error;
 use workyard_shared::broker::{Queue, Spilled, Tended};
 use workyard_shared::job::{JobRecord, JobState};
 use workyard_shared::name::JobId;
-use workyard_shared::store::Stores;
 
+use super::spill::Spill;
 use super::straggler;
-use crate::stage::Stages;
 
 /// Pages of live tasks (200 each) looked at per job and round.
 const PAGES: usize = 10;
@@ -25,18 +24,16 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The chores of one queue.
 pub(crate) struct JobChores {
     queue: Queue,
-    stages: Arc<Stages>,
-    stores: Stores,
+    spill: Arc<Spill>,
     cursors: HashMap<JobId, u64>,
 }
 
 impl JobChores {
     /// The chores of `queue`.
-    pub(crate) fn new(queue: Queue, stages: Arc<Stages>) -> Self {
+    pub(crate) fn new(queue: Queue, spill: Arc<Spill>) -> Self {
         Self {
             queue,
-            stages,
-            stores: Stores::default(),
+            spill,
             cursors: HashMap::new(),
         }
     }
@@ -118,14 +115,11 @@ impl JobChores {
 
     async fn try_remove(&self, job: &JobId, record: &JobRecord, which: Spilled) -> Result<(), String> {
         let spill = record.spec.spill.as_deref().ok_or("the job names no spill place")?;
-        if !self.stages.may_spill(spill) {
-            return Err(format!("this consumer may not write to {spill}"));
-        }
         let prefix = match which {
             Spilled::Data => format!("{job}/data"),
             Spilled::All => job.to_string(),
         };
-        let store = self.stores.open(spill).map_err(|e| e.to_string())?;
+        let store = self.spill.open(spill).map_err(|e| e.to_string())?;
         store.remove_all(&prefix).await.map_err(|e| e.to_string())?;
         debug!(%job, %prefix, "removed spilled files");
         Ok(())

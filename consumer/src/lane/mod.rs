@@ -99,7 +99,12 @@ impl Lane {
             ready: VecDeque::new(),
             outbox: Outbox::default(),
             turn: None,
-            book: JobBook::open(queue.clone(), Arc::clone(&fleet.stages), closing.clone()),
+            book: JobBook::open(
+                queue.clone(),
+                Arc::clone(&fleet.stages),
+                Arc::clone(&fleet.spill),
+                closing.clone(),
+            ),
             _book_open: closing.drop_guard(),
             number: 0,
             above: 0,

@@ -8,6 +8,7 @@ use workyard_shared::outage::Watch;
 
 use super::*;
 use crate::counters::Counters;
+use crate::jobs::{Objects, Spill};
 use crate::registry::Registry;
 use crate::slots::{QueueOrder, Slots};
 
@@ -18,6 +19,8 @@ fn lane_with_a_claim_under_way() -> Lane {
     let queue = broker.queue(&QueueName::new("q").unwrap());
     let fleet = Fleet {
         broker,
+        stages: Arc::new(Registry::new().stages(&[], Objects::new())),
+        spill: Arc::new(Spill::new(Vec::new())),
         registry: Registry::new(),
         middleware: Arc::from([]),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),

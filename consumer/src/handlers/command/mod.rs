@@ -19,17 +19,24 @@
 //! `WORKYARD_DEADLINE`: the milliseconds that were left when the process started, until the
 //! earlier of the task's timeout and the handler's ends it; empty if neither is set.
 //!
+//! As a function of a map-reduce job it reads and writes lines, see docs/jobs.md; an element of `argv` is
+//! then filled from the function's arguments.
+//!
 //! Invariant: when an attempt is over, however it ended, its whole process group is gone or is
 //! within `kill_after` of being gone. A program that exits leaves nothing of its group behind.
 
 mod argv;
 #[cfg(test)]
 mod ending_tests;
+mod stage;
+#[cfg(test)]
+mod stage_tests;
 mod streams;
 #[cfg(test)]
 mod tests;
 pub(super) mod verdict;
 
+use std::collections::VecDeque;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -37,6 +44,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+use workyard_shared::limits::MAX_RESULT_BYTES;
 
 use self::streams::Streams;
 use super::group::Group;
@@ -81,11 +89,38 @@ enum Stop {
     Io(io::Error),
 }
 
+/// What one process gets, and how much it may say.
+struct Ask<'a> {
+    args: Vec<String>,
+    /// Variables on top of those of every task.
+    env: &'a [(&'static str, &'a str)],
+    input: VecDeque<Bytes>,
+    limit: usize,
+}
+
 async fn attempt(config: &CommandConfig, timeout: Option<Duration>, ctx: &Context, payload: Bytes) -> Outcome {
-    let args = argv::expand(&config.args, &payload, config.allow_dash_args).map_err(Failure::fatal)?;
+    let ask = Ask {
+        args: argv::expand(&config.args, &payload, config.allow_dash_args).map_err(Failure::fatal)?,
+        env: &[],
+        input: VecDeque::from([payload]),
+        // A little beyond a result, for the newline at its end.
+        limit: MAX_RESULT_BYTES + 2,
+    };
+    let out = exchange(config, timeout, ctx, ask).await?;
+    result::from_output("standard output", out, config.output)
+}
+
+/// Runs one process to its end; what it wrote.
+async fn exchange(
+    config: &CommandConfig,
+    timeout: Option<Duration>,
+    ctx: &Context,
+    ask: Ask<'_>,
+) -> Result<Vec<u8>, Failure> {
     let interrupt = Interrupt::start(ctx, timeout);
-    let mut group = spawn(config, &args, ctx, &interrupt)?;
-    let mut streams = Streams::of(&mut group, payload);
+    let mut group = spawn(config, &ask, ctx, &interrupt)?;
+    let limit = ask.limit;
+    let mut streams = Streams::of(&mut group, ask.input, limit);
     let end = tokio::select! {
         end = converse(&mut group, &mut streams) => end,
         failure = interrupt.fired() => Err(Stop::Failed(failure)),
@@ -95,20 +130,21 @@ async fn attempt(config: &CommandConfig, timeout: Option<Duration>, ctx: &Contex
         Err(stop) => return Err(break_off(stop, group, streams).await),
     };
     verdict::judge(status, &streams.tail.text(), &config.final_exit_codes)?;
-    result::from_output("standard output", streams.out, config.output)
+    Ok(streams.out)
 }
 
-fn spawn(config: &CommandConfig, args: &[String], ctx: &Context, interrupt: &Interrupt) -> Result<Group, Failure> {
+fn spawn(config: &CommandConfig, ask: &Ask<'_>, ctx: &Context, interrupt: &Interrupt) -> Result<Group, Failure> {
     let mut command = launch::command(&config.program, &config.process);
     let deadline = interrupt.remaining_ms().map(|ms| ms.to_string()).unwrap_or_default();
     command
-        .args(args)
+        .args(&ask.args)
         .env("WORKYARD_ID", ctx.id())
         .env("WORKYARD_KIND", ctx.kind())
         .env("WORKYARD_QUEUE", ctx.queue())
         .env("WORKYARD_ATTEMPT", ctx.attempt().to_string())
         .env("WORKYARD_TOKEN", ctx.fencing_token())
         .env("WORKYARD_DEADLINE", deadline)
+        .envs(ask.env.iter().copied())
         .stdin(Stdio::piped())
         .stdout(if config.output == Output::None {
             Stdio::null()
@@ -151,6 +187,10 @@ async fn break_off(stop: Stop, group: Group, mut streams: Streams) -> Failure {
         () = async { streams.drain().await; std::future::pending().await } => {}
     }
     match stop {
+        Stop::Overflow if streams.limit > MAX_RESULT_BYTES + 2 => Failure::fatal(format!(
+            "standard output is longer than the {} bytes that an output may have",
+            streams.limit
+        )),
         Stop::Overflow => result::too_long("standard output"),
         Stop::Io(error) => Failure::retry(format!("cannot wait for the program: {error}")),
         Stop::Failed(failure) => {

@@ -4,30 +4,30 @@
 //! not hang), and what was read or written so far survives when [`Streams::pump`] is dropped and
 //! called again.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use workyard_shared::limits::MAX_RESULT_BYTES;
 
 use super::super::group::Group;
 use super::super::tail::{TAIL_BYTES, Tail};
 
 const READ_BYTES: usize = 8 << 10;
-/// A little beyond a result, for the newline at its end.
-const MAX_STDOUT_BYTES: usize = MAX_RESULT_BYTES + 2;
 
-/// The child wrote more to standard output than a result may have.
+/// The child wrote more to standard output than it may.
 #[derive(Debug)]
 pub(super) struct Overflow;
 
 /// Pipes of one child, and what went through them.
 #[derive(Debug)]
 pub(super) struct Streams {
-    stdin: Option<(ChildStdin, Bytes)>,
+    stdin: Option<(ChildStdin, VecDeque<Bytes>)>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    /// Most bytes of standard output.
+    pub(super) limit: usize,
     /// Standard output so far.
     pub(super) out: Vec<u8>,
     /// The end of standard error so far.
@@ -35,12 +35,13 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Takes the pipes of `group`; `input` goes to its standard input.
-    pub(super) fn of(group: &mut Group, input: Bytes) -> Self {
+    /// Takes the pipes of `group`; `input` goes to its standard input, piece by piece.
+    pub(super) fn of(group: &mut Group, input: VecDeque<Bytes>, limit: usize) -> Self {
         Self {
             stdin: group.take_stdin().map(|pipe| (pipe, input)),
             stdout: group.take_stdout(),
             stderr: group.take_stderr(),
+            limit,
             out: Vec::new(),
             tail: Tail::default(),
         }
@@ -52,6 +53,7 @@ impl Streams {
             stdin,
             stdout,
             stderr,
+            limit,
             out,
             tail,
         } = self;
@@ -61,7 +63,7 @@ impl Streams {
                 feed(stdin).await;
                 Ok(())
             },
-            collect(stdout, out, MAX_STDOUT_BYTES),
+            collect(stdout, out, *limit),
             async {
                 follow(stderr, tail).await;
                 Ok(())
@@ -80,9 +82,14 @@ impl Streams {
     }
 }
 
-async fn feed(stdin: &mut Option<(ChildStdin, Bytes)>) {
+async fn feed(stdin: &mut Option<(ChildStdin, VecDeque<Bytes>)>) {
     while let Some((pipe, input)) = stdin {
-        if !input.has_remaining() || pipe.write_buf(input).await.is_err() {
+        let open = match input.front_mut() {
+            Some(piece) if piece.has_remaining() => pipe.write_buf(piece).await.is_ok(),
+            Some(_) => input.pop_front().is_some(),
+            None => false,
+        };
+        if !open {
             // A child may exit, or close its input, without reading it all. That is its own
             // affair: the exit code says whether it succeeded.
             *stdin = None;

@@ -13,6 +13,9 @@
 //! | 408, any other 5xx, no answer | retry |
 //! | anything else, redirects too | failed for good |
 //!
+//! As a function of a map-reduce job it posts `{"stage":..,"form":..,"args":..,"payload":[..]}`, as a `worker` gets
+//! them, and the answer is the array of what it emits.
+//!
 //! An attempt that nothing else limits ends after [`DEFAULT_TIMEOUT`]. Proxies of the environment
 //! are not used.
 //!
@@ -20,6 +23,7 @@
 
 #[cfg(test)]
 mod tests;
+mod stage;
 mod verdict;
 
 use std::sync::Arc;
@@ -77,7 +81,10 @@ impl Handler for HttpHandler {
             let unlimited = ctx.deadline().is_none().then_some(DEFAULT_TIMEOUT);
             let interrupt = Interrupt::start(&ctx, this.timeout.or(unlimited));
             tokio::select! {
-                outcome = this.exchange(&ctx, &interrupt, payload) => outcome,
+                outcome = this.exchange(&ctx, &interrupt, payload, MAX_RESULT_BYTES) => match outcome {
+                    Ok(body) => result::from_output("the answer", body, Output::Auto),
+                    Err(failure) => Err(failure),
+                },
                 failure = interrupt.fired() => Err(failure),
             }
         })
@@ -85,7 +92,14 @@ impl Handler for HttpHandler {
 }
 
 impl HttpHandler {
-    async fn exchange(&self, ctx: &Context, interrupt: &Interrupt, payload: Bytes) -> Outcome {
+    /// Posts a body; the answer may have `limit` bytes.
+    async fn exchange(
+        &self,
+        ctx: &Context,
+        interrupt: &Interrupt,
+        payload: Bytes,
+        limit: usize,
+    ) -> Result<Vec<u8>, Failure> {
         let mut headers = self.config.headers.clone();
         describe(&mut headers, ctx, interrupt)?;
         let request = self.client.post(self.config.url.clone()).headers(headers).body(payload);
@@ -101,13 +115,15 @@ impl HttpHandler {
             let excerpt = &body[..body.len().min(EXCERPT_BYTES)];
             verdict::judge(status, response.headers(), &String::from_utf8_lossy(excerpt))?;
         }
-        let body = read(&mut response, MAX_RESULT_BYTES)
+        let body = read(&mut response, limit)
             .await
             .map_err(|error| broken(&format!("the answer of {host} broke off"), error))?;
-        if body.len() > MAX_RESULT_BYTES {
-            return Err(result::too_long("the answer"));
+        if body.len() > limit {
+            return Err(Failure::fatal(format!(
+                "the answer is longer than the {limit} bytes that it may have"
+            )));
         }
-        result::from_output("the answer", body, Output::Auto)
+        Ok(body)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::interrupt::Interrupt;
 use super::backoff::Backoff;
 use super::process::{Fault, Process};
-use super::protocol;
+use super::protocol::{self, Call};
 use crate::{Context, Failure, Outcome};
 
 /// A task on its way to a process.
@@ -22,6 +22,7 @@ use crate::{Context, Failure, Outcome};
 pub(super) struct Job {
     pub(super) ctx: Context,
     pub(super) payload: Bytes,
+    pub(super) call: Option<Arc<Call>>,
     pub(super) timeout: Option<Duration>,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) reply: oneshot::Sender<Reply>,
@@ -142,12 +143,12 @@ impl Keeper {
 
     async fn attempt(&self, process: &mut Process, job: &mut Job) -> End {
         let interrupt = Interrupt::start(&job.ctx, job.timeout);
-        let line = match protocol::task_line(&job.ctx, interrupt.remaining_ms(), &job.payload) {
+        let line = match protocol::task_line(&job.ctx, interrupt.remaining_ms(), job.call.as_deref(), &job.payload) {
             Ok(line) => line,
             Err(failure) => return End::Answered(Err(failure)),
         };
         tokio::select! {
-            answer = process.perform(&job.ctx, line) => match answer {
+            answer = process.perform(&job.ctx, job.call.as_deref(), line) => match answer {
                 Ok(outcome) => End::Answered(outcome),
                 Err(reason) => End::Broken(reason),
             },

@@ -40,6 +40,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// How long lines may be from now on.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Waits for the next line.
     pub(super) async fn next(&mut self) -> io::Result<Next> {
         loop {

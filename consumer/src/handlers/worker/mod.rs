@@ -11,6 +11,7 @@ mod lines;
 mod pool;
 mod process;
 mod protocol;
+mod stage;
 #[cfg(test)]
 mod python_tests;
 mod stderr;
@@ -46,7 +47,7 @@ impl WorkerHandler {
 impl Handler for WorkerHandler {
     fn run(&self, ctx: Context, payload: Bytes) -> BoxFuture<Outcome> {
         let pool = Arc::clone(&self.pool);
-        Box::pin(async move { pool.run(ctx, payload).await })
+        Box::pin(async move { pool.run(ctx, None, payload).await })
     }
 
     fn close(&self) -> BoxFuture<()> {

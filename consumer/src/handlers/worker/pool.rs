@@ -15,6 +15,7 @@ use super::super::interrupt::Interrupt;
 use super::backoff::Backoff;
 use super::keeper::{Job, Keeper, Reply};
 use super::process::Process;
+use super::protocol::Call;
 use crate::config::WorkerConfig;
 use crate::{Context, Failure, Outcome};
 
@@ -54,7 +55,7 @@ impl Pool {
     }
 
     /// Runs one attempt in the next free process.
-    pub(super) async fn run(&self, ctx: Context, payload: Bytes) -> Outcome {
+    pub(super) async fn run(&self, ctx: Context, call: Option<Arc<Call>>, payload: Bytes) -> Outcome {
         // Until a process has the task only the task's own deadline counts.
         let waiting = Interrupt::start(&ctx, None);
         let mut permit = tokio::select! {
@@ -62,7 +63,7 @@ impl Pool {
             failure = waiting.fired() => return Err(failure),
         };
         while let Some(seat) = self.pop_idle() {
-            let (job, answer) = self.job(&ctx, &payload, permit);
+            let (job, answer) = self.job(&ctx, call.as_ref(), &payload, permit);
             // A process that died idle refuses the job, at the door or a moment later.
             let reply = match seat.try_send(job) {
                 Ok(()) => answer.await.map_err(|_| lost())?,
@@ -80,17 +81,24 @@ impl Pool {
             () = self.closing.cancelled() => return Err(closed()),
             failure = waiting.fired() => return Err(failure),
         }
-        let (job, answer) = self.job(&ctx, &payload, permit);
+        let (job, answer) = self.job(&ctx, call.as_ref(), &payload, permit);
         let seat = self.start(job)?;
         let reply = answer.await.map_err(|_| lost())?;
         self.settle(seat, reply)
     }
 
-    fn job(&self, ctx: &Context, payload: &Bytes, permit: OwnedSemaphorePermit) -> (Job, oneshot::Receiver<Reply>) {
+    fn job(
+        &self,
+        ctx: &Context,
+        call: Option<&Arc<Call>>,
+        payload: &Bytes,
+        permit: OwnedSemaphorePermit,
+    ) -> (Job, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
         let job = Job {
             ctx: ctx.clone(),
             payload: payload.clone(),
+            call: call.cloned(),
             timeout: self.timeout,
             permit,
             reply,

@@ -12,12 +12,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
+use workyard_shared::limits::MAX_RESULT_BYTES;
 
 use super::super::command::verdict;
 use super::super::group::Group;
 use super::super::{launch, tail};
 use super::lines::{Lines, Next};
-use super::protocol::{self, MAX_LINE_BYTES, Message};
+use super::protocol::{self, Call, MAX_LINE_BYTES, Message};
 use super::stderr::{self, MAX_LOGGED_BYTES, SharedTail};
 use crate::config::WorkerConfig;
 use crate::{Context, Outcome};
@@ -36,6 +37,9 @@ pub(super) struct Process {
     leaving: bool,
     stdin: Option<ChildStdin>,
     stdout: Lines<ChildStdout>,
+    /// Longest result and line of the task at hand.
+    max_result: usize,
+    max_line: usize,
     stderr: AbortOnDropHandle<()>,
     tail: SharedTail,
     grace: Duration,
@@ -74,6 +78,8 @@ impl Process {
             leaving: false,
             stdin,
             stdout: Lines::new(stdout, MAX_LINE_BYTES),
+            max_result: MAX_RESULT_BYTES,
+            max_line: MAX_LINE_BYTES,
             stderr: AbortOnDropHandle::new(stderr),
             tail,
             grace,
@@ -81,8 +87,16 @@ impl Process {
     }
 
     /// Hands over a task and waits for its answer; the error says how the process broke.
-    pub(super) async fn perform(&mut self, ctx: &Context, mut line: Bytes) -> Result<Outcome, String> {
+    pub(super) async fn perform(
+        &mut self,
+        ctx: &Context,
+        call: Option<&Call>,
+        mut line: Bytes,
+    ) -> Result<Outcome, String> {
         self.tail.clear();
+        self.max_result = call.map_or(MAX_RESULT_BYTES, |call| call.limit);
+        self.max_line = call.map_or(MAX_LINE_BYTES, Call::line_limit);
+        self.stdout.set_limit(self.max_line);
         let Some(mut stdin) = self.stdin.take() else {
             return Err("has no input left".to_owned());
         };
@@ -152,13 +166,13 @@ impl Process {
     async fn answer(&mut self) -> Result<Message, Fault> {
         loop {
             match self.next().await {
-                Next::Line(line) => match protocol::parse(&line).map_err(Fault::Said)? {
+                Next::Line(line) => match protocol::parse(&line, self.max_result).map_err(Fault::Said)? {
                     Message::Ready => {}
                     Message::Log(text) => self.log(&text),
                     answer @ Message::Answer { .. } => return Ok(answer),
                 },
                 Next::TooLong => {
-                    return Err(Fault::Said(format!("wrote a line longer than {MAX_LINE_BYTES} bytes")));
+                    return Err(Fault::Said(format!("wrote a line longer than {} bytes", self.max_line)));
                 }
                 Next::End => return Err(Fault::Ended),
             }

@@ -12,11 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use workyard_shared::limits::{MAX_DURATION_MS, MAX_RESULT_BYTES};
 
-use super::super::result;
 use crate::{Context, Failure, Outcome};
 
-/// Longest line from a worker: a result of the largest size and room for the message around it.
-pub(super) const MAX_LINE_BYTES: usize = MAX_RESULT_BYTES + (64 << 10);
+/// Room for the message around a result.
+const MESSAGE_BYTES: usize = 64 << 10;
+/// Longest line from a worker that has a task: a result of the largest size and the message around it.
+pub(super) const MAX_LINE_BYTES: usize = MAX_RESULT_BYTES + MESSAGE_BYTES;
 /// How much of a bad line is quoted.
 const QUOTED_CHARS: usize = 200;
 
@@ -31,11 +32,45 @@ struct Task<'a> {
     token: &'a str,
     deadline_ms: Option<u64>,
     headers: &'a BTreeMap<String, String>,
+    #[serde(flatten)]
+    call: Option<CallFields<'a>>,
     payload: &'a RawValue,
 }
 
+#[derive(Serialize)]
+struct CallFields<'a> {
+    stage: &'static str,
+    form: &'static str,
+    args: &'a RawValue,
+}
+
+/// What makes a task the run of a job's function.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// `map`, `combine` or `reduce`.
+    pub(super) stage: &'static str,
+    /// `fold` or `keyed`.
+    pub(super) form: &'static str,
+    /// The arguments of the function, a JSON object.
+    pub(super) args: Box<RawValue>,
+    /// Longest result.
+    pub(super) limit: usize,
+}
+
+impl Call {
+    /// Longest line with the answer.
+    pub(super) fn line_limit(&self) -> usize {
+        self.limit + MESSAGE_BYTES
+    }
+}
+
 /// The line that hands a task over, newline included.
-pub(super) fn task_line(ctx: &Context, deadline_ms: Option<u64>, payload: &[u8]) -> Result<Bytes, Failure> {
+pub(super) fn task_line(
+    ctx: &Context,
+    deadline_ms: Option<u64>,
+    call: Option<&Call>,
+    payload: &[u8],
+) -> Result<Bytes, Failure> {
     let not_json = |reason| Failure::fatal(format!("the payload is not JSON: {reason}"));
     let mut payload = String::from_utf8(payload.to_vec()).map_err(|error| not_json(error.to_string()))?;
     if payload.contains(['\n', '\r']) {
@@ -53,6 +88,11 @@ pub(super) fn task_line(ctx: &Context, deadline_ms: Option<u64>, payload: &[u8])
         token: ctx.fencing_token(),
         deadline_ms,
         headers: ctx.headers(),
+        call: call.map(|call| CallFields {
+            stage: call.stage,
+            form: call.form,
+            args: &call.args,
+        }),
         payload: &payload,
     };
     let mut line = serde_json::to_vec(&task)?;
@@ -101,21 +141,24 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 }
 
 /// Parses a line from a worker; the error says what is wrong with it and quotes its beginning.
-pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
-    let text = String::from_utf8_lossy(line);
-    understand(line).map_err(|reason| {
-        let quoted: String = text.chars().take(QUOTED_CHARS).collect();
+/// A result may have `limit` bytes.
+pub(super) fn parse(line: &[u8], limit: usize) -> Result<Message, String> {
+    understand(line, limit).map_err(|reason| {
+        let quoted: String = String::from_utf8_lossy(&line[..line.len().min(4 * QUOTED_CHARS)])
+            .chars()
+            .take(QUOTED_CHARS)
+            .collect();
         format!("wrote a line that is no message ({reason}): {quoted}")
     })
 }
 
-fn understand(line: &[u8]) -> Result<Message, String> {
+fn understand(line: &[u8], limit: usize) -> Result<Message, String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     let raw: Raw<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let outcome = match raw.r#type.as_str() {
         "ready" => return Ok(Message::Ready),
         "log" => return Ok(Message::Log(raw.message.ok_or("a log without `message`")?)),
-        "result" => completed(raw.result.ok_or("a result without `result`")?),
+        "result" => completed(raw.result.ok_or("a result without `result`")?, limit),
         "error" => Err(failure(
             raw.error.ok_or("an error without `error`")?,
             raw.retry,
@@ -132,10 +175,12 @@ fn understand(line: &[u8]) -> Result<Message, String> {
     })
 }
 
-fn completed(result: &RawValue) -> Outcome {
+fn completed(result: &RawValue, limit: usize) -> Outcome {
     let bytes = result.get().as_bytes();
-    if bytes.len() > MAX_RESULT_BYTES {
-        return Err(result::too_long("the result"));
+    if bytes.len() > limit {
+        return Err(Failure::fatal(format!(
+            "the result is longer than the {limit} bytes that it may have"
+        )));
     }
     Ok(Bytes::copy_from_slice(bytes))
 }
@@ -157,7 +202,7 @@ mod tests {
         let mut ctx = Context::for_test("k", "id-1");
         ctx.headers.insert("trace".to_owned(), "a\nb".to_owned());
         let payload = b"{\n\t\"a\" : 1e400,\r\n  \"b\": \"x\\ny\"\n}";
-        let line = String::from_utf8(task_line(&ctx, Some(5), payload).unwrap().to_vec()).unwrap();
+        let line = String::from_utf8(task_line(&ctx, Some(5), None, payload).unwrap().to_vec()).unwrap();
         assert_eq!(
             line,
             concat!(
@@ -168,10 +213,15 @@ mod tests {
                 "\n"
             )
         );
-        let bare = task_line(&ctx, None, b"[]").unwrap();
+        let bare = task_line(&ctx, None, None, b"[]").unwrap();
         assert!(bare.ends_with(b"\"payload\":[]}\n"));
         assert!(String::from_utf8_lossy(&bare).contains("\"deadline_ms\":null"));
-        assert!(task_line(&ctx, None, b"{").unwrap_err().message.contains("not JSON"));
+        assert!(
+            task_line(&ctx, None, None, b"{")
+                .unwrap_err()
+                .message
+                .contains("not JSON")
+        );
     }
 
     #[test]
@@ -210,7 +260,7 @@ mod tests {
             ),
         ];
         for (line, message) in table {
-            assert_eq!(parse(line.as_bytes()), Ok(message), "{line}");
+            assert_eq!(parse(line.as_bytes(), MAX_RESULT_BYTES), Ok(message), "{line}");
         }
     }
 
@@ -230,12 +280,12 @@ mod tests {
             (r#"{"type":"error","id":"i","token":"7"}"#, "an error without `error`"),
         ];
         for (line, reason) in table {
-            let error = parse(line.as_bytes()).unwrap_err();
+            let error = parse(line.as_bytes(), MAX_RESULT_BYTES).unwrap_err();
             assert!(error.contains(reason) && error.ends_with(line), "{line}: {error}");
         }
-        assert!(parse(b"{\"type\":\"\xff\"}").is_err());
+        assert!(parse(b"{\"type\":\"\xff\"}", MAX_RESULT_BYTES).is_err());
         assert!(
-            parse("x".repeat(5000).as_bytes()).unwrap_err().len() < 400,
+            parse("x".repeat(5000).as_bytes(), MAX_RESULT_BYTES).unwrap_err().len() < 400,
             "the quote is bounded"
         );
     }

@@ -1,0 +1,140 @@
+//! The places where this consumer may write intermediate data; reading objects for chunks goes the same way.
+//!
+//! Invariant: a job names its spill place, and the configuration decides whether this consumer uses it: who can enqueue
+//! cannot make it write where the operator did not allow.
+
+use std::ops::Range;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use workyard_shared::store::{Store, StoreError, Stores};
+
+use crate::config::Place;
+use crate::handler::{BoxFuture, Failure};
+use crate::stage::Fetch;
+
+/// Spill places that are allowed here.
+pub(crate) struct Spill {
+    places: Vec<Place>,
+    stores: Stores,
+}
+
+impl Spill {
+    /// `places`: what the configuration lists.
+    pub(crate) fn new(places: Vec<Place>) -> Self {
+        Self {
+            places,
+            stores: Stores::default(),
+        }
+    }
+
+    /// Opens a job's spill place.
+    ///
+    /// # Errors
+    /// [`StoreError::Final`] if it is none, or not allowed here.
+    pub(crate) fn open(&self, url: &str) -> Result<Store, StoreError> {
+        if !self.places.iter().any(|place| allows(place, url)) {
+            return Err(StoreError::Final {
+                url: url.to_owned(),
+                detail:
+                    "this consumer may not use it as a spill place; list it under `spill` in the [jobs] table of its \
+                         configuration, or with --jobs-spill"
+                        .to_owned(),
+            });
+        }
+        self.stores.open(url)
+    }
+}
+
+fn allows(place: &Place, url: &str) -> bool {
+    match place {
+        Place::Folder(folder) => {
+            let Some(path) = url.strip_prefix("file://").map(Path::new) else {
+                return false;
+            };
+            let plain = path
+                .components()
+                .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+            plain && path.starts_with(folder)
+        }
+        Place::Store(prefix) => {
+            let plain = url.split('/').skip(2).all(|part| part != ".." && part != ".");
+            let rest = url.strip_prefix(prefix.trim_end_matches('/'));
+            plain && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+    }
+}
+
+/// Objects that chunks name.
+pub(crate) struct Objects {
+    stores: Arc<Stores>,
+}
+
+impl Objects {
+    /// The way to object stores.
+    pub(crate) fn new() -> Arc<dyn Fetch> {
+        Arc::new(Self { stores: Arc::default() })
+    }
+}
+
+impl Fetch for Objects {
+    fn fetch(&self, url: String, range: Range<u64>, size: u64, etag: String) -> BoxFuture<Result<Bytes, Failure>> {
+        let stores = Arc::clone(&self.stores);
+        Box::pin(async move {
+            let (place, name) = url
+                .rsplit_once('/')
+                .ok_or_else(|| Failure::fatal(format!("{url} names no object")))?;
+            let store = stores.open(place).map_err(failed)?;
+            let changed = || Failure::fatal(format!("{url} has changed under the job: submit it again"));
+            let check = |stat: workyard_shared::store::Stat| stat.size == size && stat.version == etag;
+            if !check(store.stat(name).await.map_err(failed)?) {
+                return Err(changed());
+            }
+            let bytes = store.read_range(name, range).await.map_err(failed)?;
+            if !check(store.stat(name).await.map_err(failed)?) {
+                return Err(changed());
+            }
+            Ok(bytes)
+        })
+    }
+}
+
+/// What is not there may come; what is forbidden stays so.
+pub(super) fn failed(error: StoreError) -> Failure {
+    match error {
+        StoreError::Final { .. } => Failure::fatal(error.to_string()),
+        other => Failure::retry(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_configuration_lists_is_a_spill_place() {
+        let folder = Place::Folder("/mnt/spill".into());
+        for good in ["file:///mnt/spill", "file:///mnt/spill/a/b"] {
+            assert!(allows(&folder, good), "{good}");
+        }
+        for bad in [
+            "file:///mnt/spillage",
+            "file:///mnt/spill/../x",
+            "file:///mnt",
+            "/mnt/spill",
+            "s3://mnt/spill",
+        ] {
+            assert!(!allows(&folder, bad), "{bad}");
+        }
+        let store = Place::Store("s3://bucket/spill".to_owned());
+        for (url, allowed) in [
+            ("s3://bucket/spill/a", true),
+            ("s3://bucket/spill", true),
+            ("s3://bucket/spill/../b", false),
+            ("s3://bucket/spillage", false),
+        ] {
+            assert_eq!(allows(&store, url), allowed, "{url}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `histogram` and `sum-by-key`: numbers by bucket or key.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use workyard_shared::job::PairKey;
+
+use super::super::{Item, StageContext, StageInput, lines};
+use super::number::{Number, Sum};
+use super::tally::{self, Nothing};
+use super::{fields, shown};
+use crate::handler::Failure;
+
+/// Up to here every whole double is an integer that it is meant to be.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Histogram {
+    width: Box<RawValue>,
+    field: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SumBy {
+    by: String,
+    field: String,
+}
+
+pub(super) fn histogram(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+    if !matches!(input, StageInput::Chunk(_)) {
+        return Err(ctx.misuse("it is a map function; use sum-by-key or sum"));
+    }
+    let args: Histogram = ctx.parse_args()?;
+    let width = Number::parse(args.width.get())
+        .filter(|width| *width > Number::Int(0))
+        .ok_or_else(|| {
+            Failure::fatal(format!(
+                "width of histogram must be a number above 0, not {}",
+                args.width
+            ))
+        })?;
+    let mut counts: BTreeMap<Number, u64> = BTreeMap::new();
+    input.each(ctx, |number, item| {
+        let value = number_of(number, item, args.field.as_deref())?;
+        *counts.entry(bucket(value, width)).or_default() += 1;
+        Ok(())
+    })?;
+    let counts = counts.into_iter().map(|(bucket, n)| (bucket.json(), n.to_string()));
+    table(ctx, counts.map(|(bucket, n)| (bucket.clone(), bucket, n)))
+}
+
+/// The lower end of the bucket that `value` falls into.
+fn bucket(value: Number, width: Number) -> Number {
+    if let (Number::Int(value), Number::Int(width)) = (value, width) {
+        return Number::Int(value.div_euclid(width).saturating_mul(width));
+    }
+    // The sum turns -0 into 0.
+    let float = (value.as_float() / width.as_float()).floor() * width.as_float() + 0.0;
+    match width {
+        Number::Int(_) if float.abs() < EXACT => Number::Int(float as i128),
+        _ => Number::Float(float),
+    }
+}
+
+pub(super) fn sum_by_key(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+    match &input {
+        StageInput::Groups(_) => tally::sum(ctx, input),
+        StageInput::Chunk(_) => map_by_key(ctx, &input),
+        StageInput::Values(_) => merge_objects(ctx, &input),
+    }
+}
+
+fn map_by_key(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    let args: SumBy = ctx.parse_args()?;
+    let mut sums: HashMap<PairKey, Sum> = HashMap::new();
+    input.each(ctx, |number, item| {
+        let by = fields::of(number, item, &args.by)?;
+        let mut json = Vec::new();
+        by.append(&mut json)?;
+        let key = PairKey::from_json(std::str::from_utf8(&json)?)
+            .map_err(|error| Failure::fatal(format!("item {number}, field \"{}\": {error}", args.by)))?;
+        sums.entry(key)
+            .or_default()
+            .add(number_of(number, item, Some(&args.field))?);
+        Ok(())
+    })?;
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let rows = sums.into_iter().map(|(key, sum)| {
+        let name = Item::Json(key.as_json()).text().into_owned();
+        Ok((name, key.as_json().to_owned(), sum.json()?))
+    });
+    let rows: Vec<_> = rows.collect::<Result<_, Failure>>()?;
+    table(ctx, rows.into_iter())
+}
+
+fn merge_objects(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    let Nothing {} = ctx.parse_args()?;
+    let mut sums: HashMap<String, Sum> = HashMap::new();
+    input.each(ctx, |number, item| {
+        let mut bad = None;
+        fields::each(item, |name, json| match Number::parse(json) {
+            Some(number) => match sums.get_mut(&*name) {
+                Some(sum) => sum.add(number),
+                None => sums.entry(name.into_owned()).or_default().add(number),
+            },
+            None => bad = Some(name.into_owned()),
+        })
+        .map_err(|failure| Failure::fatal(format!("value {number} is {}", failure.message)))?;
+        bad.map_or(Ok(()), |name| {
+            Err(Failure::fatal(format!("value {number} has no number in \"{name}\"")))
+        })
+    })?;
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let rows = sums.into_iter().map(|(name, sum)| Ok((name, sum.json()?)));
+    let mut out = Vec::new();
+    object(&mut out, rows.collect::<Result<Vec<_>, Failure>>()?.into_iter())?;
+    Ok(out)
+}
+
+fn number_of(number: u64, item: Item<'_>, field: Option<&str>) -> Result<Number, Failure> {
+    let value = match field {
+        Some(name) => fields::of(number, item, name)?,
+        None => item,
+    };
+    Number::of(value).ok_or_else(|| Failure::fatal(format!("item {number} has no number: {}", shown(item))))
+}
+
+/// Rows of name, key and value: pairs of the last two, or one object of names.
+fn table(ctx: &StageContext, rows: impl Iterator<Item = (String, String, String)>) -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::new();
+    if ctx.is_keyed() {
+        for (_, key, value) in rows {
+            lines::push_pair(&mut out, &key, &value);
+        }
+    } else {
+        object(&mut out, rows.map(|(name, _, value)| (name, value)))?;
+    }
+    Ok(out)
+}
+
+/// Appends a line with one object, from names and the JSON of their values.
+fn object(out: &mut Vec<u8>, rows: impl Iterator<Item = (String, String)>) -> Result<(), Failure> {
+    out.push(b'{');
+    for (at, (name, value)) in rows.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        lines::append(out, &name)?;
+        out.push(b':');
+        lines::append_json(out, &value);
+    }
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! What a function is run over.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::item::Item;
+use super::pairs::Groups;
+use super::records::{Records, each_json};
+use super::{StageContext, lines};
+use crate::handler::Failure;
+
+/// The input of one run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StageInput {
+    /// A map's chunk.
+    Chunk(Records),
+    /// A fold's sequence of values: JSON lines, one part after the other.
+    Values(Vec<Bytes>),
+    /// Keys, each with all of its values, for a combine or a keyed reduce.
+    Groups(Groups),
+}
+
+impl StageInput {
+    /// Calls `take` with the number, from 1, and the text of each item, value or group; a group is
+    /// `["key",[v1,v2]]`. Ends early when the task is cancelled.
+    ///
+    /// # Errors
+    /// Those of `take`, and those of the input.
+    pub fn each(
+        &self,
+        ctx: &StageContext,
+        mut take: impl FnMut(u64, Item<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut number = 0;
+        let mut counted = |item: Item<'_>| {
+            ctx.check()?;
+            number += 1;
+            take(number, item)
+        };
+        match self {
+            Self::Chunk(records) => records.each(counted),
+            Self::Values(parts) => parts.iter().try_for_each(|part| each_json(part, &mut counted)),
+            Self::Groups(groups) => {
+                let mut json = Vec::new();
+                groups.each(|group| {
+                    json.clear();
+                    group.append(&mut json);
+                    counted(Item::Json(std::str::from_utf8(&json)?))
+                })
+            }
+        }
+    }
+
+    /// All of it as JSON lines.
+    pub(crate) fn into_json_lines(self, ctx: &StageContext) -> Result<VecDeque<Bytes>, Failure> {
+        match self {
+            Self::Chunk(Records::Json(text)) => Ok(VecDeque::from([text])),
+            Self::Values(parts) => Ok(parts.into()),
+            other => {
+                let mut out = Vec::new();
+                other.each(ctx, |_, item| item.write(&mut out))?;
+                Ok(VecDeque::from([out.into()]))
+            }
+        }
+    }
+
+    /// All of it for programs that know no JSON: text as it stands, strings without quotes, CSV
+    /// behind its header. Only what has no plain line (an object, a string of two lines) is JSON.
+    pub(crate) fn into_text_lines(self, ctx: &StageContext) -> Result<VecDeque<Bytes>, Failure> {
+        match self {
+            Self::Chunk(Records::Lines(text)) => Ok(VecDeque::from([text])),
+            Self::Chunk(Records::Files(files)) => Ok(files.into_iter().map(|file| file.text).collect()),
+            Self::Chunk(Records::Csv(csv)) => Ok(VecDeque::from([(csv.header + "\n").into(), csv.text])),
+            other => {
+                let mut out = Vec::new();
+                other.each(ctx, |_, item| {
+                    match item.string() {
+                        Some(text) if !text.contains(['\n', '\r']) => {
+                            out.extend_from_slice(text.as_bytes());
+                            out.push(b'\n');
+                        }
+                        _ => item.write(&mut out)?,
+                    }
+                    Ok(())
+                })?;
+                Ok(VecDeque::from([out.into()]))
+            }
+        }
+    }
+
+    /// All of it as one JSON array.
+    pub(crate) fn into_json_array(self, ctx: &StageContext) -> Result<Vec<u8>, Failure> {
+        let mut out = vec![b'['];
+        self.each(ctx, |number, item| {
+            if number > 1 {
+                out.push(b',');
+            }
+            item.append(&mut out)
+        })?;
+        out.push(b']');
+        Ok(out)
+    }
+}
+
+/// JSON lines out of the JSON array that `what` is to be.
+pub(crate) fn lines_of_array(what: &str, json: &[u8]) -> Result<Vec<u8>, Failure> {
+    let values: Vec<&RawValue> = serde_json::from_slice(json)
+        .map_err(|error| Failure::fatal(format!("{what} must be an array of what it emits: {error}")))?;
+    let mut out = Vec::with_capacity(json.len());
+    for value in values {
+        lines::push_json(&mut out, value.get());
+    }
+    Ok(out)
+}

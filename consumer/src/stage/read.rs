@@ -1,0 +1,140 @@
+//! From the description of a chunk to its bytes.
+//!
+//! Invariant: what is read is what was there when the job was submitted: size and version of each
+//! file are compared before and after. A chunk never takes more than [`MAX_BYTES`].
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use workyard_shared::job::{Chunk, Slice};
+
+use super::blocking::blocking;
+use super::places::Places;
+use super::records::{CsvText, FileText, Records};
+use super::{MAX_BYTES, StageContext, lines};
+use crate::handler::Failure;
+
+/// How much is read between two looks at whether the task still counts.
+const STEP: usize = 8 << 20;
+
+/// Reads a chunk.
+pub(super) async fn read(places: &Places, ctx: &StageContext, chunk: Chunk) -> Result<Records, Failure> {
+    match chunk {
+        Chunk::Items(items) => blocking(move || Ok(items_as_lines(items))).await,
+        Chunk::Lines(slices) => Ok(Records::Lines(join(places, ctx, slices).await?)),
+        Chunk::JsonLines(slices) => {
+            let text = join(places, ctx, slices).await?;
+            blocking(move || Records::json(text)).await
+        }
+        Chunk::Csv(csv) => Ok(Records::Csv(CsvText {
+            delimiter: u8::try_from(csv.delimiter)
+                .ok()
+                .filter(u8::is_ascii)
+                .ok_or_else(|| Failure::fatal(format!("{:?} cannot stand between the fields of CSV", csv.delimiter)))?,
+            header: csv.header,
+            text: join(places, ctx, csv.slices).await?,
+        })),
+        Chunk::Files(slices) => {
+            bounded(&slices)?;
+            let mut files = Vec::with_capacity(slices.len());
+            for slice in slices {
+                let path = slice.url.strip_prefix("file://").unwrap_or(&slice.url).to_owned();
+                let text = join(places, ctx, vec![slice]).await?;
+                files.push(FileText { path, text });
+            }
+            Ok(Records::Files(files))
+        }
+        _ => Err(Failure::fatal("a chunk of a kind that this consumer does not know")),
+    }
+}
+
+fn items_as_lines(items: Vec<Box<RawValue>>) -> Records {
+    let mut out = Vec::with_capacity(items.iter().map(|item| item.get().len() + 1).sum());
+    for item in items {
+        lines::push_json(&mut out, item.get());
+    }
+    // They were parsed as JSON when the chunk was.
+    Records::Json(out.into())
+}
+
+fn bounded(slices: &[Slice]) -> Result<u64, Failure> {
+    let bytes = slices
+        .iter()
+        .fold(0_u64, |sum, slice| sum.saturating_add(slice.bytes()));
+    if bytes > MAX_BYTES {
+        return Err(Failure::fatal(format!(
+            "a chunk of {bytes} bytes; at most {MAX_BYTES} are read at once"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The slices one after the other, each ended by a line feed.
+async fn join(places: &Places, ctx: &StageContext, slices: Vec<Slice>) -> Result<Bytes, Failure> {
+    let bytes = usize::try_from(bounded(&slices)?)?;
+    let mut out = Vec::with_capacity(bytes + slices.len());
+    for slice in slices {
+        if slice.end > slice.size || slice.start > slice.end {
+            return Err(Failure::fatal(format!(
+                "{} has no bytes {} to {}",
+                slice.url, slice.start, slice.end
+            )));
+        }
+        ctx.check()?;
+        out = match slice.url.strip_prefix("file://") {
+            Some(_) => {
+                let (places, ctx) = (places.clone(), ctx.clone());
+                blocking(move || append_file(&places, &ctx, &slice, out)).await?
+            }
+            None => {
+                let store = places.store(&slice.url)?;
+                let range = slice.start..slice.end;
+                out.extend_from_slice(&store.fetch(slice.url, range, slice.size, slice.version).await?);
+                out
+            }
+        };
+        if !out.is_empty() && !out.ends_with(b"\n") {
+            out.push(b'\n');
+        }
+    }
+    Ok(out.into())
+}
+
+fn append_file(places: &Places, ctx: &StageContext, slice: &Slice, mut out: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let path = slice.url.strip_prefix("file://").unwrap_or(&slice.url);
+    let file = places.open(Path::new(path))?;
+    unchanged(&file, path, slice)?;
+    let mut at = slice.start;
+    while at < slice.end {
+        ctx.check()?;
+        let step = usize::try_from(slice.end - at).unwrap_or(STEP).min(STEP);
+        let start = out.len();
+        out.resize(start + step, 0);
+        file.read_exact_at(&mut out[start..], at)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => changed(path),
+                _ => Failure::retry(format!("cannot read {path}: {error}")),
+            })?;
+        at += step as u64;
+    }
+    unchanged(&file, path, slice)?;
+    Ok(out)
+}
+
+fn unchanged(file: &File, path: &str, slice: &Slice) -> Result<(), Failure> {
+    let now = file.metadata()?;
+    let modified = i128::from(now.mtime()) * 1_000_000_000 + i128::from(now.mtime_nsec());
+    if now.len() == slice.size && modified.to_string() == slice.version {
+        Ok(())
+    } else {
+        Err(changed(path))
+    }
+}
+
+fn changed(path: &str) -> Failure {
+    Failure::fatal(format!("{path} has changed under the job"))
+}

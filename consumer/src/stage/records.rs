@@ -1,0 +1,144 @@
+//! The bytes of a chunk, and the items in them.
+//!
+//! Invariant: every text ends with a line feed or is empty, and the JSON lines are valid, so that
+//! no function has to check them again.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use super::item::{Item, without_return};
+use super::lines;
+use crate::handler::Failure;
+
+/// What a chunk holds, as it was read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Records {
+    /// Text, an item per line.
+    Lines(Bytes),
+    /// JSON lines; empty ones count for nothing.
+    Json(Bytes),
+    /// CSV, an item per record: an object of strings.
+    Csv(CsvText),
+    /// Whole files, an item per file: `{"path": ..., "text": ...}`.
+    Files(Vec<FileText>),
+}
+
+/// Records of CSV, apart from the header.
+#[derive(Debug, Clone)]
+pub struct CsvText {
+    /// The line that names the fields.
+    pub header: String,
+    /// Between fields.
+    pub delimiter: u8,
+    /// The records.
+    pub text: Bytes,
+}
+
+/// A file.
+#[derive(Debug, Clone)]
+pub struct FileText {
+    /// Its path or address.
+    pub path: String,
+    /// What it holds.
+    pub text: Bytes,
+}
+
+#[derive(Serialize)]
+struct FileItem<'a> {
+    path: &'a str,
+    text: Cow<'a, str>,
+}
+
+impl Records {
+    /// JSON lines, each of which is checked.
+    pub(crate) fn json(text: Bytes) -> Result<Self, Failure> {
+        for (at, line) in lines::of(&text).enumerate() {
+            let line = line.trim_ascii();
+            let sound = std::str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok());
+            if !sound && !line.is_empty() {
+                return Err(Failure::fatal(format!("line {} of the chunk is not JSON", at + 1)));
+            }
+        }
+        Ok(Self::Json(text))
+    }
+
+    /// Calls `take` with each item.
+    ///
+    /// # Errors
+    /// Those of `take`, and a failure for good for a record that does not fit its header.
+    pub fn each(&self, mut take: impl FnMut(Item<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+        match self {
+            Self::Lines(text) => lines::of(text).try_for_each(|line| take(Item::Text(without_return(line)))),
+            Self::Json(text) => each_json(text, &mut take),
+            Self::Csv(csv) => csv.each(&mut take),
+            Self::Files(files) => files.iter().try_for_each(|file| {
+                let text = String::from_utf8_lossy(&file.text);
+                let mut json = Vec::with_capacity(text.len() + 64);
+                let path = &file.path;
+                lines::append(&mut json, &FileItem { path, text })?;
+                take(Item::Json(&String::from_utf8(json)?))
+            }),
+        }
+    }
+}
+
+/// Calls `take` with each line of JSON that is not empty.
+pub(super) fn each_json(text: &[u8], take: &mut impl FnMut(Item<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    for line in lines::of(text) {
+        let line = line.trim_ascii();
+        if !line.is_empty() {
+            let json = std::str::from_utf8(line).map_err(|_| Failure::fatal("a value is not UTF-8"))?;
+            take(Item::Json(json))?;
+        }
+    }
+    Ok(())
+}
+
+impl CsvText {
+    fn reader<'a>(&self, text: &'a [u8]) -> csv::Reader<&'a [u8]> {
+        csv::ReaderBuilder::new()
+            .has_headers(false)
+            // Compared with the header here, for a message that says which record.
+            .flexible(true)
+            .delimiter(self.delimiter)
+            .from_reader(text)
+    }
+
+    fn each(&self, take: &mut impl FnMut(Item<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut record = csv::ByteRecord::new();
+        self.reader(self.header.as_bytes()).read_byte_record(&mut record)?;
+        let mut names = Vec::with_capacity(record.len());
+        for name in &record {
+            let mut json = Vec::new();
+            lines::append(&mut json, &*String::from_utf8_lossy(name))?;
+            names.push(json);
+        }
+        let mut reader = self.reader(&self.text);
+        let mut json = Vec::new();
+        let mut number = 0;
+        while reader.read_byte_record(&mut record)? {
+            number += 1;
+            if record.len() != names.len() {
+                return Err(Failure::fatal(format!(
+                    "record {number} of the chunk has {} fields, its header {}",
+                    record.len(),
+                    names.len()
+                )));
+            }
+            json.clear();
+            for (at, (name, field)) in names.iter().zip(&record).enumerate() {
+                json.push(if at == 0 { b'{' } else { b',' });
+                json.extend_from_slice(name);
+                json.push(b':');
+                lines::append(&mut json, &*String::from_utf8_lossy(field))?;
+            }
+            json.push(b'}');
+            take(Item::Json(std::str::from_utf8(&json)?))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! One map or reduce task, from its input to what is stored.
+//!
+//! Invariant: pairs leave here in the order of their keys, the values of one key in the order in
+//! which they were emitted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use workyard_shared::job::{Chunk, Form, Function, JobSpec};
+
+use super::blocking::blocking;
+use super::pairs::{self, Groups};
+use super::{Role, Stage, StageContext, StageInput, Stages, lines, read};
+use crate::context::Context;
+use crate::handler::Failure;
+
+/// Maps a chunk: partitions and their lines, without those that are empty; one part 0 in a fold.
+///
+/// # Errors
+/// A [`Failure`] of the chunk, of the functions, or of what they emit.
+pub(crate) async fn run_map(
+    stages: &Stages,
+    spec: &JobSpec,
+    ctx: Context,
+    chunk: Chunk,
+) -> Result<Vec<(u32, Vec<u8>)>, Failure> {
+    let map = Call::new(stages, spec, &spec.map, Role::Map, &ctx)?;
+    let combine = spec
+        .combine
+        .as_ref()
+        .map(|function| Call::new(stages, spec, function, Role::Combine, &ctx))
+        .transpose()?;
+    let records = read::read(&stages.places, &map.ctx, chunk).await?;
+    let emitted = map.run(StageInput::Chunk(records)).await?;
+    let Form::Keyed { partitions } = spec.form else {
+        return Ok(vec![(0, fold_parts(stages, spec, &ctx, emitted).await?)]);
+    };
+    let mut groups = map.group(vec![emitted.into()]).await?;
+    if let Some(combine) = combine {
+        let combined = combine.run(StageInput::Groups(groups)).await?;
+        groups = combine.group(vec![combined.into()]).await?;
+    }
+    blocking(move || Ok(groups.into_partitions(partitions))).await
+}
+
+/// Reduces the outputs of children, given in the order of chunks: a sequence, or pairs in order.
+///
+/// # Errors
+/// A [`Failure`] of the function, or of what it emits.
+pub(crate) async fn run_reduce(
+    stages: &Stages,
+    spec: &JobSpec,
+    ctx: Context,
+    inputs: Vec<Bytes>,
+) -> Result<Vec<u8>, Failure> {
+    let reduce = Call::new(stages, spec, &spec.reduce, Role::Reduce, &ctx)?;
+    match spec.form {
+        Form::Fold { .. } => reduce.run(StageInput::Values(inputs)).await,
+        Form::Keyed { .. } => {
+            let groups = blocking(move || Groups::read(inputs, "the maps' output")).await?;
+            let emitted = reduce.run(StageInput::Groups(groups)).await?;
+            let by = reduce.source();
+            blocking(move || pairs::sorted(emitted, &by)).await
+        }
+    }
+}
+
+/// Folds what a map emitted before it is stored, if this consumer has the reduce function and it
+/// allows that: the less is stored, the less every other reduce has to read.
+async fn fold_parts(stages: &Stages, spec: &JobSpec, ctx: &Context, emitted: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    match Call::new(stages, spec, &spec.reduce, Role::Reduce, ctx) {
+        Ok(reduce) if reduce.stage.folds_parts() && lines::of(&emitted).nth(1).is_some() => {
+            reduce.run(StageInput::Values(vec![emitted.into()])).await
+        }
+        _ => Ok(emitted),
+    }
+}
+
+/// A function of the job, ready to run.
+struct Call {
+    stage: Arc<dyn Stage>,
+    ctx: StageContext,
+}
+
+impl Call {
+    fn new(stages: &Stages, spec: &JobSpec, function: &Function, role: Role, ctx: &Context) -> Result<Self, Failure> {
+        let kind = function.kind.as_str();
+        let stage = stages
+            .find(kind)
+            .ok_or_else(|| Failure::retry(format!("this consumer has no function {kind}")))?;
+        let task = Context {
+            kind: kind.to_owned(),
+            ..ctx.clone()
+        };
+        Ok(Self {
+            stage,
+            ctx: StageContext {
+                task,
+                role,
+                form: spec.form,
+                args: function.args.clone(),
+            },
+        })
+    }
+
+    async fn run(&self, input: StageInput) -> Result<Vec<u8>, Failure> {
+        let mut out = self.stage.run(self.ctx.clone(), input).await?;
+        if !out.is_empty() && !out.ends_with(b"\n") {
+            out.push(b'\n');
+        }
+        Ok(out)
+    }
+
+    /// Who wrote an output, for messages.
+    fn source(&self) -> String {
+        format!("the output of {}", self.ctx.task.kind())
+    }
+
+    async fn group(&self, texts: Vec<Bytes>) -> Result<Groups, Failure> {
+        let by = self.source();
+        blocking(move || Groups::read(texts, &by)).await
+    }
+}
