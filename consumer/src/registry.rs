@@ -18,7 +18,7 @@ use workyard_shared::name::Kind;
 use crate::config::Place;
 use crate::context::Context;
 use crate::handler::{Failure, Handler};
-use crate::stage::{Fetch, Places, Stage, Stages};
+use crate::stage::{Objects, Places, Stage, Stages};
 use crate::typed::{Blocking, Typed};
 
 /// What the registry knows of a kind.
@@ -112,8 +112,8 @@ impl Registry {
     }
 
     /// The functions of jobs, which read below `places` only.
-    pub(crate) fn stages(&self, places: &[Place], objects: Arc<dyn Fetch>) -> Stages {
-        Stages::new(self.stages.clone(), Places::new(places, Some(objects)))
+    pub(crate) fn stages(&self, places: &[Place]) -> Stages {
+        Stages::new(self.stages.clone(), Places::new(places, Some(Objects::new())))
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Entry> {

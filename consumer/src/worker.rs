@@ -22,7 +22,7 @@ use crate::config::JobsConfig;
 use crate::counters::Counters;
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
-use crate::jobs::{JobChores, Objects, Spill};
+use crate::jobs::{JobChores, Spill};
 use crate::lane::Lane;
 use crate::maintain::Maintainer;
 use crate::middleware::Middleware;
@@ -207,7 +207,7 @@ impl Worker {
         let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
         let fleet = Arc::new(Fleet {
             broker,
-            stages: Arc::new(self.registry.stages(&self.config.jobs.read, Objects::new())),
+            stages: Arc::new(self.registry.stages(&self.config.jobs.read)),
             spill: Arc::new(Spill::new(self.config.jobs.spill.clone())),
             registry: self.registry,
             middleware: self.middleware.into(),

@@ -14,5 +14,5 @@ mod tend;
 
 pub(crate) use book::JobBook;
 pub(crate) use member::{MemberEnd, MemberTask};
-pub(crate) use spill::{Objects, Spill};
+pub(crate) use spill::Spill;
 pub(crate) use tend::JobChores;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use workyard_shared::job::{JobSpec, MAX_PART, Member, Part};
 
 use super::book::JobView;
-use super::spill::{Spill, failed};
+use super::spill::Spill;
 use crate::handler::Failure;
+use crate::stage::failed;
 
 /// What decides about an output.
 pub(super) struct Place<'a> {

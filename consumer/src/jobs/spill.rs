@@ -1,18 +1,13 @@
-//! The places where this consumer may write intermediate data; reading objects for chunks goes the same way.
+//! The places where this consumer may write intermediate data.
 //!
 //! Invariant: a job names its spill place, and the configuration decides whether this consumer uses it: who can enqueue
 //! cannot make it write where the operator did not allow.
 
-use std::ops::Range;
 use std::path::{Component, Path};
-use std::sync::Arc;
 
-use bytes::Bytes;
 use workyard_shared::store::{Store, StoreError, Stores};
 
 use crate::config::Place;
-use crate::handler::{BoxFuture, Failure};
-use crate::stage::Fetch;
 
 /// Spill places that are allowed here.
 pub(crate) struct Spill {
@@ -63,48 +58,6 @@ fn allows(place: &Place, url: &str) -> bool {
             let rest = url.strip_prefix(prefix.trim_end_matches('/'));
             plain && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
-    }
-}
-
-/// Objects that chunks name.
-pub(crate) struct Objects {
-    stores: Arc<Stores>,
-}
-
-impl Objects {
-    /// The way to object stores.
-    pub(crate) fn new() -> Arc<dyn Fetch> {
-        Arc::new(Self { stores: Arc::default() })
-    }
-}
-
-impl Fetch for Objects {
-    fn fetch(&self, url: String, range: Range<u64>, size: u64, etag: String) -> BoxFuture<Result<Bytes, Failure>> {
-        let stores = Arc::clone(&self.stores);
-        Box::pin(async move {
-            let (place, name) = url
-                .rsplit_once('/')
-                .ok_or_else(|| Failure::fatal(format!("{url} names no object")))?;
-            let store = stores.open(place).map_err(failed)?;
-            let changed = || Failure::fatal(format!("{url} has changed under the job: submit it again"));
-            let check = |stat: workyard_shared::store::Stat| stat.size == size && stat.version == etag;
-            if !check(store.stat(name).await.map_err(failed)?) {
-                return Err(changed());
-            }
-            let bytes = store.read_range(name, range).await.map_err(failed)?;
-            if !check(store.stat(name).await.map_err(failed)?) {
-                return Err(changed());
-            }
-            Ok(bytes)
-        })
-    }
-}
-
-/// What is not there may come; what is forbidden stays so.
-pub(super) fn failed(error: StoreError) -> Failure {
-    match error {
-        StoreError::Final { .. } => Failure::fatal(error.to_string()),
-        other => Failure::retry(other.to_string()),
     }
 }
 

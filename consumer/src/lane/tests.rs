@@ -8,7 +8,7 @@ use workyard_shared::outage::Watch;
 
 use super::*;
 use crate::counters::Counters;
-use crate::jobs::{Objects, Spill};
+use crate::jobs::Spill;
 use crate::registry::Registry;
 use crate::slots::{QueueOrder, Slots};
 
@@ -19,7 +19,7 @@ fn lane_with_a_claim_under_way() -> Lane {
     let queue = broker.queue(&QueueName::new("q").unwrap());
     let fleet = Fleet {
         broker,
-        stages: Arc::new(Registry::new().stages(&[], Objects::new())),
+        stages: Arc::new(Registry::new().stages(&[])),
         spill: Arc::new(Spill::new(Vec::new())),
         registry: Registry::new(),
         middleware: Arc::from([]),
