@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use workyard_shared::duration;
+use workyard_shared::job::JobState;
+use workyard_shared::store::StoreError;
 
 /// Errors of this crate.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,13 +33,54 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// Redis knows no such job: it was never submitted here, was deleted, or its retention is over.
+    #[error("no job {id} in queue {queue}: never submitted there, or not kept any more")]
+    NoJob {
+        /// The queue that was asked.
+        queue: String,
+        /// The id.
+        id: String,
+    },
+    /// Somebody else submitted a job of this id.
+    #[error("there is a job {id} already, submitted by somebody else")]
+    JobExists {
+        /// The id.
+        id: String,
+    },
+    /// The job did not end in the time that the caller gave it; it goes on.
+    #[error("job {id} did not end within {}", duration::format(*.after))]
+    JobTimeout {
+        /// The job.
+        id: String,
+        /// The time given.
+        after: Duration,
+    },
+    /// The job is in a state in which this cannot be done.
+    #[error("job {id} is {state}{}: {cannot}", if .reason.is_empty() { String::new() } else { format!(" ({reason})") })]
+    JobState {
+        /// The job.
+        id: String,
+        /// Where it is.
+        state: JobState,
+        /// Why it failed, if it did.
+        reason: String,
+        /// What cannot be done.
+        cannot: &'static str,
+    },
+    /// A file or object store cannot be reached now.
+    #[error(transparent)]
+    Store(StoreError),
 }
 
 impl Error {
     /// Whether waiting and doing the same again can succeed.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Call(error) if error.is_temporary())
+        match self {
+            Self::Call(error) => error.is_temporary(),
+            Self::Store(error) => matches!(error, StoreError::Temporary { .. }),
+            _ => false,
+        }
     }
 
     /// Bad input, with what would be right.

@@ -5,6 +5,8 @@
 //! [`Client::list`], [`Client::stats`], [`Client::consumers`]) and operates ([`Client::cancel`],
 //! [`Client::retry`], [`Client::purge`] and so on). [`task()`] builds tasks from Rust values.
 //!
+//! [`Client::map_reduce`] submits map-reduce jobs, [`Client::job`] finds them again.
+//!
 //! It knows the protocol (`workyard-shared`) and no consumer.
 
 mod error;
@@ -27,6 +29,7 @@ mod follow;
 mod operate;
 mod stats;
 mod fleet;
+mod job;
 
 pub use bulk::Bulk;
 pub use client::Client;
@@ -37,6 +40,7 @@ pub use error::Error;
 pub use filter::{Cursor, Filter};
 pub use fleet::ConsumerView;
 pub use follow::{Follow, News};
+pub use job::{FileFormat, ItemFormat, JobHandle, MapReduce, Pairs};
 pub use listing::Page;
 pub use moment::Moment;
 pub use raw_json::RawJson;
@@ -44,9 +48,10 @@ pub use stats::{MinuteCounts, QueueStats};
 pub use task_builder::{TaskBuilder, task};
 pub use view::TaskView;
 
-pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, PurgePlace};
+pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, JobGlance, PurgePlace};
 pub use workyard_shared::envelope::NewTask;
+pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy};
 pub use workyard_shared::link::LinkConfig;
-pub use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
+pub use workyard_shared::name::{JobId, Kind, Prefix, QueueName, TaskId};
 pub use workyard_shared::options::{Backoff, TaskOptions};
 pub use workyard_shared::record::{Ended, State};

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use workyard_shared::Error as CallError;
 use workyard_shared::broker::{Queue, Waited};
+use workyard_shared::job::JobState;
 use workyard_shared::limits::MAX_BATCH;
-use workyard_shared::name::SessionId;
+use workyard_shared::name::{JobId, SessionId};
 use workyard_shared::outage::Patience;
 use workyard_shared::record::{Ended, State};
 
@@ -21,6 +22,9 @@ use crate::error::Error;
 
 /// For how long Redis publishes ends after each renewal; a few times the pause between looks.
 const FOLLOW_SPAN: Duration = Duration::from_secs(20);
+
+/// What the name of a job begins with among the ids that are waited for. No id of a task has a space.
+pub(crate) const JOB: &str = "job ";
 
 type Ready = oneshot::Sender<Result<(), Error>>;
 
@@ -244,6 +248,10 @@ impl Room {
             return;
         };
         let id = String::from_utf8_lossy(&message[..line]).into_owned();
+        if let Some(job) = id.strip_prefix(JOB) {
+            let state = String::from_utf8_lossy(&message[line + 1..]).into_owned();
+            return self.found(&id, job_waited(JobState::parse(&state), job));
+        }
         match Ended::parse(&message.slice(line + 1..)) {
             Ok(ended) => self.end(&id, &Ok(ended)),
             Err(error) => self.end(&id, &Err(error.into())),
@@ -273,6 +281,30 @@ fn tell(ready: Ready, answer: Result<(), Error>) {
     ready.send(answer).ok();
 }
 
+/// What the state of a job means to those who wait for its end. `None`: there is no such job.
+fn job_waited(state: Option<JobState>, job: &str) -> Waited {
+    let Some(state) = state else {
+        return Waited::Unknown;
+    };
+    match State::parse(state.as_str()).filter(|_| state.is_terminal()) {
+        None => Waited::Waiting,
+        // What else there is to know stands in the record of the job.
+        Some(state) => Waited::Ended(Ended {
+            state,
+            kind: job.to_owned(),
+            created_ms: 0,
+            started_ms: 0,
+            finished_ms: 0,
+            failures: 0,
+            crashes: 0,
+            releases: 0,
+            consumer: String::new(),
+            reason: String::new(),
+            body: Bytes::new(),
+        }),
+    }
+}
+
 struct Look {
     queue: Queue,
     session: SessionId,
@@ -297,8 +329,18 @@ impl Look {
         if self.ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
-        let answers = self.queue.wait(&self.session, &ids).await?;
-        Ok(self.ids.iter().cloned().zip(answers).collect())
+        let (jobs, tasks): (Vec<&str>, Vec<&str>) =
+            self.ids.iter().map(String::as_str).partition(|id| id.starts_with(JOB));
+        let mut found = Vec::with_capacity(self.ids.len());
+        for name in jobs {
+            let id = JobId::new(&name[JOB.len()..])?;
+            let state = self.queue.job_wait(&self.session, &id).await?;
+            found.push((name.to_owned(), job_waited(state, id.as_str())));
+        }
+        if !tasks.is_empty() {
+            let answers = self.queue.wait(&self.session, &tasks).await?;
+            found.extend(tasks.into_iter().map(str::to_owned).zip(answers));
+        }
+        Ok(found)
     }
 }

@@ -1,0 +1,286 @@
+//! A job that was submitted: watched, waited for, operated, its result read.
+//!
+//! Invariant: a handle holds no state of the job; each answer is Redis' of now. Dropping it changes nothing.
+
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use workyard_shared::broker::{JobCancelled, JobDeleted, JobGlance, JobRetried, Queue};
+use workyard_shared::job::{Form, JobRecord, JobState};
+use workyard_shared::name::{JobId, QueueName};
+use workyard_shared::store::Stores;
+
+use super::merge::{Merge, Pairs, typed};
+use super::output::Lines;
+use crate::board::Ask;
+use crate::client::Client;
+use crate::error::Error;
+use crate::raw_json::RawJson;
+use crate::room::JOB;
+
+/// A job in a queue; see [`Client::job`].
+#[derive(Debug, Clone)]
+pub struct JobHandle {
+    client: Client,
+    queue: Queue,
+    id: JobId,
+}
+
+impl Client {
+    /// The job of this id; whether there is one, its methods tell.
+    #[must_use]
+    pub fn job(&self, queue: &QueueName, id: &JobId) -> JobHandle {
+        JobHandle {
+            client: self.clone(),
+            queue: self.queue(queue),
+            id: id.clone(),
+        }
+    }
+
+    /// Jobs of a queue, newest first: `most` behind the first `skip`.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn jobs(&self, queue: &QueueName, skip: usize, most: usize) -> Result<Vec<JobGlance>, Error> {
+        let queue = self.queue(queue);
+        self.patiently(|| queue.jobs(skip, most)).await
+    }
+}
+
+impl JobHandle {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// Where it is, and every counter.
+    ///
+    /// # Errors
+    /// [`Error::NoJob`], [`Error::Call`].
+    pub async fn status(&self) -> Result<JobRecord, Error> {
+        let record = self.client.patiently(|| self.queue.job_record(&self.id)).await?;
+        record.ok_or_else(|| self.unknown())
+    }
+
+    /// Its last errors by task: `m:<chunk>` of maps, `r:...` of reduces.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn errors(&self) -> Result<Vec<(String, String)>, Error> {
+        let errors = self.client.patiently(|| self.queue.job_errors(&self.id)).await?;
+        let mut errors: Vec<_> = errors.into_iter().collect();
+        errors.sort();
+        Ok(errors)
+    }
+
+    /// Numbers of chunks that failed for good, the lowest `most`.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn failed_chunks(&self, most: usize) -> Result<Vec<u64>, Error> {
+        self.client.patiently(|| self.queue.job_failed(&self.id, most)).await
+    }
+
+    /// Waits until it has ended, well or not: woken by Redis, not polled. Outages only make it later.
+    ///
+    /// # Errors
+    /// [`Error::JobTimeout`] after `timeout`: the job goes on. [`Error::NoJob`], [`Error::Call`].
+    pub async fn wait(&self, timeout: Duration) -> Result<JobRecord, Error> {
+        let begun = Instant::now();
+        loop {
+            let (end, ended) = oneshot::channel();
+            self.client.inner.board.ask(Ask::Wait {
+                queue: self.queue.clone(),
+                id: format!("{JOB}{}", self.id),
+                look: true,
+                ready: None,
+                end,
+            })?;
+            match tokio::time::timeout(timeout.saturating_sub(begun.elapsed()), ended).await {
+                Ok(Ok(Err(Error::NotFound { .. }))) => return Err(self.unknown()),
+                Ok(Ok(answer)) => answer.map(|_| ())?,
+                Ok(Err(_)) => return Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into()),
+                Err(_) => {
+                    return Err(Error::JobTimeout {
+                        id: self.id.to_string(),
+                        after: timeout,
+                    });
+                }
+            }
+            let record = self.status().await?;
+            // Not so if somebody retried it just now.
+            if record.state.is_terminal() {
+                return Ok(record);
+            }
+        }
+    }
+
+    /// Ends it. False: it had ended before.
+    ///
+    /// # Errors
+    /// [`Error::NoJob`], [`Error::Call`].
+    pub async fn cancel(&self) -> Result<bool, Error> {
+        match self.client.patiently(|| self.queue.job_cancel(&self.id)).await? {
+            JobCancelled::Cancelled => Ok(true),
+            JobCancelled::Finished => Ok(false),
+            JobCancelled::Unknown => Err(self.unknown()),
+        }
+    }
+
+    /// Runs what is missing of a failed or cancelled job.
+    ///
+    /// # Errors
+    /// [`Error::JobState`] if it has not ended, is completed, or was never whole. [`Error::NoJob`], [`Error::Call`].
+    pub async fn retry(&self) -> Result<(), Error> {
+        loop {
+            let cannot = match self.client.patiently(|| self.queue.job_retry(&self.id)).await? {
+                JobRetried::Retrying => return Ok(()),
+                JobRetried::More => continue,
+                JobRetried::Running => "it has not ended",
+                JobRetried::Completed => "nothing is missing",
+                JobRetried::Lost => "not all of its chunks were ever submitted; submit it anew",
+                JobRetried::Unknown => return Err(self.unknown()),
+            };
+            return Err(self.refused(&self.status().await?, cannot));
+        }
+    }
+
+    /// Removes an ended job, its record, its result and its spilled files.
+    ///
+    /// # Errors
+    /// [`Error::JobState`] if it has not ended; [`Error::Store`] if its files cannot be removed from here. [`Error::NoJob`],
+    /// [`Error::Call`].
+    pub async fn delete(&self) -> Result<(), Error> {
+        let mut files_gone = false;
+        loop {
+            match self
+                .client
+                .patiently(|| self.queue.job_delete(&self.id, files_gone))
+                .await?
+            {
+                JobDeleted::Deleted => return Ok(()),
+                JobDeleted::More => {}
+                JobDeleted::Alive => return Err(self.refused(&self.status().await?, "cancel it first")),
+                JobDeleted::Spilled => {
+                    if let Some(place) = self.status().await?.spec.spill {
+                        Stores::default().open(&place)?.remove_all(self.id.as_str()).await?;
+                    }
+                    files_gone = true;
+                }
+                JobDeleted::Unknown => return Err(self.unknown()),
+            }
+        }
+    }
+
+    /// The first value of the result of a fold, usually the only one; `None` if it is empty. Of an empty input it is
+    /// `null`.
+    ///
+    /// # Errors
+    /// [`Error::JobState`] if the job is not completed; [`Error::Call`] with `Protocol` if it is not of this type;
+    /// [`Error::NoJob`], [`Error::Store`].
+    pub async fn result<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        let (_, mut lines) = self.output(0).await?;
+        lines.next().await?.map(|line| typed(&line)).transpose()
+    }
+
+    /// All values of the result of a fold.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub async fn results<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+        let (_, mut lines) = self.output(0).await?;
+        let mut all = Vec::new();
+        while let Some(line) = lines.next().await? {
+            all.push(typed(&line)?);
+        }
+        Ok(all)
+    }
+
+    /// The pairs of a keyed job in the order of their keys, merged from its parts as they are taken.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub async fn pairs<K: DeserializeOwned, V: DeserializeOwned>(&self) -> Result<Pairs<K, V>, Error> {
+        let record = self.completed().await?;
+        let stores = Stores::default();
+        let mut parts = Vec::new();
+        for part in 0..parts_of(&record) {
+            parts.extend(self.lines(&record, part, &stores).await?);
+        }
+        Ok(Pairs::new(Merge::new(parts)))
+    }
+
+    /// One part of the result as JSON lines: the partition of a keyed job, 0 of a fold.
+    ///
+    /// # Errors
+    /// As [`Self::result`]; `Invalid` if there is no such part.
+    pub async fn part(&self, part: u32) -> Result<Vec<RawJson>, Error> {
+        let (_, mut lines) = self.output(part).await?;
+        let mut all = Vec::new();
+        while let Some(line) = lines.next().await? {
+            all.push(RawJson::new(line));
+        }
+        Ok(all)
+    }
+
+    async fn output(&self, part: u32) -> Result<(JobRecord, Lines), Error> {
+        let record = self.completed().await?;
+        let parts = parts_of(&record);
+        if part >= parts {
+            return Err(Error::invalid(format!(
+                "job {} has {parts} parts, the first is 0",
+                self.id
+            )));
+        }
+        let lines = self.lines(&record, part, &Stores::default()).await?;
+        let none = || {
+            Lines::of(
+                workyard_shared::job::Part::Inline(bytes::Bytes::new()),
+                None,
+                &Stores::default(),
+            )
+        };
+        Ok((record, lines.map_or_else(none, Ok)?))
+    }
+
+    async fn completed(&self) -> Result<JobRecord, Error> {
+        let record = self.status().await?;
+        match record.state {
+            JobState::Completed => Ok(record),
+            _ => Err(self.refused(&record, "it has no result")),
+        }
+    }
+
+    /// A part without an output has none.
+    async fn lines(&self, record: &JobRecord, part: u32, stores: &Stores) -> Result<Option<Lines>, Error> {
+        let output = self.client.patiently(|| self.queue.job_output(&self.id, part)).await?;
+        output
+            .map(|output| Lines::of(output, record.spec.spill.as_deref(), stores))
+            .transpose()
+    }
+
+    fn unknown(&self) -> Error {
+        Error::NoJob {
+            queue: self.queue.name().to_string(),
+            id: self.id.to_string(),
+        }
+    }
+
+    fn refused(&self, record: &JobRecord, cannot: &'static str) -> Error {
+        Error::JobState {
+            id: self.id.to_string(),
+            state: record.state,
+            reason: record.error.clone(),
+            cannot,
+        }
+    }
+}
+
+fn parts_of(record: &JobRecord) -> u32 {
+    match record.spec.form {
+        Form::Fold { .. } => 1,
+        Form::Keyed { partitions } => partitions,
+    }
+}
