@@ -1,0 +1,523 @@
+//! Map-reduce jobs through real consumers: the paper's examples, failures, stragglers, cancels.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use workyard_consumer::{Emit, Failure, Registry};
+use workyard_producer::{Client, ClientConfig, JobState, QueueName};
+use workyard_tests::{Running, Yard, queue_name, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn client(yard: &Yard) -> Client {
+    Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap()
+}
+
+fn q() -> QueueName {
+    queue_name("q")
+}
+
+/// The functions of the paper, as its Python has them.
+fn paper() -> Registry {
+    let mut registry = Registry::new();
+    registry.map("square", |n: i64| Ok::<i64, Failure>(n * n)).unwrap();
+    registry
+        .reduce("add", |a: i64, b: i64| Ok::<i64, Failure>(a + b))
+        .unwrap();
+    registry
+        .map_chunk("chunk_processor", |chunk: Vec<i64>| {
+            Ok::<i64, Failure>(chunk.iter().map(|n| n * n).sum())
+        })
+        .unwrap();
+    registry
+        .reduce_all("sum_reducer", |results: Vec<i64>| {
+            Ok::<i64, Failure>(results.iter().sum())
+        })
+        .unwrap();
+    registry
+        .map("expensive_calculation", |n: i64| Ok::<i64, Failure>(n * n + 2 * n + 1))
+        .unwrap();
+    registry
+        .map("text", |n: i64| Ok::<String, Failure>(format!("{n},")))
+        .unwrap();
+    registry
+        .reduce("append", |a: String, b: String| Ok::<String, Failure>(a + &b))
+        .unwrap();
+    registry
+        .map_pairs("words", |line: String, emit: &mut Emit<String, u64>| {
+            for word in line.split_whitespace() {
+                emit.pair(word.to_owned(), 1);
+            }
+            Ok::<(), Failure>(())
+        })
+        .unwrap();
+    registry
+        .reduce_pairs("total", |_word: &String, counts: Vec<u64>| {
+            Ok::<u64, Failure>(counts.iter().sum())
+        })
+        .unwrap();
+    registry
+}
+
+async fn two_workers(yard: &Yard, registry: impl Fn() -> Registry) -> [Running; 2] {
+    [
+        yard.work(registry(), yard.config()).await,
+        yard.work(registry(), yard.config()).await,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_paper_give_its_numbers() {
+    let yard = Yard::start().await;
+    let workers = two_workers(&yard, paper).await;
+    let client = client(&yard);
+
+    let squares = client
+        .map_reduce(&q(), "square", "add")
+        .items([1, 2, 3, 4, 5])
+        .submit()
+        .await
+        .unwrap();
+    squares.wait(SOON).await.unwrap();
+    assert_eq!(squares.result::<i64>().await.unwrap(), Some(55));
+
+    let framework = client
+        .map_reduce(&q(), "chunk_processor", "sum_reducer")
+        .items(0..100)
+        .chunk_size(10)
+        .fan_in_all()
+        .id("sum_of_squares")
+        .submit()
+        .await
+        .unwrap();
+    let record = framework.wait(SOON).await.unwrap();
+    assert_eq!((record.maps.total, record.reduces.total), (10, 1));
+    assert_eq!(framework.result::<i64>().await.unwrap(), Some(328_350));
+
+    let expensive = client
+        .map_reduce(&q(), "expensive_calculation", "add")
+        .items(0..20)
+        .submit()
+        .await
+        .unwrap();
+    expensive.wait(SOON).await.unwrap();
+    assert_eq!(expensive.result::<i64>().await.unwrap(), Some(2870));
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduce_that_is_not_commutative_sees_the_order_of_the_items() {
+    let yard = Yard::start().await;
+    let workers = two_workers(&yard, paper).await;
+    let job = client(&yard)
+        .map_reduce(&q(), "text", "append")
+        .items(0..1000)
+        .chunk_size(3)
+        .fan_in(4)
+        .submit()
+        .await
+        .unwrap();
+    job.wait(SOON).await.unwrap();
+    let expected: String = (0..1000).map(|n| format!("{n},")).collect();
+    assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyed_job_counts_words_with_and_without_a_combiner() {
+    let yard = Yard::start().await;
+    let workers = two_workers(&yard, paper).await;
+    let client = client(&yard);
+    let lines: Vec<String> = (0..500)
+        .map(|n| format!("the {} sat on the {}", n % 7, n % 11))
+        .collect();
+    let mut expected = BTreeMap::<String, u64>::new();
+    for word in lines.iter().flat_map(|line| line.split_whitespace()) {
+        *expected.entry(word.to_owned()).or_default() += 1;
+    }
+    for combine in [false, true] {
+        let mut job = client
+            .map_reduce(&q(), "words", "total")
+            .items(lines.clone())
+            .chunk_size(7)
+            .keyed(5);
+        if combine {
+            job = job.combine("total");
+        }
+        let job = job.submit().await.unwrap();
+        job.wait(SOON).await.unwrap();
+        let mut pairs = job.pairs::<String, u64>().await.unwrap();
+        let mut found = Vec::new();
+        while let Some(pair) = pairs.next().await.unwrap() {
+            found.push(pair);
+        }
+        assert_eq!(
+            found,
+            expected.clone().into_iter().collect::<Vec<_>>(),
+            "merged in order of keys"
+        );
+        job.delete().await.unwrap();
+    }
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_input_and_a_single_item_have_their_stated_answers() {
+    let yard = Yard::start().await;
+    let worker = yard.work(paper(), yard.config()).await;
+    let client = client(&yard);
+    let empty = client
+        .map_reduce(&q(), "square", "add")
+        .items(Vec::<i64>::new())
+        .submit()
+        .await
+        .unwrap();
+    assert_eq!(empty.wait(SOON).await.unwrap().state, JobState::Completed);
+    assert_eq!(empty.result::<Option<i64>>().await.unwrap().flatten(), None);
+    let one = client
+        .map_reduce(&q(), "square", "add")
+        .items([7])
+        .submit()
+        .await
+        .unwrap();
+    one.wait(SOON).await.unwrap();
+    assert_eq!(one.result::<i64>().await.unwrap(), Some(49));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_reduce_holds_no_slot() {
+    let yard = Yard::start().await;
+    // One slot: a reduce that waited in it for its maps would wait for ever.
+    let config = workyard_consumer::WorkerConfig {
+        concurrency: 1,
+        ..yard.config()
+    };
+    let worker = yard.work(paper(), config).await;
+    let job = client(&yard)
+        .map_reduce(&q(), "square", "add")
+        .items(0..50)
+        .chunk_size(1)
+        .fan_in(2)
+        .submit()
+        .await
+        .unwrap();
+    job.wait(SOON).await.unwrap();
+    assert_eq!(job.result::<i64>().await.unwrap(), Some((0..50).map(|n| n * n).sum()));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reduce_starts_right_behind_the_last_map() {
+    let yard = Yard::start().await;
+    let worker = yard.work(paper(), yard.config()).await;
+    let job = client(&yard)
+        .map_reduce(&q(), "chunk_processor", "sum_reducer")
+        .items(0..200)
+        .chunk_size(1)
+        .fan_in_all()
+        .submit()
+        .await
+        .unwrap();
+    let record = job.wait(SOON).await.unwrap();
+    let gap = record.reducing_ms - record.mapped_ms;
+    println!("the reduce had read its input {gap} ms behind the last map (aim 10)");
+    assert!(gap <= 30, "{gap} ms");
+    worker.stop().await;
+}
+
+/// A map that sleeps on chosen items, and says which began and which were stopped.
+struct Sleepy {
+    begun: Arc<AtomicU64>,
+    stopped: Arc<AtomicU64>,
+}
+
+impl Sleepy {
+    fn new() -> Self {
+        Self {
+            begun: Arc::default(),
+            stopped: Arc::default(),
+        }
+    }
+
+    fn registry(&self, sleep: impl Fn(i64, u64) -> Duration + Send + Sync + Clone + 'static) -> Registry {
+        let (begun, stopped) = (Arc::clone(&self.begun), Arc::clone(&self.stopped));
+        let mut registry = paper();
+        registry
+            .stage_fn("sleepy", move |ctx, input| {
+                let mut items = Vec::<i64>::new();
+                input.each(ctx, |_, item| {
+                    items.push(item.parse()?);
+                    Ok(())
+                })?;
+                let times = begun.fetch_add(1, Ordering::SeqCst);
+                let until = Instant::now() + sleep(items[0], times);
+                while Instant::now() < until {
+                    if ctx.task.is_cancelled() {
+                        stopped.fetch_add(1, Ordering::SeqCst);
+                        return Err(Failure::retry("stopped"));
+                    }
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+                Ok(format!("{}\n", items[0]).into_bytes())
+            })
+            .unwrap();
+        registry
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_stops_running_functions_within_a_second() {
+    let yard = Yard::start().await;
+    let sleepy = Sleepy::new();
+    let worker = yard.work(sleepy.registry(|_, _| SOON * 10), yard.config()).await;
+    let job = client(&yard)
+        .map_reduce(&q(), "sleepy", "add")
+        .items(0..100)
+        .chunk_size(1)
+        .submit()
+        .await
+        .unwrap();
+    wait_until(SOON, || async { sleepy.begun.load(Ordering::SeqCst) >= 4 }).await;
+    let begun = sleepy.begun.load(Ordering::SeqCst);
+    let at = Instant::now();
+    assert!(job.cancel().await.unwrap());
+    wait_until(Duration::from_secs(3), || async {
+        sleepy.stopped.load(Ordering::SeqCst) >= begun && yard.overview().await.running == 0
+    })
+    .await;
+    println!(
+        "{begun} running functions were stopped {} ms after the cancel (aim 1000)",
+        at.elapsed().as_millis()
+    );
+    assert_eq!(yard.overview().await.pending, 0);
+    assert_eq!(job.status().await.unwrap().state, JobState::Cancelled);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_slow_copy_among_a_hundred_does_not_hold_up_the_job() {
+    let yard = Yard::start().await;
+    let sleepy = Sleepy::new();
+    // The first copy that sees item 50 sleeps 30 s; its backup takes as long as the others.
+    let seen = Arc::new(AtomicU64::new(0));
+    let sleep = move |item: i64, _| match item {
+        50 if seen.fetch_add(1, Ordering::SeqCst) == 0 => SOON,
+        _ => Duration::from_millis(50),
+    };
+    let workers = [
+        yard.work(sleepy.registry(sleep.clone()), yard.config()).await,
+        yard.work(sleepy.registry(sleep), yard.config()).await,
+    ];
+    let at = Instant::now();
+    let job = client(&yard)
+        .map_reduce(&q(), "sleepy", "add")
+        .items(0..100)
+        .chunk_size(1)
+        .submit()
+        .await
+        .unwrap();
+    let record = job.wait(SOON).await.unwrap();
+    println!(
+        "100 chunks of 50 ms, one of 30 s: done in {} ms with a backup copy",
+        at.elapsed().as_millis()
+    );
+    assert_eq!(record.maps.backup, 1);
+    assert_eq!(job.result::<i64>().await.unwrap(), Some((0..100).sum()));
+    assert!(at.elapsed() < Duration::from_secs(20), "the backup did not help");
+    // The slow copy is stopped and frees its slot.
+    wait_until(SOON, || async { sleepy.stopped.load(Ordering::SeqCst) == 1 }).await;
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_backups_the_job_waits_for_its_slowest_chunk() {
+    let yard = Yard::start().await;
+    let sleepy = Sleepy::new();
+    let sleep = |item: i64, _| Duration::from_millis(if item == 50 { 4000 } else { 5 });
+    let worker = yard.work(sleepy.registry(sleep), yard.config()).await;
+    let at = Instant::now();
+    let job = client(&yard)
+        .map_reduce(&q(), "sleepy", "add")
+        .items(0..100)
+        .chunk_size(1)
+        .backups(false)
+        .submit()
+        .await
+        .unwrap();
+    let record = job.wait(SOON).await.unwrap();
+    assert!(at.elapsed() >= Duration::from_secs(4));
+    assert_eq!((record.maps.backup, sleepy.begun.load(Ordering::SeqCst)), (0, 100));
+    worker.stop().await;
+}
+
+/// Fails for good on the items below `bad`, until `mended`.
+fn picky(bad: i64, mended: &Arc<AtomicU64>) -> Registry {
+    let mended = Arc::clone(mended);
+    let mut registry = paper();
+    registry
+        .map("picky", move |n: i64| {
+            match n < bad && mended.load(Ordering::SeqCst) == 0 {
+                true => Err(Failure::fatal(format!("item {n} is bad"))),
+                false => Ok(n),
+            }
+        })
+        .unwrap();
+    registry
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_policy_does_what_it_says_and_a_retry_runs_what_is_missing() {
+    let yard = Yard::start().await;
+    let mended = Arc::new(AtomicU64::new(0));
+    let worker = yard.work(picky(2, &mended), yard.config()).await;
+    let client = client(&yard);
+    let job = |name: &str| {
+        client
+            .map_reduce(&q(), "picky", "add")
+            .items(0..100)
+            .chunk_size(1)
+            .id(name)
+    };
+
+    let fast = job("fail-fast").submit().await.unwrap();
+    let record = fast.wait(SOON).await.unwrap();
+    assert_eq!(record.state, JobState::Failed);
+    assert!(record.error.contains("is bad"), "{}", record.error);
+    assert!(!fast.failed_chunks(10).await.unwrap().is_empty());
+
+    let lenient = job("two").allow_failures(2).submit().await.unwrap();
+    let record = lenient.wait(SOON).await.unwrap();
+    assert_eq!((record.state, record.accepted), (JobState::Completed, 2));
+    assert_eq!(lenient.result::<i64>().await.unwrap(), Some((2..100).sum()));
+    assert_eq!(lenient.failed_chunks(10).await.unwrap(), [0, 1]);
+
+    let percent = job("percent").allow_failures_percent(1.0).submit().await.unwrap();
+    assert_eq!(percent.wait(SOON).await.unwrap().state, JobState::Failed);
+
+    mended.store(1, Ordering::SeqCst);
+    for handle in [&fast, &percent] {
+        handle.retry().await.unwrap();
+        assert_eq!(handle.wait(SOON).await.unwrap().state, JobState::Completed);
+        assert_eq!(handle.result::<i64>().await.unwrap(), Some((0..100).sum()));
+        handle.delete().await.unwrap();
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_without_the_functions_hands_the_tasks_back_and_the_job_says_so() {
+    let yard = Yard::start().await;
+    let stranger = yard.work(Registry::new(), yard.config()).await;
+    let client = client(&yard);
+    let job = client
+        .map_reduce(&q(), "square", "add")
+        .items([1, 2])
+        .submit()
+        .await
+        .unwrap();
+    wait_until(SOON, || async { yard.total("released").await >= 1 }).await;
+    assert_eq!(job.status().await.unwrap().state, JobState::Mapping);
+    let knows = yard.work(paper(), yard.config()).await;
+    job.wait(SOON * 2).await.unwrap();
+    assert_eq!(job.result::<i64>().await.unwrap(), Some(5));
+    stranger.stop().await;
+    knows.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
+    let yard = Yard::start().await;
+    let spill = tempfile::tempdir().unwrap();
+    let mut config = yard.config();
+    config.jobs.spill = vec![workyard_consumer::config::Place::Folder(spill.path().to_owned())];
+    let worker = yard.work(paper(), config).await;
+    let url = format!("file://{}", spill.path().display());
+    let client = client(&yard);
+    for keyed in [false, true] {
+        let (map, reduce) = if keyed { ("words", "total") } else { ("text", "append") };
+        let mut job = client
+            .map_reduce(&q(), map, reduce)
+            .chunk_size(10)
+            .budget(2000)
+            .spill(&url);
+        job = match keyed {
+            true => job.keyed(3).items((0..300).map(|n| format!("w{n} w{}", n % 5))),
+            false => job.fan_in(4).items(0..300),
+        };
+        let job = job.submit().await.unwrap();
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!(record.state, JobState::Completed, "{}", record.error);
+        assert!(record.spilled > 0 && record.bytes <= 2000, "{record:?}");
+        if keyed {
+            let pairs: BTreeMap<String, u64> = job.pairs().await.unwrap().collect().await.unwrap();
+            assert_eq!((pairs.len(), pairs["w0"], pairs["w299"]), (300, 61, 1));
+        } else {
+            let expected: String = (0..300).map(|n| format!("{n},")).collect();
+            assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
+        }
+        job.delete().await.unwrap();
+        wait_until(SOON, || async { files_below(spill.path()) == 0 }).await;
+    }
+    // Without a place, the job says what is missing.
+    let poor = client
+        .map_reduce(&q(), "text", "append")
+        .items(0..300)
+        .chunk_size(1)
+        .budget(100)
+        .submit()
+        .await
+        .unwrap();
+    let record = poor.wait(SOON).await.unwrap();
+    assert_eq!(record.state, JobState::Failed);
+    assert!(record.error.contains("no spill place"), "{}", record.error);
+    worker.stop().await;
+}
+
+fn files_below(folder: &std::path::Path) -> usize {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| if path.is_dir() { files_below(&path) } else { 1 })
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_survives_a_redis_that_is_killed_and_restarted() {
+    let yard = Yard::on(workyard_tests::TestServer::start_durable().await);
+    let sleepy = Sleepy::new();
+    let worker = yard
+        .work(sleepy.registry(|_, _| Duration::from_millis(10)), yard.config())
+        .await;
+    let job = client(&yard)
+        .map_reduce(&q(), "sleepy", "add")
+        .items(0..400)
+        .chunk_size(1)
+        .fan_in(8)
+        .submit()
+        .await
+        .unwrap();
+    wait_until(SOON, || async { job.status().await.unwrap().maps.done >= 50 }).await;
+    yard.server.kill9();
+    yard.server.restart().await;
+    let record = job.wait(SOON * 2).await.unwrap();
+    assert_eq!(
+        (record.state, record.maps.done),
+        (JobState::Completed, 400),
+        "{}",
+        record.error
+    );
+    assert_eq!(job.result::<i64>().await.unwrap(), Some((0..400).sum()));
+    worker.stop().await;
+}
