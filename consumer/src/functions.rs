@@ -14,7 +14,8 @@ use workyard_shared::Error;
 use crate::handler::Failure;
 use crate::registry::Registry;
 use crate::stage::blocking::Pure;
-use crate::stage::{Group, StageContext, StageInput, lines};
+use crate::stage::values::{each_item, each_of_group, each_of_sequence, of_group, push_result, unfit};
+use crate::stage::{StageContext, StageInput, lines};
 
 /// Where a function of [`Registry::map_pairs`] puts its pairs.
 pub struct Emit<K, V> {
@@ -39,7 +40,6 @@ impl<K: Serialize, V: Serialize> Emit<K, V> {
     }
 
     /// Emits a pair. One that cannot be written as JSON fails the task, once the function returns.
-    #[expect(clippy::needless_pass_by_value, reason = "a function has no use for what it emitted")]
     pub fn pair(&mut self, key: K, value: V) {
         if let Err(failure) = lines::push(&mut self.out, &(key, value)) {
             self.failed.get_or_insert(failure);
@@ -167,7 +167,7 @@ impl Registry {
             if let StageInput::Groups(groups) = &input {
                 groups.each(|group| {
                     let mut total = None;
-                    each_value(ctx, group, |value| {
+                    each_of_group(ctx, group, |value| {
                         total = Some(join(total.take(), value)?);
                         Ok(())
                     })?;
@@ -206,7 +206,7 @@ impl Registry {
         self.function(kind, false, move |ctx, input| {
             let mut out = Vec::new();
             if let StageInput::Groups(groups) = &input {
-                groups.each(|group| push_result(&mut out, group, &function(values_of(ctx, group)?)?))?;
+                groups.each(|group| push_result(&mut out, group, &function(of_group(ctx, group)?)?))?;
                 return Ok(out);
             }
             let mut values = Vec::new();
@@ -249,7 +249,7 @@ impl Registry {
             groups.each(|group| {
                 let json = group.key.as_json();
                 let key = serde_json::from_str(json).map_err(|error| unfit(ctx, &format!("key {json}"), &error))?;
-                push_result(&mut out, group, &function(&key, values_of(ctx, group)?)?)
+                push_result(&mut out, group, &function(&key, of_group(ctx, group)?)?)
             })?;
             Ok(out)
         })
@@ -292,73 +292,4 @@ impl Registry {
     {
         self.stage(kind, Arc::new(Pure::new(folds_parts, function)))
     }
-}
-
-/// The items of a chunk.
-fn each_item<T: DeserializeOwned>(
-    ctx: &StageContext,
-    input: &StageInput,
-    mut take: impl FnMut(T) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    if !matches!(input, StageInput::Chunk(_)) {
-        return Err(ctx.misuse("it is a map function"));
-    }
-    input.each(ctx, |number, item| {
-        take(
-            item.parse()
-                .map_err(|error| unfit(ctx, &format!("item {number}"), &error))?,
-        )
-    })
-}
-
-/// The values of a fold.
-fn each_of_sequence<T: DeserializeOwned>(
-    ctx: &StageContext,
-    input: &StageInput,
-    mut take: impl FnMut(T) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    if !matches!(input, StageInput::Values(_)) {
-        return Err(ctx.misuse("it is a reduce function"));
-    }
-    input.each(ctx, |number, item| {
-        take(
-            item.parse()
-                .map_err(|error| unfit(ctx, &format!("value {number}"), &error))?,
-        )
-    })
-}
-
-/// The values of a key.
-fn each_value<T: DeserializeOwned>(
-    ctx: &StageContext,
-    group: Group<'_>,
-    mut take: impl FnMut(T) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    group.values().enumerate().try_for_each(|(at, json)| {
-        ctx.check()?;
-        take(serde_json::from_str(json).map_err(|error| {
-            let what = format!("value {} of key {}", at + 1, group.key.as_json());
-            unfit(ctx, &what, &error)
-        })?)
-    })
-}
-
-fn values_of<T: DeserializeOwned>(ctx: &StageContext, group: Group<'_>) -> Result<Vec<T>, Failure> {
-    let mut values = Vec::new();
-    each_value(ctx, group, |value| {
-        values.push(value);
-        Ok(())
-    })?;
-    Ok(values)
-}
-
-fn push_result<R: Serialize>(out: &mut Vec<u8>, group: Group<'_>, result: &R) -> Result<(), Failure> {
-    let mut json = Vec::new();
-    lines::append(&mut json, result)?;
-    lines::push_pair(out, group.key.as_json(), std::str::from_utf8(&json)?);
-    Ok(())
-}
-
-fn unfit(ctx: &StageContext, what: &str, error: &serde_json::Error) -> Failure {
-    Failure::fatal(format!("{what} does not fit {}: {error}", ctx.task.kind()))
 }

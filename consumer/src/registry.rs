@@ -105,9 +105,10 @@ impl Registry {
     /// [`Error::Invalid`] if `kind` is no kind, or has a function.
     pub fn stage(&mut self, kind: &str, stage: Arc<dyn Stage>) -> Result<&mut Self, Error> {
         let kind = Kind::new(kind)?;
-        if self.stages.insert(kind.as_str().to_owned(), stage).is_some() {
+        if self.stages.contains_key(kind.as_str()) {
             return Err(Error::Invalid(format!("kind {kind} has a function for jobs already")));
         }
+        self.stages.insert(kind.as_str().to_owned(), stage);
         Ok(self)
     }
 

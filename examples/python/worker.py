@@ -14,6 +14,8 @@ function and register it for a kind:
   `after`, and for every other exception, the task's own backoff decides.
 - `raise Fail("why")` fails the task for good: no attempt can help.
 - `task` holds id, kind, queue, attempt, token (the fencing token), deadline_ms and headers.
+- As a function of a map-reduce job it gets a list and returns the list of what it emits; `task` then holds
+  stage (map, combine or reduce), form (fold or keyed) and args as well. See `split_words` and `total`.
 - `print` goes to standard error and so to the daemon's log, since standard output belongs to the
   protocol.
 
@@ -87,6 +89,21 @@ def pause(payload, task):
     finally:
         # Runs after SIGTERM as well.
         print("the pause is over")
+
+
+@kind("split-words")
+def split_words(lines, task):
+    """A mapper of the keyed form: from lines of text to pairs [word, 1]."""
+    shortest = task["args"].get("shortest", 1)
+    return [[word, 1] for line in lines for word in line.lower().split() if len(word) >= shortest]
+
+
+@kind("total")
+def total(values, task):
+    """A reducer: of [key, values] in the keyed form, where it can combine too, else of values."""
+    if task["form"] == "keyed":
+        return [[key, sum(numbers)] for key, numbers in values]
+    return [sum(values)]
 
 
 # --- the protocol ---------------------------------------------------------------------------------

@@ -186,3 +186,25 @@ fn a_file_that_cannot_be_read_is_named() {
     let error = load(Path::new("/no/such.toml")).unwrap_err().to_string();
     assert!(error.starts_with("cannot read /no/such.toml: "), "{error}");
 }
+
+#[test]
+fn places_of_jobs_are_folders_and_object_stores() {
+    assert_eq!(read(&format!("{QUEUE}{HANDLER}")).unwrap().jobs, JobsConfig::default());
+    let jobs = "[jobs]\nread = [\"data\", \"/abs\", \"s3://b/in\"]\nspill = [\"file:///spill\"]\n";
+    let jobs = read(&format!("{QUEUE}{HANDLER}{jobs}")).unwrap().jobs;
+    let folder = |path: &str| Place::Folder(path.into());
+    let store = Place::Store("s3://b/in".to_owned());
+    assert_eq!(jobs.read, [folder("/etc/workyard/data"), folder("/abs"), store]);
+    assert_eq!(jobs.spill, [folder("/spill")]);
+    for (line, reason) in [
+        (
+            "read = [\"http://x\"]",
+            "jobs.read: \"http://x\" is no place; give a folder or s3://bucket/prefix",
+        ),
+        ("spill = [\"s3:///x\"]", "jobs.spill: \"s3:///x\" names no bucket"),
+        ("reed = []", "unknown field `reed`"),
+    ] {
+        let error = refusal(&format!("{QUEUE}{HANDLER}[jobs]\n{line}"));
+        assert!(error.contains(reason), "{error}");
+    }
+}

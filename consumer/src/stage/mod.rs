@@ -19,6 +19,7 @@ mod run;
 mod stages;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod values;
 
 use serde::de::DeserializeOwned;
 use workyard_shared::job::Form;

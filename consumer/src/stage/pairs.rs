@@ -108,16 +108,20 @@ impl Groups {
     }
 }
 
-/// Lines `["key",value]` in the order of their keys; those of one key stay in theirs.
+/// Lines `["key",value]` in their compact form and the order of their keys; those of one key stay in theirs.
 pub(crate) fn sorted(text: Vec<u8>, by: &str) -> Result<Vec<u8>, Failure> {
     let mut pairs = Vec::new();
     each_pair(&text, by, |key, start, end| {
         pairs.push((key, start, end));
         Ok(())
     })?;
-    let in_order = pairs.is_sorted_by(|(a, ..), (b, ..)| a <= b);
-    // What a built-in or a typed function wrote is in order and compact already.
-    if in_order {
+    // What a built-in or a typed function wrote is in order and compact already: brackets, comma,
+    // line feed, and a key in its shortest spelling.
+    let least: usize = pairs
+        .iter()
+        .map(|(key, start, end)| key.as_json().len() + (end - start) as usize + 4)
+        .sum();
+    if least == text.len() && pairs.is_sorted_by(|(a, ..), (b, ..)| a <= b) {
         return Ok(text);
     }
     pairs.sort_by(|(a, ..), (b, ..)| a.cmp(b));

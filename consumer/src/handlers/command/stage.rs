@@ -3,8 +3,6 @@
 //! Invariant: whatever the program writes, its output is one JSON value a line (a pair a line in the
 //! keyed form), or the task fails for good with the number of the line.
 
-use bytes::Bytes;
-
 use super::super::result::is_json;
 use super::{Ask, CommandHandler, argv, exchange};
 use crate::config::{Output, Records};
@@ -44,7 +42,7 @@ impl Stage for CommandHandler {
                 tabs: text && ctx.is_keyed(),
                 keyed: ctx.is_keyed(),
             };
-            blocking(move || rules.apply(out.into())).await
+            blocking(move || rules.apply(&out)).await
         })
     }
 }
@@ -58,9 +56,9 @@ struct Rules {
 }
 
 impl Rules {
-    fn apply(&self, output: Bytes) -> Result<Vec<u8>, Failure> {
+    fn apply(&self, output: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut out = Vec::with_capacity(output.len() + output.len() / 4);
-        for (at, line) in lines::of(&output).enumerate() {
+        for (at, line) in lines::of(output).enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             self.line(line, &mut out).map_err(|reason| {
                 let shown: String = String::from_utf8_lossy(line).chars().take(80).collect();

@@ -5,8 +5,72 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::testing::{PATIENCE, handler, state};
-use crate::{Context, Handler, Next, Outcome};
+use serde_json::json;
+use workyard_shared::job::{Form, JobSpec};
+
+use super::super::testing::{PATIENCE, handler, stage, state};
+use crate::stage::tests::{function, items, job, map, one_partition, spec};
+use crate::{Context, Failure, Handler, Next, Outcome, Registry};
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python/worker.py");
+
+/// A job of the example's functions over two chunks of lines.
+async fn count(spec: &JobSpec) -> Result<String, Failure> {
+    let worker = stage(&format!("type = \"worker\"\nargv = [\"python3\", {PROGRAM:?}]"));
+    let mut registry = Registry::new();
+    registry.stage("split-words", Arc::clone(&worker)).unwrap();
+    registry.stage("total", Arc::clone(&worker)).unwrap();
+    registry.stage("greet", worker).unwrap();
+    let chunks = vec![items(&json!(["The cat", "the é"])), items(&json!(["a cat"]))];
+    tokio::time::timeout(PATIENCE, job(&registry.stages(&[]), spec, chunks))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_python_example_maps_combines_and_reduces() {
+    let mut keyed = spec(one_partition(), r#"split-words {"shortest": 1}"#, "total");
+    let counts = "[\"a\",1]\n[\"cat\",2]\n[\"the\",2]\n[\"é\",1]\n";
+    // Python writes the é of a key as an escape; it is the same key.
+    assert_eq!(count(&keyed).await.unwrap(), counts);
+    keyed.combine = Some(function("total"));
+    assert_eq!(count(&keyed).await.unwrap(), counts);
+    keyed.map = function(r#"split-words {"shortest": 2}"#);
+    assert_eq!(count(&keyed).await.unwrap(), "[\"cat\",2]\n[\"the\",2]\n");
+    let fold = spec(Form::fold(), "line-count", "total");
+    assert_eq!(count(&fold).await.unwrap(), "3\n");
+}
+
+#[tokio::test]
+async fn a_worker_that_returns_no_array_or_no_pairs_fails_for_good() {
+    let worker = stage(&format!("type = \"worker\"\nargv = [\"python3\", {PROGRAM:?}]"));
+    let mut registry = Registry::new();
+    registry.stage("sum", Arc::clone(&worker)).unwrap();
+    registry.stage("total", worker).unwrap();
+    let stages = registry.stages(&[]);
+    let table = [
+        (
+            Form::fold(),
+            "sum",
+            "the worker's result must be an array of what it emits",
+        ),
+        (
+            one_partition(),
+            "sum",
+            "the worker's result must be an array of what it emits",
+        ),
+    ];
+    for (form, kind, reason) in table {
+        let failure = map(&stages, &spec(form, kind, kind), items(&json!([1])))
+            .await
+            .unwrap_err();
+        assert_eq!(failure.next, Next::Final);
+        assert!(failure.message.starts_with(reason), "{}", failure.message);
+    }
+    let spec = spec(Form::fold(), "total", "identity");
+    let large = map(&stages, &spec, items(&json!(vec![1; 600_000])));
+    assert_eq!(large.await.unwrap(), [(0, "600000\n".to_owned())]);
+}
 
 fn example(more: &str) -> Arc<dyn Handler> {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python/worker.py");

@@ -18,7 +18,7 @@ use super::blocking::Pure;
 use super::{Item, Stage, StageContext, StageInput};
 use crate::handler::Failure;
 
-type Function = fn(&StageContext, StageInput) -> Result<Vec<u8>, Failure>;
+type Function = fn(&StageContext, &StageInput) -> Result<Vec<u8>, Failure>;
 
 /// The built-in function of this kind.
 pub(super) fn find(kind: &str) -> Option<Arc<dyn Stage>> {
@@ -37,7 +37,10 @@ pub(super) fn find(kind: &str) -> Option<Arc<dyn Stage>> {
         "sum-by-key" => (true, tables::sum_by_key),
         _ => return None,
     };
-    Some(Arc::new(Pure::new(folds_parts, function)))
+    let stage = Pure::new(folds_parts, move |ctx: &StageContext, input: StageInput| {
+        function(ctx, &input)
+    });
+    Some(Arc::new(stage))
 }
 
 /// A beginning of an item, for messages.

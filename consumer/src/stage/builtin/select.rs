@@ -15,8 +15,8 @@ struct Pattern {
     invert: bool,
 }
 
-pub(super) fn grep(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
-    match &input {
+pub(super) fn grep(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    match input {
         StageInput::Values(parts) => Ok(parts.concat()),
         StageInput::Groups(_) => Err(ctx.misuse("it selects items, not keys; use identity")),
         StageInput::Chunk(_) => {
@@ -35,10 +35,10 @@ pub(super) fn grep(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Fai
     }
 }
 
-pub(super) fn identity(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+pub(super) fn identity(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     let Nothing {} = ctx.parse_args()?;
     let mut out = Vec::new();
-    match &input {
+    match input {
         StageInput::Values(parts) => return Ok(parts.concat()),
         StageInput::Groups(groups) if ctx.role == Role::Combine => groups.each(|group| {
             for value in group.values() {

@@ -29,7 +29,7 @@ struct SumBy {
     field: String,
 }
 
-pub(super) fn histogram(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+pub(super) fn histogram(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     if !matches!(input, StageInput::Chunk(_)) {
         return Err(ctx.misuse("it is a map function; use sum-by-key or sum"));
     }
@@ -65,11 +65,11 @@ fn bucket(value: Number, width: Number) -> Number {
     }
 }
 
-pub(super) fn sum_by_key(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
-    match &input {
+pub(super) fn sum_by_key(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    match input {
         StageInput::Groups(_) => tally::sum(ctx, input),
-        StageInput::Chunk(_) => map_by_key(ctx, &input),
-        StageInput::Values(_) => merge_objects(ctx, &input),
+        StageInput::Chunk(_) => map_by_key(ctx, input),
+        StageInput::Values(_) => merge_objects(ctx, input),
     }
 }
 

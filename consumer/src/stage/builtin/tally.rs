@@ -32,20 +32,20 @@ struct Tally {
     best: Option<Number>,
 }
 
-pub(super) fn sum(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
-    tally(Of::Sum, ctx, &input)
+pub(super) fn sum(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    tally(Of::Sum, ctx, input)
 }
 
-pub(super) fn count(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
-    tally(Of::Count, ctx, &input)
+pub(super) fn count(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    tally(Of::Count, ctx, input)
 }
 
-pub(super) fn min(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
-    tally(Of::Min, ctx, &input)
+pub(super) fn min(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    tally(Of::Min, ctx, input)
 }
 
-pub(super) fn max(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
-    tally(Of::Max, ctx, &input)
+pub(super) fn max(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
+    tally(Of::Max, ctx, input)
 }
 
 fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {

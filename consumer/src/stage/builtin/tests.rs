@@ -66,7 +66,7 @@ async fn as_map_of_a_fold() {
         // A reduce that leaves the map's output as it is.
         let spec = spec(Form::fold(), function, "identity");
         assert_eq!(
-            map_fold(&stages, &spec, items(input)).await.unwrap(),
+            map_fold(&stages, &spec, items(&input)).await.unwrap(),
             expected,
             "{function}"
         );
@@ -113,7 +113,7 @@ async fn as_map_of_the_keyed_form() {
     ];
     for (function, input, expected) in table {
         let spec = spec(one_partition(), function, "identity");
-        let parts = map(&stages, &spec, items(input)).await.unwrap();
+        let parts = map(&stages, &spec, items(&input)).await.unwrap();
         assert_eq!(parts, [(0, expected.to_owned())], "{function}");
     }
 }
@@ -138,7 +138,10 @@ async fn as_reduce_and_as_combine_of_the_keyed_form() {
             continue; // counts of a combiner are to be summed
         }
         spec.combine = Some(function(name));
-        let chunks = vec![items(json!([["a", 1], ["b", 5]])), items(json!([["a", 2], ["a", 0.5]]))];
+        let chunks = vec![
+            items(&json!([["a", 1], ["b", 5]])),
+            items(&json!([["a", 2], ["a", 0.5]])),
+        ];
         assert_eq!(job(&stages, &spec, chunks).await.unwrap(), expected, "combined: {name}");
     }
 }
@@ -193,12 +196,18 @@ async fn what_cannot_work_fails_for_good_and_says_why() {
         ),
     ];
     for (form, function, input, reason) in table {
-        let failure = map(&stages, &spec(form, function, "identity"), items(input))
+        let failure = map(&stages, &spec(form, function, "identity"), items(&input))
             .await
             .unwrap_err();
         assert_eq!(failure.next, Next::Final, "{function}");
         assert!(failure.message.contains(reason), "{function}: {}", failure.message);
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_reduced_fails_for_good_and_says_why() {
+    let stages = Registry::new().stages(&[]);
+    let fold = Form::fold();
     for (form, function, input, reason) in [
         (fold, "word-count", "1\n", "word-count cannot reduce in the fold form"),
         (fold, r#"sum {"field":"n"}"#, "1\n", "unknown field `field`"),
@@ -236,7 +245,7 @@ async fn the_greatest_of_many_are_found_and_of_equal_ones_the_first() {
         r#"top-n {"n":12,"field":"v"}"#,
         r#"top-n {"n":12,"field":"v"}"#,
     );
-    let chunks = many.chunks(700).map(|chunk| items(json!(chunk))).collect();
+    let chunks = many.chunks(700).map(|chunk| items(&json!(chunk))).collect();
     let found = job(&stages, &spec, chunks).await.unwrap();
     let found: Vec<Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(found, expected[..12]);

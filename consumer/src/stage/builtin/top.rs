@@ -26,7 +26,7 @@ struct Top<'a> {
     bar: Option<Number>,
 }
 
-pub(super) fn top(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+pub(super) fn top(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     let args: Args = ctx.parse_args()?;
     if !(1..=MOST).contains(&args.n) {
         return Err(Failure::fatal(format!(
@@ -35,7 +35,7 @@ pub(super) fn top(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Fail
         )));
     }
     let mut out = Vec::new();
-    let StageInput::Groups(groups) = &input else {
+    let StageInput::Groups(groups) = input else {
         if ctx.is_keyed() {
             return Err(ctx.misuse("it gives items and no pairs"));
         }

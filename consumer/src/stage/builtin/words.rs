@@ -14,16 +14,16 @@ const STEP: usize = 1 << 20;
 
 type Counts = HashMap<Vec<u8>, u64>;
 
-pub(super) fn count_words(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+pub(super) fn count_words(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     let Nothing {} = ctx.parse_args()?;
     let StageInput::Chunk(records) = input else {
         return Err(ctx.misuse("it is a map function; use sum-by-key or sum"));
     };
     let mut counts = Counts::new();
-    match &records {
+    match records {
         Records::Lines(text) => count(ctx, text, &mut counts)?,
         Records::Files(files) => files.iter().try_for_each(|file| count(ctx, &file.text, &mut counts))?,
-        Records::Json(_) | Records::Csv(_) => StageInput::Chunk(records).each(ctx, |number, item| {
+        Records::Json(_) | Records::Csv(_) => input.each(ctx, |number, item| {
             let text = text_of(number, item)?;
             add(text.as_bytes(), &mut counts);
             Ok(())
@@ -74,7 +74,7 @@ fn is_space(byte: u8) -> bool {
     byte == b' ' || (9..=13).contains(&byte)
 }
 
-pub(super) fn count_lines(ctx: &StageContext, input: StageInput) -> Result<Vec<u8>, Failure> {
+pub(super) fn count_lines(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     let Nothing {} = ctx.parse_args()?;
     let StageInput::Chunk(records) = input else {
         return Err(ctx.misuse("it is a map function; use sum"));
@@ -84,12 +84,12 @@ pub(super) fn count_lines(ctx: &StageContext, input: StageInput) -> Result<Vec<u
     }
     // Every text ends with a line feed.
     let ends = |text: &[u8]| text.iter().filter(|b| **b == b'\n').count() as u64;
-    let total = match &records {
+    let total = match records {
         Records::Lines(text) => ends(text),
         Records::Files(files) => files.iter().map(|file| ends(&file.text)).sum(),
         Records::Json(_) | Records::Csv(_) => {
             let mut items = 0;
-            StageInput::Chunk(records).each(ctx, |number, _| {
+            input.each(ctx, |number, _| {
                 items = number;
                 Ok(())
             })?;

@@ -13,8 +13,8 @@ async fn each_key_comes_once_with_all_its_values_in_chunk_order() {
     let stages = Registry::new().stages(&[]);
     let spec = spec(one_partition(), "identity", "identity");
     let chunks = vec![
-        items(json!([["b", 1], ["a", 2], ["b", 3], [10, "x"]])),
-        items(json!([[9, null], ["b", 4], ["a", {"k": [1]}], ["b", 1]])),
+        items(&json!([["b", 1], ["a", 2], ["b", 3], [10, "x"]])),
+        items(&json!([[9, null], ["b", 4], ["a", {"k": [1]}], ["b", 1]])),
     ];
     assert_eq!(
         job(&stages, &spec, chunks).await.unwrap(),
@@ -27,7 +27,7 @@ async fn partitions_hold_what_the_protocol_says_sorted_and_stable_and_none_is_em
     let stages = Registry::new().stages(&[]);
     let spec = spec(Form::Keyed { partitions: 5 }, "identity", "identity");
     let pairs: Vec<_> = (0..400).map(|n| json!([format!("k{}", n * 7 % 90), n])).collect();
-    let parts = map(&stages, &spec, items(json!(pairs))).await.unwrap();
+    let parts = map(&stages, &spec, items(&json!(pairs))).await.unwrap();
     let mut seen = 0;
     for (part, lines) in &parts {
         assert!(!lines.is_empty());
@@ -40,16 +40,16 @@ async fn partitions_hold_what_the_protocol_says_sorted_and_stable_and_none_is_em
         seen += rows.len();
     }
     assert_eq!((seen, parts.len()), (400, 5));
-    let few = map(&stages, &spec, items(json!([["a", 1]]))).await.unwrap();
+    let few = map(&stages, &spec, items(&json!([["a", 1]]))).await.unwrap();
     assert_eq!(few, [(PairKey::text("a").partition(5), "[\"a\",1]\n".to_owned())]);
-    assert_eq!(map(&stages, &spec, items(json!([]))).await.unwrap(), []);
+    assert_eq!(map(&stages, &spec, items(&json!([]))).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_combiner_folds_the_pairs_of_a_chunk_and_changes_no_result() {
     let stages = Registry::new().stages(&[]);
     let mut spec = spec(one_partition(), "identity", "sum");
-    let chunks = || vec![items(json!([["a", 1], ["b", 2], ["a", 3]])), items(json!([["a", 5]]))];
+    let chunks = || vec![items(&json!([["a", 1], ["b", 2], ["a", 3]])), items(&json!([["a", 5]]))];
     let plain = job(&stages, &spec, chunks()).await.unwrap();
     spec.combine = Some(function("sum"));
     let combined = map(&stages, &spec, chunks().remove(0)).await.unwrap();
@@ -69,7 +69,7 @@ async fn what_is_no_pair_fails_for_good_and_names_its_line() {
         json!([{"k": 1}, 2]),
         json!("a"),
     ] {
-        let failure = map(&stages, &spec, items(json!([["a", 1], bad]))).await.unwrap_err();
+        let failure = map(&stages, &spec, items(&json!([["a", 1], bad]))).await.unwrap_err();
         assert_eq!(failure.next, Next::Final);
         assert!(
             failure

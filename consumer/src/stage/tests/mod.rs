@@ -32,7 +32,7 @@ pub(crate) fn function(text: &str) -> Function {
     }
 }
 
-pub(crate) fn items(values: Value) -> Chunk {
+pub(crate) fn items(values: &Value) -> Chunk {
     serde_json::from_value(json!({ "items": values })).unwrap()
 }
 

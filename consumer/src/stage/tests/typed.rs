@@ -36,7 +36,7 @@ fn registry() -> Registry {
 #[tokio::test]
 async fn maps_and_reduces_of_every_kind_work_together() {
     let stages = registry().stages(&[]);
-    let numbers = || vec![items(json!([1, 2, 3])), items(json!([4]))];
+    let numbers = || vec![items(&json!([1, 2, 3])), items(&json!([4]))];
     let table = [
         ("square", "add", "30\n"),
         ("square", "all", "4\n"),
@@ -51,7 +51,7 @@ async fn maps_and_reduces_of_every_kind_work_together() {
             "{map} {reduce}"
         );
     }
-    let lines = vec![items(json!(["b a b"])), items(json!(["a"]))];
+    let lines = vec![items(&json!(["b a b"])), items(&json!(["a"]))];
     let mut spec = spec(one_partition(), "words", "total");
     assert_eq!(
         job(&stages, &spec, lines.clone()).await.unwrap(),
@@ -68,7 +68,7 @@ async fn maps_and_reduces_of_every_kind_work_together() {
 async fn a_reduce_that_is_not_commutative_keeps_the_order_and_folds_a_chunk_in_place() {
     let stages = registry().stages(&[]);
     let spec = spec(Form::fold(), "identity", "join");
-    let folded = map_fold(&stages, &spec, items(json!(["a", "b", "c"]))).await.unwrap();
+    let folded = map_fold(&stages, &spec, items(&json!(["a", "b", "c"]))).await.unwrap();
     assert_eq!(folded, "\"abc\"\n");
     assert_eq!(
         reduce(&stages, &spec, &["\"abc\"\n", "\"d\"\n\"e\"\n", "", "\"f\"\n"])
@@ -76,9 +76,9 @@ async fn a_reduce_that_is_not_commutative_keeps_the_order_and_folds_a_chunk_in_p
             .unwrap(),
         "\"abcdef\"\n"
     );
-    assert_eq!(map_fold(&stages, &spec, items(json!([]))).await.unwrap(), "");
+    assert_eq!(map_fold(&stages, &spec, items(&json!([]))).await.unwrap(), "");
     let listed = super::spec(Form::fold(), "identity", "all");
-    let kept = map_fold(&stages, &listed, items(json!([7, 8]))).await.unwrap();
+    let kept = map_fold(&stages, &listed, items(&json!([7, 8]))).await.unwrap();
     assert_eq!(kept, "7\n8\n", "a reduce of a list is not run before its time");
 }
 
@@ -86,7 +86,7 @@ async fn a_reduce_that_is_not_commutative_keeps_the_order_and_folds_a_chunk_in_p
 async fn a_value_that_does_not_fit_fails_for_good_by_its_number() {
     let stages = registry().stages(&[]);
     let fold = |map, reduce| spec(Form::fold(), map, reduce);
-    let failure = map_fold(&stages, &fold("square", "all"), items(json!([1, "x"])))
+    let failure = map_fold(&stages, &fold("square", "all"), items(&json!([1, "x"])))
         .await
         .unwrap_err();
     assert_eq!(failure.next, Next::Final);
@@ -144,7 +144,7 @@ async fn a_function_that_is_used_for_what_it_cannot_do_says_so_for_good() {
         ),
     ];
     for (form, map, reduce, reason) in misuses {
-        let failure = super::map(&stages, &spec(form, map, reduce), items(json!([1])))
+        let failure = super::map(&stages, &spec(form, map, reduce), items(&json!([1])))
             .await
             .unwrap_err();
         assert_eq!(failure, Failure::fatal(reason));
@@ -166,14 +166,16 @@ async fn a_function_that_is_used_for_what_it_cannot_do_says_so_for_good() {
 #[tokio::test]
 async fn panics_and_cancellation_are_failed_attempts() {
     let stages = registry().stages(&[]);
-    let failure = map_fold(&stages, &spec(Form::fold(), "panics", "add"), items(json!([1])))
+    let failure = map_fold(&stages, &spec(Form::fold(), "panics", "add"), items(&json!([1])))
         .await
         .unwrap_err();
     assert_eq!(failure, Failure::retry("the handler panicked: on purpose"));
     let cancelled = ctx();
     cancelled.cancellation().cancel();
     let spec = spec(Form::fold(), "square", "all");
-    let failure = run_map(&stages, &spec, cancelled, items(json!([1]))).await.unwrap_err();
+    let failure = run_map(&stages, &spec, cancelled, items(&json!([1])))
+        .await
+        .unwrap_err();
     assert_eq!(failure, Failure::retry("cancelled"));
 }
 
