@@ -198,7 +198,7 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
     };
     let mut queues = Vec::new();
     for queue in &file.queues {
-        queues.push((QueueName::new(&queue.name)?, queue.weight));
+        queues.push((queue.name.clone(), queue.weight));
     }
     if !cli.queues.is_empty() {
         queues = cli
@@ -207,7 +207,10 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
             .map(|name| Ok((QueueName::new(name)?, 1)))
             .collect::<Result<_, Error>>()?;
     }
-    let prefix = Prefix::new(cli.prefix.as_ref().unwrap_or(&file.prefix))?;
+    let prefix = match &cli.prefix {
+        Some(prefix) => Prefix::new(prefix)?,
+        None => file.prefix.clone(),
+    };
     let first = queues
         .first()
         .map_or_else(|| QueueName::new("default"), |(name, _)| Ok(name.clone()))?;

@@ -300,6 +300,7 @@ fn job_waited(state: Option<JobState>, job: &str) -> Waited {
             releases: 0,
             consumer: String::new(),
             reason: String::new(),
+            last_error: String::new(),
             body: Bytes::new(),
         }),
     }

@@ -43,6 +43,9 @@ pub struct TaskView {
     pub crashes: u32,
     /// Times it was handed back unharmed.
     pub releases: u32,
+    /// How many of these were consumers that know no handler for its kind; absent once it has ended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unhandled: u32,
     /// When it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Moment>,
@@ -84,6 +87,11 @@ pub struct TaskView {
     pub unknown: BTreeMap<String, Box<RawValue>>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -103,6 +111,7 @@ impl TaskView {
             failures: 0,
             crashes: 0,
             releases: 0,
+            unhandled: 0,
             created_at: None,
             started_at: None,
             finished_at: None,
@@ -135,7 +144,6 @@ impl TaskView {
         let completed = ended.state == State::Completed;
         // A completed run, or one that a cancel broke off, is neither a failure nor a crash.
         let last_run = completed || (ended.state == State::Cancelled && !ended.consumer.is_empty());
-        let body = String::from_utf8_lossy(&ended.body);
         Self {
             kind: ended.kind.clone(),
             attempts: ended.failures + ended.crashes + u32::from(last_run),
@@ -147,7 +155,7 @@ impl TaskView {
             finished_at: Moment::known(ended.finished_ms),
             consumer: some(&ended.consumer),
             reason: some(&ended.reason),
-            error: if completed { None } else { some(&body) },
+            error: some(&ended.last_error),
             result: completed.then(|| RawJson::new(ended.body.clone())),
             ..Self::bare(queue, id, ended.state)
         }
@@ -171,6 +179,7 @@ impl TaskView {
             failures: meta.failures,
             crashes: meta.crashes,
             releases: meta.releases,
+            unhandled: meta.unhandled,
             created_at: Moment::known(record.created_ms),
             // Of the last attempt; a running task's own are set by `held`.
             started_at: Moment::known(meta.started_ms),

@@ -176,6 +176,43 @@ async fn a_file_with_a_bad_line_adds_nothing_unless_it_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_looks_like_a_slip_is_told_once_and_kept() {
+    let server = Server::start(&[]).await;
+    let line = "{\"kind\":\"k\",\"priorty\":1,\"colour\":2}\n";
+    let text = format!("{{\"kind\":\"k\",\"priority\":1}}\n{line}{line}");
+    let ran = server.feed(&["enqueue", "--from-file", "-"], text.as_bytes()).ok();
+    let slips: Vec<&str> = ran.err.lines().filter(|line| line.contains("unknown")).collect();
+    assert_eq!(
+        slips,
+        ["line 2: unknown field \"priorty\" is kept as it is; did you mean \"priority\"?"]
+    );
+    let page = server.run(&["list", "--json"]).ok().json();
+    let kept = page["tasks"].as_array().unwrap().iter();
+    assert_eq!(kept.filter(|task| task["unknown"]["priorty"] == 1).count(), 2);
+    let ran = server
+        .feed(&["enqueue", "--from-file", "-", "--json"], line.as_bytes())
+        .ok();
+    let told: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!(told["line"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_a_queue_never_seen_is_done_and_told() {
+    let server = Server::start(&[]).await;
+    for command in ["pause", "resume"] {
+        let ran = server.run(&[command, "-q", command]).ok();
+        assert!(
+            ran.err.contains(&format!("queue {command} has never been seen")),
+            "{ran:?}"
+        );
+        // Now it is known.
+        assert_eq!(server.run(&[command, "-q", command]).ok().err, "");
+    }
+    server.run(&["enqueue", "k", "-q", "used"]).ok();
+    assert_eq!(server.run(&["pause", "-q", "used"]).ok().err, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
     for args in [
         &["list"][..],

@@ -62,6 +62,88 @@ async fn wait_is_woken_and_its_code_says_how_the_task_ended() {
     redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_ran_out_of_time_says_what_the_task_waits_for() {
+    let server = Server::start(&[]).await;
+    let wait = |id: &str, why: &str| {
+        let ran = server.run(&["wait", id, "--timeout", "50ms"]).fails(3, why);
+        assert!(ran.err.contains("the task goes on"), "{ran:?}");
+        ran.err
+    };
+    server
+        .run(&["enqueue", "sum", "--id", "a", "--wait", "50ms"])
+        .fails(3, "no consumer serves queue default now");
+    let mut hands = Hands::register(server.queue("default")).await;
+    assert!(!wait("a", "").contains("no consumer"));
+    server.run(&["pause"]).ok();
+    wait("a", "queue default is paused");
+    server.run(&["resume"]).ok();
+    server.run(&["enqueue", "sum", "--id", "later", "--delay", "1h"]).ok();
+    wait("later", "it is due 2");
+    let grant = hands.next().await;
+    let running = wait("a", "has been running it since 2");
+    assert!(running.contains(hands.id.as_str()), "{running}");
+    hands.fail(&grant, FailVerdict::Retry, "no").await;
+    wait("a", "it failed and is due 2");
+    server.run(&["enqueue", "rare", "--id", "odd"]).ok();
+    let grant = hands.next().await;
+    hands.hand_back(&grant).await;
+    wait("odd", "know no handler for kind rare handed it back once");
+    let ran = server.run(&["wait", "later", "--timeout", "50ms", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("; it is due 2"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_error_stays_with_a_task_however_it_ends() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    for id in ["clean", "done", "stopped", "late"] {
+        let mut args = vec!["enqueue", "sum", "--id", id, "--backoff-base", "0s"];
+        if id == "late" {
+            args.extend(["--expires-in", "5s"]);
+        }
+        server.run(&args).ok();
+        let grant = hands.next().await;
+        if id == "clean" {
+            hands.complete(&grant, "1").await;
+        } else {
+            hands.fail(&grant, FailVerdict::Retry, "disk é full\ntwice").await;
+        }
+    }
+    server.run(&["cancel", "stopped"]).ok();
+    let waiting = server
+        .workyard(&["wait", "done", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // `late` is left where it is until it expires.
+    hands.queue.promote(1).await.unwrap();
+    let grant = hands.next().await;
+    assert_eq!(grant.id, "done");
+    hands.complete(&grant, "{\"sum\": 3}").await;
+    let told = Ran::of(waiting.wait_with_output().unwrap()).ok().json();
+    until("late has expired", async || {
+        hands.queue.sweep(10).await.unwrap().expired == 1
+    })
+    .await;
+    for (id, state) in [("done", "completed"), ("stopped", "cancelled"), ("late", "expired")] {
+        let view = server.run(&["task", id, "--json"]).ok().json();
+        assert_eq!((&view["state"], &view["failures"]), (&state.into(), &1.into()));
+        assert_eq!(view["error"], "disk é full\ntwice", "{id}");
+        let table = server.run(&["task", id]).ok().out;
+        assert!(table.contains("error       disk é full"), "{table}");
+    }
+    assert_eq!(
+        (&told["error"], &told["result"]["sum"]),
+        (&"disk é full\ntwice".into(), &3.into())
+    );
+    assert_eq!(server.run(&["wait", "done"]).ok().out, "{\"sum\": 3}\n");
+    let clean = server.run(&["task", "clean", "--json"]).ok().json();
+    assert!(clean.get("error").is_none(), "{clean}");
+}
+
 /// Seven tasks, even and odd: t0 to t3 are dead letters, t4 is held, t5 and t6 are pending.
 async fn seven_tasks(server: &Server) -> (Hands, Grant) {
     let mut hands = Hands::register(server.queue("default")).await;

@@ -3,9 +3,12 @@
 A task in a terminal state other than failed leaves TASKS and META; what stays, for `retention`
 ms, is its terminal text. A failed one stays whole in TASKS, with its place in FAILED.
 ]]
+-- A failed task's body is its last error. One that failed before and then ended otherwise keeps its
+-- last error too: in front of the body, its length in the header.
 local function terminal_text(state, kind, created, started, now, m, consumer, reason, body)
-  return table.concat({ state, kind, created, started, int(now), m.failures, m.crashes, m.releases,
-    consumer, reason }, ' ') .. '\n' .. body
+  local header = table.concat({ state, kind, created, started, int(now), m.failures, m.crashes, m.releases, consumer, reason }, ' ')
+  if m.error == '' or state == 'failed' then return header .. '\n' .. body end
+  return header .. ' ' .. #m.error .. '\n' .. m.error .. body
 end
 
 -- Tells those who wait for `id` (they are few: one HMGET per batch finds them).

@@ -6,7 +6,8 @@ meta (META):      <failures> <crashes> <releases> <unhandled> <failed at> <reaso
                   LF <error>: `started` and `consumer` are those of the last attempt that ended badly
 running:          <token> <score>
 terminal (RESULTS): <state> <kind> <created> <started> <finished> <failures> <crashes> <releases>
-                  <consumer> <reason> LF <result or error>
+                  <consumer> <reason>[ <bytes of the last error>] LF [<last error>]<result or error>
+                  the error's length: of a task that failed before and then ended in another state
 ]]
 local NUMERIC = { -- option -> least, most (ms for times)
   priority = { 0, 255 }, max_attempts = { 1, 1000 }, retry_priority_step = { 0, 255 },

@@ -23,6 +23,27 @@ use crate::options::{Backoff, TaskOptions, TaskType};
 /// Names that a later version will give a meaning; refused today, so that nobody relies on them.
 const RESERVED: [&str; 4] = ["unique_key", "group", "schedule", "parent"];
 
+/// Every field that has a meaning in an envelope.
+pub const FIELDS: [&str; 17] = [
+    "v",
+    "id",
+    "queue",
+    "kind",
+    "payload",
+    "headers",
+    "priority",
+    "retry_priority_step",
+    "max_attempts",
+    "backoff",
+    "not_before",
+    "delay",
+    "timeout",
+    "expires_at",
+    "expires_in",
+    "retention",
+    "type",
+];
+
 /// A task to be enqueued, all parts checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
@@ -245,7 +266,7 @@ fn instant(name: &str, raw: &RawValue) -> Result<u64, Error> {
 /// Sets one option; false if the name is none.
 fn set_option(options: &mut TaskOptions, name: &str, raw: &RawValue) -> Result<bool, Error> {
     if raw.get() == "null" {
-        return Ok(OPTION_NAMES.contains(&name));
+        return Ok(FIELDS.contains(&name));
     }
     let small = |name: &str| whole(name, raw, 255).map(|n| u8::try_from(n).ok());
     match name {
@@ -267,20 +288,6 @@ fn set_option(options: &mut TaskOptions, name: &str, raw: &RawValue) -> Result<b
     }
     Ok(true)
 }
-
-const OPTION_NAMES: [&str; 11] = [
-    "priority",
-    "retry_priority_step",
-    "max_attempts",
-    "backoff",
-    "not_before",
-    "delay",
-    "timeout",
-    "expires_at",
-    "expires_in",
-    "retention",
-    "type",
-];
 
 fn backoff(raw: &RawValue) -> Result<Backoff, Error> {
     let fields: Fields<'_> =
@@ -383,6 +390,19 @@ mod tests {
         let (headers, unknown) = read_extra(&task.extra().unwrap());
         assert_eq!(headers["x"], "y");
         assert_eq!(unknown["colour"].get(), r#"{"a":[1, 2]}"#);
+    }
+
+    #[test]
+    fn the_listed_fields_are_those_that_are_understood() {
+        for field in FIELDS.iter().filter(|field| **field != "kind") {
+            let parsed = parse(&format!("{{\"kind\":\"k\",\"{field}\":[]}}"));
+            assert!(parsed.is_err() || parsed.unwrap().unknown.is_empty(), "{field}");
+        }
+        let schema = serde_json::to_value(crate::schema::schema()).unwrap();
+        let mut listed = FIELDS;
+        listed.sort_unstable();
+        let described = schema["properties"].as_object().unwrap();
+        assert!(described.keys().eq(listed), "{:?}", described.keys());
     }
 
     #[test]

@@ -170,6 +170,8 @@ pub struct Ended {
     pub consumer: String,
     /// One word for why, empty for a completed one.
     pub reason: String,
+    /// The last error text, whatever the state; empty if no attempt failed.
+    pub last_error: String,
     /// The result (JSON) of a completed task, the error text of a failed one.
     pub body: Bytes,
 }
@@ -195,15 +197,30 @@ impl Ended {
             releases,
             consumer,
             reason,
+            ref error_len @ ..,
         ] = words[..]
         else {
             return Err(wrong());
         };
+        let state = State::parse(state).ok_or_else(wrong)?;
+        let error_from = line_end + 1;
+        let body_from = match error_len {
+            [] => error_from,
+            [len] => len
+                .parse::<usize>()
+                .ok()
+                .and_then(|len| error_from.checked_add(len))
+                .ok_or_else(wrong)?,
+            _ => return Err(wrong()),
+        };
+        let error = bytes.get(error_from..body_from).ok_or_else(wrong)?;
+        let body = bytes.slice(body_from..);
+        let last_error = if state == State::Failed { &body[..] } else { error };
         let ms = |text: &str| text.parse::<u64>().map_err(|_| wrong());
         let count = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         let word = |text: &str| if text == "-" { String::new() } else { text.to_owned() };
         Ok(Self {
-            state: State::parse(state).ok_or_else(wrong)?,
+            state,
             kind: kind.to_owned(),
             created_ms: ms(created)?,
             started_ms: ms(started)?,
@@ -213,7 +230,8 @@ impl Ended {
             releases: count(releases)?,
             consumer: word(consumer),
             reason: word(reason),
-            body: bytes.slice(line_end + 1..),
+            last_error: String::from_utf8_lossy(last_error).into_owned(),
+            body,
         })
     }
 }
@@ -320,5 +338,28 @@ mod tests {
             (State::Completed, "c1", "")
         );
         assert_eq!(ended.body, Bytes::from_static(b"{\"a\":\n1}"));
+        assert_eq!(ended.last_error, "");
+    }
+
+    #[test]
+    fn a_terminal_text_has_the_last_error_in_front_of_the_body() {
+        let parse = |text: &'static [u8]| Ended::parse(&Bytes::from_static(text));
+        let ended = parse(b"completed k 1 2 3 2 0 0 c1 - 9\nboom\nmore[1]").unwrap();
+        assert_eq!(
+            (ended.last_error.as_str(), &ended.body[..]),
+            ("boom\nmore", &b"[1]"[..])
+        );
+        let expired = parse(b"expired k 1 0 3 1 0 0 - expired 5\n\xc3\xa9\n\nx").unwrap();
+        assert_eq!((expired.last_error.as_str(), &expired.body[..]), ("é\n\nx", &b""[..]));
+        let failed = parse(b"failed k 1 2 3 2 0 0 c1 attempts\nboom").unwrap();
+        assert_eq!((failed.last_error.as_str(), &failed.body[..]), ("boom", &b"boom"[..]));
+        for bad in [
+            &b"completed k 1 2 3 2 0 0 c1 - 5\nboom"[..],
+            b"completed k 1 2 3 2 0 0 c1 - x\nboom",
+            b"completed k 1 2 3 2 0 0 c1 - 1 2\nboom",
+            b"completed k 1 2 3 2 0 0 c1 - 18446744073709551615\nboom",
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -165,6 +165,22 @@ impl TestServer {
         self.signal(Signal::CONT);
     }
 
+    /// Lets none of its files grow beyond this, as a full disk would; `None` lifts that.
+    ///
+    /// # Panics
+    /// When the system refuses it.
+    #[cfg(target_os = "linux")]
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        let limit = Rlimit {
+            current: bytes.or(maximum),
+            maximum,
+        };
+        let set = prlimit(Some(Pid::from_child(&self.child())), Resource::Fsize, limit);
+        set.unwrap_or_else(|e| panic!("cannot limit the files of the server: {e}"));
+    }
+
     /// Runs `redis-cli` (or `valkey-cli`) against it and returns its output, for tests of what a person would type.
     /// None when neither is installed.
     pub fn cli(&self, args: &[&str]) -> Option<String> {
@@ -257,7 +273,10 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
 }
 
 fn launch(binary: &Path, args: &[String], port: u16, dir: &Path) -> Child {
-    Command::new(binary)
+    // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
+    Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
+        .arg(binary)
         .args([
             "--bind",
             "127.0.0.1",

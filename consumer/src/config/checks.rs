@@ -1,13 +1,14 @@
-//! The rules for single values: names, numbers, durations.
+//! The rules for single values: numbers and durations; names have theirs in `workyard_shared::name`.
 //!
-//! Invariant: every refusal says what the value is and what would be accepted.
+//! Invariant: every refusal says what the value is and what would be accepted. What is a name or a
+//! duration anywhere else in Workyard is one here, and nothing else is.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-use workyard_shared::limits::{MAX_KIND_BYTES, MAX_QUEUE_BYTES};
+use workyard_shared::{Error, duration as span};
 
 use super::problem::Problem;
 
@@ -31,9 +32,9 @@ impl Visitor<'_> for DurationVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
-        humantime::parse_duration(text)
+        span::parse(text)
             .map(HumanDuration)
-            .map_err(|error| E::custom(format!(r#""{text}" is no duration ({error}); write it like "30s""#)))
+            .map_err(|error| E::custom(reason(&error)))
     }
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn duration(
     if range.contains(&value.0) {
         return Ok(value.0);
     }
-    let show = humantime::format_duration;
+    let show = span::format;
     let (least, most) = (show(*range.start()), show(*range.end()));
     Err(Problem::new(
         field,
@@ -67,27 +68,10 @@ pub(crate) fn number(field: &str, value: u64, range: RangeInclusive<usize>) -> R
         })
 }
 
-/// Checks a queue's name: `[A-Za-z0-9._-]{1,64}`.
-pub(crate) fn queue_name(name: &str) -> Result<(), String> {
-    name_of("queue name", name, "._-", MAX_QUEUE_BYTES)
-}
-
-/// Checks a kind: `[A-Za-z0-9._:-]{1,128}`.
-pub(crate) fn kind(name: &str) -> Result<(), String> {
-    name_of("kind", name, "._:-", MAX_KIND_BYTES)
-}
-
-/// Checks the prefix of every key: no braces, since those are Redis Cluster's hash tags.
-pub(crate) fn prefix(name: &str) -> Result<(), String> {
-    name_of("prefix", name, "._:-", MAX_QUEUE_BYTES)
-}
-
-fn name_of(what: &str, name: &str, punctuation: &str, most: usize) -> Result<(), String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
-    if !name.is_empty() && name.len() <= most && name.chars().all(fits) {
-        return Ok(());
+/// What is wrong, without the word that it is.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::Invalid(text) => text.clone(),
+        other => other.to_string(),
     }
-    Err(format!(
-        "{name:?} is no {what}; use 1 to {most} of A-Z a-z 0-9 and {punctuation}"
-    ))
 }

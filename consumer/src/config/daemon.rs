@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::{DeTable, DeValue};
+use workyard_shared::name::{Prefix, QueueName};
 
 use crate::slots::QueueOrder;
 
@@ -17,7 +18,6 @@ use super::handler::{self, HandlerConfig};
 use super::problem::Problem;
 use super::secret::{Secret, SecretSource};
 
-const DEFAULT_PREFIX: &str = "workyard";
 const MIN_DEFAULT_CONCURRENCY: usize = 4;
 const MAX_CONCURRENCY: usize = 10_000;
 const DEFAULT_LEASE: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub struct DaemonConfig {
     /// Hidden, since it may hold a password.
     pub redis_url: Option<Secret>,
     /// `prefix`: what every key begins with (default `workyard`).
-    pub prefix: String,
+    pub prefix: Prefix,
     /// `concurrency`: tasks at once in this daemon (default 2 for each core, at least 4).
     pub concurrency: usize,
     /// `lease`: how long the daemon may be silent before its tasks go to others (default 3 s).
@@ -54,7 +54,7 @@ pub struct DaemonConfig {
 #[non_exhaustive]
 pub struct QueueConfig {
     /// Its name.
-    pub name: String,
+    pub name: QueueName,
     /// Its share under [`QueueOrder::Weighted`] (default 1).
     pub weight: usize,
 }
@@ -90,8 +90,10 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
     let mut root = DeTable::parse(text)?;
     let handlers = handlers(root.get_mut(), base)?;
     let raw = Raw::deserialize(toml::Deserializer::from(root))?;
-    let prefix = raw.prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
-    checks::prefix(&prefix).map_err(|text| Problem::new("prefix", text))?;
+    let prefix = match raw.prefix {
+        Some(text) => Prefix::new(text).map_err(|error| Problem::new("prefix", checks::reason(&error)))?,
+        None => Prefix::default(),
+    };
     let redis_url = raw.redis_url.map(|source| source.resolve(base)).transpose();
     let lease = raw.lease.unwrap_or(HumanDuration(DEFAULT_LEASE));
     let drain = raw.drain_timeout.unwrap_or(HumanDuration(DEFAULT_DRAIN));
@@ -120,9 +122,9 @@ fn queues(raw: Vec<RawQueue>) -> Result<Vec<QueueConfig>, Problem> {
     let mut queues = Vec::with_capacity(raw.len());
     for RawQueue { name, weight } in raw {
         let refuse = |text| Problem::new("queues", text);
-        checks::queue_name(&name).map_err(refuse)?;
+        let name = QueueName::new(name).map_err(|error| refuse(checks::reason(&error)))?;
         if !seen.insert(name.clone()) {
-            return Err(refuse(format!("{name:?} stands there twice; name each queue once")));
+            return Err(refuse(format!("\"{name}\" stands there twice; name each queue once")));
         }
         let weight = checks::number("weight", weight.unwrap_or(1), 1..=MAX_WEIGHT).map_err(|p| p.under("queues"))?;
         queues.push(QueueConfig { name, weight });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
+use workyard_shared::name::Kind;
 
 use super::checks::{self, HumanDuration};
 use super::problem::Problem;
@@ -48,7 +49,7 @@ pub enum Action {
 
 /// Checks the table of the handler for `kind`.
 pub(crate) fn parse(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<HandlerConfig, Problem> {
-    checks::kind(kind).map_err(|text| Problem::new(kind, text))?;
+    Kind::new(kind).map_err(|error| Problem::new(kind, checks::reason(&error)))?;
     fields(kind, value, base).map_err(|problem| problem.under(kind))
 }
 

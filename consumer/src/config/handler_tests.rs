@@ -59,7 +59,7 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
             "timeout = 3",
             ":6: handlers.send: invalid type: integer `3`, expected a duration as text",
         ),
-        ("timeout = \"0s\"", ":6: handlers.send.timeout: 0s is out of range"),
+        ("timeout = \"0s\"", ":6: handlers.send.timeout: 0ms is out of range"),
         ("concurrency = 0", ":6: handlers.send.concurrency: 0 is out of range"),
         ("final_exit_codes = [0]", "0 is no failing exit code"),
         ("final_exit_codes = [75]", "always means retry"),

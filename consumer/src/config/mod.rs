@@ -18,7 +18,7 @@
 //! timeout = "30s"
 //! "#;
 //! let config = workyard_consumer::config::parse(text, "example.toml".as_ref())?;
-//! assert_eq!(config.queues[0].name, "emails");
+//! assert_eq!(config.queues[0].name.as_str(), "emails");
 //!
 //! let error = workyard_consumer::config::parse("leese = \"3s\"\n[handlers]", "x.toml".as_ref());
 //! assert!(error.is_err());

@@ -23,7 +23,7 @@ fn refusal_of_top(line: &str) -> String {
 
 const FULL: &str = r#"
         redis_url = "redis://u:hidden@h/"
-        prefix = "shop:eu"
+        prefix = "shop.eu"
         concurrency = 16
         lease = "1500ms"
         drain_timeout = "1m 30s"
@@ -50,7 +50,7 @@ const FULL: &str = r#"
 fn a_minimal_file_gets_the_documented_defaults() {
     let config = read(&format!("{QUEUE}{HANDLER}")).unwrap();
     assert!(config.redis_url.is_none());
-    assert_eq!(config.prefix, "workyard");
+    assert_eq!(config.prefix.as_str(), "workyard");
     assert!(config.concurrency >= 4);
     assert_eq!(config.lease, Duration::from_secs(3));
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
@@ -66,7 +66,7 @@ fn every_field_of_the_daemon_is_read() {
     let config = read(FULL).unwrap();
     assert_eq!(config.redis_url.as_ref().unwrap().expose(), "redis://u:hidden@h/");
     assert!(!format!("{config:?}").contains("hidden"));
-    assert_eq!((config.prefix.as_str(), config.concurrency), ("shop:eu", 16));
+    assert_eq!((config.prefix.as_str(), config.concurrency), ("shop.eu", 16));
     assert_eq!(
         (config.lease, config.drain_timeout),
         (Duration::from_millis(1500), Duration::from_secs(90))
@@ -94,7 +94,11 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
     let table = [
         ("leese = \"3s\"", ":1: ", "unknown field `leese`, expected one of"),
         ("\nlease = 3", ":2: ", "a duration as text, such as \"30s\""),
-        ("lease = \"3 parsecs\"", ":1: ", "\"3 parsecs\" is no duration"),
+        (
+            "lease = \"3 parsecs\"",
+            ":1: ",
+            "duration \"3 parsecs\" must be like 250ms, 30s",
+        ),
         (
             "lease = \"1ms\"",
             ":1: lease: ",
@@ -106,7 +110,18 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
             "0 is out of range; give 1 to 10000",
         ),
         ("concurrency = -1", ":1: ", "invalid value: integer `-1`"),
-        ("prefix = \"{a}\"", ":1: prefix: ", "is no prefix; use 1 to 64 of"),
+        (
+            "prefix = \"{a}\"",
+            ":1: prefix: ",
+            "prefix \"{a}\" must match [A-Za-z0-9._-]{1,64}",
+        ),
+        // What the worker would refuse later is refused here, with its place.
+        ("prefix = \"shop:eu\"", ":1: prefix: ", "\"shop:eu\" must match"),
+        (
+            "lease = \"5 sec 3 weeks\"",
+            ":1: ",
+            "duration \"5 sec 3 weeks\" must be",
+        ),
         ("queue_order = \"fair\"", ":1: ", "expected `strict` or `weighted`"),
         (
             "redis_url = { env = \"WORKYARD_NOT_SET\" }",
@@ -143,7 +158,7 @@ fn queues_and_handlers_are_checked() {
         (format!("{QUEUE}{QUEUE}{HANDLER}"), "\"q\" stands there twice"),
         (
             format!("[[queues]]\nname = \"a b\"\n{HANDLER}"),
-            "\"a b\" is no queue name; use 1 to 64 of",
+            "queue \"a b\" must match [A-Za-z0-9._-]{1,64}",
         ),
         (
             format!("[[queues]]\nname = \"a\"\nweight = 0\n{HANDLER}"),
@@ -156,7 +171,7 @@ fn queues_and_handlers_are_checked() {
         (format!("[[queues]]\nweight = 2\n{HANDLER}"), "missing field `name`"),
         (
             format!("{QUEUE}[handlers.\"a b\"]\ntype = \"http\""),
-            "\"a b\" is no kind; use 1 to 128 of",
+            "kind \"a b\" must match [A-Za-z0-9._:-]{1,128}",
         ),
         (format!("{QUEUE}[handlers]\nsend = 3"), "handlers.send: must be a table"),
     ];

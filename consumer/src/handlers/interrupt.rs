@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use workyard_shared::duration;
 
 use crate::{Context, Failure};
 
@@ -54,12 +55,11 @@ impl Interrupt {
         }
     }
 
-    fn allowed(&self) -> humantime::FormattedDuration {
+    fn allowed(&self) -> String {
         let whole = self
             .deadline
             .map(|deadline| deadline.saturating_duration_since(self.started));
         // The task's own deadline began a little before the handler did; 29.998s reads as 30s.
-        let ms = whole.unwrap_or_default() + Duration::from_micros(500);
-        humantime::format_duration(Duration::from_millis(u64::try_from(ms.as_millis()).unwrap_or(u64::MAX)))
+        duration::format(whole.unwrap_or_default() + Duration::from_micros(500))
     }
 }

@@ -45,7 +45,10 @@ impl TurnOrder {
         let answer = loop {
             match self.try_once(&queue).await {
                 Ok(answer) => {
-                    watch.succeeded();
+                    // Redis lets one subscribe also while it loads its data and refuses all else.
+                    if !self.only_subscribes() {
+                        watch.succeeded();
+                    }
                     break Some(answer);
                 }
                 Err(Error::Invalid(why)) => {
@@ -82,6 +85,10 @@ impl TurnOrder {
         }
     }
 
+    fn only_subscribes(&self) -> bool {
+        self.wanted == 0 && self.turn.is_empty()
+    }
+
     async fn try_once(&self, queue: &Queue) -> Result<TurnAnswer, Error> {
         if let Some(channel) = &self.subscribe {
             // Before the claim that may park: a wake-up that comes right after it is heard.
@@ -93,7 +100,7 @@ impl TurnOrder {
             above: self.above,
             park: true,
         });
-        if claim.is_none() && self.turn.is_empty() {
+        if self.only_subscribes() {
             return Ok(TurnAnswer::default());
         }
         self.turn.send(queue, &self.session, claim).await

@@ -11,7 +11,7 @@ use workyard_producer::{Accepted, Backoff, Durability, Ended, Error, Kept, NewTa
 use super::args::{EnqueueArgs, OptionArgs};
 use super::exit::{CliError, Exit};
 use super::session::Session;
-use super::{from_file, payload, task};
+use super::{from_file, payload, task, why};
 
 /// Runs the command.
 pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
             session.client.now().await?;
             let limit = limit.unwrap_or(Duration::MAX);
             let (receipt, ended) = session.client.enqueue_and_wait(&session.queue, task, limit).await?;
-            ended_or_not(&receipt, ended, args.durability, session)
+            ended_or_not(&receipt, ended, args.durability, session).await
         }
     }
 }
@@ -124,7 +124,7 @@ pub(crate) fn shortfall(kept: Kept, asked: Durability) -> Option<String> {
     }
 }
 
-fn ended_or_not(
+async fn ended_or_not(
     receipt: &Receipt,
     ended: Result<Ended, Error>,
     asked: Durability,
@@ -151,7 +151,7 @@ fn ended_or_not(
             // The task is accepted all the same: its id must not be lost.
             accepted(receipt, asked, session)?;
             session.out.flush()?;
-            Err(error.into())
+            Err(why::explained(error, session).await)
         }
     }
 }

@@ -63,6 +63,15 @@ impl CliError {
         }
     }
 
+    /// The same with reasons in front of its hint.
+    pub(crate) fn because(mut self, reasons: &[String]) -> Self {
+        if let Self::Told { hint, .. } = &mut self {
+            let all: Vec<&str> = reasons.iter().map(String::as_str).chain(hint.as_deref()).collect();
+            *hint = (!all.is_empty()).then(|| all.join("; "));
+        }
+        self
+    }
+
     /// A write to stdout failed.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
@@ -102,7 +111,7 @@ impl From<Error> for CliError {
         let (exit, hint) = match &error {
             Error::Call(CallError::Invalid(text)) => return Self::usage(text.clone(), None),
             Error::Call(error) => (Exit::RedisUnavailable, hint_for(error)),
-            Error::Timeout { .. } => (Exit::Timeout, Some("it goes on; wait again, or cancel it")),
+            Error::Timeout { .. } => (Exit::Timeout, Some("the task goes on: wait again, or cancel it")),
             Error::JobTimeout { .. } => (
                 Exit::Timeout,
                 Some("it goes on; `workyard job wait` waits again, `workyard job cancel` stops it"),

@@ -5,7 +5,7 @@
 //! flat: neither the file nor the tasks are held. Stdin is first written to a temporary file, which is
 //! gone when we end, however we end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Seek, Write};
 use std::path::Path;
@@ -18,11 +18,14 @@ use super::args::EnqueueArgs;
 use super::enqueue::shortfall;
 use super::exit::{CliError, Exit};
 use super::lines::{Line, Lines, MAX_LINE};
+use super::near;
 use super::progress::Progress;
 use super::session::Session;
 
 /// Lines between two updates of the progress.
 const UPDATE_EVERY: u64 = 500;
+/// Names that are told as probable slips: a file full of them is no slip.
+const MAX_SLIPS: usize = 20;
 
 /// What the first pass found.
 #[derive(Debug, Default)]
@@ -117,10 +120,14 @@ fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
     let mut progress = Progress::new("checking, bytes", total, session.out.json || total < 1 << 20);
     let mut checked = Checked::default();
+    let mut told = HashSet::new();
     while let Some(line) = lines.next()? {
         let judged = judge(&line);
         match judged {
-            Ok(_) => checked.good += 1,
+            Ok((task, _)) => {
+                checked.good += 1;
+                hint_at_slips(&task, lines.number, &mut told, session.out.json);
+            }
             Err(reason) => {
                 checked.bad += 1;
                 bad_line(lines.number, &reason, session.out.json);
@@ -132,6 +139,24 @@ fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
     }
     progress.end();
     Ok(checked)
+}
+
+/// Unknown fields are kept, and a slip of the pen looks like one: told once a name.
+fn hint_at_slips(task: &NewTask, number: u64, told: &mut HashSet<String>, as_json: bool) {
+    for name in task.unknown.keys() {
+        let Some(field) = near::meant(name).filter(|_| told.len() < MAX_SLIPS && !told.contains(name)) else {
+            continue;
+        };
+        told.insert(name.clone());
+        let text = format!("unknown field {name:?} is kept as it is; did you mean {field:?}?");
+        let text = if as_json {
+            json!({ "line": number, "warning": text }).to_string()
+        } else {
+            format!("line {number}: {text}")
+        };
+        // Whoever closed stderr does not want to know.
+        writeln!(io::stderr(), "{text}").ok();
+    }
 }
 
 fn bad_line(number: u64, reason: &str, as_json: bool) {

@@ -80,7 +80,10 @@ fn input(session: &Session, args: &MapReduceArgs) -> Result<MapReduce, CliError>
             Some("say --chunk-size 100"),
         ));
     }
-    let name = path.display().to_string();
+    let name = match path.to_str() {
+        Some("-") => "stdin".to_owned(),
+        _ => path.display().to_string(),
+    };
     let file = open(path).map_err(|e| CliError::usage(format!("cannot read {name}: {e}"), None))?;
     Ok(begun.items_file(file, format).describe(name))
 }

@@ -15,6 +15,8 @@ mod session;
 mod payload;
 mod lines;
 mod progress;
+mod near;
+mod why;
 mod task;
 mod enqueue;
 mod from_file;
@@ -33,7 +35,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use workyard_producer::Client;
+use workyard_shared::broker::Queue;
+use workyard_shared::name::SessionId;
+use workyard_shared::{Error as CallError, Outage};
 
 use args::{Cli, Command};
 use exit::{CliError, Exit};
@@ -77,7 +81,10 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
             let mut session = Session::open(&global).await?;
-            let notice = tokio::spawn(say_if_away(session.client.clone(), global.patience));
+            let notice = tokio::spawn(say_if_away(
+                session.client.broker().queue(&session.queue),
+                global.patience,
+            ));
             let exit = connected(command, &mut session).await;
             notice.abort();
             let exit = exit?;
@@ -88,12 +95,20 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
 }
 
 /// An outage is waited out in silence by the calls; a person should know what the wait is for.
-async fn say_if_away(client: Client, patience: Duration) {
+async fn say_if_away(queue: Queue, patience: Duration) {
     tokio::time::sleep(QUIET).await;
-    if patience > QUIET && client.broker().now_ms().await.is_err() {
-        let limit = workyard_shared::duration::format(patience);
-        eprintln!("note: Redis cannot be reached; waiting up to {limit} (--patience)");
+    if patience <= QUIET {
+        return;
     }
+    // A Redis that loads its data or cannot write still answers what only reads: a call that may
+    // write, and here writes nothing, shows it.
+    let why = match queue.wait(&SessionId::fresh(), &[]).await {
+        Err(CallError::Unavailable { outage, .. }) if outage != Outage::Away => format!("cannot serve ({outage})"),
+        Err(error) if error.is_temporary() => "cannot be reached".to_owned(),
+        _ => return,
+    };
+    let limit = workyard_shared::duration::format(patience);
+    eprintln!("note: Redis {why}; waiting up to {limit} (--patience)");
 }
 
 async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliError> {

@@ -109,6 +109,12 @@ pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit
 
 /// Runs `pause` and `resume`.
 pub(crate) async fn pause(session: &mut Session, paused: bool) -> Result<Exit, CliError> {
+    // One may pause a queue before its first task; a slip of the pen looks the same.
+    if !session.is_used(&session.client.queues().await?).await? {
+        session
+            .out
+            .note(&format!("note: queue {} has never been seen", session.queue));
+    }
     if paused {
         session.client.pause(&session.queue).await?;
     } else {

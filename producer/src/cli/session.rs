@@ -59,7 +59,7 @@ impl Session {
             return Ok(());
         }
         let queues = self.client.queues().await?;
-        if queues.contains(&self.queue) || !self.client.stats(&self.queue).await?.is_untouched() {
+        if self.is_used(&queues).await? {
             return Ok(());
         }
         let names: Vec<&str> = queues.iter().map(QueueName::as_str).take(20).collect();
@@ -72,6 +72,11 @@ impl Session {
             format!("no queue \"{}\" has ever been used here", self.queue),
             Some(&known),
         ))
+    }
+
+    /// Whether anybody ever used the queue, as far as Redis knows.
+    pub(crate) async fn is_used(&self, queues: &[QueueName]) -> Result<bool, CliError> {
+        Ok(queues.contains(&self.queue) || !self.client.stats(&self.queue).await?.is_untouched())
     }
 
     /// The named queue, or else all that are known.

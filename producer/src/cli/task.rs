@@ -12,6 +12,7 @@ use super::exit::{CliError, Exit};
 use super::output::{clean, clean_lines};
 use super::session::Session;
 use super::time::Clock;
+use super::why;
 
 /// Characters of a payload or a result among the other rows.
 const SHOWN: usize = 2000;
@@ -107,7 +108,10 @@ pub(crate) async fn wait(args: &WaitArgs, session: &mut Session) -> Result<Exit,
     // A Redis that is away now is told; one that goes away later is waited out.
     session.client.now().await?;
     let limit = args.timeout.unwrap_or(Duration::MAX);
-    let ended = session.client.wait(&session.queue, args.id.as_str(), limit).await?;
+    let ended = match session.client.wait(&session.queue, args.id.as_str(), limit).await {
+        Ok(ended) => ended,
+        Err(error) => return Err(why::explained(error, session).await),
+    };
     if session.out.json {
         let view = TaskView::from_ended(&session.queue, args.id.as_str(), &ended);
         session.out.document(&view)?;

@@ -14,6 +14,8 @@ mod reply;
 mod session;
 mod settle;
 mod wait;
+#[cfg(test)]
+mod header_tests;
 
 pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};

@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use workyard_shared::duration;
 use workyard_shared::limits::MAX_DURATION_MS;
 
 use super::super::tail;
@@ -50,7 +51,7 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 fn retry_after(stderr: &str) -> Option<(&str, Duration)> {
     let stderr = stderr.trim_end();
     let (rest, last) = stderr.rsplit_once('\n').unwrap_or(("", stderr));
-    let delay = humantime::parse_duration(last.trim().strip_prefix(RETRY_AFTER)?.trim()).ok()?;
+    let delay = duration::parse(last.trim().strip_prefix(RETRY_AFTER)?.trim()).ok()?;
     Some((rest.trim_end(), delay.min(Duration::from_millis(MAX_DURATION_MS))))
 }
 

@@ -1,0 +1,164 @@
+//! A Redis that answers and refuses: it loads its data, or its disk fails. Both programs wait, say so once, and go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use workyard_tests::{Daemon, TestServer, Yard, wait_until, workspace_binary};
+
+const SOON: Duration = Duration::from_secs(30);
+
+const HANDLERS: &str = r#"
+concurrency = 4
+
+[[queues]]
+name = "q"
+
+[handlers.echo]
+type = "builtin"
+function = "echo"
+
+[handlers.sleep]
+type = "builtin"
+function = "sleep"
+"#;
+
+/// A daemon that holds a task which ends during the outage, and what is pending behind it.
+async fn begin(yard: &Yard) -> Daemon {
+    let path = yard.server.dir().join("workyard.toml");
+    std::fs::write(&path, HANDLERS).unwrap();
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(path);
+    let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.url()));
+    yard.add_many(4, "sleep", r#"{"ms": 1500}"#).await;
+    yard.add_many(20, "echo", "1").await;
+    wait_until(SOON, || async { yard.overview().await.running == 4 }).await;
+    daemon
+}
+
+/// `workyard enqueue`, sent while Redis refuses; returns when it has said what it waits for.
+async fn enqueue(yard: &Yard, outage: &str) -> Daemon {
+    let mut command = workspace_binary("workyard");
+    command.args(["enqueue", "echo", "2", "-q", "q", "--patience", "60s"]);
+    let producer = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.url()));
+    wait_until(SOON, || async { producer.stderr().contains(outage) }).await;
+    assert!(producer.is_running());
+    producer
+}
+
+/// Redis serves again: all 25 tasks complete, once each, and each program has told the outage once.
+async fn end(yard: &Yard, daemon: &Daemon, producer: &Daemon, outage: &str) {
+    assert_eq!(producer.wait_exit(SOON).await.code(), Some(0), "{}", producer.log());
+    assert_eq!(producer.stderr().matches("note:").count(), 1, "{}", producer.log());
+    yard.reaches("completed", 25).await;
+    let seen = yard.overview().await;
+    for counter in ["stale", "retried", "reclaimed", "failed"] {
+        assert_eq!(seen.totals.get(counter).copied().unwrap_or_default(), 0, "{counter}");
+    }
+    wait_until(SOON, || async { daemon.log().contains("Redis serves again") }).await;
+    let log = daemon.log();
+    assert_eq!(log.matches("Redis cannot serve").count(), 1, "{log}");
+    assert_eq!(log.matches("Redis serves again").count(), 1, "{log}");
+    assert!(log.contains(outage), "{log}");
+}
+
+async fn refusal(redis: &mut MultiplexedConnection) -> Option<String> {
+    let write = redis::cmd("SET").arg("probe").arg("1").exec_async(redis).await;
+    write.err().and_then(|error| error.code().map(str::to_owned))
+}
+
+async fn ask(redis: &mut MultiplexedConnection, command: &[&str]) -> redis::RedisResult<redis::Value> {
+    let mut cmd = redis::cmd(command[0]);
+    cmd.arg(&command[1..]).query_async(redis).await
+}
+
+async fn info(redis: &mut MultiplexedConnection, line: &str) -> bool {
+    let text: String = redis::cmd("INFO").arg("persistence").query_async(redis).await.unwrap();
+    text.lines().any(|found| found == line)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
+    // Each key takes a millisecond to load, and Redis answers in between.
+    let args = [
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let yard = Yard::on(TestServer::start_with(&[&durable[..], &args].concat()).await);
+    let mut redis = yard.server.connection().await;
+    let fill = "for i = 1, 5000 do redis.call('SET', 'filler:' .. i, string.rep('x', 100)) end";
+    ask(&mut redis, &["EVAL", fill, "0"]).await.unwrap();
+    // A rewritten log is loaded key by key.
+    ask(&mut redis, &["BGREWRITEAOF"]).await.unwrap();
+    wait_until(SOON, || {
+        let mut redis = redis.clone();
+        async move {
+            info(&mut redis, "aof_rewrite_in_progress:0").await && info(&mut redis, "aof_rewrite_scheduled:0").await
+        }
+    })
+    .await;
+    let daemon = begin(&yard).await;
+    yard.server.kill9();
+    let meanwhile = async {
+        let client = yard.server.client();
+        wait_until(SOON, || async {
+            let Ok(mut redis) = client.get_multiplexed_async_connection().await else {
+                return false;
+            };
+            refusal(&mut redis).await.as_deref() == Some("LOADING")
+        })
+        .await;
+        enqueue(&yard, "loading its data").await
+    };
+    let (producer, ()) = tokio::join!(meanwhile, yard.server.restart());
+    // It was away before it was loading: one outage, told by its beginning.
+    end(&yard, &daemon, &producer, "Redis cannot serve").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_cannot_save_its_data_is_waited_for() {
+    let yard = Yard::start().await;
+    yard.server.config_set("save", "86400 1000000").await;
+    let daemon = begin(&yard).await;
+    let mut redis = yard.server.connection().await;
+    // A folder where the snapshot is to go stops even root.
+    let obstacle = yard.server.dir().join("dump.rdb");
+    std::fs::create_dir(&obstacle).unwrap();
+    ask(&mut redis, &["BGSAVE"]).await.unwrap();
+    refused(&redis).await;
+    let producer = enqueue(&yard, "cannot write to its disk").await;
+    // Longer than the lease, which cannot be renewed meanwhile.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::remove_dir(&obstacle).unwrap();
+    ask(&mut redis, &["BGSAVE"]).await.unwrap();
+    end(&yard, &daemon, &producer, "cannot write to its disk").await;
+}
+
+async fn refused(redis: &MultiplexedConnection) {
+    wait_until(SOON, || {
+        let mut redis = redis.clone();
+        async move { refusal(&mut redis).await.as_deref() == Some("MISCONF") }
+    })
+    .await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_whose_disk_is_full_is_waited_for() {
+    let args = ["--appendonly", "yes", "--appendfsync", "everysec"];
+    let yard = Yard::on(TestServer::start_with(&args).await);
+    let mut redis = yard.server.connection().await;
+    let large = "x".repeat(100_000);
+    ask(&mut redis, &["SET", "filler", &large]).await.unwrap();
+    let daemon = begin(&yard).await;
+    yard.server.limit_files(Some(50_000));
+    refused(&redis).await;
+    let producer = enqueue(&yard, "cannot write to its disk").await;
+    // Longer than the lease, which cannot be renewed meanwhile.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    yard.server.limit_files(None);
+    end(&yard, &daemon, &producer, "cannot write to its disk").await;
+}
