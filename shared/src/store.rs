@@ -55,10 +55,21 @@ pub struct Stat {
 /// The places that a process uses: stores of one bucket share their connections.
 #[derive(Debug, Default)]
 pub struct Stores {
+    settings: Vec<(String, String)>,
     buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
 }
 
 impl Stores {
+    /// With settings for S3 that come before those of the environment, under the same names in lower case:
+    /// `aws_endpoint`, `aws_region` and so on.
+    #[must_use]
+    pub fn with_settings(settings: Vec<(String, String)>) -> Self {
+        Self {
+            settings,
+            buckets: Mutex::default(),
+        }
+    }
+
     /// Opens a place. Nothing is asked of it yet, so that it need not be there.
     ///
     /// # Errors
@@ -79,7 +90,7 @@ impl Stores {
                 let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = match buckets.get(bucket) {
                     Some(known) => Arc::clone(known),
-                    None => s3(bucket).map_err(wrong)?,
+                    None => s3(bucket, &self.settings).map_err(wrong)?,
                 };
                 buckets.insert(bucket.to_owned(), Arc::clone(&known));
                 (known, key, false)
@@ -98,8 +109,15 @@ impl Stores {
 }
 
 #[cfg(feature = "s3")]
-fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let built = object_store::aws::AmazonS3Builder::from_env()
+fn s3(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
+    let mut builder = object_store::aws::AmazonS3Builder::from_env();
+    for (name, value) in settings {
+        let key = name
+            .parse()
+            .map_err(|_| format!("\"{name}\" is no setting of an object store"))?;
+        builder = builder.with_config(key, value);
+    }
+    let built = builder
         .with_bucket_name(bucket)
         .with_retry(object_store::RetryConfig {
             // Whoever calls waits and asks again with patience of his own.
@@ -114,7 +132,7 @@ fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
 }
 
 #[cfg(not(feature = "s3"))]
-fn s3(_bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
+fn s3(_bucket: &str, _settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
     Err("this program was built without S3".to_owned())
 }
 

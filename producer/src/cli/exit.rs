@@ -112,7 +112,15 @@ impl From<Error> for CliError {
             Error::Call(CallError::Invalid(text)) => return Self::usage(text.clone(), None),
             Error::Call(error) => (Exit::RedisUnavailable, hint_for(error)),
             Error::Timeout { .. } => (Exit::Timeout, Some("the task goes on: wait again, or cancel it")),
-            Error::NotFound { .. } => (Exit::TaskFailed, None),
+            Error::JobTimeout { .. } => (
+                Exit::Timeout,
+                Some("it goes on; `workyard job wait` waits again, `workyard job cancel` stops it"),
+            ),
+            Error::NotFound { .. } | Error::NoJob { .. } | Error::JobState { .. } => (Exit::TaskFailed, None),
+            Error::JobExists { .. } => (
+                Exit::BadUse,
+                Some("take another --id, or look at it with `workyard job`"),
+            ),
             _ => (Exit::RedisUnavailable, None),
         };
         Self::Told {

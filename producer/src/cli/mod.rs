@@ -24,6 +24,11 @@ mod results;
 mod list;
 mod operate;
 mod overview;
+mod job_progress;
+mod job_result;
+mod job_view;
+mod job;
+mod map_reduce;
 mod shell;
 
 use std::process::ExitCode;
@@ -119,6 +124,8 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Pause => operate::pause(session, true).await,
         Command::Resume => operate::pause(session, false).await,
         Command::Purge(args) => operate::purge(&args, session).await,
+        Command::MapReduce(args) => Box::pin(map_reduce::run(*args, session)).await,
+        Command::Job(args) => Box::pin(job::run(args, session)).await,
         Command::Install => overview::install(session).await,
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,

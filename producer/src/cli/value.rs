@@ -54,6 +54,59 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A size: of a number of items, or of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) number: u64,
+    /// A unit says so.
+    pub(crate) is_bytes: bool,
+}
+
+/// `100`, `64KiB`, `1.5MB`.
+pub(crate) fn size(text: &str) -> Result<Size, String> {
+    let wrong = || format!("size \"{text}\" must be a number, or like 64KiB, 16MiB or 1GiB");
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "ki" | "kib" => 1 << 10,
+        "m" | "mi" | "mib" => 1 << 20,
+        "g" | "gi" | "gib" => 1 << 30,
+        "t" | "ti" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let is_bytes = !unit.trim().is_empty();
+    let whole = match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(factor),
+        // A part of a unit, so that rounding to bytes loses nothing that was meant.
+        Err(_) if is_bytes => number.parse::<f64>().ok().map(|part| (part * factor as f64) as u64),
+        Err(_) => None,
+    };
+    whole.map(|number| Size { number, is_bytes }).ok_or_else(wrong)
+}
+
+/// A number of bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    size(text).map(|size| size.number)
+}
+
+/// An argument of a function: `name=value`, the value as JSON if it is.
+pub(crate) fn argument(text: &str) -> Result<(String, serde_json::Value), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            Ok((name.to_owned(), value))
+        }
+        _ => Err(format!("argument \"{text}\" must be name=value")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +125,27 @@ mod tests {
     fn headers_keep_what_follows_the_first_equals_sign() {
         assert_eq!(header("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert!(header("ab").is_err() && header("=x").is_err());
+    }
+
+    #[test]
+    fn sizes_have_a_unit_or_count_items() {
+        let of = |text: &str| size(text).map(|size| (size.number, size.is_bytes));
+        assert_eq!(of("100"), Ok((100, false)));
+        assert_eq!(of("64KiB"), Ok((65_536, true)));
+        assert_eq!(of("1.5 MiB"), Ok((1_572_864, true)));
+        assert_eq!(of("2gb"), Ok((2_000_000_000, true)));
+        for bad in ["", "x", "1.5", "-1", "1 apple", "99999999999999999999", "KiB"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_json_where_they_can_be() {
+        let value = |text: &str| argument(text).map(|(_, value)| value.to_string());
+        assert_eq!(value("n=10"), Ok("10".to_owned()));
+        assert_eq!(value("pattern=fn"), Ok("\"fn\"".to_owned()));
+        assert_eq!(value("a=[1,\"x=y\"]"), Ok("[1,\"x=y\"]".to_owned()));
+        assert_eq!(value("a="), Ok("\"\"".to_owned()));
+        assert!(value("a").is_err() && value("=1").is_err());
     }
 }

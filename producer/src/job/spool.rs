@@ -38,7 +38,10 @@ impl Spool {
         }
         let raw: Result<&RawValue, _> = serde_json::from_slice(json);
         if let Err(error) = raw {
-            return Err(Error::invalid(format!("{} is not JSON: {error}", place())));
+            // The parser's own line and column are those of the item.
+            let text = error.to_string();
+            let reason = text.split_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+            return Err(Error::invalid(format!("{} is not JSON: {reason}", place())));
         }
         // Below 1 MiB, so it fits.
         let length = u32::try_from(json.len()).unwrap_or(u32::MAX).to_le_bytes();

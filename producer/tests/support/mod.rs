@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use workyard_producer::{Client, ClientConfig, LinkConfig, Prefix, QueueName};
 use workyard_shared::broker::{
-    Beat, Broker, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Handback, Queue, Turn,
+    Beat, Broker, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Handback, JobOutcome, JobTurn,
+    JobVerdict, Queue, Turn,
 };
+use workyard_shared::job::{Member, Part};
 use workyard_shared::link::Link;
 use workyard_shared::name::SessionId;
 
@@ -284,6 +286,31 @@ impl Hands {
         let turn = Turn {
             number: self.number,
             handbacks: vec![handback],
+            ..Turn::default()
+        };
+        turn.send(&self.queue, &self.id, None).await.unwrap();
+    }
+
+    /// Ends a task of a job with this verdict and these parts.
+    pub(crate) async fn settle(&mut self, grant: &Grant, verdict: JobVerdict, parts: Vec<(u32, Part)>) {
+        self.number += 1;
+        let (job, _) = Member::of_task(grant.id.as_str()).unwrap();
+        let outcome = JobOutcome {
+            id: grant.id.to_string(),
+            token: grant.token,
+            verdict,
+            delay: None,
+            random: 0.0,
+            run: Duration::from_millis(1),
+            error: "boom".to_owned(),
+            parts,
+        };
+        let turn = Turn {
+            number: self.number,
+            job: Some(JobTurn {
+                job,
+                outcomes: vec![outcome],
+            }),
             ..Turn::default()
         };
         turn.send(&self.queue, &self.id, None).await.unwrap();

@@ -4,6 +4,7 @@
 //! needs a file or Redis. Nothing here acts.
 
 mod enqueue;
+mod jobs;
 mod service;
 mod tasks;
 
@@ -16,16 +17,17 @@ use workyard_shared::link::DEFAULT_URL;
 use super::value;
 
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
+pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use service::{CompletionsArgs, ManArgs, RedisAction, RejectedArgs, StatsArgs};
 pub(crate) use tasks::{IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the task failed, was cancelled or expired; or there is no such task
+  1  the task or job failed, was cancelled or expired; or there is no such task or job
   2  bad use: an argument, a file or the input is wrong
   3  not in the given time
-  4  Redis is unavailable or denies the call
+  4  Redis (or the object store of a job) is unavailable or denies the call
 
 Durations are written like 250ms, 30s, 5m, 2h, 1d or \"1h 30m\"; points in time as RFC 3339 or as milliseconds since 1970.";
 
@@ -118,6 +120,13 @@ pub(crate) enum Command {
     /// Remove all tasks of one place, for good
     #[command(after_help = "Example:\n  workyard purge failed --queue emails --yes")]
     Purge(PurgeArgs),
+    /// Run a map-reduce job over files or values and print its result
+    MapReduce(Box<MapReduceArgs>),
+    /// Show a map-reduce job; wait for it, list, cancel, retry, delete jobs, read results
+    #[command(
+        after_help = "Examples:\n  workyard job 0193f3a2-...\n  workyard job wait nightly --timeout 10m\n  workyard job result nightly --top 20\n  workyard job list --json"
+    )]
+    Job(JobArgs),
     /// Load Workyard's functions into Redis (consumers and producers do it too, if their ACL lets them)
     #[command(after_help = "Example:\n  workyard install --redis-url redis://admin:...@db1/")]
     Install,

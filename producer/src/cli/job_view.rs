@@ -1,0 +1,207 @@
+//! A job for people and for programs: rows, a table of jobs, JSON documents.
+//!
+//! Invariant: the names in JSON are those of docs/jobs.md or say more; times are RFC 3339 and absent until they come.
+
+use serde_json::{Map, Value, json};
+use workyard_producer::{JobGlance, JobHandle, JobRecord, Moment, Phase, QueueName};
+use workyard_shared::duration;
+use workyard_shared::job::Form;
+
+use super::exit::CliError;
+use super::output::clean;
+use super::table::Grid;
+use super::time::Clock;
+
+/// Failed chunks and errors that are shown.
+const SHOWN: usize = 20;
+
+/// What is told of one job.
+#[derive(Debug)]
+pub(crate) struct JobView {
+    id: String,
+    queue: String,
+    record: JobRecord,
+    failed: Vec<u64>,
+    errors: Vec<(String, String)>,
+}
+
+impl JobView {
+    pub(crate) async fn of(job: &JobHandle, queue: &QueueName) -> Result<Self, CliError> {
+        Ok(Self {
+            record: job.status().await?,
+            failed: job.failed_chunks(SHOWN).await?,
+            errors: job.errors().await?,
+            id: job.id().to_string(),
+            queue: queue.to_string(),
+        })
+    }
+
+    /// The document of `--json`.
+    pub(crate) fn json(&self) -> Value {
+        let mut document = record_json(&self.id, &self.record);
+        document["queue"] = json!(self.queue);
+        if !self.failed.is_empty() {
+            document["failed_chunks"] = json!(self.failed);
+        }
+        if !self.errors.is_empty() {
+            let errors: Map<String, Value> = self.errors.iter().map(|(at, e)| (at.clone(), json!(e))).collect();
+            document["errors"] = Value::Object(errors);
+        }
+        document
+    }
+
+    /// Names and values, one row each.
+    pub(crate) fn rows(&self, clock: Clock) -> Vec<(&'static str, String)> {
+        let record = &self.record;
+        let spec = &record.spec;
+        let mut rows = vec![("id", self.id.clone()), ("queue", self.queue.clone())];
+        rows.push(("state", record.state.to_string()));
+        rows.push(("form", form(record)));
+        let mut functions = format!("{} -> {}", spec.map.kind, spec.reduce.kind);
+        if let Some(combine) = &spec.combine {
+            functions = format!("{} -> {} -> {}", spec.map.kind, combine.kind, spec.reduce.kind);
+        }
+        rows.push(("functions", functions));
+        if !spec.input.is_empty() {
+            rows.push(("input", clean(&spec.input, 200)));
+        }
+        rows.push(("maps", phase_words(&record.maps, record.submitted)));
+        rows.push(("reduces", phase_words(&record.reduces, 0)));
+        if record.accepted > 0 {
+            rows.push(("lost", format!("{} chunks are left out of the result", record.accepted)));
+        }
+        let full = if record.full { ", the budget is reached" } else { "" };
+        let spilled = if record.spilled > 0 {
+            format!(", {} parts spilled", record.spilled)
+        } else {
+            String::new()
+        };
+        rows.push((
+            "data",
+            format!("{} of {} bytes in Redis{spilled}{full}", record.bytes, spec.budget),
+        ));
+        for (name, at) in times(record) {
+            rows.push((name, clock.full(Moment::from_ms(at))));
+        }
+        let (from, to) = (record.started_ms.max(record.created_ms), record.finished_ms);
+        if from > 0 && to > from {
+            rows.push(("took", duration::format(std::time::Duration::from_millis(to - from))));
+        }
+        if !record.error.is_empty() {
+            rows.push(("error", clean(&record.error, 1000)));
+        }
+        if !self.failed.is_empty() {
+            let numbers: Vec<String> = self.failed.iter().map(u64::to_string).collect();
+            let more = if record.maps.failed > self.failed.len() as u64 {
+                " ..."
+            } else {
+                ""
+            };
+            rows.push(("failed", format!("chunks {}{more}", numbers.join(" "))));
+        }
+        for (member, error) in self.errors.iter().take(SHOWN) {
+            rows.push(("", format!("{}: {}", clean(member, 64), clean(error, 200))));
+        }
+        rows
+    }
+}
+
+fn form(record: &JobRecord) -> String {
+    match record.spec.form {
+        Form::Fold { fan_in: Some(n) } => format!("fold, fan-in {n}"),
+        Form::Fold { fan_in: None } => "fold, fan-in all".to_owned(),
+        Form::Keyed { partitions } => format!("keyed, {partitions} partitions"),
+    }
+}
+
+fn phase_words(phase: &Phase, submitted: u64) -> String {
+    let mut text = format!("{} of {} done", phase.done, phase.total.max(submitted));
+    for (number, name) in [
+        (phase.failed, "failed"),
+        (phase.retried, "retried"),
+        (phase.backup, "backup copies"),
+    ] {
+        if number > 0 {
+            text.push_str(&format!(", {number} {name}"));
+        }
+    }
+    text
+}
+
+fn times(record: &JobRecord) -> impl Iterator<Item = (&'static str, u64)> {
+    [
+        ("created", record.created_ms),
+        ("started", record.started_ms),
+        ("mapped", record.mapped_ms),
+        ("reducing", record.reducing_ms),
+        ("finished", record.finished_ms),
+    ]
+    .into_iter()
+    .filter(|(_, at)| *at > 0)
+}
+
+/// A record as JSON.
+pub(crate) fn record_json(id: &str, record: &JobRecord) -> Value {
+    let spec = &record.spec;
+    let phase = |phase: &Phase| {
+        json!({
+            "total": phase.total, "done": phase.done, "failed": phase.failed,
+            "retried": phase.retried, "backup": phase.backup,
+        })
+    };
+    let mut document = json!({
+        "job": id,
+        "state": record.state.as_str(),
+        "form": spec.form.as_str(),
+        "map": spec.map.kind.as_str(),
+        "reduce": spec.reduce.kind.as_str(),
+        "allow": spec.policy.to_string(),
+        "chunks": record.submitted,
+        "maps": phase(&record.maps),
+        "reduces": phase(&record.reduces),
+        "lost": record.accepted,
+        "bytes": record.bytes,
+        "budget": spec.budget,
+        "spilled": record.spilled,
+    });
+    if let Some(combine) = &spec.combine {
+        document["combine"] = json!(combine.kind.as_str());
+    }
+    for (name, text) in [
+        ("input", Some(&spec.input)),
+        ("spill", spec.spill.as_ref()),
+        ("error", Some(&record.error)),
+    ] {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            document[name] = json!(text);
+        }
+    }
+    for (name, at) in times(record) {
+        document[format!("{name}_at")] = json!(Moment::from_ms(at).to_string());
+    }
+    document
+}
+
+/// The table of `job list`.
+pub(crate) fn table(jobs: &[JobGlance], clock: Clock, terminal: bool) -> String {
+    let mut grid = Grid::new(
+        terminal,
+        &["id", "state", "map", "reduce", ">maps", ">reduces", "created", "error"],
+    );
+    for job in jobs {
+        let record = &job.record;
+        let phase = |phase: &Phase| format!("{}/{}", phase.done, phase.total);
+        let created = clock.relative(Moment::from_ms(record.created_ms));
+        grid.row([
+            job.id.as_str(),
+            record.state.as_str(),
+            record.spec.map.kind.as_str(),
+            record.spec.reduce.kind.as_str(),
+            &phase(&record.maps),
+            &phase(&record.reduces),
+            &created,
+            &record.error,
+        ]);
+    }
+    grid.text()
+}

@@ -1,0 +1,203 @@
+//! `map-reduce`: submits a job, shows how far it is, writes its result.
+//!
+//! Invariant: what is wrong with the input or the arguments is told before anything is sent. Once the job is submitted, no
+//! end of this program changes it.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use workyard_producer::{FileFormat, ItemFormat, MapReduce};
+
+use super::args::{FanIn, FormatArg, MapReduceArgs};
+use super::exit::{CliError, Exit};
+use super::job;
+use super::session::Session;
+
+/// Partitions when only the form is given.
+const PARTITIONS: u32 = workyard_shared::job::DEFAULT_PARTITIONS;
+
+/// Runs the command.
+pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Exit, CliError> {
+    let planned = options(input(session, &args)?, &args)?;
+    let submitted = planned.submit().await?;
+    if args.detach {
+        match session.out.json {
+            true => session.out.document(&json!({ "job": submitted.id().as_str() }))?,
+            false => session.out.line(submitted.id().as_str())?,
+        }
+        return Ok(Exit::Done);
+    }
+    session
+        .out
+        .note(&format!("job {} in queue {}", submitted.id(), session.queue));
+    job::finish(&submitted, args.wait_timeout, &args.show, session).await
+}
+
+/// A form that nobody gave.
+fn is_keyed(args: &MapReduceArgs) -> bool {
+    let by_nature = args.reduce.as_str() == "sum-by-key" && matches!(args.map.as_str(), "word-count" | "histogram");
+    let said = args.keyed || args.combine.is_some() || args.partitions.is_some();
+    said || (by_nature && !args.fold && args.fan_in.is_none())
+}
+
+fn input(session: &Session, args: &MapReduceArgs) -> Result<MapReduce, CliError> {
+    let begun = session
+        .client
+        .map_reduce(&session.queue, args.map.as_str(), args.reduce.as_str());
+    let comma = args.delimiter.unwrap_or(',');
+    if args.delimiter.is_some() && args.format != Some(FormatArg::Csv) {
+        return Err(CliError::usage("--delimiter is for --format csv", None));
+    }
+    let Some(path) = &args.items else {
+        let format = match args.format {
+            None => None,
+            Some(FormatArg::Lines) => Some(FileFormat::Lines),
+            Some(FormatArg::JsonLines) => Some(FileFormat::JsonLines),
+            Some(FormatArg::Csv) => Some(FileFormat::Csv { delimiter: comma }),
+            Some(FormatArg::Files) => Some(FileFormat::Files),
+            Some(FormatArg::Items) => {
+                let hint = "give the array with --items; files are lines, json-lines, csv or files";
+                return Err(CliError::usage("a JSON array is read by the submitter", Some(hint)));
+            }
+        };
+        return Ok(begun.files(args.input.clone(), format));
+    };
+    let format = match args.format {
+        None => ItemFormat::Guess,
+        Some(FormatArg::Items) => ItemFormat::Array,
+        Some(FormatArg::JsonLines) => ItemFormat::JsonLines,
+        Some(FormatArg::Lines) => ItemFormat::Lines,
+        Some(FormatArg::Csv | FormatArg::Files) => {
+            let hint = "give csv and files with --input; items are lines, json-lines or items";
+            return Err(CliError::usage("items are JSON or lines", Some(hint)));
+        }
+    };
+    if args.chunk_size.is_some_and(|size| size.is_bytes) {
+        return Err(CliError::usage(
+            "a chunk of items has a number of them, not bytes",
+            Some("say --chunk-size 100"),
+        ));
+    }
+    let name = match path.to_str() {
+        Some("-") => "stdin".to_owned(),
+        _ => path.display().to_string(),
+    };
+    let file = open(path).map_err(|e| CliError::usage(format!("cannot read {name}: {e}"), None))?;
+    Ok(begun.items_file(file, format).describe(name))
+}
+
+/// A file that can be read twice: what comes through a pipe is written to a temporary one.
+fn open(path: &Path) -> io::Result<File> {
+    if path == Path::new("-") {
+        return spool(io::stdin().lock());
+    }
+    let file = File::open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => spool(file),
+    }
+}
+
+fn spool(mut source: impl io::Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut source, &mut file)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn options(begun: MapReduce, args: &MapReduceArgs) -> Result<MapReduce, CliError> {
+    let object = |args: &[(String, Value)]| Value::Object(args.iter().cloned().collect::<Map<_, _>>());
+    let mut job = begun
+        .map_args(&object(&args.functions.map_args))
+        .reduce_args(&object(&args.functions.reduce_args))
+        .backups(!args.run.no_backups);
+    if is_keyed(args) {
+        job = job.keyed(args.partitions.unwrap_or(PARTITIONS));
+    }
+    if let Some(combine) = &args.combine {
+        job = job
+            .combine(combine.as_str())
+            .combine_args(&object(&args.functions.combine_args));
+    }
+    job = match args.fan_in {
+        Some(FanIn::Some(children)) => job.fan_in(children),
+        Some(FanIn::All) => job.fan_in_all(),
+        None => job,
+    };
+    if let Some(size) = args.chunk_size {
+        job = job.chunk_size(size.number);
+    }
+    let run = &args.run;
+    if let Some(policy) = run.allow_failures {
+        job = job.policy(policy);
+    }
+    if let Some(bytes) = run.budget {
+        job = job.budget(bytes);
+    }
+    if let Some(place) = &run.spill {
+        job = job.spill(spill_url(place)?);
+    }
+    if let Some(timeout) = run.timeout {
+        job = job.map_timeout(timeout).reduce_timeout(timeout);
+    }
+    if let Some(attempts) = run.max_attempts {
+        job = job.max_attempts(attempts);
+    }
+    if let Some(retention) = run.retention {
+        job = job.retention(retention);
+    }
+    if let Some(id) = &args.id {
+        job = job.id(id.as_str());
+    }
+    Ok(job)
+}
+
+/// A folder as a URL.
+fn spill_url(place: &str) -> Result<String, CliError> {
+    if place.contains("://") {
+        return Ok(place.to_owned());
+    }
+    let whole = std::path::absolute(place).map_err(|e| CliError::usage(format!("--spill {place}: {e}"), None))?;
+    // Consumers refuse a path with steps back.
+    let whole = whole.canonicalize().unwrap_or(whole);
+    Ok(format!("file://{}", whole.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn keyed(line: &str) -> bool {
+        let words = ["workyard", "map-reduce", "--items", "-"]
+            .into_iter()
+            .chain(line.split(' '));
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::MapReduce(args) => is_keyed(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_form_follows_from_what_is_said_or_from_the_functions() {
+        assert!(keyed("--map word-count --reduce sum-by-key"));
+        assert!(keyed("--map histogram --reduce sum-by-key"));
+        assert!(!keyed("--map word-count --reduce sum-by-key --fold"));
+        assert!(!keyed("--map word-count --reduce sum-by-key --fan-in all"));
+        assert!(!keyed("--map sum-by-key --reduce sum-by-key"));
+        assert!(!keyed("--map word-count --reduce sum"));
+        for said in ["--keyed", "--partitions 2", "--combine sum"] {
+            assert!(keyed(&format!("--map m --reduce r {said}")));
+        }
+    }
+
+    #[test]
+    fn a_spill_folder_becomes_a_url() {
+        assert_eq!(spill_url("s3://b/p").unwrap(), "s3://b/p");
+        assert_eq!(spill_url("/no/such").unwrap(), "file:///no/such");
+    }
+}

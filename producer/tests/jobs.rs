@@ -1,0 +1,389 @@
+//! Map-reduce jobs from the library and the command line, on a real Redis; hands play the consumer.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+
+use support::{Hands, Ran, SOON, Server, until};
+use workyard_producer::{Client, Error, JobHandle, JobId, JobState, QueueName};
+use workyard_shared::broker::{Grant, JobVerdict};
+use workyard_shared::job::{Chunk, Member, Part};
+
+fn queue() -> QueueName {
+    QueueName::new("default").unwrap()
+}
+
+fn lines(text: &str) -> Part {
+    Part::Inline(text.to_owned().into())
+}
+
+fn payload(grant: &Grant) -> String {
+    String::from_utf8(grant.record.as_ref().unwrap().payload().to_vec()).unwrap()
+}
+
+fn member(grant: &Grant) -> Member {
+    Member::of_task(grant.id.as_str()).unwrap().1
+}
+
+/// Runs every task of a job of which only the number of items matters: maps and reduces count.
+async fn run_as_count(hands: &mut Hands, tasks: usize) {
+    for _ in 0..tasks {
+        let grant = hands.next().await;
+        let count = match member(&grant) {
+            Member::Map { .. } => match serde_json::from_str(&payload(&grant)).unwrap() {
+                Chunk::Items(items) => items.len(),
+                other => panic!("{other:?}"),
+            },
+            _ => 0,
+        };
+        hands
+            .settle(&grant, JobVerdict::Done, vec![(0, lines(&format!("{count}\n")))])
+            .await;
+    }
+}
+
+async fn items(client: &Client, id: &str, n: u64, size: u64) -> JobHandle {
+    let job = client.map_reduce(&queue(), "count", "sum").items(0..n).chunk_size(size);
+    job.id(id).submit().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_woken_by_the_end_and_the_result_is_typed() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let mut hands = Hands::register(server.queue("default")).await;
+    let job = items(&client, "fold", 7, 3).await;
+    assert_eq!(job.status().await.unwrap().maps.total, 3);
+    assert!(matches!(job.result::<u64>().await, Err(Error::JobState { .. })));
+
+    let waiting = tokio::spawn({
+        let job = job.clone();
+        async move { job.wait(SOON).await }
+    });
+    run_as_count(&mut hands, 3).await;
+    let reduce = hands.next().await;
+    assert!(!member(&reduce).is_map());
+    hands
+        .settle(&reduce, JobVerdict::Done, vec![(0, lines("7\n8\n"))])
+        .await;
+    let begun = std::time::Instant::now();
+    let record = waiting.await.unwrap().unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "woken, not found by a look every 5 s"
+    );
+    assert_eq!(
+        (record.state, record.maps.done, record.reduces.done),
+        (JobState::Completed, 3, 1)
+    );
+    assert_eq!(job.result::<u64>().await.unwrap(), Some(7));
+    assert_eq!(job.results::<u64>().await.unwrap(), [7, 8]);
+    assert!(
+        job.result::<String>()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("not of this type")
+    );
+    // A wait for what has ended answers at once.
+    job.wait(Duration::from_secs(3)).await.unwrap();
+    job.delete().await.unwrap();
+    assert!(matches!(job.wait(SOON).await, Err(Error::NoJob { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pairs_are_merged_from_inline_and_spilled_parts_and_delete_removes_the_files() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let mut hands = Hands::register(server.queue("default")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let place = format!("file://{}", dir.path().display());
+    let job = client
+        .map_reduce(&queue(), "word-count", "sum-by-key")
+        .items(["a b"])
+        .keyed(2)
+        .spill(&place)
+        .id("words")
+        .submit()
+        .await
+        .unwrap();
+    let map = hands.next().await;
+    assert_eq!(payload(&map), r#"{"items":["a b"]}"#);
+    hands
+        .settle(
+            &map,
+            JobVerdict::Done,
+            vec![(0, lines("[\"a\",1]\n")), (1, lines("[\"b\",2]\n"))],
+        )
+        .await;
+    std::fs::create_dir(dir.path().join("words")).unwrap();
+    std::fs::write(dir.path().join("words/part"), "[\"a\",10]\n[\"d\",3]\n").unwrap();
+    for _ in 0..2 {
+        let reduce = hands.next().await;
+        let part = match member(&reduce) {
+            Member::Partition { partition: 0, .. } => Part::Spilled {
+                bytes: 18,
+                path: "words/part".into(),
+            },
+            Member::Partition { .. } => lines("[7,1]\n[\"b\",20]\n[\"c\",5]\n"),
+            other => panic!("{other:?}"),
+        };
+        hands.settle(&reduce, JobVerdict::Done, vec![(0, part)]).await;
+    }
+    job.wait(SOON).await.unwrap();
+    let pairs: Vec<(serde_json::Value, u64)> = job.pairs().await.unwrap().collect().await.unwrap();
+    let keys: Vec<String> = pairs.iter().map(|(key, _)| key.to_string()).collect();
+    assert_eq!(keys, ["7", "\"a\"", "\"b\"", "\"c\"", "\"d\""]);
+
+    let shown = server.run(&["job", "result", "words"]).ok();
+    assert_eq!(shown.out, "7\t1\na\t10\nb\t20\nc\t5\nd\t3\n");
+    let shown = server.run(&["job", "result", "words", "--top", "2", "--json"]).ok();
+    assert_eq!(
+        shown.out,
+        "{\"key\":\"b\",\"value\":20}\n{\"key\":\"a\",\"value\":10}\n"
+    );
+    let shown = server.run(&["job", "result", "words", "--parts"]).ok();
+    assert_eq!(shown.out.lines().next(), Some("0\ta\t10"));
+    server.run(&["job", "delete", "words"]).ok();
+    assert!(!dir.path().join("words").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_goes_on_where_an_outage_broke_it_and_adds_nothing_twice() {
+    let mut server = Server::start(&["--appendonly", "no"]).await;
+    let client = server.client();
+    // 40 calls of 1,000 chunks each; Redis dies under them and comes back with nothing.
+    let submitting = tokio::spawn({
+        let client = client.clone();
+        async move { items(&client, "resumed", 40_000, 1).await }
+    });
+    let redis = server.redis().await;
+    until("some chunks are there", async || {
+        redis::cmd("HLEN")
+            .arg("workyard:{default}:job:resumed:chunks")
+            .query_async::<u64>(&mut redis.clone())
+            .await
+            .unwrap()
+            > 0
+    })
+    .await;
+    drop(redis);
+    server.crash_and_restart().await;
+    let job = submitting.await.unwrap();
+    let record = job.status().await.unwrap();
+    assert_eq!((record.submitted, record.maps.total), (40_000, 40_000));
+    let seen: Vec<u64> = {
+        let mut redis = server.redis().await;
+        let chunks: BTreeMap<u64, String> = redis::cmd("HGETALL")
+            .arg("workyard:{default}:job:resumed:chunks")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        chunks
+            .iter()
+            .for_each(|(n, chunk)| assert_eq!(*chunk, format!("{{\"items\":[{n}]}}")));
+        chunks.into_keys().collect()
+    };
+    assert_eq!(seen, (0..40_000).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_one_job_and_other_submitters_hear_it() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    items(&client, "one", 2, 1).await;
+    let again = client
+        .map_reduce(&queue(), "count", "sum")
+        .items([1])
+        .id("one")
+        .submit()
+        .await;
+    assert!(matches!(again, Err(Error::JobExists { .. })), "{again:?}");
+    server
+        .feed(
+            &[
+                "map-reduce",
+                "--items",
+                "-",
+                "--map",
+                "a",
+                "--reduce",
+                "b",
+                "--id",
+                "one",
+            ],
+            b"1",
+        )
+        .fails(2, "there is a job one already");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_shown_listed_cancelled_retried_and_deleted() {
+    let server = Server::start(&[]).await;
+    let submit = |id: &str, more: &[&str]| {
+        let base = [
+            "map-reduce",
+            "--items",
+            "-",
+            "--map",
+            "sum",
+            "--reduce",
+            "sum",
+            "--detach",
+            "--id",
+            id,
+        ];
+        let line: Vec<&str> = base.iter().chain(more).copied().collect();
+        server.feed(&line, b"1\n2\n3\n").ok()
+    };
+    assert_eq!(submit("a", &["--chunk-size", "2"]).out, "a\n");
+    let detached = submit("b", &["--json", "--map-arg", "field=x", "--keyed", "--partitions", "3"]);
+    assert_eq!(detached.json(), serde_json::json!({"job": "b"}));
+
+    let shown = server.run(&["job", "a", "--json"]).ok().json();
+    assert_eq!(
+        (&shown["state"], &shown["chunks"], &shown["input"]),
+        (&"mapping".into(), &2.into(), &"stdin".into())
+    );
+    let shown = server.run(&["job", "b"]).ok().out;
+    assert!(
+        shown.contains("keyed, 3 partitions") && shown.contains("0 of 3 done"),
+        "{shown}"
+    );
+    let listed = server.run(&["job", "list", "--json"]).ok().json();
+    let ids: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["job"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["b", "a"]);
+    assert_eq!(server.run(&["job", "list", "--limit", "1"]).ok().out.lines().count(), 2);
+
+    server
+        .run(&["job", "wait", "a", "--timeout", "50ms"])
+        .fails(3, "did not end within 50ms");
+    server.run(&["job", "result", "a"]).fails(1, "has no result");
+    server.run(&["job", "delete", "a"]).fails(1, "cancel it first");
+    server.run(&["job", "retry", "a"]).fails(1, "it has not ended");
+    server.run(&["job", "cancel", "a"]).ok();
+    server.run(&["job", "cancel", "a"]).fails(1, "had ended before");
+    let ran = server.run(&["job", "wait", "a", "--json"]).fails(1, "was cancelled");
+    assert_eq!(ran.json()["state"], "cancelled");
+    server.run(&["job", "retry", "a"]).ok();
+    server.run(&["job", "cancel", "a"]).ok();
+    server.run(&["job", "delete", "a"]).ok();
+    for action in ["wait", "result", "cancel", "retry", "delete"] {
+        server.run(&["job", action, "a"]).fails(1, "no job a in queue default");
+    }
+    server.run(&["job", "nope"]).fails(1, "no job nope");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_job_says_which_chunk_and_why() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let waiting = server
+        .workyard(&[
+            "map-reduce",
+            "--items",
+            "-",
+            "--map",
+            "m",
+            "--reduce",
+            "r",
+            "--id",
+            "bad",
+            "--max-attempts",
+            "1",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map(|mut child| {
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"[1]").unwrap();
+            child
+        })
+        .unwrap();
+    let map = hands.next().await;
+    hands.settle(&map, JobVerdict::Final, Vec::new()).await;
+    Ran::of(waiting.wait_with_output().unwrap()).fails(1, "job bad failed");
+    let shown = server.run(&["job", "bad", "--json"]).ok().json();
+    assert_eq!(
+        (&shown["failed_chunks"], &shown["maps"]["failed"]),
+        (&serde_json::json!([0]), &1.into())
+    );
+    assert!(server.run(&["job", "bad"]).ok().out.contains("boom"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_input_is_told_before_anything_is_sent() {
+    let server = Server::start(&[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["map-reduce", "--map", "m", "--reduce", "r"];
+    let line = |more: &[&'static str]| base.iter().chain(more).copied().collect::<Vec<_>>();
+    let from_stdin = |more: &[&'static str], text: &[u8]| server.feed(&line(more), text);
+    from_stdin(&["--items", "-"], b"1\n{\n").fails(2, "line 2 is not JSON");
+    from_stdin(&["--items", "-", "--format", "items"], b"[1, x]").fails(2, "item 2 of the array");
+    from_stdin(&["--items", "-", "--format", "csv"], b"").fails(2, "--input");
+    from_stdin(&["--items", "-", "--chunk-size", "1KiB"], b"").fails(2, "number of them");
+    server.run(&line(&["--items", "/no/such"])).fails(2, "/no/such");
+    server.run(&line(&["--input", "/no/*/such"])).fails(2, "/no/*/such");
+    server.run(&line(&["--input", "/no/such"])).fails(2, "no such file");
+    let mut command = server.workyard(&line(&["--input"]));
+    Ran::of(command.arg(dir.path()).output().unwrap()).fails(2, "is a folder");
+    assert_eq!(
+        server.run(&["job", "list", "--json"]).ok().json(),
+        serde_json::json!([])
+    );
+
+    let empty = from_stdin(&["--items", "-", "--json"], b"").ok().json();
+    assert_eq!(
+        (&empty["state"], &empty["result"]),
+        (&"completed".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(from_stdin(&["--items", "-", "--keyed"], b" [ ]").ok().out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_become_slices_with_their_version() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.csv"), "k,v\r\n1,\"x\ny\"\r\n2,z\r\n").unwrap();
+    std::fs::write(dir.path().join("b.csv"), "k,v\r\n3,z\r\n").unwrap();
+    let pattern = format!("{}/*.csv", dir.path().display());
+    let line = [
+        "map-reduce",
+        "--input",
+        &pattern,
+        "--map",
+        "m",
+        "--reduce",
+        "r",
+        "--detach",
+        "--chunk-size",
+        "8",
+    ];
+    let id = server.run(&line).ok().out;
+    let shown = server.run(&["job", id.trim(), "--json"]).ok().json();
+    assert_eq!(
+        (&shown["chunks"], &shown["input"]),
+        (&2.into(), &pattern.as_str().into())
+    );
+    assert!(JobId::new(id.trim()).is_ok());
+    let Chunk::Csv(first) = serde_json::from_str(&payload(&hands.next().await)).unwrap() else {
+        panic!("no csv")
+    };
+    assert_eq!(
+        (first.header.as_str(), first.slices[0].start, first.slices[0].end),
+        ("k,v", 5, 14)
+    );
+    let meta = std::fs::metadata(dir.path().join("a.csv")).unwrap();
+    let modified = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(first.slices[0].version, modified.as_nanos().to_string());
+}
