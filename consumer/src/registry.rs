@@ -114,7 +114,7 @@ impl Registry {
 
     /// The functions of jobs, which read below `places` only.
     pub(crate) fn stages(&self, places: &[Place]) -> Stages {
-        Stages::new(self.stages.clone(), Places::new(places, Some(Objects::new())))
+        Stages::new(self.stages.clone(), Places::new(places, Some(Objects::fetcher())))
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Entry> {

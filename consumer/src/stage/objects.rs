@@ -18,7 +18,7 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// One that has connected to none yet.
-    pub(crate) fn new() -> Arc<dyn Fetch> {
+    pub(crate) fn fetcher() -> Arc<dyn Fetch> {
         Arc::new(Self { stores: Arc::default() })
     }
 }
