@@ -46,11 +46,15 @@ async fn every_kind_of_chunk_gives_its_items() {
         let chunk = chunk_of(&path, form, bytes);
         assert_eq!(identity(dir.path(), chunk).await.unwrap(), expected, "{form}");
     }
-    let files = identity(dir.path(), chunk_of(&path, "files", b"one\ntwo\n"))
+    let files = identity(dir.path(), chunk_of(&path, "files", b"one\ntwo"))
         .await
         .unwrap();
     let file: Value = serde_json::from_str(&files).unwrap();
-    assert_eq!(file, json!({"path": path.to_str().unwrap(), "text": "one\ntwo\n"}));
+    assert_eq!(file, json!({"path": path.to_str().unwrap(), "text": "one\ntwo"}));
+    let stages = below(&Registry::new(), dir.path());
+    let count = spec(Form::fold(), "line-count", "identity");
+    let file = chunk_of(&path, "files", b"one\ntwo");
+    assert_eq!(map_fold(&stages, &count, file).await.unwrap(), "2\n");
     let spread: Chunk = serde_json::from_str("{\"items\":[{\n\"a\":\r\n1e400},\"x\\ny\"]}").unwrap();
     assert_eq!(
         identity(dir.path(), spread).await.unwrap(),
