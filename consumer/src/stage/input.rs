@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::item::Item;
 use super::pairs::Groups;
-use super::records::{Records, each_json};
+use super::records::{FileText, Records, each_json};
 use super::{StageContext, lines};
 use crate::handler::Failure;
 
@@ -72,7 +72,7 @@ impl StageInput {
     pub(crate) fn into_text_lines(self, ctx: &StageContext) -> Result<VecDeque<Bytes>, Failure> {
         match self {
             Self::Chunk(Records::Lines(text)) => Ok(VecDeque::from([text])),
-            Self::Chunk(Records::Files(files)) => Ok(files.into_iter().map(|file| file.text).collect()),
+            Self::Chunk(Records::Files(files)) => Ok(files.into_iter().flat_map(ended).collect()),
             Self::Chunk(Records::Csv(csv)) => Ok(VecDeque::from([(csv.header + "\n").into(), csv.text])),
             other => {
                 let mut out = Vec::new();
@@ -103,6 +103,13 @@ impl StageInput {
         out.push(b']');
         Ok(out)
     }
+}
+
+/// The text of a file, and the line feed that its last line may lack.
+fn ended(file: FileText) -> impl Iterator<Item = Bytes> {
+    let whole = file.text.is_empty() || file.text.ends_with(b"\n");
+    let end = (!whole).then(|| Bytes::from_static(b"\n"));
+    std::iter::once(file.text).chain(end)
 }
 
 /// JSON lines out of the JSON array that `what` is to be.

@@ -43,7 +43,7 @@ pub(super) async fn read(places: &Places, ctx: &StageContext, chunk: Chunk) -> R
             let mut files = Vec::with_capacity(slices.len());
             for slice in slices {
                 let path = slice.url.strip_prefix("file://").unwrap_or(&slice.url).to_owned();
-                let text = join(places, ctx, vec![slice]).await?;
+                let text = append(places, ctx, slice, Vec::new()).await?.into();
                 files.push(FileText { path, text });
             }
             Ok(Records::Files(files))
@@ -78,30 +78,31 @@ async fn join(places: &Places, ctx: &StageContext, slices: Vec<Slice>) -> Result
     let bytes = usize::try_from(bounded(&slices)?)?;
     let mut out = Vec::with_capacity(bytes + slices.len());
     for slice in slices {
-        if slice.end > slice.size || slice.start > slice.end {
-            return Err(Failure::fatal(format!(
-                "{} has no bytes {} to {}",
-                slice.url, slice.start, slice.end
-            )));
-        }
-        ctx.check()?;
-        out = match slice.url.strip_prefix("file://") {
-            Some(_) => {
-                let (places, ctx) = (places.clone(), ctx.clone());
-                blocking(move || append_file(&places, &ctx, &slice, out)).await?
-            }
-            None => {
-                let store = places.store(&slice.url)?;
-                let range = slice.start..slice.end;
-                out.extend_from_slice(&store.fetch(slice.url, range, slice.size, slice.version).await?);
-                out
-            }
-        };
+        out = append(places, ctx, slice, out).await?;
         if !out.is_empty() && !out.ends_with(b"\n") {
             out.push(b'\n');
         }
     }
     Ok(out.into())
+}
+
+/// Appends the bytes of a slice.
+async fn append(places: &Places, ctx: &StageContext, slice: Slice, mut out: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    if slice.end > slice.size || slice.start > slice.end {
+        return Err(Failure::fatal(format!(
+            "{} has no bytes {} to {}",
+            slice.url, slice.start, slice.end
+        )));
+    }
+    ctx.check()?;
+    if slice.url.starts_with("file://") {
+        let (places, ctx) = (places.clone(), ctx.clone());
+        return blocking(move || append_file(&places, &ctx, &slice, out)).await;
+    }
+    let store = places.store(&slice.url)?;
+    let range = slice.start..slice.end;
+    out.extend_from_slice(&store.fetch(slice.url, range, slice.size, slice.version).await?);
+    Ok(out)
 }
 
 fn append_file(places: &Places, ctx: &StageContext, slice: &Slice, mut out: Vec<u8>) -> Result<Vec<u8>, Failure> {

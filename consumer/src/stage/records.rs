@@ -1,7 +1,7 @@
 //! The bytes of a chunk, and the items in them.
 //!
-//! Invariant: every text ends with a line feed or is empty, and the JSON lines are valid, so that
-//! no function has to check them again.
+//! Invariant: every text but that of a whole file ends with a line feed or is empty, and the JSON
+//! lines are valid, so that no function has to check them again.
 
 use std::borrow::Cow;
 

@@ -168,3 +168,12 @@ async fn csv_as_text_begins_with_its_header() {
         .unwrap();
     assert_eq!(out, "\"a,b\"\n\"1,2\"\n\"3,4\"\n");
 }
+
+#[tokio::test]
+async fn a_program_that_takes_too_long_is_ended() {
+    let registry = commands(&[("slow", "echo began >&2; sleep 1000", "timeout = \"200ms\"")]);
+    let failure = over_text(&registry, Form::fold(), "slow", "identity", "x\n")
+        .await
+        .unwrap_err();
+    assert_eq!(failure, Failure::retry("timed out after 200ms: began"));
+}

@@ -230,3 +230,39 @@ fn a_handler_does_not_show_its_secrets() {
     let shown = format!("{:?}", HttpHandler::new(http.clone(), None).unwrap());
     assert!(!shown.contains("hush"), "{shown}");
 }
+
+#[tokio::test]
+async fn as_a_function_of_a_job_it_posts_its_items_and_answers_with_what_it_emits() {
+    use crate::stage::tests::{items, map, one_partition, spec};
+    let answers = [
+        ("200 OK", "[[\"b\",1],\n[\"a\", 2]]"),
+        ("200 OK", "{}"),
+        ("500 Oops", "why"),
+    ];
+    let (url, mut requests) = server(answers.iter().map(|(status, body)| answer(status, "", body)).collect()).await;
+    let mut registry = crate::Registry::new();
+    let function = super::super::testing::stage(&format!("type = \"http\"\nurl = {url:?}"));
+    registry.stage("post", function).unwrap();
+    let stages = registry.stages(&[]);
+    let spec = spec(one_partition(), r#"post {"n":1}"#, "identity");
+    let run = || map(&stages, &spec, items(&serde_json::json!(["x", [1]])));
+    assert_eq!(run().await.unwrap(), [(0, "[\"a\",2]\n[\"b\",1]\n".to_owned())]);
+    let text = requests.recv().await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert_eq!(
+        body,
+        r#"{"stage":"map","form":"keyed","args":{"n":1},"payload":["x",[1]]}"#
+    );
+    assert!(head.contains("x-workyard-kind: post"), "{head}");
+    let failure = run().await.unwrap_err();
+    assert_eq!(failure.next, Next::Final);
+    assert!(
+        failure.message.starts_with("the answer must be an array"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(
+        run().await.unwrap_err(),
+        Failure::retry("HTTP 500 Internal Server Error: why")
+    );
+}

@@ -82,11 +82,9 @@ pub(super) fn count_lines(ctx: &StageContext, input: &StageInput) -> Result<Vec<
     if ctx.is_keyed() {
         return Err(ctx.misuse("it gives one number and no pairs"));
     }
-    // Every text ends with a line feed.
-    let ends = |text: &[u8]| text.iter().filter(|b| **b == b'\n').count() as u64;
     let total = match records {
-        Records::Lines(text) => ends(text),
-        Records::Files(files) => files.iter().map(|file| ends(&file.text)).sum(),
+        Records::Lines(text) => lines_of(text),
+        Records::Files(files) => files.iter().map(|file| lines_of(&file.text)).sum(),
         Records::Json(_) | Records::Csv(_) => {
             let mut items = 0;
             input.each(ctx, |number, _| {
@@ -99,4 +97,10 @@ pub(super) fn count_lines(ctx: &StageContext, input: &StageInput) -> Result<Vec<
     let mut out = Vec::new();
     lines::push(&mut out, &total)?;
     Ok(out)
+}
+
+/// The last line may lack its line feed.
+fn lines_of(text: &[u8]) -> u64 {
+    let ends = text.iter().filter(|byte| **byte == b'\n').count() as u64;
+    ends + u64::from(!text.is_empty() && !text.ends_with(b"\n"))
 }

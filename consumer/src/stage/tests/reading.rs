@@ -7,6 +7,7 @@ use workyard_shared::job::Form;
 
 use super::*;
 use crate::Next;
+use crate::stage::Places;
 
 /// Writes a file, and describes all of it as a chunk.
 pub(crate) fn chunk_of(path: &Path, form: &str, bytes: &[u8]) -> Chunk {
@@ -46,11 +47,15 @@ async fn every_kind_of_chunk_gives_its_items() {
         let chunk = chunk_of(&path, form, bytes);
         assert_eq!(identity(dir.path(), chunk).await.unwrap(), expected, "{form}");
     }
-    let files = identity(dir.path(), chunk_of(&path, "files", b"one\ntwo\n"))
+    let files = identity(dir.path(), chunk_of(&path, "files", b"one\ntwo"))
         .await
         .unwrap();
     let file: Value = serde_json::from_str(&files).unwrap();
-    assert_eq!(file, json!({"path": path.to_str().unwrap(), "text": "one\ntwo\n"}));
+    assert_eq!(file, json!({"path": path.to_str().unwrap(), "text": "one\ntwo"}));
+    let stages = below(&Registry::new(), dir.path());
+    let count = spec(Form::fold(), "line-count", "identity");
+    let file = chunk_of(&path, "files", b"one\ntwo");
+    assert_eq!(map_fold(&stages, &count, file).await.unwrap(), "2\n");
     let spread: Chunk = serde_json::from_str("{\"items\":[{\n\"a\":\r\n1e400},\"x\\ny\"]}").unwrap();
     assert_eq!(
         identity(dir.path(), spread).await.unwrap(),
@@ -151,7 +156,9 @@ async fn nothing_outside_of_the_configured_places_is_read() {
 
 #[tokio::test]
 async fn objects_are_refused_outside_of_their_prefixes_and_without_a_store() {
-    let stages = Registry::new().stages(&[Place::Store("s3://data/in".into())]);
+    // Without a store by hand: a real one would look for credentials on the network.
+    let places = Places::new(&[Place::Store("s3://data/in".into())], None);
+    let stages = Stages::new(std::collections::HashMap::new(), places);
     let spec = spec(Form::fold(), "identity", "identity");
     for (url, reason) in [
         ("s3://data/in/a", "without object stores"),
