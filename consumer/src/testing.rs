@@ -109,8 +109,8 @@ impl Inline {
         }
         for attempt in 1.. {
             let mut ctx = Context::for_test(kind, "inline");
-            ctx.attempt = attempt;
-            ctx.deadline = self.timeout.map(|limit| Instant::now() + limit);
+            ctx.edit().number = attempt;
+            ctx.edit().deadline = self.timeout.map(|limit| Instant::now() + limit);
             let job = Job {
                 ctx,
                 token: 1,

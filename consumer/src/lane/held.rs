@@ -16,7 +16,7 @@ use workyard_shared::envelope::check_payload;
 use workyard_shared::options::DEFAULT_RETENTION;
 use workyard_shared::record::Record;
 
-use crate::context::{Context, Lifeline};
+use crate::context::{Attempt, Lifeline};
 use crate::execute::{Done, Job, execute};
 use crate::fleet::Fleet;
 use crate::handler::Handler;
@@ -187,10 +187,9 @@ impl Held {
         };
         holding.started = true;
         let options = record.options();
-        let ctx = Context {
+        let ctx = Attempt {
             kind: record.kind().to_owned(),
-            queue: session.queue.name().as_str().to_owned(),
-            attempt: grant.meta.failures + 1,
+            number: grant.meta.failures + 1,
             token: grant.token.to_string(),
             deadline: options.timeout.map(|limit| Instant::now() + limit),
             headers: record.extra().0,
@@ -200,7 +199,7 @@ impl Held {
             id: grant.id,
         };
         let job = Job {
-            ctx,
+            ctx: ctx.into(),
             token: grant.token,
             payload: record.payload(),
             handler,
