@@ -2,11 +2,15 @@
 //!
 //! Called by `scripts/bench`. It asserts nothing: it measures, and prints what it measured with.
 
+mod daemon;
 mod measure;
 mod server;
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
+use daemon::Daemon;
 use measure::Figure;
 use server::Server;
 
@@ -22,12 +26,15 @@ struct Cli {
     /// Tasks in one bulk round.
     #[arg(long)]
     tasks: Option<usize>,
-    /// Tasks at once in the worker.
+    /// Tasks at once in the daemon.
     #[arg(long, default_value_t = 100)]
     concurrency: usize,
     /// The server to start.
     #[arg(long, default_value = "redis-server")]
     server: String,
+    /// The daemon that drains; by default the one that was built with this.
+    #[arg(long)]
+    consumer: Option<PathBuf>,
     /// Only this: singles, throughput or latency.
     #[arg(long)]
     only: Option<String>,
@@ -40,6 +47,7 @@ struct Cli {
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let tasks = cli.tasks.unwrap_or(if cli.quick { 200_000 } else { 1_000_000 });
+    let consumer = cli.consumer.map_or_else(Daemon::beside_us, Ok)?;
     let mut rounds: Vec<Vec<Figure>> = Vec::new();
     for _ in 0..cli.rounds.max(1) {
         let server = Server::start(&cli.server).await?;
@@ -49,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
             figures.extend(measure::singles(&server, if cli.quick { 20_000 } else { 100_000 }).await?);
         }
         if wanted("throughput") {
-            figures.extend(measure::throughput(&server, tasks, cli.concurrency).await?);
+            figures.extend(measure::throughput(&server, &consumer, tasks, cli.concurrency).await?);
             figures.extend(measure::bare(&server, tasks).await?);
         }
         if wanted("latency") {

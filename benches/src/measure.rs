@@ -1,6 +1,6 @@
 //! The measurements: each a function from a fresh server to figures.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,12 +13,15 @@ use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
 use workyard_shared::submit::Submitter;
 
+use crate::daemon::Daemon;
 use crate::server::Server;
 
 /// Outages are no part of a benchmark.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Tasks in one call of the bulk enqueue.
 const CHUNK: usize = 500;
+/// Pause between looks at a queue that fills or drains.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// One measurement.
 #[derive(Debug, Clone)]
@@ -90,43 +93,52 @@ async fn fill(server: &Server, count: usize) -> anyhow::Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Bulk enqueue, then a drain by one worker of no-op tasks: rates, Redis CPU, bytes.
-pub(crate) async fn throughput(server: &Server, count: usize, concurrency: usize) -> anyhow::Result<Vec<Figure>> {
+/// Bulk enqueue, then a drain of no-op tasks by one daemon: rates, CPU, bytes. The queue is paused until the
+/// daemon waits for work, so that neither its start nor the enqueue is in the drain's figures.
+pub(crate) async fn throughput(
+    server: &Server,
+    consumer: &Path,
+    count: usize,
+    concurrency: usize,
+) -> anyhow::Result<Vec<Figure>> {
     let link = server.link().await?;
     server.flush(&link).await?;
     link.ensure_library().await?;
+    let queue = queue(&link)?;
+    queue.set_paused(true).await?;
     let (memory, cpu) = (server.memory(&link).await?, server.cpu(&link).await?);
     let filled = fill(server, count).await?;
-    let cpu_filled = server.cpu(&link).await?;
+    let cpu_fill = server.cpu(&link).await? - cpu;
     #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
     let bytes = server.memory(&link).await?.saturating_sub(memory) as f64;
 
-    let begun = Instant::now();
-    drain(server, concurrency).await?;
+    let daemon = Daemon::start(consumer, &server.url(), concurrency)?;
+    while queue.overview().await?.parked == 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+    let (cpu, cpu_daemon, begun) = (server.cpu(&link).await?, daemon.cpu(), Instant::now());
+    queue.set_paused(false).await?;
+    loop {
+        let seen = queue.overview().await?;
+        if seen.pending + seen.running == 0 {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     let drained = begun.elapsed();
-    let cpu_drained = server.cpu(&link).await?;
+    let (cpu_drain, cpu_daemon) = (server.cpu(&link).await? - cpu, daemon.cpu() - cpu_daemon);
     let micros = |span: Duration| per_task(span.as_secs_f64() * 1e6, count);
+    let by = format!("one workyard-consumer process, concurrency {concurrency}, no-op tasks, results not kept");
+    let (rate_in, rate_out) = (per_second(count, filled), per_second(count, drained));
+    let calls = format!("{count} tasks, calls of {CHUNK}");
+    let whole = cpu_fill + cpu_drain;
     Ok(vec![
-        figure(
-            "enqueue in bulk",
-            per_second(count, filled),
-            "/s",
-            format!("{count} tasks, calls of {CHUNK}"),
-        ),
-        figure(
-            "drain",
-            per_second(count, drained),
-            "/s",
-            format!("one worker, concurrency {concurrency}, no-op tasks, results not kept"),
-        ),
-        figure("Redis CPU, enqueue", micros(cpu_filled - cpu), "us/task", "in bulk"),
-        figure(
-            "Redis CPU, claim + complete",
-            micros(cpu_drained - cpu_filled),
-            "us/task",
-            "",
-        ),
-        figure("Redis CPU, whole life", micros(cpu_drained - cpu), "us/task", ""),
+        figure("enqueue in bulk", rate_in, "/s", calls),
+        figure("drain", rate_out, "/s", by),
+        figure("Redis CPU, enqueue", micros(cpu_fill), "us/task", "in bulk"),
+        figure("Redis CPU, claim + complete", micros(cpu_drain), "us/task", ""),
+        figure("Redis CPU, whole life", micros(whole), "us/task", ""),
+        figure("daemon CPU", micros(cpu_daemon), "us/task", "claim, run, complete"),
         figure(
             "memory",
             per_task(bytes, count),
@@ -191,23 +203,6 @@ fn popped(answer: redis::Value) -> Vec<Vec<u8>> {
             _ => None,
         })
         .collect()
-}
-
-async fn drain(server: &Server, concurrency: usize) -> anyhow::Result<()> {
-    let mut registry = Registry::new();
-    registry.add("noop", Arc::new(Noop), None)?;
-    let mut config = WorkerConfig::new(LinkConfig::from_url(&server.url())?, QueueName::new("bench")?);
-    config.concurrency = concurrency;
-    Worker::new(config, registry)?.join().await?;
-    Ok(())
-}
-
-struct Noop;
-
-impl workyard_consumer::Handler for Noop {
-    fn run(&self, _: Context, _: Bytes) -> workyard_consumer::BoxFuture<workyard_consumer::Outcome> {
-        Box::pin(std::future::ready(Ok(Bytes::from_static(b"null"))))
-    }
 }
 
 /// Enqueue of single tasks by one caller that waits for each, and by 64 at once.

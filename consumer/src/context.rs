@@ -26,10 +26,15 @@ pub(crate) struct Lifeline {
 /// One attempt of one task, as its handler sees it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
+    attempt: Arc<Attempt>,
+}
+
+/// What a context tells, shared by its clones.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
     pub(crate) id: String,
     pub(crate) kind: String,
-    pub(crate) queue: String,
-    pub(crate) attempt: u32,
+    pub(crate) number: u32,
     pub(crate) token: String,
     pub(crate) deadline: Option<Instant>,
     pub(crate) headers: BTreeMap<String, String>,
@@ -40,67 +45,90 @@ pub struct Context {
     pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>>,
 }
 
+impl From<Attempt> for Context {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            attempt: Arc::new(attempt),
+        }
+    }
+}
+
 impl Context {
+    /// The same attempt, seen by a function of another kind: a combiner runs in its map's task.
+    pub(crate) fn for_kind(&self, kind: &str) -> Self {
+        if kind == self.kind() {
+            return self.clone();
+        }
+        Attempt {
+            kind: kind.to_owned(),
+            ..Attempt::clone(&self.attempt)
+        }
+        .into()
+    }
+
     /// The task's id.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.attempt.id
     }
 
     /// The task's kind.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.kind
+        &self.attempt.kind
     }
 
     /// The task's queue.
     #[must_use]
     pub fn queue(&self) -> &str {
-        &self.queue
+        let lifeline = self.attempt.lifeline.as_ref();
+        lifeline.map_or("test", |lifeline| lifeline.queue.name().as_str())
     }
 
     /// Which attempt this is: 1 for the first.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.attempt.number
     }
 
     /// The fencing token of this claim: decimal, grows with every claim of the task. Hand it to
     /// what you write to, and let it refuse a smaller one.
     #[must_use]
     pub fn fencing_token(&self) -> &str {
-        &self.token
+        &self.attempt.token
     }
 
     /// When the task's `timeout` ends this attempt, if it has one.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.attempt.deadline
     }
 
     /// How much of the timeout is left; `None` without a timeout.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|at| at.saturating_duration_since(Instant::now()))
+        self.attempt
+            .deadline
+            .map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// The task's headers.
     #[must_use]
     pub fn headers(&self) -> &BTreeMap<String, String> {
-        &self.headers
+        &self.attempt.headers
     }
 
     /// Set when the task is cancelled, its timeout is over, or its lease was lost: whatever the
     /// handler still returns will be refused. Blocking handlers should look at it often.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.cancelled
+        &self.attempt.cancelled
     }
 
     /// Shorthand for `cancellation().is_cancelled()`.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled()
+        self.attempt.cancelled.is_cancelled()
     }
 
     /// Stores one line (at most 256 bytes) that says how far the task is; people see it in
@@ -109,19 +137,22 @@ impl Context {
     /// # Errors
     /// [`Error::LeaseLost`] if it is not: stop. Others as [`Error`] sorts them.
     pub async fn progress(&self, text: &str) -> Result<(), Error> {
-        let Some(lifeline) = &self.lifeline else { return Ok(()) };
+        let Some(lifeline) = &self.attempt.lifeline else {
+            return Ok(());
+        };
         let token = self
+            .attempt
             .token
             .parse()
             .map_err(|_| Error::Protocol("a token that is no number".to_owned()))?;
         if lifeline
             .queue
-            .progress(&lifeline.session, &self.id, token, text)
+            .progress(&lifeline.session, &self.attempt.id, token, text)
             .await?
         {
             Ok(())
         } else {
-            self.cancelled.cancel();
+            self.attempt.cancelled.cancel();
             Err(Error::LeaseLost)
         }
     }
@@ -141,7 +172,7 @@ impl Context {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn enqueue(&self, mut task: NewTask) -> Result<Accepted, Error> {
-        let Some(lifeline) = &self.lifeline else {
+        let Some(lifeline) = &self.attempt.lifeline else {
             return Ok(Accepted::Created);
         };
         let own = task.id.take();
@@ -160,11 +191,10 @@ impl Context {
     /// A context by hand, for testing a [`crate::Handler`] without a queue.
     #[must_use]
     pub fn for_test(kind: &str, id: &str) -> Self {
-        Self {
+        Attempt {
             id: id.to_owned(),
             kind: kind.to_owned(),
-            queue: "test".to_owned(),
-            attempt: 1,
+            number: 1,
             token: "1".to_owned(),
             deadline: None,
             headers: BTreeMap::new(),
@@ -172,5 +202,11 @@ impl Context {
             lifeline: None,
             slot: None,
         }
+        .into()
+    }
+
+    /// To change what a test's context tells.
+    pub(crate) fn edit(&mut self) -> &mut Attempt {
+        Arc::make_mut(&mut self.attempt)
     }
 }

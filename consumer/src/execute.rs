@@ -33,7 +33,7 @@ pub(crate) enum Work {
 }
 
 /// A claimed task, ready to run.
-pub(crate) struct Attempt {
+pub(crate) struct Run {
     pub(crate) ctx: Context,
     pub(crate) token: u64,
     pub(crate) payload: Bytes,
@@ -100,7 +100,7 @@ impl From<MemberEnd> for Ended {
 }
 
 /// Runs a task to its end.
-pub(crate) async fn execute(task: Attempt, middleware: Arc<[Arc<dyn Middleware>]>) -> (Done, Duration) {
+pub(crate) async fn execute(task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -> (Done, Duration) {
     for layer in middleware.iter() {
         layer.before(&task.ctx).await;
     }
@@ -129,7 +129,7 @@ pub(crate) async fn execute(task: Attempt, middleware: Arc<[Arc<dyn Middleware>]
     (done, run)
 }
 
-async fn attempt(task: &Attempt) -> Ended {
+async fn attempt(task: &Run) -> Ended {
     // The call itself may panic, before there is a future.
     let (work, ctx, payload) = (task.work.clone(), task.ctx.clone(), task.payload.clone());
     let run = AssertUnwindSafe(async move {
@@ -158,7 +158,7 @@ async fn attempt(task: &Attempt) -> Ended {
 }
 
 /// Cancelled: a handler's task has been settled by whoever did it; a step of a job has to be cleared away.
-fn dropped(task: &Attempt) -> Done {
+fn dropped(task: &Run) -> Done {
     let (id, token) = (task.ctx.id().to_owned(), task.token);
     match &task.work {
         Work::Handler(_) => Done::Dropped { id, token },
@@ -178,7 +178,7 @@ fn dropped(task: &Attempt) -> Done {
     }
 }
 
-fn unhandled(task: &Attempt) -> Done {
+fn unhandled(task: &Run) -> Done {
     Done::HandedBack(Handback {
         id: task.ctx.id().to_owned(),
         token: task.token,
@@ -206,7 +206,7 @@ fn check_size(outcome: Outcome) -> Outcome {
     }
 }
 
-fn settle(task: &Attempt, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
+fn settle(task: &Run, outcome: Outcome, timed_out: bool, run: Duration) -> Done {
     let id = task.ctx.id().to_owned();
     match outcome {
         Ok(result) => Done::Completed(Completion {
@@ -239,13 +239,7 @@ fn settle(task: &Attempt, outcome: Outcome, timed_out: bool, run: Duration) -> D
     }
 }
 
-fn settle_member(
-    task: &Attempt,
-    outcome: Outcome,
-    parts: Vec<(u32, Part)>,
-    timed_out: bool,
-    run: Duration,
-) -> JobOutcome {
+fn settle_member(task: &Run, outcome: Outcome, parts: Vec<(u32, Part)>, timed_out: bool, run: Duration) -> JobOutcome {
     let (verdict, delay, error) = match outcome {
         Ok(_) => (JobVerdict::Done, None, String::new()),
         Err(failure) => match failure.next {

@@ -12,7 +12,7 @@ use workyard_shared::envelope::check_payload;
 use workyard_shared::options::{DEFAULT_MAX_ATTEMPTS, DEFAULT_RETENTION};
 
 use crate::context::Context;
-use crate::execute::{Attempt, Done, Work, execute};
+use crate::execute::{Done, Run, Work, execute};
 use crate::handler::Failure;
 use crate::registry::Registry;
 
@@ -109,9 +109,9 @@ impl Inline {
         }
         for attempt in 1.. {
             let mut ctx = Context::for_test(kind, "inline");
-            ctx.attempt = attempt;
-            ctx.deadline = self.timeout.map(|limit| Instant::now() + limit);
-            let task = Attempt {
+            ctx.edit().number = attempt;
+            ctx.edit().deadline = self.timeout.map(|limit| Instant::now() + limit);
+            let task = Run {
                 ctx,
                 token: 1,
                 payload: payload.clone(),

@@ -11,6 +11,9 @@ A claim whose reply was lost strands nothing: the session remembers the last tok
 claim that comes with an older one first gets again what its running hash holds above it.
 ]]
 local CLAIM_CHUNK = 25 -- records read at once, so that large ones are not all read to take one
+local FEW = 16         -- up to so many tasks, what saves a batch time would cost more
+-- A value too long for a listpack: a hash of up to 512 short ones would be a list that each look-up scans.
+local WIDE = '                                                                 '
 
 -- Not yet received by the consumer: the replies to earlier claims were lost. One claim's worth: that
 -- of the lowest token above what it has; the next call brings the next.
@@ -31,22 +34,33 @@ local function redeliver(keys, running, above)
   return reply
 end
 
--- Takes the head of PENDING up to n tasks and `room` bytes; reads only. Four lists side by side: a
+-- The first n ids of PENDING and their scores: a list, or only the first as a number if they are
+-- consecutive. Mostly they are, which the ends tell (scores are whole and none stands twice), and a
+-- score that Redis prints costs more than one counted up here.
+local function head_of(keys, n)
+  local first, last = call('ZRANGE', keys[PENDING], 0, 0, 'WITHSCORES')[2], nil
+  if n > FEW then last = call('ZRANGE', keys[PENDING], n - 1, n - 1, 'WITHSCORES')[2] end
+  if last and last - first == n - 1 then return call('ZRANGE', keys[PENDING], 0, n - 1), nil, tonumber(first) end
+  local pairs, ids, scores = call('ZRANGE', keys[PENDING], 0, n - 1, 'WITHSCORES'), {}, {}
+  for i = 1, #pairs / 2 do ids[i], scores[i] = pairs[2 * i - 1], pairs[2 * i] end
+  return ids, scores
+end
+
+-- Takes the head of PENDING up to n tasks and `room` bytes; reads only. Lists side by side: a
 -- table per task would cost more than the task.
 local function take(keys, n, room)
-  local head, has_meta = call('ZRANGE', keys[PENDING], 0, n - 1, 'WITHSCORES'), call('HLEN', keys[META]) > 0
-  local taken, bytes, count = { ids = {}, scores = {}, records = {}, metas = {}, count = 0 }, 0, 0
-  for from = 1, #head, 2 * CLAIM_CHUNK do
-    local ids = {}
-    for i = from, math.min(#head, from + 2 * CLAIM_CHUNK - 2), 2 do ids[#ids + 1] = head[i] end
-    local records = call('HMGET', keys[TASKS], unpack(ids))
-    local metas = has_meta and call('HMGET', keys[META], unpack(ids)) or {}
-    for j = 1, #ids do
+  local ids, scores, first = head_of(keys, math.min(n, call('ZCARD', keys[PENDING])))
+  local has_meta, bytes, count = call('HLEN', keys[META]) > 0, 0, 0
+  local taken = { ids = ids, scores = scores, first = first, records = {}, metas = {}, count = 0 }
+  for from = 1, #ids, CLAIM_CHUNK do
+    local to = math.min(#ids, from + CLAIM_CHUNK - 1)
+    local records = call('HMGET', keys[TASKS], unpack(ids, from, to))
+    local metas = has_meta and call('HMGET', keys[META], unpack(ids, from, to)) or {}
+    for j = 1, #records do
       local record = records[j]
       if record then bytes = bytes + #record end
       if bytes > room and count > 0 then return taken end
       count = count + 1
-      taken.ids[count], taken.scores[count] = ids[j], head[from + 2 * j - 1]
       taken.records[count], taken.metas[count], taken.count = record, metas[j] or '', count
       if not record or byte(record, 1) == 101 then taken.may_end = true end
     end
@@ -57,7 +71,7 @@ end
 local function hand_out(keys, running, session, taken, now, token)
   local held, reply = {}, { 'ok', token }
   call('ZREMRANGEBYRANK', keys[PENDING], 0, taken.count - 1)
-  local start, size, holds = token .. ' ', 2, 0
+  local start, counted, size, holds = token .. ' ', token .. ' %d', 2, 0
   for i = 1, taken.count do
     local id, record, meta = taken.ids[i], taken.records[i], taken.metas[i]
     if not record then
@@ -65,13 +79,17 @@ local function hand_out(keys, running, session, taken, now, token)
     elseif is_expired(record, now) then
       expire_task(keys, id, record, meta, now)
     else
-      held[holds + 1], held[holds + 2], holds = id, start .. taken.scores[i], holds + 2
+      held[holds + 1], held[holds + 2] = id, taken.first and fmt(counted, taken.first + i - 1) or start .. taken.scores[i]
+      holds = holds + 2
       reply[size + 1], reply[size + 2], reply[size + 3] = id, record, meta
       size = size + 3
     end
   end
   if held[1] then
+    local wide = call('HLEN', running) + holds / 2 > FEW
+    if wide then held[holds + 1], held[holds + 2] = '', WIDE end -- '' is nobody's id
     call('HSET', running, unpack(held))
+    if wide then call('HDEL', running, '') end
     call('HSET', keys[STATE], 'token', token)
     call('HSET', session, 'claimed', token)
   end

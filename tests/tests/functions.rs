@@ -354,3 +354,67 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
     assert!(slowest < 500_000, "a call of {slowest} us");
     assert_eq!(yard.overview().await.pending, 0);
 }
+
+/// Claims count consecutive scores up instead of reading them, and make the running hash a hash table
+/// by a field that must not stay.
+#[tokio::test]
+async fn a_claim_keeps_every_score_exactly_and_nothing_else() {
+    let yard = Yard::start().await;
+    yard.queue.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    let own = ["running:c", "session:c", "notices:c"];
+    call(&mut redis, "heartbeat", &[own[2]], &strings(&["c", "60000", "1"]))
+        .await
+        .unwrap();
+    // Consecutive, with a gap, over two priorities; few and many.
+    for (count, gap, urgent) in [
+        (40, false, false),
+        (40, true, false),
+        (40, false, true),
+        (3, true, false),
+    ] {
+        for n in 0..count {
+            let urgent = urgent && n % 2 == 0;
+            add(&mut redis, &format!("t{n}"), if urgent { "priority=1" } else { "" }).await;
+        }
+        if gap {
+            call(&mut redis, "cancel", &[], &strings(&["t1", ""])).await.unwrap();
+        }
+        let scored = ["ZRANGE", &format!("{BASE}pending"), "0", "-1", "WITHSCORES"].map(str::to_owned);
+        let before: Vec<(String, String)> = ask(&mut redis, &scored).await;
+        call(
+            &mut redis,
+            "claim",
+            &own[..2],
+            &strings(&["c", "1000", "0", "0", "9999"]),
+        )
+        .await
+        .unwrap();
+        let running: BTreeMap<String, String> =
+            ask(&mut redis, &["HGETALL".to_owned(), format!("{BASE}{}", own[0])]).await;
+        let held: BTreeMap<_, _> = running
+            .into_iter()
+            .map(|(id, value)| (id, value.split_once(' ').unwrap().1.to_owned()))
+            .collect();
+        assert_eq!(held, before.iter().cloned().collect());
+        let encoding: String = ask(
+            &mut redis,
+            &["OBJECT".to_owned(), "ENCODING".to_owned(), format!("{BASE}{}", own[0])],
+        )
+        .await;
+        assert_eq!(encoding == "hashtable", count > 16, "{encoding}");
+        call(&mut redis, "leave", &own, &strings(&["c", "1000"])).await.unwrap();
+        let after: Vec<(String, String)> = ask(&mut redis, &scored).await;
+        assert_eq!(after, before);
+        plain(&mut redis, &["FLUSHDB"]).await;
+        call(&mut redis, "heartbeat", &[own[2]], &strings(&["c", "60000", "1"]))
+            .await
+            .unwrap();
+    }
+}
+
+async fn ask<T: redis::FromRedisValue>(redis: &mut MultiplexedConnection, words: &[String]) -> T {
+    let mut cmd = redis::cmd(&words[0]);
+    cmd.arg(&words[1..]);
+    cmd.query_async(redis).await.unwrap()
+}

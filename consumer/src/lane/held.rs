@@ -17,8 +17,8 @@ use workyard_shared::job::Member;
 use workyard_shared::options::{DEFAULT_RETENTION, TaskType};
 use workyard_shared::record::Record;
 
-use crate::context::{Context, Lifeline};
-use crate::execute::{Attempt, Done, Work, execute};
+use crate::context::{Attempt, Lifeline};
+use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
 use crate::jobs::{JobBook, MemberTask};
 
@@ -198,10 +198,9 @@ impl Held {
         };
         holding.started = true;
         let options = record.options();
-        let ctx = Context {
+        let ctx = Attempt {
             kind: record.kind().to_owned(),
-            queue: session.queue.name().as_str().to_owned(),
-            attempt: grant.meta.failures + 1,
+            number: grant.meta.failures + 1,
             token: grant.token.to_string(),
             deadline: options.timeout.map(|limit| Instant::now() + limit),
             headers: record.extra().0,
@@ -210,8 +209,8 @@ impl Held {
             slot: Some(Arc::new(slot)),
             id: grant.id,
         };
-        let task = Attempt {
-            ctx,
+        let task = Run {
+            ctx: ctx.into(),
             token: grant.token,
             payload: record.payload(),
             work,

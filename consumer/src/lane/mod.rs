@@ -1,7 +1,8 @@
-//! One queue's loop: claim, start, collect, settle; settle and claim share a round trip.
+//! One queue's loop: claim, start, collect, settle.
 //!
-//! Invariant: one turn is under way at a time, and everything that ends meanwhile goes with the
-//! next, so batches grow with the load by themselves. A finished result is kept until Redis has
+//! Invariant: one claim and one batch of outcomes are under way at a time, and what comes up meanwhile
+//! goes with the next, so batches grow with the load by themselves. They do not wait for each other:
+//! Redis works on one while this side reads the other's answer. A finished result is kept until Redis has
 //! answered for it, through any outage. What this lane holds is written down in `held`; a session
 //! that is lost empties it, cancels the handlers, and tries to hand everything back under the old
 //! id: the fence refuses what belongs to others by then, and counts it.
@@ -19,7 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info};
-use workyard_shared::broker::{Claimed, Grant, Queue};
+use workyard_shared::broker::{Claimed, Grant, Queue, Turn};
 use workyard_shared::limits::MAX_BATCH;
 use workyard_shared::name::SessionId;
 use workyard_shared::submit::Submitter;
@@ -56,7 +57,8 @@ pub(crate) struct Lane {
     held: Held,
     ready: VecDeque<Grant>,
     outbox: Outbox,
-    turn: Option<BoxFuture<'static, TurnDone>>,
+    settling: Option<BoxFuture<'static, TurnDone>>,
+    claiming: Option<BoxFuture<'static, TurnDone>>,
     book: Arc<JobBook>,
     /// Ends what the book has running, with this lane.
     _book_open: DropGuard,
@@ -98,7 +100,8 @@ impl Lane {
             held: Held::default(),
             ready: VecDeque::new(),
             outbox: Outbox::default(),
-            turn: None,
+            settling: None,
+            claiming: None,
             book: JobBook::open(
                 queue.clone(),
                 Arc::clone(&fleet.stages),
@@ -131,7 +134,9 @@ impl Lane {
                 break;
             }
             self.start_ready();
-            self.next_turn(draining);
+            // In this order: what is handed back may be claimed again, by us too.
+            self.next_settle();
+            self.next_claim(draining);
             let freed = fleet.slots.freed.notified();
             tokio::select! {
                 biased;
@@ -139,7 +144,14 @@ impl Lane {
                     Some(event) => self.hear(event),
                     None => break,
                 },
-                done = drive(&mut self.turn) => self.finish_turn(done),
+                done = drive(&mut self.settling) => {
+                    self.settling = None;
+                    self.finish_turn(done);
+                }
+                done = drive(&mut self.claiming) => {
+                    self.claiming = None;
+                    self.finish_turn(done);
+                }
                 _ = self.done_out.recv_many(&mut finished, MAX_BATCH) => self.collect(&mut finished),
                 () = fleet.drain.cancelled(), if !draining => {
                     draining = true;
@@ -152,14 +164,14 @@ impl Lane {
                 () = tokio::time::sleep_until(self.poll_at.into()), if !self.hungry => self.hungry = true,
                 () = freed, if !self.ready.is_empty() || self.hungry => {}
                 // A slot that a blocking handler held beyond its task comes back unannounced.
-                () = tokio::time::sleep(RECHECK), if !self.ready.is_empty() || (self.hungry && self.turn.is_none()) => {}
+                () = tokio::time::sleep(RECHECK), if !self.ready.is_empty() || (self.hungry && self.claiming.is_none()) => {}
             }
         }
         self.leave().await;
     }
 
     fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.outbox.is_empty() && self.turn.is_none()
+        self.held.is_empty() && self.outbox.is_empty() && self.settling.is_none() && self.claiming.is_none()
     }
 
     fn hear(&mut self, event: LaneEvent) {
@@ -295,40 +307,50 @@ impl Lane {
             .min(self.fleet.prefetch)
     }
 
-    /// Sends the next turn, if none is under way and there is something to send.
-    fn next_turn(&mut self, draining: bool) {
-        let Some(session) = self.session.clone() else { return };
-        if self.turn.is_some() {
-            return;
-        }
-        let wanted = if draining || !self.hungry {
-            0
-        } else {
-            self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH)
-        };
-        if wanted == 0 && self.woken && !draining {
-            self.pass_on();
-        }
-        if wanted == 0 && self.outbox.is_empty() && (self.subscribed || draining) {
+    /// Sends what has ended, unless the batch before it is still under way.
+    fn next_settle(&mut self) {
+        if self.settling.is_some() || self.outbox.is_empty() || self.session.is_none() {
             return;
         }
         self.number += 1;
+        let turn = self.outbox.take(self.number);
+        self.settling = self.send(turn, 0, None);
+    }
+
+    /// Claims, unless a claim is still under way or there is no room.
+    fn next_claim(&mut self, draining: bool) {
+        let Some(session) = &self.session else { return };
+        if self.claiming.is_some() || draining {
+            return;
+        }
+        let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
+        let wanted = if self.hungry {
+            self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH)
+        } else {
+            0
+        };
         if wanted > 0 {
             self.woken = false;
+        } else if self.woken {
+            self.pass_on();
         }
+        if wanted > 0 || subscribe.is_some() {
+            self.claiming = self.send(Turn::default(), wanted, subscribe);
+        }
+    }
+
+    /// A turn on its way; `None` without a session.
+    fn send(&self, turn: Turn, wanted: usize, subscribe: Option<String>) -> Option<BoxFuture<'static, TurnDone>> {
         let order = TurnOrder {
             connection: self.connection,
-            turn: self.outbox.take(self.number),
-            session: session.session.clone(),
-            subscribe: (!self.subscribed && !draining).then(|| self.queue.keys().wake_channel(&session.session)),
+            turn,
+            session: self.session.as_ref()?.session.clone(),
+            subscribe,
             wanted,
             above: self.above,
         };
-        self.turn = Some(Box::pin(order.send(
-            self.queue.clone(),
-            self.fleet.watch.clone(),
-            self.fleet.halt.clone(),
-        )));
+        let (queue, fleet) = (self.queue.clone(), &self.fleet);
+        Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))
     }
 
     /// We were woken and have no room (another queue took it): wake another in our place.
@@ -343,7 +365,6 @@ impl Lane {
     }
 
     fn finish_turn(&mut self, done: TurnDone) {
-        self.turn = None;
         let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
         self.subscribed |= current && done.subscribed && done.connection == self.connection;
         let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
@@ -360,7 +381,9 @@ impl Lane {
             .slots
             .unreserve(self.index, done.wanted.saturating_sub(granted));
         let Some(answer) = done.answer else { return };
-        self.outbox.settled(&self.fleet, &done.turn, &answer);
+        if !done.turn.is_empty() {
+            self.outbox.settled(&self.fleet, &done.turn, &answer);
+        }
         match answer.claimed {
             Some(Claimed::Tasks(grants)) => {
                 let short = grants.len() < done.wanted;

@@ -34,8 +34,8 @@ fn lane_with_a_claim_under_way() -> Lane {
     let (_, events) = mpsc::unbounded_channel();
     let mut lane = Lane::new(Arc::new(fleet), queue, 0, events, Over::default());
     lane.hear(LaneEvent::Session(SessionId::fresh()));
-    lane.next_turn(false);
-    assert!(lane.turn.is_some());
+    lane.next_claim(false);
+    assert!(lane.claiming.is_some());
     lane
 }
 

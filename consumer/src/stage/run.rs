@@ -88,10 +88,7 @@ impl Call {
         let stage = stages
             .find(kind)
             .ok_or_else(|| Failure::retry(format!("this consumer has no function {kind}")))?;
-        let task = Context {
-            kind: kind.to_owned(),
-            ..ctx.clone()
-        };
+        let task = ctx.for_kind(kind);
         Ok(Self {
             stage,
             ctx: StageContext {

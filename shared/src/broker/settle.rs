@@ -1,6 +1,7 @@
 //! complete, fail, release: see the Lua files of these names; and a turn, all of them in one
 //! round trip with the next claim.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,13 +136,13 @@ impl Queue {
         for task in tasks {
             // Without a result to keep, the other times are not looked at: equal texts cost least.
             let times = match millis(task.retention) {
-                0 => "0 0 -".to_owned(),
-                retention => format!("{retention} {} {}", task.created_ms, millis(task.run)),
+                0 => Cow::Borrowed("0 0 -"),
+                retention => Cow::Owned(format!("{retention} {} {}", task.created_ms, millis(task.run))),
             };
             cmd.arg(&task.id)
                 .arg(task.token)
                 .arg(&task.kind)
-                .arg(times)
+                .arg(&*times)
                 .arg(&task.result[..]);
         }
         cmd

@@ -43,7 +43,7 @@ async fn fail_fails_as_often_as_asked() {
     let fail = builtin("fail");
     for (attempt, succeeds) in [(1, false), (2, false), (3, true)] {
         let mut ctx = ctx();
-        ctx.attempt = attempt;
+        ctx.edit().number = attempt;
         let outcome = run(&fail, ctx, r#"{"times":2}"#).await;
         assert_eq!(outcome.is_ok(), succeeds, "attempt {attempt}");
         assert!(outcome.is_ok() || outcome.unwrap_err().next == Next::Retry);

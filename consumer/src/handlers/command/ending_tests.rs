@@ -66,7 +66,7 @@ async fn a_timeout_ends_the_whole_group_and_keeps_what_it_said() {
     );
 
     let mut tight = ctx();
-    tight.deadline = Some(Instant::now() + Duration::from_millis(300));
+    tight.edit().deadline = Some(Instant::now() + Duration::from_millis(300));
     let dir = tempfile::tempdir().unwrap();
     let (attempt, leader, child) = started(&family(dir.path(), ""), tight, dir.path()).await;
     let failure = tokio::time::timeout(PATIENCE, attempt)

@@ -89,7 +89,7 @@ async fn a_program_learns_what_it_runs() {
     assert!((50_000..=60_000).contains(&left), "{left}");
 
     let mut earlier = ctx();
-    earlier.deadline = Some(Instant::now() + Duration::from_secs(40));
+    earlier.edit().deadline = Some(Instant::now() + Duration::from_secs(40));
     let handler = shell("echo $WORKYARD_DEADLINE", "timeout = \"60s\"");
     let left: u64 = serde_json::from_slice(&run(&handler, earlier, "1").await.unwrap()).unwrap();
     assert!((30_000..=40_000).contains(&left), "{left}");

@@ -75,7 +75,7 @@ async fn a_payload_is_posted_byte_for_byte_with_headers_about_its_task() {
     }
 
     let mut limited = ctx();
-    limited.deadline = Some(Instant::now() + Duration::from_secs(50));
+    limited.edit().deadline = Some(Instant::now() + Duration::from_secs(50));
     run(&post(&url, ""), limited, "1").await.unwrap();
     let text = requests.recv().await.unwrap();
     let left = text

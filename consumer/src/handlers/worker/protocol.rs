@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_task_is_one_line_whatever_breaks_its_payload_has() {
         let mut ctx = Context::for_test("k", "id-1");
-        ctx.headers.insert("trace".to_owned(), "a\nb".to_owned());
+        ctx.edit().headers.insert("trace".to_owned(), "a\nb".to_owned());
         let payload = b"{\n\t\"a\" : 1e400,\r\n  \"b\": \"x\\ny\"\n}";
         let line = String::from_utf8(task_line(&ctx, Some(5), None, payload).unwrap().to_vec()).unwrap();
         assert_eq!(
