@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -246,10 +246,13 @@ impl Store {
                 _ => Ok(()),
             };
         }
-        for (path, _) in self.list(prefix).await? {
-            match self.objects.delete(&self.at(&path)?).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.sorted(&path, &error)),
+        // Many in one request, unless `AWS_DISABLE_BULK_DELETE` says that the server does not know it.
+        let listed = self.objects.list(Some(&at)).map_ok(|meta| meta.location);
+        let mut removed = self.objects.delete_stream(listed.boxed());
+        while let Some(answer) = removed.next().await {
+            match answer {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.sorted(prefix, &error)),
             }
         }
         Ok(())
