@@ -1,6 +1,8 @@
 //! Map-reduce jobs from the library and the command line, on a real Redis; hands play the consumer.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "../../shared/tests/support/s3.rs"]
+mod s3;
 mod support;
 
 use std::collections::BTreeMap;
@@ -386,4 +388,78 @@ async fn files_become_slices_with_their_version() {
     let meta = std::fs::metadata(dir.path().join("a.csv")).unwrap();
     let modified = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(first.slices[0].version, modified.as_nanos().to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_cut_at_their_records_and_spilled_objects_go_with_the_job() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let (shelf, port) = s3::serve().await;
+    let put = |key: &str, text: &str| {
+        let mut shelf = shelf.lock().unwrap();
+        shelf.objects.insert(format!("/bucket/{key}"), text.as_bytes().to_vec());
+    };
+    put("logs/1.jsonl", "1\n22\n333\n");
+    put("logs/2.jsonl", "4\n");
+    put("logs/deep/3.jsonl", "5\n");
+    let run = |args: &[&str]| {
+        let mut command = server.workyard(args);
+        Ran::of(command.envs(s3::settings(port)).stdin(Stdio::null()).output().unwrap())
+    };
+    let base = [
+        "map-reduce",
+        "--map",
+        "m",
+        "--reduce",
+        "r",
+        "--detach",
+        "--id",
+        "s",
+        "--chunk-size",
+        "3",
+    ];
+    let line = |pattern: &'static str| base.iter().copied().chain(["--input", pattern]).collect::<Vec<_>>();
+    run(&line("s3://bucket/none*")).fails(2, "no file matches");
+    run(&line("s3://bucket/none")).fails(2, "s3://bucket/none is not there");
+    let mut spilling = line("s3://bucket/logs/*.jsonl");
+    spilling.extend(["--spill", "s3://bucket/spill"]);
+    run(&spilling).ok();
+    let mut slices = Vec::new();
+    for n in 0..3 {
+        let grant = hands.next().await;
+        let Chunk::JsonLines(found) = serde_json::from_str(&payload(&grant)).unwrap() else {
+            panic!("no JSON lines")
+        };
+        slices.extend(found.into_iter().map(|s| (s.url, s.start, s.end, s.version)));
+        hands
+            .settle(&grant, JobVerdict::Done, vec![(0, lines(&format!("{n}\n")))])
+            .await;
+    }
+    let (one, two) = (
+        "s3://bucket/logs/1.jsonl".to_owned(),
+        "s3://bucket/logs/2.jsonl".to_owned(),
+    );
+    let tag = |n: u64| format!("\"tag-{n}\"");
+    let expected = [(one.clone(), 0, 5, tag(9)), (one, 5, 9, tag(9)), (two, 0, 2, tag(2))];
+    assert_eq!(slices, expected);
+
+    put("spill/s/part", "\"from afar\"\n");
+    put("spill/other/part", "x");
+    let reduce = hands.next().await;
+    let part = Part::Spilled {
+        bytes: 12,
+        path: "s/part".into(),
+    };
+    hands.settle(&reduce, JobVerdict::Done, vec![(0, part)]).await;
+    assert_eq!(run(&["job", "result", "s"]).ok().out, "\"from afar\"\n");
+    run(&["job", "delete", "s"]).ok();
+    let left: Vec<String> = shelf
+        .lock()
+        .unwrap()
+        .objects
+        .keys()
+        .filter(|key| key.contains("spill"))
+        .cloned()
+        .collect();
+    assert_eq!(left, ["/bucket/spill/other/part"]);
 }

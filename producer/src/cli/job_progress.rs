@@ -75,7 +75,7 @@ impl Shown {
         let bars = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::new();
             ["map", "reduce"].map(|name| {
-                let bar = all.add(ProgressBar::new(0));
+                let bar = all.add(ProgressBar::new(1));
                 let form = "{prefix:<7}{wide_bar} {human_pos}/{human_len} {per_sec} {eta} {msg}";
                 // A template that indicatif does not like leaves its own default.
                 if let Ok(style) = ProgressStyle::with_template(form) {
