@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use support::{Hands, Ran, SOON, Server, until};
-use workyard_producer::{Client, Error, JobHandle, JobId, JobState, QueueName};
+use workyard_producer::{Client, Error, JobHandle, JobId, JobState, Prefix, QueueName};
 use workyard_shared::broker::{Grant, JobVerdict};
 use workyard_shared::job::{Chunk, Member, Part};
 
@@ -169,7 +169,7 @@ async fn a_submission_goes_on_where_an_outage_broke_it_and_adds_nothing_twice() 
             .query_async::<u64>(&mut redis.clone())
             .await
             .unwrap()
-            > 0
+            > 2000
     })
     .await;
     drop(redis);
@@ -320,6 +320,98 @@ async fn a_failed_job_says_which_chunk_and_why() {
         (&serde_json::json!([0]), &1.into())
     );
     assert!(server.run(&["job", "bad"]).ok().out.contains("boom"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_chunks_that_are_allowed_are_listed_with_the_result() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let line = [
+        "map-reduce",
+        "--items",
+        "-",
+        "--map",
+        "m",
+        "--reduce",
+        "r",
+        "--id",
+        "lossy",
+        "--chunk-size",
+        "1",
+    ];
+    let more = ["--allow-failures", "50%", "--detach"];
+    server.feed(&[&line[..], &more].concat(), b"1\n2\n").ok();
+    for _ in 0..2 {
+        let map = hands.next().await;
+        match member(&map) {
+            Member::Map { chunk: 1, .. } => hands.settle(&map, JobVerdict::Final, Vec::new()).await,
+            _ => hands.settle(&map, JobVerdict::Done, vec![(0, lines("1\n"))]).await,
+        }
+    }
+    let reduce = hands.next().await;
+    hands
+        .settle(&reduce, JobVerdict::Done, vec![(0, lines("{\"a\": 1}\n"))])
+        .await;
+    let shown = server.run(&["job", "wait", "lossy"]).ok();
+    assert_eq!(shown.out, "{\"a\": 1}\n");
+    assert!(
+        shown.err.contains("lost chunks (1) are left out of the result: 1"),
+        "{shown:?}"
+    );
+    let shown = server.run(&["job", "wait", "lossy", "--json"]).ok();
+    assert_eq!(
+        shown.out,
+        "{\"job\":\"lossy\",\"state\":\"completed\",\"result\":{\"a\": 1},\"lost\":[1]}\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_are_four_per_slot_of_the_consumers_that_live() {
+    let server = Server::start(&[]).await;
+    let hands = Hands::register(server.queue("default")).await;
+    redis::cmd("SET")
+        .arg(workyard_shared::keys::health(&Prefix::default(), &hands.id))
+        .arg("{\"capacity\":2}")
+        .query_async::<()>(&mut server.redis().await)
+        .await
+        .unwrap();
+    let client = server.client();
+    let job = client
+        .map_reduce(&queue(), "m", "r")
+        .items(0..80)
+        .submit()
+        .await
+        .unwrap();
+    assert_eq!(job.status().await.unwrap().submitted, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_waiting_and_not_the_job() {
+    let server = Server::start(&[]).await;
+    items(&server.client(), "long", 1, 1).await;
+    let mut waiting = server
+        .workyard(&["job", "wait", "long"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first line of progress: it waits now.
+    let mut line = String::new();
+    let mut err = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut err, &mut line).unwrap();
+    assert_eq!(line, "mapping: maps 0 of 1, reduces 0 of 1\n");
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &waiting.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut err, &mut rest).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(3));
+    assert!(
+        rest.contains("job long goes on") && rest.contains("workyard job wait long"),
+        "{rest}"
+    );
+    assert_eq!(server.run(&["job", "long", "--json"]).ok().json()["state"], "mapping");
 }
 
 #[tokio::test(flavor = "multi_thread")]

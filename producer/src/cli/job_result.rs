@@ -55,7 +55,7 @@ pub(crate) async fn print(
         let numbers: Vec<String> = lost.iter().map(u64::to_string).collect();
         let more = if record.accepted > LOST as u64 { " ..." } else { "" };
         session.out.note(&format!(
-            "note: {} chunks were lost and are left out: {}{more}",
+            "note: lost chunks ({}) are left out of the result: {}{more}",
             record.accepted,
             numbers.join(" ")
         ));
