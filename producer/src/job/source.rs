@@ -220,7 +220,11 @@ pub(crate) mod tests {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
-        file(&path).unwrap()
+        written_already(&path)
+    }
+
+    pub(crate) fn written_already(path: &Path) -> Source {
+        file(path).unwrap()
     }
 
     #[tokio::test]
