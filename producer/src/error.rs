@@ -67,9 +67,9 @@ pub enum Error {
         /// What cannot be done.
         cannot: &'static str,
     },
-    /// A file or object store cannot be reached now.
+    /// A file or object of a job cannot be read or removed.
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
 }
 
 impl Error {

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A payload or result, byte for byte.
@@ -47,6 +47,14 @@ impl Serialize for RawJson {
     }
 }
 
+impl<'de> Deserialize<'de> for RawJson {
+    /// From JSON only, byte for byte.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(raw.get().to_owned().into()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +69,8 @@ mod tests {
         ] {
             let written = serde_json::to_string(&RawJson::new(Bytes::from(text))).unwrap();
             assert_eq!(written, text);
+            let read: Vec<RawJson> = serde_json::from_str(&format!("[{text}]")).unwrap();
+            assert_eq!(read, [RawJson::new(Bytes::from(text))]);
         }
         assert_eq!(
             serde_json::to_string(&RawJson::new(Bytes::from_static(b"not json"))).unwrap(),

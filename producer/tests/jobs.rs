@@ -1,32 +1,16 @@
-//! Map-reduce jobs from the library and the command line, on a real Redis; hands play the consumer.
+//! Map-reduce jobs from the library, on a real Redis; hands play the consumer.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::time::Duration;
 
-use support::{Hands, Ran, SOON, Server, until};
-use workyard_producer::{Client, Error, JobHandle, JobId, JobState, QueueName};
-use workyard_shared::broker::{Grant, JobVerdict};
+use support::jobs::{items, lines, member, payload, queue};
+use support::{Hands, SOON, Server, until};
+use workyard_producer::{Client, ClientConfig, Error, FileFormat, JobState, Prefix};
+use workyard_shared::broker::JobVerdict;
 use workyard_shared::job::{Chunk, Member, Part};
-
-fn queue() -> QueueName {
-    QueueName::new("default").unwrap()
-}
-
-fn lines(text: &str) -> Part {
-    Part::Inline(text.to_owned().into())
-}
-
-fn payload(grant: &Grant) -> String {
-    String::from_utf8(grant.record.as_ref().unwrap().payload().to_vec()).unwrap()
-}
-
-fn member(grant: &Grant) -> Member {
-    Member::of_task(grant.id.as_str()).unwrap().1
-}
 
 /// Runs every task of a job of which only the number of items matters: maps and reduces count.
 async fn run_as_count(hands: &mut Hands, tasks: usize) {
@@ -43,11 +27,6 @@ async fn run_as_count(hands: &mut Hands, tasks: usize) {
             .settle(&grant, JobVerdict::Done, vec![(0, lines(&format!("{count}\n")))])
             .await;
     }
-}
-
-async fn items(client: &Client, id: &str, n: u64, size: u64) -> JobHandle {
-    let job = client.map_reduce(&queue(), "count", "sum").items(0..n).chunk_size(size);
-    job.id(id).submit().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +146,7 @@ async fn a_submission_goes_on_where_an_outage_broke_it_and_adds_nothing_twice() 
             .query_async::<u64>(&mut redis.clone())
             .await
             .unwrap()
-            > 0
+            > 2000
     })
     .await;
     drop(redis);
@@ -221,169 +200,55 @@ async fn an_id_is_one_job_and_other_submitters_hear_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_shown_listed_cancelled_retried_and_deleted() {
+async fn chunks_are_four_per_slot_of_the_consumers_that_live() {
     let server = Server::start(&[]).await;
-    let submit = |id: &str, more: &[&str]| {
-        let base = [
-            "map-reduce",
-            "--items",
-            "-",
-            "--map",
-            "sum",
-            "--reduce",
-            "sum",
-            "--detach",
-            "--id",
-            id,
-        ];
-        let line: Vec<&str> = base.iter().chain(more).copied().collect();
-        server.feed(&line, b"1\n2\n3\n").ok()
-    };
-    assert_eq!(submit("a", &["--chunk-size", "2"]).out, "a\n");
-    let detached = submit("b", &["--json", "--map-arg", "field=x", "--keyed", "--partitions", "3"]);
-    assert_eq!(detached.json(), serde_json::json!({"job": "b"}));
-
-    let shown = server.run(&["job", "a", "--json"]).ok().json();
-    assert_eq!(
-        (&shown["state"], &shown["chunks"], &shown["input"]),
-        (&"mapping".into(), &2.into(), &"stdin".into())
-    );
-    let shown = server.run(&["job", "b"]).ok().out;
-    assert!(
-        shown.contains("keyed, 3 partitions") && shown.contains("0 of 3 done"),
-        "{shown}"
-    );
-    let listed = server.run(&["job", "list", "--json"]).ok().json();
-    let ids: Vec<&str> = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|job| job["job"].as_str().unwrap())
-        .collect();
-    assert_eq!(ids, ["b", "a"]);
-    assert_eq!(server.run(&["job", "list", "--limit", "1"]).ok().out.lines().count(), 2);
-
-    server
-        .run(&["job", "wait", "a", "--timeout", "50ms"])
-        .fails(3, "did not end within 50ms");
-    server.run(&["job", "result", "a"]).fails(1, "has no result");
-    server.run(&["job", "delete", "a"]).fails(1, "cancel it first");
-    server.run(&["job", "retry", "a"]).fails(1, "it has not ended");
-    server.run(&["job", "cancel", "a"]).ok();
-    server.run(&["job", "cancel", "a"]).fails(1, "had ended before");
-    let ran = server.run(&["job", "wait", "a", "--json"]).fails(1, "was cancelled");
-    assert_eq!(ran.json()["state"], "cancelled");
-    server.run(&["job", "retry", "a"]).ok();
-    server.run(&["job", "cancel", "a"]).ok();
-    server.run(&["job", "delete", "a"]).ok();
-    for action in ["wait", "result", "cancel", "retry", "delete"] {
-        server.run(&["job", action, "a"]).fails(1, "no job a in queue default");
-    }
-    server.run(&["job", "nope"]).fails(1, "no job nope");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failed_job_says_which_chunk_and_why() {
-    let server = Server::start(&[]).await;
-    let mut hands = Hands::register(server.queue("default")).await;
-    let waiting = server
-        .workyard(&[
-            "map-reduce",
-            "--items",
-            "-",
-            "--map",
-            "m",
-            "--reduce",
-            "r",
-            "--id",
-            "bad",
-            "--max-attempts",
-            "1",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map(|mut child| {
-            std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"[1]").unwrap();
-            child
-        })
+    let hands = Hands::register(server.queue("default")).await;
+    redis::cmd("SET")
+        .arg(workyard_shared::keys::health(&Prefix::default(), &hands.id))
+        .arg("{\"capacity\":2}")
+        .query_async::<()>(&mut server.redis().await)
+        .await
         .unwrap();
-    let map = hands.next().await;
-    hands.settle(&map, JobVerdict::Final, Vec::new()).await;
-    Ran::of(waiting.wait_with_output().unwrap()).fails(1, "job bad failed");
-    let shown = server.run(&["job", "bad", "--json"]).ok().json();
-    assert_eq!(
-        (&shown["failed_chunks"], &shown["maps"]["failed"]),
-        (&serde_json::json!([0]), &1.into())
-    );
-    assert!(server.run(&["job", "bad"]).ok().out.contains("boom"));
+    let client = server.client();
+    let job = client
+        .map_reduce(&queue(), "m", "r")
+        .items(0..80)
+        .submit()
+        .await
+        .unwrap();
+    assert_eq!(job.status().await.unwrap().submitted, 8);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn wrong_input_is_told_before_anything_is_sent() {
-    let server = Server::start(&[]).await;
-    let dir = tempfile::tempdir().unwrap();
-    let base = ["map-reduce", "--map", "m", "--reduce", "r"];
-    let line = |more: &[&'static str]| base.iter().chain(more).copied().collect::<Vec<_>>();
-    let from_stdin = |more: &[&'static str], text: &[u8]| server.feed(&line(more), text);
-    from_stdin(&["--items", "-"], b"1\n{\n").fails(2, "line 2 is not JSON");
-    from_stdin(&["--items", "-", "--format", "items"], b"[1, x]").fails(2, "item 2 of the array");
-    from_stdin(&["--items", "-", "--format", "csv"], b"").fails(2, "--input");
-    from_stdin(&["--items", "-", "--chunk-size", "1KiB"], b"").fails(2, "number of them");
-    server.run(&line(&["--items", "/no/such"])).fails(2, "/no/such");
-    server.run(&line(&["--input", "/no/*/such"])).fails(2, "/no/*/such");
-    server.run(&line(&["--input", "/no/such"])).fails(2, "no such file");
-    let mut command = server.workyard(&line(&["--input"]));
-    Ran::of(command.arg(dir.path()).output().unwrap()).fails(2, "is a folder");
-    assert_eq!(
-        server.run(&["job", "list", "--json"]).ok().json(),
-        serde_json::json!([])
-    );
-
-    let empty = from_stdin(&["--items", "-", "--json"], b"").ok().json();
-    assert_eq!(
-        (&empty["state"], &empty["result"]),
-        (&"completed".into(), &serde_json::Value::Null)
-    );
-    assert_eq!(from_stdin(&["--items", "-", "--keyed"], b" [ ]").ok().out, "");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn files_become_slices_with_their_version() {
-    let server = Server::start(&[]).await;
-    let mut hands = Hands::register(server.queue("default")).await;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("a.csv"), "k,v\r\n1,\"x\ny\"\r\n2,z\r\n").unwrap();
-    std::fs::write(dir.path().join("b.csv"), "k,v\r\n3,z\r\n").unwrap();
-    let pattern = format!("{}/*.csv", dir.path().display());
-    let line = [
-        "map-reduce",
-        "--input",
-        &pattern,
-        "--map",
-        "m",
-        "--reduce",
-        "r",
-        "--detach",
-        "--chunk-size",
-        "8",
-    ];
-    let id = server.run(&line).ok().out;
-    let shown = server.run(&["job", id.trim(), "--json"]).ok().json();
-    assert_eq!(
-        (&shown["chunks"], &shown["input"]),
-        (&2.into(), &pattern.as_str().into())
-    );
-    assert!(JobId::new(id.trim()).is_ok());
-    let Chunk::Csv(first) = serde_json::from_str(&payload(&hands.next().await)).unwrap() else {
-        panic!("no csv")
-    };
-    assert_eq!(
-        (first.header.as_str(), first.slices[0].start, first.slices[0].end),
-        ("k,v", 5, 14)
-    );
-    let meta = std::fs::metadata(dir.path().join("a.csv")).unwrap();
-    let modified = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
-    assert_eq!(first.slices[0].version, modified.as_nanos().to_string());
+#[tokio::test]
+async fn a_mistake_anywhere_in_the_chain_is_told_before_anything_is_sent() {
+    let client = Client::new(ClientConfig::from_url("redis://127.0.0.1:1/").unwrap()).unwrap();
+    let queue = queue();
+    let job = || client.map_reduce(&queue, "m", "r").items([1]);
+    for (bad, reason) in [
+        (client.map_reduce(&queue, "m", "r"), "needs an input"),
+        (client.map_reduce(&queue, "a b", "r").items([1]), "kind"),
+        (job().id("a:b"), "job"),
+        (job().keyed(0), "1 to 1000"),
+        (job().keyed(3).fan_in(4), "fan-in is for the fold form"),
+        (job().fan_in(1), "2 to 1000"),
+        (job().combine("sum"), "keyed form"),
+        (job().combine_args(&serde_json::json!({})), "no combiner"),
+        (job().map_args("x"), "JSON object"),
+        (job().spill("/tmp"), "file:///"),
+        (job().allow_failures_percent(101.0), "0 to 100"),
+        (job().max_attempts(0), "max_attempts"),
+        (job().chunk_size(0), "at least 1 item"),
+        (job().files(["/no/such/file"], None), "no such file"),
+        (
+            job().files(["x"], Some(FileFormat::Csv { delimiter: 'é' })),
+            "delimiter",
+        ),
+    ] {
+        let error = bad.submit().await.unwrap_err();
+        assert!(
+            matches!(error, Error::Call(workyard_shared::Error::Invalid(_))),
+            "{reason}: {error}"
+        );
+        assert!(error.to_string().contains(reason), "{error}");
+    }
 }

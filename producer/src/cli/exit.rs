@@ -117,6 +117,8 @@ impl From<Error> for CliError {
                 Some("it goes on; `workyard job wait` waits again, `workyard job cancel` stops it"),
             ),
             Error::NotFound { .. } | Error::NoJob { .. } | Error::JobState { .. } => (Exit::TaskFailed, None),
+            // A spilled part that is gone, or not to be read from here.
+            Error::Store(_) if !error.is_temporary() => (Exit::TaskFailed, None),
             Error::JobExists { .. } => (
                 Exit::BadUse,
                 Some("take another --id, or look at it with `workyard job`"),

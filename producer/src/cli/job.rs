@@ -66,7 +66,7 @@ fn said(id: &JobId, what: &str, session: &mut Session) -> Result<Exit, CliError>
 async fn show(job: &JobHandle, session: &mut Session) -> Result<Exit, CliError> {
     let view = JobView::of(job, &session.queue).await?;
     if session.out.json {
-        session.out.document(&view.json())?;
+        session.out.document(&view.document())?;
         return Ok(Exit::Done);
     }
     let clock = session.clock().await?;
@@ -83,7 +83,7 @@ async fn list(limit: u64, offset: u64, session: &mut Session) -> Result<Exit, Cl
     if session.out.json {
         let jobs: Vec<_> = jobs
             .iter()
-            .map(|job| job_view::record_json(job.id.as_str(), &job.record))
+            .map(|job| job_view::document(job.id.as_str(), session.queue.as_str(), &job.record))
             .collect();
         session.out.document(&jobs)?;
         return Ok(Exit::Done);
@@ -105,7 +105,7 @@ pub(crate) async fn finish(
     if record.state != JobState::Completed {
         if session.out.json {
             let view = JobView::of(job, &session.queue).await?;
-            session.out.document(&view.json())?;
+            session.out.document(&view.document())?;
             session.out.flush()?;
         }
         return Err(bad_end(job.id(), &record));

@@ -31,10 +31,13 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, quiet: bool) -> Res
                 shown.end();
                 return Err(interrupted(job));
             }
-            // One that fails is told by the wait itself.
-            _ = look.tick(), if !quiet => if let Ok(record) = job.status().await {
-                shown.show(&record, Instant::now());
-            },
+            // Dropped when one of the others is ready: a look that waits out an outage holds up nothing.
+            looked = async { look.tick().await; job.status().await }, if !quiet => {
+                // One that fails is told by the wait itself.
+                if let Ok(record) = looked {
+                    shown.show(&record, Instant::now());
+                }
+            }
         }
     };
     if let Ok(record) = &record {
@@ -75,7 +78,7 @@ impl Shown {
         let bars = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::new();
             ["map", "reduce"].map(|name| {
-                let bar = all.add(ProgressBar::new(0));
+                let bar = all.add(ProgressBar::new(1));
                 let form = "{prefix:<7}{wide_bar} {human_pos}/{human_len} {per_sec} {eta} {msg}";
                 // A template that indicatif does not like leaves its own default.
                 if let Ok(style) = ProgressStyle::with_template(form) {
@@ -96,8 +99,11 @@ impl Shown {
 
     fn show(&mut self, record: &JobRecord, now: Instant) {
         if let Some(bars) = &self.bars {
-            for (bar, phase) in bars.iter().zip([record.maps, record.reduces]) {
-                bar.set_length(phase.total.max(record.submitted * u64::from(phase == record.maps)));
+            // Before all chunks are there, the maps have no total.
+            let maps = record.maps.total.max(record.submitted);
+            let phases = [(record.maps, maps), (record.reduces, record.reduces.total)];
+            for (bar, (phase, total)) in bars.iter().zip(phases) {
+                bar.set_length(total);
                 bar.set_position(phase.done);
                 bar.set_message(troubles(&phase));
             }

@@ -55,7 +55,7 @@ pub(crate) async fn print(
         let numbers: Vec<String> = lost.iter().map(u64::to_string).collect();
         let more = if record.accepted > LOST as u64 { " ..." } else { "" };
         session.out.note(&format!(
-            "note: {} chunks were lost and are left out: {}{more}",
+            "note: lost chunks ({}) are left out of the result: {}{more}",
             record.accepted,
             numbers.join(" ")
         ));
@@ -108,10 +108,10 @@ struct Pair<'a> {
 
 /// In the order of keys.
 async fn pairs(job: &JobHandle, session: &mut Session) -> Result<(), CliError> {
-    let mut pairs = job.pairs::<JsonText, JsonText>().await?;
+    let mut pairs = job.pairs::<RawJson, RawJson>().await?;
     let mut rows = Rows::new(&["key", ">value"], session);
     while let Some((key, value)) = pairs.next().await? {
-        rows.add(None, &key.0, &value.0, session)?;
+        rows.add(None, &key, &value, session)?;
     }
     rows.end(session)
 }
@@ -119,15 +119,15 @@ async fn pairs(job: &JobHandle, session: &mut Session) -> Result<(), CliError> {
 /// By value, the greatest first; equal ones by key.
 async fn greatest(job: &JobHandle, top: Option<u64>, session: &mut Session) -> Result<(), CliError> {
     let most = top.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-    let mut pairs = job.pairs::<JsonText, JsonText>().await?;
+    let mut pairs = job.pairs::<RawJson, RawJson>().await?;
     let mut kept: BinaryHeap<Reverse<Ranked>> = BinaryHeap::new();
     let mut number = 0;
     while let Some((key, value)) = pairs.next().await? {
         kept.push(Reverse(Ranked {
-            size: size(&value.0),
+            size: size(&value),
             number,
-            key: key.0,
-            value: value.0,
+            key,
+            value,
         }));
         number += 1;
         if kept.len() > most {
@@ -147,21 +147,11 @@ async fn parts(job: &JobHandle, partitions: u32, session: &mut Session) -> Resul
     for part in 0..partitions {
         for line in job.part(part).await? {
             let wrong = |_| workyard_shared::Error::Protocol("a line of a keyed result that is no pair".to_owned());
-            let (key, value): (JsonText, JsonText) = line.parse().map_err(wrong)?;
-            rows.add(Some(part), &key.0, &value.0, session)?;
+            let (key, value): (RawJson, RawJson) = line.parse().map_err(wrong)?;
+            rows.add(Some(part), &key, &value, session)?;
         }
     }
     rows.end(session)
-}
-
-/// JSON that is kept as it is written.
-struct JsonText(RawJson);
-
-impl<'de> serde::Deserialize<'de> for JsonText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
-        Ok(Self(RawJson::new(raw.get().to_owned().into())))
-    }
 }
 
 /// A pair by the size of its value; of two equal ones the first is the greater.

@@ -2,7 +2,9 @@
 //!
 //! Invariant: the names in JSON are those of docs/jobs.md or say more; times are RFC 3339 and absent until they come.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use workyard_producer::{JobGlance, JobHandle, JobRecord, Moment, Phase, QueueName};
 use workyard_shared::duration;
 use workyard_shared::job::Form;
@@ -37,17 +39,13 @@ impl JobView {
     }
 
     /// The document of `--json`.
-    pub(crate) fn json(&self) -> Value {
-        let mut document = record_json(&self.id, &self.record);
-        document["queue"] = json!(self.queue);
-        if !self.failed.is_empty() {
-            document["failed_chunks"] = json!(self.failed);
+    pub(crate) fn document(&self) -> Document<'_> {
+        let errors = self.errors.iter().map(|(at, error)| (at.as_str(), error.as_str()));
+        Document {
+            failed_chunks: &self.failed,
+            errors: errors.collect(),
+            ..document(&self.id, &self.queue, &self.record)
         }
-        if !self.errors.is_empty() {
-            let errors: Map<String, Value> = self.errors.iter().map(|(at, e)| (at.clone(), json!(e))).collect();
-            document["errors"] = Value::Object(errors);
-        }
-        document
     }
 
     /// Names and values, one row each.
@@ -140,46 +138,89 @@ fn times(record: &JobRecord) -> impl Iterator<Item = (&'static str, u64)> {
     .filter(|(_, at)| *at > 0)
 }
 
-/// A record as JSON.
-pub(crate) fn record_json(id: &str, record: &JobRecord) -> Value {
-    let spec = &record.spec;
-    let phase = |phase: &Phase| {
-        json!({
-            "total": phase.total, "done": phase.done, "failed": phase.failed,
-            "retried": phase.retried, "backup": phase.backup,
-        })
-    };
-    let mut document = json!({
-        "job": id,
-        "state": record.state.as_str(),
-        "form": spec.form.as_str(),
-        "map": spec.map.kind.as_str(),
-        "reduce": spec.reduce.kind.as_str(),
-        "allow": spec.policy.to_string(),
-        "chunks": record.submitted,
-        "maps": phase(&record.maps),
-        "reduces": phase(&record.reduces),
-        "lost": record.accepted,
-        "bytes": record.bytes,
-        "budget": spec.budget,
-        "spilled": record.spilled,
-    });
-    if let Some(combine) = &spec.combine {
-        document["combine"] = json!(combine.kind.as_str());
-    }
-    for (name, text) in [
-        ("input", Some(&spec.input)),
-        ("spill", spec.spill.as_ref()),
-        ("error", Some(&record.error)),
-    ] {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            document[name] = json!(text);
+/// The counters of a phase in a document.
+#[derive(Debug, Serialize)]
+struct PhaseDocument {
+    total: u64,
+    done: u64,
+    failed: u64,
+    retried: u64,
+    backup: u64,
+}
+
+impl From<Phase> for PhaseDocument {
+    fn from(phase: Phase) -> Self {
+        Self {
+            total: phase.total,
+            done: phase.done,
+            failed: phase.failed,
+            retried: phase.retried,
+            backup: phase.backup,
         }
     }
-    for (name, at) in times(record) {
-        document[format!("{name}_at")] = json!(Moment::from_ms(at).to_string());
+}
+
+/// A job as a JSON document.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a> {
+    job: &'a str,
+    queue: &'a str,
+    state: &'a str,
+    form: &'a str,
+    map: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    combine: Option<&'a str>,
+    reduce: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    input: &'a str,
+    chunks: u64,
+    maps: PhaseDocument,
+    reduces: PhaseDocument,
+    allow: String,
+    lost: u64,
+    bytes: u64,
+    budget: u64,
+    spilled: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spill: Option<&'a str>,
+    #[serde(flatten)]
+    times: BTreeMap<String, Moment>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
+    failed_chunks: &'a [u64],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    errors: BTreeMap<&'a str, &'a str>,
+}
+
+/// The document of a record.
+pub(crate) fn document<'a>(id: &'a str, queue: &'a str, record: &'a JobRecord) -> Document<'a> {
+    let spec = &record.spec;
+    Document {
+        job: id,
+        queue,
+        state: record.state.as_str(),
+        form: spec.form.as_str(),
+        map: spec.map.kind.as_str(),
+        combine: spec.combine.as_ref().map(|combine| combine.kind.as_str()),
+        reduce: spec.reduce.kind.as_str(),
+        input: &spec.input,
+        chunks: record.submitted,
+        maps: record.maps.into(),
+        reduces: record.reduces.into(),
+        allow: spec.policy.to_string(),
+        lost: record.accepted,
+        bytes: record.bytes,
+        budget: spec.budget,
+        spilled: record.spilled,
+        spill: spec.spill.as_deref(),
+        times: times(record)
+            .map(|(name, at)| (format!("{name}_at"), Moment::from_ms(at)))
+            .collect(),
+        error: &record.error,
+        failed_chunks: &[],
+        errors: BTreeMap::new(),
     }
-    document
 }
 
 /// The table of `job list`.

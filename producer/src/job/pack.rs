@@ -11,6 +11,7 @@ use workyard_shared::limits::MAX_PAYLOAD_BYTES;
 
 use super::cut::Cutter;
 use super::files::FileFormat;
+use super::size::MAX_READ;
 use super::source::Source;
 use super::spool::SpoolItems;
 use crate::error::Error;
@@ -76,13 +77,15 @@ impl Iterator for ItemChunks {
     }
 }
 
-/// Calls `take` with each chunk of these files, of about `size` bytes.
+/// Calls `take` with each chunk of these files, of about `size` bytes, but never more than a consumer reads.
 pub(crate) fn file_chunks(
     sources: &[Source],
     format: FileFormat,
     size: u64,
     take: &mut dyn FnMut(Bytes) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    // So that the record at the end of a piece fits, too.
+    let size = size.min(MAX_READ / 2);
     let mut pack = Pack {
         format,
         header: String::new(),
@@ -112,7 +115,7 @@ pub(crate) fn file_chunks(
             let Some(piece) = cutter.next(wanted, source)? else {
                 break;
             };
-            pack.add(source, piece);
+            pack.add(source, piece)?;
             if pack.bytes >= size || pack.length >= MAX_SLICES_BYTES || pack.slices.len() >= MAX_SLICES {
                 pack.send()?;
             }
@@ -143,7 +146,15 @@ impl Pack<'_> {
         Ok(())
     }
 
-    fn add(&mut self, source: &Source, piece: Range<u64>) {
+    fn add(&mut self, source: &Source, piece: Range<u64>) -> Result<(), Error> {
+        let bytes = piece.end - piece.start;
+        if bytes > MAX_READ {
+            let what = "a file or record that cannot be cut; at most 256 MiB are read for one task";
+            return Err(Error::invalid(format!("{}: {bytes} bytes are {what}", source.url)));
+        }
+        if self.bytes + bytes > MAX_READ {
+            self.send()?;
+        }
         let slice = Slice {
             url: source.url.clone(),
             start: piece.start,
@@ -154,6 +165,7 @@ impl Pack<'_> {
         self.bytes += slice.bytes();
         self.length += slice.url.len() + slice.version.len() + 80;
         self.slices.push(slice);
+        Ok(())
     }
 
     fn send(&mut self) -> Result<(), Error> {
@@ -185,7 +197,7 @@ impl Pack<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::source::tests::written;
+    use crate::job::source::tests::{written, written_already};
     use crate::job::spool::{MAX_ITEM, Spool};
 
     fn packed(sources: &[Source], format: FileFormat, size: u64) -> Vec<Chunk> {
@@ -248,6 +260,21 @@ mod tests {
                 .end,
             0
         );
+    }
+
+    #[test]
+    fn what_no_consumer_would_read_is_refused_and_large_chunks_are_made_smaller() {
+        let dir = tempfile::tempdir().unwrap();
+        let sparse = |name: &str, size: u64| {
+            let path = dir.path().join(name);
+            std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+            written_already(&path)
+        };
+        let whole = [sparse("a", MAX_READ), sparse("b", MAX_READ)];
+        assert_eq!(packed(&whole, FileFormat::Files, u64::MAX).len(), 2);
+        let larger = [sparse("c", MAX_READ + 1)];
+        let refused = file_chunks(&larger, FileFormat::Files, 1, &mut |_| Ok(()));
+        assert!(refused.unwrap_err().to_string().contains("cannot be cut"));
     }
 
     #[test]

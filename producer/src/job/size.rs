@@ -18,6 +18,9 @@ pub(crate) const MIN_BYTES: u64 = 64 << 10;
 /// Most bytes of a chunk of files.
 pub(crate) const MAX_BYTES: u64 = 32 << 20;
 
+/// Most bytes that a consumer reads for one task.
+pub(crate) const MAX_READ: u64 = 256 << 20;
+
 /// Items per chunk.
 pub(crate) fn of_items(items: u64, slots: u64) -> u64 {
     (items / (slots * PER_SLOT).max(1)).max(1)

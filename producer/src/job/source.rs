@@ -100,11 +100,11 @@ fn file(path: &Path) -> Result<Source, Error> {
 
 fn objects(rest: &str, stores: &Stores, runtime: &Handle) -> Result<Vec<Source>, Error> {
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-    let store = stores.open(&format!("s3://{bucket}"))?;
+    let store = stores.open(&format!("s3://{bucket}")).map_err(of_input)?;
     let source = |key: &str, stat: workyard_shared::store::Stat| {
         let url = format!("s3://{bucket}/{key}");
         Ok(Source {
-            remote: Some((stores.open(&url)?, runtime.clone())),
+            remote: Some((stores.open(&url).map_err(of_input)?, runtime.clone())),
             url,
             size: stat.size,
             version: stat.version,
@@ -116,11 +116,11 @@ fn objects(rest: &str, stores: &Stores, runtime: &Handle) -> Result<Vec<Source>,
                 "s3://{rest} is no object; give a pattern such as s3://bucket/prefix/*"
             )));
         }
-        return Ok(vec![source(key, runtime.block_on(store.stat(key))?)?]);
+        return Ok(vec![source(key, runtime.block_on(store.stat(key)).map_err(of_input)?)?]);
     };
     let folder = key[..wild].rsplit_once('/').map_or("", |(folder, _)| folder);
     let pattern = Pattern::new(key).map_err(|e| Error::invalid(format!("the pattern \"{key}\": {e}")))?;
-    let listed = runtime.block_on(store.list(folder))?;
+    let listed = runtime.block_on(store.list(folder)).map_err(of_input)?;
     listed
         .into_iter()
         .filter(|(key, _)| pattern.matches_with(key, MATCHING))
@@ -175,7 +175,7 @@ impl Reader<'_> {
             return Ok(Bytes::new());
         }
         if let Some((store, runtime)) = &self.source.remote {
-            return Ok(runtime.block_on(store.read_range("", offset..end))?);
+            return runtime.block_on(store.read_range("", offset..end)).map_err(of_input);
         }
         let mut buffer = vec![0; usize::try_from(end - offset).unwrap_or(most)];
         if let Some(file) = &self.file {
@@ -204,12 +204,11 @@ impl Read for Reader<'_> {
     }
 }
 
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Missing { .. } | StoreError::Final { .. } => Self::invalid(error.to_string()),
-            other => Self::Store(other),
-        }
+/// An input that is not there is bad input; a network that fails is not.
+fn of_input(error: StoreError) -> Error {
+    match error {
+        StoreError::Missing { .. } | StoreError::Final { .. } => Error::invalid(error.to_string()),
+        other => Error::Store(other),
     }
 }
 
@@ -221,7 +220,11 @@ pub(crate) mod tests {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
-        file(&path).unwrap()
+        written_already(&path)
+    }
+
+    pub(crate) fn written_already(path: &Path) -> Source {
+        file(path).unwrap()
     }
 
     #[tokio::test]

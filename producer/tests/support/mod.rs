@@ -2,6 +2,8 @@
 //! consumer. The larger harness is in the crate `workyard-tests`, which this one cannot use.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod jobs;
+
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};

@@ -5,43 +5,19 @@
 //! `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP`. Invariant: a path never leaves the place that was opened. URLs are not
 //! percent-encoded: what stands behind `file://` is the path. It decides nothing about who may read what.
 
+mod error;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-/// Why something could not be read or written, by what the caller can do about it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// There is no such file, object or bucket.
-    #[error("{url} is not there")]
-    Missing {
-        /// What was asked for.
-        url: String,
-    },
-    /// Waiting and asking again may help: a network that fails, a disk that is full.
-    #[error("{url} cannot be reached now: {detail}")]
-    Temporary {
-        /// What was asked for.
-        url: String,
-        /// What the system or the server said.
-        detail: String,
-    },
-    /// Asking again does not help: not permitted, not a file, not a URL.
-    #[error("{url}: {detail}")]
-    Final {
-        /// What was asked for.
-        url: String,
-        /// What the system or the server said.
-        detail: String,
-    },
-}
+pub use error::StoreError;
 
 /// What a file or object is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +145,7 @@ impl Store {
     /// As [`StoreError`] sorts them.
     pub async fn stat(&self, path: &str) -> Result<Stat, StoreError> {
         let meta = self.objects.head(&self.at(path)?).await;
-        Ok(self.seen(&meta.map_err(|e| self.sorted(path, &e))?))
+        Ok(self.seen(&meta.map_err(|e| StoreError::sorted(self.url(path), &e))?))
     }
 
     /// A byte range that is known to be there.
@@ -181,7 +157,7 @@ impl Store {
             return Ok(Bytes::new());
         }
         let read = self.objects.get_range(&self.at(path)?, range).await;
-        read.map_err(|e| self.sorted(path, &e))
+        read.map_err(|e| StoreError::sorted(self.url(path), &e))
     }
 
     /// The whole content.
@@ -189,7 +165,7 @@ impl Store {
     /// # Errors
     /// As [`StoreError`] sorts them.
     pub async fn read(&self, path: &str) -> Result<Bytes, StoreError> {
-        let sorted = |e: object_store::Error| self.sorted(path, &e);
+        let sorted = |e: object_store::Error| StoreError::sorted(self.url(path), &e);
         let got = self.objects.get(&self.at(path)?).await.map_err(sorted)?;
         got.bytes().await.map_err(sorted)
     }
@@ -200,7 +176,7 @@ impl Store {
     /// As [`StoreError`] sorts them.
     pub async fn write(&self, path: &str, content: Bytes) -> Result<(), StoreError> {
         let written = self.objects.put(&self.at(path)?, content.into()).await;
-        written.map(|_| ()).map_err(|e| self.sorted(path, &e))
+        written.map(|_| ()).map_err(|e| StoreError::sorted(self.url(path), &e))
     }
 
     /// All that lies below `prefix` (whole steps of a path), at any depth, sorted: paths below the place.
@@ -214,7 +190,7 @@ impl Store {
             .list(Some(&at))
             .try_collect()
             .await
-            .map_err(|e| self.sorted(prefix, &e))?;
+            .map_err(|e| StoreError::sorted(self.url(prefix), &e))?;
         let skip = match self.base.as_ref().len() {
             0 => 0,
             base => base + 1,
@@ -242,14 +218,19 @@ impl Store {
         if self.files {
             // Folders too, which no list of files shows.
             return match tokio::fs::remove_dir_all(format!("/{at}")).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.refused(prefix, &error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(StoreError::refused(self.url(prefix), &error))
+                }
                 _ => Ok(()),
             };
         }
-        for (path, _) in self.list(prefix).await? {
-            match self.objects.delete(&self.at(&path)?).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.sorted(&path, &error)),
+        // Many in one request, unless `AWS_DISABLE_BULK_DELETE` says that the server does not know it.
+        let listed = self.objects.list(Some(&at)).map_ok(|meta| meta.location);
+        let mut removed = self.objects.delete_stream(listed.boxed());
+        while let Some(answer) = removed.next().await {
+            match answer {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(StoreError::sorted(self.url(prefix), &error)),
             }
         }
         Ok(())
@@ -278,55 +259,6 @@ impl Store {
             },
         }
     }
-
-    fn sorted(&self, path: &str, error: &object_store::Error) -> StoreError {
-        use object_store::Error as E;
-        let (url, detail) = (self.url(path), error.to_string());
-        match error {
-            E::NotFound { .. } => StoreError::Missing { url },
-            E::Generic { source, .. } => match io_cause(source.as_ref()) {
-                Some(cause) => self.refused(path, cause),
-                None if refused_by_server(&detail) => StoreError::Final { url, detail },
-                None => StoreError::Temporary { url, detail },
-            },
-            E::JoinError { .. } => StoreError::Temporary { url, detail },
-            _ => StoreError::Final { url, detail },
-        }
-    }
-
-    fn refused(&self, path: &str, error: &std::io::Error) -> StoreError {
-        use std::io::ErrorKind as K;
-        let (url, detail) = (self.url(path), error.to_string());
-        match error.kind() {
-            K::NotFound => StoreError::Missing { url },
-            K::PermissionDenied
-            | K::NotADirectory
-            | K::IsADirectory
-            | K::ReadOnlyFilesystem
-            | K::InvalidInput
-            | K::InvalidFilename => StoreError::Final { url, detail },
-            _ => StoreError::Temporary { url, detail },
-        }
-    }
-}
-
-/// The error of the operating system below, if there is one with a code of its own.
-fn io_cause<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
-    loop {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io.raw_os_error().is_some()
-        {
-            return Some(io);
-        }
-        error = error.source()?;
-    }
-}
-
-/// An answer 4xx, but for those that mean "later".
-fn refused_by_server(detail: &str) -> bool {
-    detail
-        .split_once("status code: 4")
-        .is_some_and(|(_, rest)| !rest.starts_with("08") && !rest.starts_with("29"))
 }
 
 #[cfg(test)]

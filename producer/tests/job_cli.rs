@@ -1,0 +1,328 @@
+//! Map-reduce jobs from the command line, on a real Redis; hands play the consumer.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "../../shared/tests/support/s3.rs"]
+mod s3;
+mod support;
+
+use std::process::Stdio;
+
+use support::jobs::{items, lines, member, payload};
+use support::{Hands, Ran, Server};
+use workyard_producer::JobId;
+use workyard_shared::broker::JobVerdict;
+use workyard_shared::job::{Chunk, Member, Part};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_shown_listed_cancelled_retried_and_deleted() {
+    let server = Server::start(&[]).await;
+    let submit = |id: &str, more: &[&str]| {
+        let base = [
+            "map-reduce",
+            "--items",
+            "-",
+            "--map",
+            "sum",
+            "--reduce",
+            "sum",
+            "--detach",
+            "--id",
+            id,
+        ];
+        let line: Vec<&str> = base.iter().chain(more).copied().collect();
+        server.feed(&line, b"1\n2\n3\n").ok()
+    };
+    assert_eq!(submit("a", &["--chunk-size", "2"]).out, "a\n");
+    let detached = submit("b", &["--json", "--map-arg", "field=x", "--keyed", "--partitions", "3"]);
+    assert_eq!(detached.json(), serde_json::json!({"job": "b"}));
+
+    let shown = server.run(&["job", "a", "--json"]).ok().json();
+    assert_eq!(
+        (&shown["state"], &shown["chunks"], &shown["input"]),
+        (&"mapping".into(), &2.into(), &"stdin".into())
+    );
+    let shown = server.run(&["job", "b"]).ok().out;
+    assert!(
+        shown.contains("keyed, 3 partitions") && shown.contains("0 of 3 done"),
+        "{shown}"
+    );
+    let listed = server.run(&["job", "list", "--json"]).ok().json();
+    let ids: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["job"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["b", "a"]);
+    assert_eq!(server.run(&["job", "list", "--limit", "1"]).ok().out.lines().count(), 2);
+
+    server
+        .run(&["job", "wait", "a", "--timeout", "50ms"])
+        .fails(3, "did not end within 50ms");
+    server.run(&["job", "result", "a"]).fails(1, "has no result");
+    server.run(&["job", "delete", "a"]).fails(1, "cancel it first");
+    server.run(&["job", "retry", "a"]).fails(1, "it has not ended");
+    server.run(&["job", "cancel", "a"]).ok();
+    server.run(&["job", "cancel", "a"]).fails(1, "had ended before");
+    let ran = server.run(&["job", "wait", "a", "--json"]).fails(1, "was cancelled");
+    assert_eq!(ran.json()["state"], "cancelled");
+    server.run(&["job", "retry", "a"]).ok();
+    server.run(&["job", "cancel", "a"]).ok();
+    server.run(&["job", "delete", "a"]).ok();
+    for action in ["wait", "result", "cancel", "retry", "delete"] {
+        server.run(&["job", action, "a"]).fails(1, "no job a in queue default");
+    }
+    server.run(&["job", "nope"]).fails(1, "no job nope");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_job_says_which_chunk_and_why() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let waiting = server
+        .workyard(&[
+            "map-reduce",
+            "--items",
+            "-",
+            "--map",
+            "m",
+            "--reduce",
+            "r",
+            "--id",
+            "bad",
+            "--max-attempts",
+            "1",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map(|mut child| {
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"[1]").unwrap();
+            child
+        })
+        .unwrap();
+    let map = hands.next().await;
+    hands.settle(&map, JobVerdict::Final, Vec::new()).await;
+    Ran::of(waiting.wait_with_output().unwrap()).fails(1, "job bad failed");
+    let shown = server.run(&["job", "bad", "--json"]).ok().json();
+    assert_eq!(
+        (&shown["failed_chunks"], &shown["maps"]["failed"]),
+        (&serde_json::json!([0]), &1.into())
+    );
+    assert!(server.run(&["job", "bad"]).ok().out.contains("boom"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_chunks_that_are_allowed_are_listed_with_the_result() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let line = [
+        "map-reduce",
+        "--items",
+        "-",
+        "--map",
+        "m",
+        "--reduce",
+        "r",
+        "--id",
+        "lossy",
+        "--chunk-size",
+        "1",
+    ];
+    let more = ["--allow-failures", "50%", "--detach"];
+    server.feed(&[&line[..], &more].concat(), b"1\n2\n").ok();
+    for _ in 0..2 {
+        let map = hands.next().await;
+        match member(&map) {
+            Member::Map { chunk: 1, .. } => hands.settle(&map, JobVerdict::Final, Vec::new()).await,
+            _ => hands.settle(&map, JobVerdict::Done, vec![(0, lines("1\n"))]).await,
+        }
+    }
+    let reduce = hands.next().await;
+    hands
+        .settle(&reduce, JobVerdict::Done, vec![(0, lines("{\"a\": 1}\n"))])
+        .await;
+    let shown = server.run(&["job", "wait", "lossy"]).ok();
+    assert_eq!(shown.out, "{\"a\": 1}\n");
+    assert!(
+        shown.err.contains("lost chunks (1) are left out of the result: 1"),
+        "{shown:?}"
+    );
+    let shown = server.run(&["job", "wait", "lossy", "--json"]).ok();
+    assert_eq!(
+        shown.out,
+        "{\"job\":\"lossy\",\"state\":\"completed\",\"result\":{\"a\": 1},\"lost\":[1]}\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_waiting_and_not_the_job() {
+    let server = Server::start(&[]).await;
+    items(&server.client(), "long", 1, 1).await;
+    let mut waiting = server
+        .workyard(&["job", "wait", "long"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first line of progress: it waits now.
+    let mut line = String::new();
+    let mut err = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut err, &mut line).unwrap();
+    assert_eq!(line, "mapping: maps 0 of 1, reduces 0 of 1\n");
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &waiting.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut err, &mut rest).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(3));
+    assert!(
+        rest.contains("job long goes on") && rest.contains("workyard job wait long"),
+        "{rest}"
+    );
+    assert_eq!(server.run(&["job", "long", "--json"]).ok().json()["state"], "mapping");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_input_is_told_before_anything_is_sent() {
+    let server = Server::start(&[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["map-reduce", "--map", "m", "--reduce", "r"];
+    let line = |more: &[&'static str]| base.iter().chain(more).copied().collect::<Vec<_>>();
+    let from_stdin = |more: &[&'static str], text: &[u8]| server.feed(&line(more), text);
+    from_stdin(&["--items", "-"], b"1\n{\n").fails(2, "line 2 is not JSON");
+    from_stdin(&["--items", "-", "--format", "items"], b"[1, x]").fails(2, "item 2 of the array");
+    from_stdin(&["--items", "-", "--format", "csv"], b"").fails(2, "--input");
+    from_stdin(&["--items", "-", "--chunk-size", "1KiB"], b"").fails(2, "number of them");
+    server.run(&line(&["--items", "/no/such"])).fails(2, "/no/such");
+    server.run(&line(&["--input", "/no/*/such"])).fails(2, "/no/*/such");
+    server.run(&line(&["--input", "/no/such"])).fails(2, "no such file");
+    let mut command = server.workyard(&line(&["--input"]));
+    Ran::of(command.arg(dir.path()).output().unwrap()).fails(2, "is a folder");
+    assert_eq!(
+        server.run(&["job", "list", "--json"]).ok().json(),
+        serde_json::json!([])
+    );
+
+    let empty = from_stdin(&["--items", "-", "--json"], b"").ok().json();
+    assert_eq!(
+        (&empty["state"], &empty["result"]),
+        (&"completed".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(from_stdin(&["--items", "-", "--keyed"], b" [ ]").ok().out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_become_slices_with_their_version() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.csv"), "k,v\r\n1,\"x\ny\"\r\n2,z\r\n").unwrap();
+    std::fs::write(dir.path().join("b.csv"), "k,v\r\n3,z\r\n").unwrap();
+    let pattern = format!("{}/*.csv", dir.path().display());
+    let line = [
+        "map-reduce",
+        "--input",
+        &pattern,
+        "--map",
+        "m",
+        "--reduce",
+        "r",
+        "--detach",
+        "--chunk-size",
+        "8",
+    ];
+    let id = server.run(&line).ok().out;
+    let shown = server.run(&["job", id.trim(), "--json"]).ok().json();
+    assert_eq!(
+        (&shown["chunks"], &shown["input"]),
+        (&2.into(), &pattern.as_str().into())
+    );
+    assert!(JobId::new(id.trim()).is_ok());
+    let Chunk::Csv(first) = serde_json::from_str(&payload(&hands.next().await)).unwrap() else {
+        panic!("no csv")
+    };
+    assert_eq!(
+        (first.header.as_str(), first.slices[0].start, first.slices[0].end),
+        ("k,v", 5, 14)
+    );
+    let meta = std::fs::metadata(dir.path().join("a.csv")).unwrap();
+    let modified = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(first.slices[0].version, modified.as_nanos().to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_cut_at_their_records_and_spilled_objects_go_with_the_job() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let (shelf, port) = s3::serve().await;
+    let put = |key: &str, text: &str| {
+        let mut shelf = shelf.lock().unwrap();
+        shelf.objects.insert(format!("/bucket/{key}"), text.as_bytes().to_vec());
+    };
+    put("logs/1.jsonl", "1\n22\n333\n");
+    put("logs/2.jsonl", "4\n");
+    put("logs/deep/3.jsonl", "5\n");
+    let run = |args: &[&str]| {
+        let mut command = server.workyard(args);
+        Ran::of(command.envs(s3::settings(port)).stdin(Stdio::null()).output().unwrap())
+    };
+    let base = [
+        "map-reduce",
+        "--map",
+        "m",
+        "--reduce",
+        "r",
+        "--detach",
+        "--id",
+        "s",
+        "--chunk-size",
+        "3",
+    ];
+    let line = |pattern: &'static str| base.iter().copied().chain(["--input", pattern]).collect::<Vec<_>>();
+    run(&line("s3://bucket/none*")).fails(2, "no file matches");
+    run(&line("s3://bucket/none")).fails(2, "s3://bucket/none is not there");
+    let mut spilling = line("s3://bucket/logs/*.jsonl");
+    spilling.extend(["--spill", "s3://bucket/spill"]);
+    run(&spilling).ok();
+    let mut slices = Vec::new();
+    for n in 0..3 {
+        let grant = hands.next().await;
+        let Chunk::JsonLines(found) = serde_json::from_str(&payload(&grant)).unwrap() else {
+            panic!("no JSON lines")
+        };
+        slices.extend(found.into_iter().map(|s| (s.url, s.start, s.end, s.version)));
+        hands
+            .settle(&grant, JobVerdict::Done, vec![(0, lines(&format!("{n}\n")))])
+            .await;
+    }
+    let (one, two) = (
+        "s3://bucket/logs/1.jsonl".to_owned(),
+        "s3://bucket/logs/2.jsonl".to_owned(),
+    );
+    let tag = |n: u64| format!("\"tag-{n}\"");
+    let expected = [(one.clone(), 0, 5, tag(9)), (one, 5, 9, tag(9)), (two, 0, 2, tag(2))];
+    assert_eq!(slices, expected);
+
+    put("spill/s/part", "\"from afar\"\n");
+    put("spill/other/part", "x");
+    let reduce = hands.next().await;
+    let part = Part::Spilled {
+        bytes: 12,
+        path: "s/part".into(),
+    };
+    hands.settle(&reduce, JobVerdict::Done, vec![(0, part)]).await;
+    assert_eq!(run(&["job", "result", "s"]).ok().out, "\"from afar\"\n");
+    run(&["job", "delete", "s"]).ok();
+    let left: Vec<String> = shelf
+        .lock()
+        .unwrap()
+        .objects
+        .keys()
+        .filter(|key| key.contains("spill"))
+        .cloned()
+        .collect();
+    assert_eq!(left, ["/bucket/spill/other/part"]);
+}
