@@ -1,0 +1,290 @@
+//! Word count over real text, through real daemons, against `tr`, `sort` and `uniq`: in both forms, with mappers in Rust, `awk`
+//! and Python, and while consumers and Redis are killed.
+//!
+//! The text is the source code of the crates that cargo has downloaded; `WORKYARD_CORPUS_MB` says how much of it
+//! (default 8: these daemons are not optimised).
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use workyard_producer::{Client, ClientConfig, FileFormat, JobState};
+use workyard_tests::{Daemon, Signal, TestServer, queue_name, wait_until, workspace_binary};
+
+const PATIENCE: Duration = Duration::from_secs(240);
+
+type Counts = BTreeMap<String, u64>;
+
+/// Rust sources of downloaded crates, in a folder of the test's own: copies, so that nothing changes under the job.
+struct Corpus {
+    dir: tempfile::TempDir,
+    bytes: u64,
+}
+
+impl Corpus {
+    fn copy() -> Self {
+        let megabytes: u64 = std::env::var("WORKYARD_CORPUS_MB")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(8);
+        let dir = tempfile::tempdir().unwrap();
+        let (mut bytes, mut number) = (0, 0);
+        let mut folders = vec![registry()];
+        while let Some(folder) = folders.pop() {
+            let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            entries.sort();
+            for path in entries {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "rs") && bytes < megabytes << 20 {
+                    // What is no UTF-8 cannot be a JSON string as it is: docs/jobs.md says what becomes of it.
+                    let Ok(text) = std::fs::read_to_string(&path) else {
+                        continue;
+                    };
+                    bytes += text.len() as u64;
+                    number += 1;
+                    std::fs::write(dir.path().join(format!("{number:05}.rs")), text).unwrap();
+                }
+            }
+        }
+        assert!(bytes > 1 << 20, "cargo has downloaded less than 1 MiB of sources");
+        Self { dir, bytes }
+    }
+
+    /// What the old tools say.
+    fn expected(&self) -> Counts {
+        let script = "cat \"$1\"/*.rs | tr -s '[:space:]' '\\n' | sort | uniq -c";
+        let output = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(self.dir.path())
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let pairs = text.lines().map(|line| line.trim_start().split_once(' ').unwrap());
+        let counts = pairs.map(|(count, word)| (word.to_owned(), count.parse().unwrap()));
+        counts.filter(|(word, _): &(String, u64)| !word.is_empty()).collect()
+    }
+}
+
+fn registry() -> PathBuf {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cargo"));
+    home.join("registry/src")
+}
+
+/// Mappers in other languages: an `awk` line, and Python as a process per chunk and as a worker.
+fn config(corpus: &Path, spill: &Path) -> String {
+    let awk = r#"{for(i=1;i<=NF;i++) if ($i != "") n[$i]++} END{for(w in n) print w "\t" n[w]}"#;
+    let python = "import collections, json, re, sys\n\
+        words = re.split(rb'[ \\t\\n\\v\\f\\r]+', sys.stdin.buffer.read())\n\
+        counts = collections.Counter(w.decode() for w in words if w)\n\
+        print(json.dumps(counts, ensure_ascii=False))\n";
+    let worker = "import collections, json, re, sys\n\
+        for line in sys.stdin:\n\
+        \x20   task = json.loads(line)\n\
+        \x20   if task.get('type') != 'task': continue\n\
+        \x20   n = collections.Counter(w for line in task['payload'] for w in re.split('[ \\t\\n\\v\\f\\r]+', line) if w)\n\
+        \x20   out = [[w, c] for w, c in n.items()] if task['form'] == 'keyed' else [n]\n\
+        \x20   print(json.dumps({'type': 'result', 'id': task['id'], 'token': task['token'], 'result': out}), flush=True)\n";
+    let mut text = String::from("concurrency = 2\nlease = \"1s\"\n[[queues]]\nname = \"q\"\n");
+    writeln!(text, "[jobs]\nread = [{corpus:?}]\nspill = [{spill:?}]").unwrap();
+    writeln!(text, "[handlers.awk]\ntype = \"command\"\nrecords = \"text\"").unwrap();
+    writeln!(
+        text,
+        "argv = [\"awk\", \"-F\", \"[ \\t\\r\\f\\u000b]+\", {awk:?}]\nenv = {{ LC_ALL = \"C\" }}"
+    )
+    .unwrap();
+    writeln!(
+        text,
+        "[handlers.python]\ntype = \"command\"\nrecords = \"text\"\nargv = [\"python3\", \"-c\", {python:?}]"
+    )
+    .unwrap();
+    writeln!(
+        text,
+        "[handlers.worker]\ntype = \"worker\"\nprocesses = 2\nargv = [\"python3\", \"-c\", {worker:?}]"
+    )
+    .unwrap();
+    text
+}
+
+struct Site {
+    server: TestServer,
+    corpus: Corpus,
+    spill: tempfile::TempDir,
+    file: PathBuf,
+    client: Client,
+}
+
+impl Site {
+    async fn open(server: TestServer) -> Self {
+        let (corpus, spill) = (Corpus::copy(), tempfile::tempdir().unwrap());
+        let file = spill.path().join("consumer.toml");
+        std::fs::write(&file, config(corpus.dir.path(), spill.path())).unwrap();
+        let mut config = ClientConfig::from_url(&server.url()).unwrap();
+        config.patience = PATIENCE;
+        Self {
+            client: Client::new(config).unwrap(),
+            server,
+            corpus,
+            spill,
+            file,
+        }
+    }
+
+    fn daemon(&self) -> Daemon {
+        Daemon::spawn(
+            workspace_binary("workyard-consumer")
+                .arg("--config")
+                .arg(&self.file)
+                .args(["--redis-url", &self.server.url(), "--log", "warn"]),
+        )
+    }
+
+    fn pattern(&self) -> String {
+        format!("{}/*.rs", self.corpus.dir.path().display())
+    }
+}
+
+/// Runs one job and returns its counts; nothing of it is left.
+async fn count(site: &Site, map: &str, keyed: bool) -> Counts {
+    let begun = Instant::now();
+    let mut job = site
+        .client
+        .map_reduce(&queue_name("q"), map, "sum-by-key")
+        .files([site.pattern()], Some(FileFormat::Lines))
+        .chunk_size(256 << 10)
+        .spill(format!("file://{}", site.spill.path().display()));
+    if keyed {
+        job = job.keyed(4);
+    }
+    let job = job.submit().await.unwrap();
+    let record = job.wait(PATIENCE).await.unwrap();
+    assert_eq!(record.state, JobState::Completed, "{map}: {}", record.error);
+    let counts = match keyed {
+        true => job.pairs::<String, u64>().await.unwrap().collect().await.unwrap(),
+        false => job.result::<Counts>().await.unwrap().unwrap(),
+    };
+    job.delete().await.unwrap();
+    let (form, bytes) = (if keyed { "keyed" } else { "fold" }, site.corpus.bytes);
+    println!(
+        "{map:>10} {form:>5}: {} words of {bytes} bytes in {:?}",
+        counts.len(),
+        begun.elapsed()
+    );
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_are_counted_as_tr_sort_and_uniq_count_them() {
+    let site = Site::open(TestServer::start().await).await;
+    let expected = site.corpus.expected();
+    let _daemons = [site.daemon(), site.daemon()];
+    for (map, keyed) in [
+        ("word-count", true),
+        ("word-count", false),
+        ("awk", true),
+        ("python", false),
+        ("worker", true),
+        ("worker", false),
+    ] {
+        let counts = count(&site, map, keyed).await;
+        assert!(
+            counts == expected,
+            "{map}, keyed: {keyed}: {}",
+            difference(&counts, &expected)
+        );
+    }
+    assert_eq!(keys_of_jobs(&site.server).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis_once() {
+    let site = Site::open(TestServer::start_durable().await).await;
+    let expected = site.corpus.expected();
+    let mut daemons = vec![site.daemon(), site.daemon()];
+    let job = site
+        .client
+        .map_reduce(&queue_name("q"), "worker", "sum-by-key")
+        .files([site.pattern()], Some(FileFormat::Lines))
+        // Small enough that a chunk is done between two kills.
+        .chunk_size(48 << 10)
+        .max_attempts(100)
+        .keyed(3)
+        .submit()
+        .await
+        .unwrap();
+    let (mut kills, mut restarted) = (0, false);
+    let begun = Instant::now();
+    loop {
+        let record = job.status().await.unwrap();
+        if record.state.is_terminal() {
+            assert_eq!(record.state, JobState::Completed, "{}", record.error);
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{record:?}");
+        if !restarted && record.maps.done > record.maps.total / 4 {
+            restarted = true;
+            site.server.kill9();
+            site.server.restart().await;
+        }
+        // The pace of the disturbance is the point of this test, not a wait for anything.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let victim = kills % daemons.len();
+        daemons[victim].signal(Signal::KILL);
+        daemons[victim] = site.daemon();
+        kills += 1;
+    }
+    println!(
+        "{kills} consumers were killed and Redis {}: the job took {:?}",
+        u8::from(restarted),
+        begun.elapsed()
+    );
+    assert!(
+        restarted && kills >= 2,
+        "the job ended before the disturbance: {kills} kills"
+    );
+    let counts: Counts = job.pairs::<String, u64>().await.unwrap().collect().await.unwrap();
+    assert!(counts == expected, "{}", difference(&counts, &expected));
+    let record = job.status().await.unwrap();
+    assert_eq!(
+        (record.maps.done, record.reduces.done),
+        (record.maps.total, 3),
+        "each counted once"
+    );
+    job.delete().await.unwrap();
+    wait_until(Duration::from_secs(30), || async {
+        keys_of_jobs(&site.server).await.is_empty()
+    })
+    .await;
+}
+
+fn difference(found: &Counts, expected: &Counts) -> String {
+    let wrong = expected.iter().filter(|(word, n)| found.get(*word) != Some(n)).take(5);
+    let extra = found.keys().filter(|word| !expected.contains_key(*word)).take(5);
+    format!(
+        "expected {:?}; not expected {:?}",
+        wrong.collect::<Vec<_>>(),
+        extra.collect::<Vec<_>>()
+    )
+}
+
+async fn keys_of_jobs(server: &TestServer) -> Vec<String> {
+    let output = Command::new("redis-cli")
+        .args(["-p", &server.port().to_string(), "--scan", "--pattern", "*job*"])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
