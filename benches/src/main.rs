@@ -3,6 +3,7 @@
 //! Called by `scripts/bench`. It asserts nothing: it measures, and prints what it measured with.
 
 mod daemon;
+mod jobs;
 mod measure;
 mod server;
 
@@ -35,9 +36,15 @@ struct Cli {
     /// The daemon that drains; by default the one that was built with this.
     #[arg(long)]
     consumer: Option<PathBuf>,
-    /// Only this: singles, throughput or latency.
+    /// Only this: singles, throughput, latency, jobs or cores.
     #[arg(long)]
     only: Option<String>,
+    /// Chunks of the map-reduce job.
+    #[arg(long, default_value_t = 100_000)]
+    chunks: u64,
+    /// Be a consumer of the CPU-bound job on this Redis; the benchmark starts itself so.
+    #[arg(long, hide = true, value_name = "URL")]
+    as_consumer: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -46,6 +53,9 @@ struct Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    if let Some(url) = &cli.as_consumer {
+        return jobs::consumer(url).await;
+    }
     let tasks = cli.tasks.unwrap_or(if cli.quick { 200_000 } else { 1_000_000 });
     let consumer = cli.consumer.map_or_else(Daemon::beside_us, Ok)?;
     let mut rounds: Vec<Vec<Figure>> = Vec::new();
@@ -62,6 +72,12 @@ async fn main() -> anyhow::Result<()> {
         }
         if wanted("latency") {
             figures.extend(measure::latency(&server, if cli.quick { 1000 } else { 5000 }).await?);
+        }
+        if wanted("jobs") {
+            figures.extend(jobs::chunks(&server, &consumer, cli.chunks, cli.concurrency).await?);
+        }
+        if wanted("cores") {
+            figures.extend(jobs::cores(&server).await?);
         }
         rounds.push(figures);
     }

@@ -32,7 +32,7 @@ pub(crate) struct Figure {
     pub(crate) note: String,
 }
 
-fn figure(name: &'static str, value: f64, unit: &'static str, note: impl Into<String>) -> Figure {
+pub(crate) fn figure(name: &'static str, value: f64, unit: &'static str, note: impl Into<String>) -> Figure {
     Figure {
         name,
         value,
@@ -57,7 +57,7 @@ fn payload() -> Bytes {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds far below 2^53")]
-fn per_second(count: usize, span: Duration) -> f64 {
+pub(crate) fn per_second(count: usize, span: Duration) -> f64 {
     count as f64 / span.as_secs_f64()
 }
 

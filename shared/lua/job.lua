@@ -25,11 +25,12 @@ local function job_id(keys) return match(keys[JOB], ':job:([%w_-]+)$') or '' end
 local function load_job(keys, now)
   local texts = call('HMGET', keys[JOB], unpack(JOB_TEXTS))
   if not texts[1] then return nil end
-  local job, numbers = { id = job_id(keys), was = {}, ready = {}, totals = {}, kinds = {} }, call('HMGET', keys[JOB], unpack(JOB_NUMBERS))
+  local job, numbers = { id = job_id(keys), was = {}, ready = {}, tree = {}, totals = {}, kinds = {} }, call('HMGET', keys[JOB], unpack(JOB_NUMBERS))
   for i, name in ipairs(JOB_TEXTS) do job[name] = texts[i] or ''; job.was[name] = job[name] end
   for i, name in ipairs(JOB_NUMBERS) do job[name] = tonumber(numbers[i] or '0') or 0; job.was[name] = job[name] end
   -- Parsed before anything is written: a record that somebody damaged must not fail a step half-way.
   job.map_start, job.reduce_start = parse_head(job.map_head, now), parse_head(job.reduce_head, now)
+  job.has_meta, job.has_waiters = call('HLEN', keys[META]) > 0, call('HLEN', keys[WAITERS]) > 0
   if not job.map_start or not job.reduce_start or (job.form ~= 'fold' and job.form ~= 'keyed') then return nil, 'damaged' end
   return job
 end
@@ -59,6 +60,7 @@ local function save_job(keys, job, now)
     end
   end
   if changed[1] then call('HSET', keys[JOB], unpack(changed)) end
+  for place, done in pairs(job.tree) do call('HSET', keys[TREE], place, int(done)) end
   bump(keys, now, job.totals, job.kinds)
 end
 
@@ -80,10 +82,15 @@ local function end_member(keys, job, member)
 end
 
 -- Its task reaches a terminal state: what stays of it is in the job.
+-- finish() for tasks that keep no result and have no expiry: a job has many.
 local function end_task(keys, job, member, state, m, consumer, now, why)
   local id = job.id .. ':' .. member
+  call('HDEL', keys[TASKS], id)
+  if job.has_meta then call('HDEL', keys[META], id) end
+  local sessions = job.has_waiters and call('HGET', keys[WAITERS], id)
+  if not sessions then return end
   local text = terminal_text(state, kind_of_member(job, member), int(job.created), '0', now, m, consumer, state == 'completed' and '-' or state, why)
-  finish(keys, id, text, 0, now)
+  tell(keys, id, sessions, text)
 end
 
 -- Removes a task that is not wanted any more, wherever it is. One that runs finds the fence closed.
@@ -109,7 +116,10 @@ local function drop_live(keys, job, now)
   return call('HLEN', keys[LIVE])
 end
 
-local function forget_data(keys) call('UNLINK', keys[CHUNKS], keys[DATA], keys[TREE], keys[RUNS], keys[AGAIN]) end
+local function forget_data(keys, job)
+  call('UNLINK', keys[CHUNKS], keys[DATA], keys[TREE], keys[RUNS], keys[AGAIN])
+  job.tree = {}
+end
 
 local function end_job(keys, job, state, why, now)
   job.state, job.error, job.finished = state, sub(why, 1, MAX_ERROR), now
@@ -118,7 +128,7 @@ local function end_job(keys, job, state, why, now)
   job.ready = {}
   local left = drop_live(keys, job, now)
   if state == 'completed' then
-    forget_data(keys)
+    forget_data(keys, job)
     job.bytes = job.result_bytes
   end
   -- More to remove, or spilled files: the maintainer goes on at once.

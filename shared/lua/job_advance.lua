@@ -19,13 +19,13 @@ end
 local function child_done(keys, job, level, node)
   local sizes, _, fan = levels_of(job)
   local place, children = int(level) .. '.' .. int(node), math.min(fan, sizes[level - 1] - node * fan)
-  local done = (tonumber(call('HGET', keys[TREE], place) or '0') or 0) + 1
-  if done < children then
-    call('HSET', keys[TREE], place, int(done))
-  else
-    call('HDEL', keys[TREE], place)
-    job.ready[#job.ready + 1] = 'r:' .. place
-  end
+  -- Counted in the table, written once by save_job(): siblings mostly end in one call.
+  local done = (job.tree[place] or tonumber(call('HGET', keys[TREE], place) or '0') or 0) + 1
+  job.tree[place] = done
+  if done < children then return end
+  job.tree[place] = nil
+  call('HDEL', keys[TREE], place)
+  job.ready[#job.ready + 1] = 'r:' .. place
 end
 
 local function enter_reduce(keys, job)

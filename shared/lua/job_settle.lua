@@ -31,6 +31,20 @@ local function read_outcomes(argv)
   return outcomes
 end
 
+-- Which of the tasks the consumer holds under these tokens: their scores. It holds them no longer.
+local function take_held(running, outcomes)
+  local ids, scores, mine, seen = {}, {}, {}, {}
+  for i, o in ipairs(outcomes) do ids[i] = o.id end
+  local values = call('HMGET', running, unpack(ids))
+  for i, o in ipairs(outcomes) do
+    -- An id that stands twice in one batch is stale the second time.
+    scores[i] = not seen[o.id] and held_score(values[i], o.token) or false
+    if scores[i] then seen[o.id], mine[#mine + 1] = true, o.id end
+  end
+  if mine[1] then call('HDEL', running, unpack(mine)) end
+  return scores
+end
+
 local function put_back(keys, job, o, score)
   call('ZADD', keys[PENDING], score, o.id)
   count_task(job, 'released', nil, 1)
@@ -72,7 +86,7 @@ local function settle_done(keys, job, argv, o, member, score, now)
     return 'f'
   end
   end_member(keys, job, member)
-  drop_member(keys, job, twin_of(member), now)
+  if job.maps_backup + job.reduces_backup > 0 then drop_member(keys, job, twin_of(member), now) end
   store_parts(keys, job, argv, o, member)
   end_task(keys, job, member, 'completed', FRESH, argv[1], now, '')
   count_task(job, 'completed', kind_of_member(job, member), 1)
@@ -91,6 +105,7 @@ local function settle_failure(keys, job, argv, o, member, now)
     job.earliest = math.min(job.earliest or due, due)
     local counter = is_map(member) and 'maps_retried' or 'reduces_retried'
     job[counter] = job[counter] + 1
+    job.has_meta = true
     note_error(keys, member, o.error)
     count_task(job, 'retried', kind, 1)
     return 'r'
@@ -101,11 +116,8 @@ local function settle_failure(keys, job, argv, o, member, now)
   return 'f'
 end
 
-local function settle_one(keys, job, argv, o, now)
-  local running = keys[JOB_OWN + 1]
-  local score = held_score(call('HGET', running, o.id), o.token)
+local function settle_one(keys, job, argv, o, score, now)
   if not score then return o.verdict == 'drop' and 'd' or 's' end
-  call('HDEL', running, o.id)
   local member = job and sub(o.id, 1, #job.id + 1) == job.id .. ':' and sub(o.id, #job.id + 2)
   if not member or JOB_OVER[job.state] or call('HEXISTS', keys[LIVE], member) == 0 then
     -- The job is over, or the other copy was faster. What is left of the task goes with the live ones.
@@ -134,8 +146,9 @@ local function job_settle(keys, argv)
   local job, letters, stale = load_job(keys, now), {}, 0
 
   if job then job.run_times = {} end
+  local scores = take_held(keys[JOB_OWN + 1], outcomes)
   for i, o in ipairs(outcomes) do
-    letters[i] = settle_one(keys, job, argv, o, now)
+    letters[i] = settle_one(keys, job, argv, o, scores[i], now)
     if letters[i] == 's' then stale = stale + 1 end
   end
   letters = table.concat(letters)
