@@ -22,6 +22,8 @@ use crate::{Registry, Worker, WorkerConfig, handlers};
 const EXIT_BAD_USE: u8 = 2;
 /// Exit code when Redis refuses this user or cannot be used.
 const EXIT_REDIS: u8 = 4;
+/// What a daemon does that has no file.
+const ONLY_JOBS: &str = "[[queues]]\nname = \"default\"\n[jobs]\n";
 /// How often a managed server is looked after.
 const MANAGED_CHECK: Duration = Duration::from_secs(2);
 
@@ -33,14 +35,22 @@ const MANAGED_CHECK: Duration = Duration::from_secs(2);
     after_help = "Examples:\n  \
         workyard-consumer --config workyard.toml\n  \
         workyard-consumer --config workyard.toml --redis-url managed --until-empty\n  \
-        workyard-consumer --config workyard.toml --check\n\n\
+        workyard-consumer --config workyard.toml --check\n  \
+        workyard-consumer --jobs-read /data --redis-url managed\n\n\
         Exit codes: 0 drained, 2 bad use or configuration, 4 Redis refuses this user or is unsafe.\n\
         SIGTERM and SIGINT drain; a second one exits at once."
 )]
 pub struct Cli {
-    /// The configuration file.
-    #[arg(long, short, env = "WORKYARD_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    /// The configuration file. With --jobs-read it can be left out: the daemon then serves the queue `default` (or --queue)
+    /// with the built-in functions of map-reduce jobs.
+    #[arg(
+        long,
+        short,
+        env = "WORKYARD_CONFIG",
+        value_name = "FILE",
+        required_unless_present = "jobs_read"
+    )]
+    config: Option<PathBuf>,
     /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed` for a server that is
     /// started or joined. Goes before the file's `redis_url`.
     #[arg(long, env = "WORKYARD_REDIS_URL", hide_env_values = true, value_name = "URL")]
@@ -153,7 +163,10 @@ fn start_log(cli: &Cli) -> Result<(), String> {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    let file = config::load(&cli.config)?;
+    let file = match &cli.config {
+        Some(path) => config::load(path)?,
+        None => config::parse(ONLY_JOBS, "the defaults".as_ref())?,
+    };
     let registry = registry(&file)?;
     let (worker, managed) = worker_config(cli, &file)?;
     if cli.check {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use workyard_consumer::{Emit, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, JobState, QueueName};
-use workyard_tests::{Running, Yard, queue_name, wait_until};
+use workyard_tests::{Daemon, Running, Yard, queue_name, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -108,6 +108,108 @@ async fn the_examples_of_the_paper_give_its_numbers() {
     for worker in workers {
         worker.stop().await;
     }
+}
+
+/// The paper's functions as the paper has them, in a worker that speaks JSON lines.
+const PAPER_IN_PYTHON: &str = r#"
+import json, sys
+
+def square(x): return x * x
+def add(x, y): return x + y
+def expensive_calculation(n): return n * n + 2 * n + 1
+def chunk_processor(chunk): return sum(item ** 2 for item in chunk)
+def sum_reducer(results): return sum(results)
+
+def fold(values):
+    total = values[0]
+    for value in values[1:]:
+        total = add(total, value)
+    return total
+
+STAGES = {
+    "square": lambda items: [square(n) for n in items],
+    "expensive_calculation": lambda items: [expensive_calculation(n) for n in items],
+    "chunk_processor": lambda items: [chunk_processor(items)],
+    "add": lambda values: [fold(values)],
+    "sum_reducer": lambda values: [sum_reducer(values)],
+}
+for line in sys.stdin:
+    task = json.loads(line)
+    if task["type"] == "task":
+        result = STAGES[task["kind"]](task["payload"])
+        print(json.dumps({"type": "result", "id": task["id"], "token": task["token"], "result": result}), flush=True)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_of_the_paper_in_python_give_its_numbers_through_two_daemons() {
+    let yard = Yard::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = String::from("concurrency = 2\n[[queues]]\nname = \"q\"\n");
+    for kind in [
+        "square",
+        "expensive_calculation",
+        "chunk_processor",
+        "add",
+        "sum_reducer",
+    ] {
+        config += &format!("[handlers.{kind}]\ntype = \"worker\"\nargv = [\"python3\", \"-c\", {PAPER_IN_PYTHON:?}]\n");
+    }
+    let file = dir.path().join("paper.toml");
+    std::fs::write(&file, config).unwrap();
+    let daemon = || {
+        let mut command = workspace_binary("workyard-consumer");
+        Daemon::spawn(
+            command
+                .arg("--config")
+                .arg(&file)
+                .args(["--redis-url", &yard.server.url()]),
+        )
+    };
+    let _daemons = [daemon(), daemon()];
+    let client = client(&yard);
+    let squares = client.map_reduce(&q(), "square", "add").items(1..=5).chunk_size(1);
+    let framework = client
+        .map_reduce(&q(), "chunk_processor", "sum_reducer")
+        .items(0..100)
+        .chunk_size(10);
+    let expensive = client
+        .map_reduce(&q(), "expensive_calculation", "add")
+        .items(0..20)
+        .chunk_size(2);
+    for (job, number) in [
+        (squares, 55),
+        (framework.fan_in_all(), 328_350),
+        (expensive.fan_in(3), 2870),
+    ] {
+        let job = job.submit().await.unwrap();
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!(record.state, JobState::Completed, "{}", record.error);
+        assert_eq!(job.result::<i64>().await.unwrap(), Some(number));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_without_a_file_serves_the_built_in_functions() {
+    let yard = Yard::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.txt"), "to be or\nnot to be\n").unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let mut command = workspace_binary("workyard-consumer");
+    let _daemon =
+        Daemon::spawn(command.args(["--jobs-read", folder, "--queue", "q", "--redis-url", &yard.server.url()]));
+    let job = client(&yard)
+        .map_reduce(&q(), "word-count", "sum-by-key")
+        .files([format!("{folder}/*.txt")], None)
+        .keyed(2)
+        .submit()
+        .await
+        .unwrap();
+    job.wait(SOON).await.unwrap();
+    let counts: BTreeMap<String, u64> = job.pairs().await.unwrap().collect().await.unwrap();
+    assert_eq!(
+        counts.into_iter().collect::<Vec<_>>(),
+        [("be", 2), ("not", 1), ("or", 1), ("to", 2)].map(|(w, n)| (w.to_owned(), n))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,7 @@ pub struct DaemonConfig {
     pub queues: Vec<QueueConfig>,
     /// `[jobs]`: what map-reduce jobs may read, and where they may spill (default nowhere).
     pub jobs: JobsConfig,
-    /// `[handlers.KIND]`: what runs each kind; at least one.
+    /// `[handlers.KIND]`: what runs each kind; at least one, unless `[jobs]` is there: its functions may all be built in.
     pub handlers: BTreeMap<String, HandlerConfig>,
 }
 
@@ -142,8 +142,17 @@ fn queues(raw: Vec<RawQueue>) -> Result<Vec<QueueConfig>, Problem> {
 }
 
 fn handlers(root: &mut DeTable<'_>, base: &Path) -> Result<BTreeMap<String, HandlerConfig>, Problem> {
-    let none = || Problem::new("handlers", "there is none; add [handlers.KIND] with a type");
-    let DeValue::Table(table) = root.remove("handlers").ok_or_else(none)?.into_inner() else {
+    let none = || {
+        Problem::new(
+            "handlers",
+            "there is none; add [handlers.KIND] with a type, or [jobs] for the built-in functions of map-reduce jobs",
+        )
+    };
+    let only_jobs = root.contains_key("jobs");
+    let Some(value) = root.remove("handlers") else {
+        return if only_jobs { Ok(BTreeMap::new()) } else { Err(none()) };
+    };
+    let DeValue::Table(table) = value.into_inner() else {
         return Err(Problem::new(
             "handlers",
             "must be tables, one [handlers.KIND] for each kind",
@@ -155,7 +164,7 @@ fn handlers(root: &mut DeTable<'_>, base: &Path) -> Result<BTreeMap<String, Hand
         let handler = handler::parse(&kind, value, base).map_err(|problem| problem.under("handlers"))?;
         handlers.insert(kind.into_owned(), handler);
     }
-    if handlers.is_empty() {
+    if handlers.is_empty() && !only_jobs {
         return Err(none());
     }
     Ok(handlers)
