@@ -51,7 +51,37 @@ local function count_task(job, counter, kind, n)
   job.kinds[counter][kind] = (job.kinds[counter][kind] or 0) + n
 end
 
+-- Maps that are done wait here to leave together: five commands for all of them, not for each. Whatever looks
+-- at LIVE, TASKS or DATA flushes first.
+local MOST_STORED = 4000
+
+local function flush_done(keys, job)
+  local done = job.done
+  if not done then return end
+  job.done = nil
+  call('HDEL', keys[LIVE], unpack(done.live))
+  call('HDEL', keys[TASKS], unpack(done.tasks))
+  if job.has_meta then call('HDEL', keys[META], unpack(done.tasks)) end
+  call('HDEL', keys[CHUNKS], unpack(done.chunks))
+  if done.data[1] then call('HSET', keys[DATA], unpack(done.data)) end
+  local sessions = job.has_waiters and call('HMGET', keys[WAITERS], unpack(done.tasks)) or {}
+  for i, id in ipairs(done.tasks) do
+    if sessions[i] then
+      tell(keys, id, sessions[i], terminal_text('completed', job.map, int(job.created), '0', done.now, FRESH, done.consumer, '-', ''))
+    end
+  end
+end
+
+local function leave_together(keys, job, member, chunk, consumer, now)
+  if job.done and #job.done.data > MOST_STORED then flush_done(keys, job) end
+  job.done = job.done or { live = {}, tasks = {}, chunks = {}, data = {}, consumer = consumer, now = now }
+  local done, n = job.done, #job.done.live + 1
+  done.live[n], done.tasks[n], done.chunks[n] = member, job.id .. ':' .. member, chunk
+  job.live_maps = job.live_maps - 1
+end
+
 local function save_job(keys, job, now)
+  flush_done(keys, job)
   local changed = {}
   for name, before in pairs(job.was) do
     if job[name] ~= before then
@@ -122,6 +152,7 @@ local function forget_data(keys, job)
 end
 
 local function end_job(keys, job, state, why, now)
+  flush_done(keys, job)
   job.state, job.error, job.finished = state, sub(why, 1, MAX_ERROR), now
   -- Reduces that this very call made ready are not live yet: a retry has to find them.
   if job.ready[1] and state ~= 'completed' then call('RPUSH', keys[AGAIN], unpack(job.ready)) end
