@@ -1,10 +1,11 @@
 --[[ heartbeat: registers a consumer, renews its session lease, elects the maintainer. Runs under OOM.
 
-KEYS  the shared keys, notices:<consumer>
-ARGV  consumer | lease in ms | '1' = register (a new consumer), '0' = renew
+KEYS  the shared keys, notices:<consumer>, vitals, fleet
+ARGV  consumer | lease in ms | '1' = register (a new consumer), '0' = renew | its vitals, JSON ('' = none) | version of the
+      fleet that it knows
 Reply status ('ok', or 'lost': the lease ended and the work was taken; register under a new id)
       | 1 if this consumer is the maintainer | ms until the next due time or lease end (-1: none)
-      | then notices: 'cancel <id>'
+      | the fleet, '<version> <JSON>', if it is another ('' if not) | then notices: 'cancel <id>'
 
 One lease for a consumer's whole holdings: O(1) however many tasks it holds. Whoever beats also
 elects: the maintainer is the holder of that name while its own session lease lasts, so no second
@@ -12,6 +13,7 @@ lease can disagree. A silence longer than a lease means that Redis was away or i
 nobody could renew, so every session gets one more lease before anything is reclaimed.
 ]]
 local MAX_NOTICES, MAX_CLAMPED = 100, 1000
+local MAX_VITALS = 32768
 
 local function note_gap(keys, now, lease)
   local tick = tonumber(call('HGET', keys[STATE], 'tick') or '0')
@@ -46,19 +48,25 @@ end
 
 local function heartbeat(keys, argv)
   local consumer, lease, notices = argv[1], tonumber(argv[2]), keys[OWN + 1]
+  local vitals, fleet, report, known = keys[OWN + 2], keys[OWN + 3], argv[4] or '', argv[5] or ''
   if #consumer < 1 or #consumer > 128 or find(consumer, '[^%w._-]') then return refuse('consumer must match [A-Za-z0-9._-]{1,128}') end
   if not lease or lease < 100 or lease > 86400000 then return refuse('lease must be from 100 ms to a day') end
+  if #report > MAX_VITALS then return refuse('vitals exceed ' .. MAX_VITALS .. ' bytes') end
   local now = clock()
   local held = call('ZSCORE', keys[CONSUMERS], consumer)
   local heard = call('LRANGE', notices, 0, MAX_NOTICES - 1)
   local due = next_due(keys, now)
-  if not held and argv[3] ~= '1' then return { 'lost', 0, due } end
+  if not held and argv[3] ~= '1' then return { 'lost', 0, due, '' } end
   call('HLEN', keys[STATE])
+  local news = fleet and call('GET', fleet) or ''
+  if match(news, '^%d*') == known then news = '' end
+  if report ~= '' then call('HLEN', vitals) end
 
   note_gap(keys, now, lease)
   call('ZADD', keys[CONSUMERS], int(now + lease), consumer)
+  if report ~= '' then call('HSET', vitals, consumer, report) end
   if heard[1] then call('LTRIM', notices, #heard, -1) end
-  return { 'ok', elect(keys, consumer, now) and 1 or 0, due, unpack(heard) }
+  return { 'ok', elect(keys, consumer, now) and 1 or 0, due, news, unpack(heard) }
 end
 
 register('heartbeat', heartbeat, 'allow-oom')

@@ -32,7 +32,7 @@ pub const HELPERS: [(&str, &str); 12] = sources![
 ];
 
 /// One file per edge, or per few that belong together. Their names are their own.
-pub const EDGES: [(&str, &str); 18] = sources![
+pub const EDGES: [(&str, &str); 19] = sources![
     "enqueue",
     "ingest",
     "claim",
@@ -40,6 +40,7 @@ pub const EDGES: [(&str, &str); 18] = sources![
     "fail",
     "release",
     "heartbeat",
+    "fleet",
     "promote",
     "reclaim",
     "sweep",

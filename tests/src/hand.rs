@@ -46,6 +46,7 @@ impl Hand {
             most,
             above: self.above,
             park: false,
+            load: 0,
         };
         let grants = match self.queue.claim(request).await.expect("an answer") {
             Claimed::Tasks(grants) | Claimed::More(grants) => grants,

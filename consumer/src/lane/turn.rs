@@ -99,6 +99,7 @@ impl TurnOrder {
             most: self.wanted,
             above: self.above,
             park: true,
+            load: 0,
         });
         if self.only_subscribes() {
             return Ok(TurnAnswer::default());

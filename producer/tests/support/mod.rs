@@ -234,6 +234,7 @@ impl Hands {
             most,
             above: self.above,
             park: false,
+            load: 0,
         };
         match self.queue.claim(request).await.unwrap() {
             Claimed::Tasks(grants) | Claimed::More(grants) => {

@@ -20,6 +20,8 @@ pub enum Beat {
         due_in: Option<Duration>,
         /// Ids that were cancelled while this consumer ran them.
         cancelled: Vec<String>,
+        /// What the maintainer says of the fleet, if it is news: version and JSON.
+        fleet: Option<(u64, String)>,
     },
     /// The lease ended and the work was taken.
     Lost,
@@ -31,18 +33,37 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn heartbeat(&self, consumer: &SessionId, lease: Duration, register: bool) -> Result<Beat, Error> {
-        let notices = self.keys.notices(consumer);
-        let mut cmd = self.fcall("heartbeat", &[&notices]);
+        self.beat(consumer, lease, register, "", 0).await
+    }
+
+    /// A heartbeat that reports `vitals` (JSON, at most 32 KiB) and asks for the fleet if it is another than `known`.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn beat(
+        &self,
+        consumer: &SessionId,
+        lease: Duration,
+        register: bool,
+        vitals: &str,
+        known: u64,
+    ) -> Result<Beat, Error> {
+        let own = [
+            self.keys.notices(consumer),
+            self.keys.named("vitals"),
+            self.keys.named("fleet"),
+        ];
+        let mut cmd = self.fcall("heartbeat", &[&own[0], &own[1], &own[2]]);
         cmd.arg(consumer.as_str())
             .arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-        cmd.arg(if register { "1" } else { "0" });
+        cmd.arg(if register { "1" } else { "0" }).arg(vitals).arg(known);
         let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
         let mut next = || {
             items
                 .next()
                 .ok_or_else(|| Error::Protocol("a short heartbeat answer".to_owned()))
         };
-        let (status, maintainer, due) = (reply::string(next()?)?, next()?, next()?);
+        let (status, maintainer, due, fleet) = (reply::string(next()?)?, next()?, next()?, reply::string(next()?)?);
         if status == "lost" {
             return Ok(Beat::Lost);
         }
@@ -54,7 +75,54 @@ impl Queue {
                 .iter()
                 .filter_map(|n| n.strip_prefix("cancel ").map(str::to_owned))
                 .collect(),
+            fleet: fleet
+                .split_once(' ')
+                .and_then(|(version, json)| Some((version.parse().ok()?, json.to_owned()))),
         })
+    }
+
+    /// What each consumer last reported of itself: JSON by its id.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn vitals(&self) -> Result<Vec<(String, String)>, Error> {
+        let mut cmd = redis::cmd("HGETALL");
+        cmd.arg(self.keys.named("vitals"));
+        let flat = match self.link.call(&cmd).await? {
+            Value::Map(pairs) => pairs,
+            other => {
+                let mut items = reply::array(other)?.into_iter();
+                std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+            }
+        };
+        flat.into_iter()
+            .map(|(id, report)| Ok((reply::string(id)?, reply::string(report)?)))
+            .collect()
+    }
+
+    /// Sets what every consumer of the queue hears with its next beat, and forgets vitals of those that are gone.
+    /// The new version.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn set_fleet(&self, json: &str, gone: &[String]) -> Result<u64, Error> {
+        let (vitals, fleet) = (self.keys.named("vitals"), self.keys.named("fleet"));
+        let mut cmd = self.fcall("fleet", &[&vitals, &fleet]);
+        cmd.arg(json).arg(gone);
+        reply::count(&self.link.call(&cmd).await?)
+    }
+
+    /// What the maintainer last said of the fleet, JSON; `None` if nothing.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn fleet(&self) -> Result<Option<String>, Error> {
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(self.keys.named("fleet"));
+        match self.link.call(&cmd).await? {
+            Value::Nil => Ok(None),
+            other => Ok(reply::string(other)?.split_once(' ').map(|(_, json)| json.to_owned())),
+        }
     }
 
     /// Asks not to be woken any more; passes on a wake-up that was under way.
