@@ -2,7 +2,7 @@
 
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
-      | most bytes | load score when parked, a whole number from 0 (idle and well) to 4095 (0 if left out)
+      | most bytes | rank when parked, a whole number; the lowest is woken first ('' or left out: the time of parking in us)
 Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
       'paused', 'lost' = no session, register anew), the fencing token of these tasks, then per task 3:
       id, record, meta ('' = none)
@@ -91,7 +91,7 @@ local function hand_out(keys, running, session, taken, now, token)
     call('HSET', running, unpack(held))
     if wide then call('HDEL', running, '') end
     call('HSET', keys[STATE], 'token', token)
-    call('HSET', session, 'claimed', token, 'served', int(now))
+    call('HSET', session, 'claimed', token)
   end
   return reply
 end
@@ -99,9 +99,9 @@ end
 local function claim(keys, argv)
   local running, session = keys[OWN + 1], keys[OWN + 2]
   local consumer, n, above, room = argv[1], tonumber(argv[2]), tonumber(argv[3]), tonumber(argv[5])
-  local load = tonumber(argv[6] or '0')
+  local rank = argv[6] ~= '' and argv[6] or nil
   if not n or n < 1 or n > MAX_BATCH or not above or not room then return refuse('claim takes 1 to ' .. MAX_BATCH .. ' tasks') end
-  if not load or load < 0 or load ~= floor(load) then return refuse('load must be a whole number from 0 to 4095') end
+  if rank and not (match(rank, '^%d+$') and tonumber(rank) <= 9007199254740992) then return refuse('rank must be a whole number up to 2^53') end
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
   local claimed = call('HGET', session, 'claimed')
   if claimed and tonumber(claimed) > above then
@@ -109,8 +109,7 @@ local function claim(keys, argv)
     if again[3] then return again end
   end
   local now, us = clock()
-  local settings, last = call('HMGET', keys[CFG], 'paused', 'balance'), tonumber(call('HGET', keys[STATE], 'token') or '0')
-  local paused, balance = settings[1] == '1', settings[2]
+  local paused, last = is_paused(keys), tonumber(call('HGET', keys[STATE], 'token') or '0')
   local taken = paused and { count = 0 } or take(keys, n, room)
   call('HLEN', running); call('ZCARD', keys[PARKED])
   if taken.may_end then check_finish(keys) end
@@ -118,10 +117,7 @@ local function claim(keys, argv)
   local reply = { paused and 'paused' or 'ok', '0' }
   if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us))) end
   if taken.count < n and (taken.count == 0 or call('ZCARD', keys[PENDING]) == 0) then
-    if argv[4] == '1' then
-      local served = balance and tonumber(call('HGET', session, 'served') or '0') or 0
-      call('ZADD', keys[PARKED], park_rank(balance, us, served, load), consumer)
-    end
+    if argv[4] == '1' then call('ZADD', keys[PARKED], rank or int(us), consumer) end
   else
     -- We have all we asked for: a wake-up meant for us would be wasted. There is more than we took:
     -- pass it on.

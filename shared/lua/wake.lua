@@ -1,7 +1,8 @@
 --[[ Wake-ups: a hint that makes an idle consumer claim at once. The guarantee is its slow poll.
 
 A consumer that finds nothing parks in the same call, with a rank; whoever adds work wakes the
-lowest ranks. The queue's setting `balance` decides what the rank is: that is all of load balancing that Redis knows. One that has gone (0 receivers) costs the next try; after five the poll must do.
+lowest ranks. What the rank is, time of parking, of the last task, or load, is the consumer's business: that is all
+of load balancing that Redis knows. One that has gone (0 receivers) costs the next try; after five the poll must do.
 ]]
 local MAX_WOKEN, MAX_GONE = 8, 5
 
@@ -13,16 +14,6 @@ local function wake(keys, n)
     if not parked[1] then return end
     if call('SPUBLISH', channel .. parked[1], 'work') > 0 then n = n - 1 else gone = gone + 1 end
   end
-end
-
--- pull: who has waited longest. round-robin: who was served longest ago. adaptive: who is least loaded, and
--- among equals who was served longest ago: 12 bits of load above 41 bits of ms, exact in a double.
-local LOAD_STEPS, SERVED_SPAN = 4095, 2199023255552
-
-local function park_rank(balance, us, served, load)
-  if balance == 'round-robin' then return int(served) end
-  if balance == 'adaptive' then return int(math.min(load, LOAD_STEPS) * SERVED_SPAN + served) end
-  return int(us)
 end
 
 local function is_paused(keys) return call('HGET', keys[CFG], 'paused') == '1' end

@@ -46,7 +46,7 @@ impl Hand {
             most,
             above: self.above,
             park: false,
-            load: 0,
+            rank: None,
         };
         let grants = match self.queue.claim(request).await.expect("an answer") {
             Claimed::Tasks(grants) | Claimed::More(grants) => grants,

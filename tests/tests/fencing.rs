@@ -30,7 +30,7 @@ async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> 
             most,
             above,
             park: false,
-            load: 0,
+            rank: None,
         })
         .await
         .unwrap()
@@ -168,7 +168,7 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
         most: 1,
         above: 0,
         park: true,
-        load: 0,
+        rank: None,
     };
     assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Lost));
 
@@ -365,7 +365,7 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
         most: 1,
         above: 0,
         park: true,
-        load: 0,
+        rank: None,
     };
     assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
     assert_eq!(yard.overview().await.parked, 1);

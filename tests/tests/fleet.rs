@@ -100,7 +100,7 @@ async fn a_partition_has_a_slot_of_its_own_and_works_like_the_plain_queue() {
         most: 10,
         above: 0,
         park: true,
-        load: 0,
+        rank: None,
     };
     let (Claimed::Tasks(grants) | Claimed::More(grants)) = queue.claim(request).await.unwrap() else {
         panic!()

@@ -326,7 +326,7 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
             most: 1000,
             above,
             park: true,
-            load: 0,
+            rank: None,
         };
         let workyard_shared::broker::Claimed::Tasks(grants) = yard.queue.claim(request).await.unwrap() else {
             panic!()

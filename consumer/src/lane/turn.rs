@@ -99,7 +99,7 @@ impl TurnOrder {
             most: self.wanted,
             above: self.above,
             park: true,
-            load: 0,
+            rank: None,
         });
         if self.only_subscribes() {
             return Ok(TurnAnswer::default());

@@ -234,7 +234,7 @@ impl Hands {
             most,
             above: self.above,
             park: false,
-            load: 0,
+            rank: None,
         };
         match self.queue.claim(request).await.unwrap() {
             Claimed::Tasks(grants) | Claimed::More(grants) => {

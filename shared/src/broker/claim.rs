@@ -19,8 +19,8 @@ pub struct ClaimRequest<'a> {
     pub above: u64,
     /// Whether to be woken when there is less than asked for.
     pub park: bool,
-    /// Load score for the rank under `adaptive`, 0 (idle and well) to 4095.
-    pub load: u16,
+    /// The rank when parked: the lowest is woken first. `None`: the time of parking.
+    pub rank: Option<u64>,
 }
 
 /// One task handed out.
@@ -59,7 +59,10 @@ impl Queue {
         let mut cmd = self.fcall("claim", &[&running, &session]);
         cmd.arg(consumer.as_str()).arg(request.most).arg(request.above);
         cmd.arg(if request.park { "1" } else { "0" }).arg(MAX_CLAIM_BYTES);
-        cmd.arg(request.load);
+        match request.rank {
+            Some(rank) => cmd.arg(rank),
+            None => cmd.arg(""),
+        };
         cmd
     }
 
