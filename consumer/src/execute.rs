@@ -48,7 +48,7 @@ pub(crate) enum Done {
     Completed(Completion),
     Failed(FailureReport, String),
     /// A step of a job, however it ended.
-    Member(JobId, JobOutcome),
+    Member(JobId, String, JobOutcome),
     /// It cannot run here.
     HandedBack(Handback),
     /// Cancelled, or its lease lost: there is nothing to say.
@@ -59,11 +59,21 @@ pub(crate) enum Done {
 }
 
 impl Done {
+    /// The kind of a task that was run to an end; `None` if it was stopped or handed back.
+    pub(crate) fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Completed(completion) => Some(&completion.kind),
+            Self::Failed(_, kind) => Some(kind),
+            Self::Member(_, kind, outcome) => (outcome.verdict != JobVerdict::Drop).then_some(kind),
+            Self::HandedBack(_) | Self::Dropped { .. } => None,
+        }
+    }
+
     /// Whether the attempt failed.
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             Self::Failed(..) => true,
-            Self::Member(_, outcome) => !matches!(outcome.verdict, JobVerdict::Done | JobVerdict::Drop),
+            Self::Member(_, _, outcome) => !matches!(outcome.verdict, JobVerdict::Done | JobVerdict::Drop),
             Self::Completed(_) | Self::HandedBack(_) | Self::Dropped { .. } => false,
         }
     }
@@ -72,7 +82,7 @@ impl Done {
         match self {
             Self::Completed(c) => (&c.id, c.token),
             Self::Failed(f, _) => (&f.id, f.token),
-            Self::Member(_, outcome) => (&outcome.id, outcome.token),
+            Self::Member(_, _, outcome) => (&outcome.id, outcome.token),
             Self::HandedBack(back) => (&back.id, back.token),
             Self::Dropped { id, token } => (id, *token),
         }
@@ -124,7 +134,11 @@ pub(crate) async fn execute(task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -
     }
     let done = match &task.work {
         Work::Handler(_) => settle(&task, outcome, timed_out, run),
-        Work::Member(member) => Done::Member(member.job.clone(), settle_member(&task, outcome, parts, timed_out, run)),
+        Work::Member(member) => Done::Member(
+            member.job.clone(),
+            task.ctx.kind().to_owned(),
+            settle_member(&task, outcome, parts, timed_out, run),
+        ),
     };
     (done, run)
 }
@@ -164,6 +178,7 @@ fn dropped(task: &Run) -> Done {
         Work::Handler(_) => Done::Dropped { id, token },
         Work::Member(member) => Done::Member(
             member.job.clone(),
+            task.ctx.kind().to_owned(),
             JobOutcome {
                 id,
                 token,

@@ -8,6 +8,7 @@ use workyard_shared::broker::Broker;
 use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
+use crate::health::{Desk, Host};
 use crate::jobs::Spill;
 use crate::middleware::Middleware;
 use crate::registry::Registry;
@@ -21,6 +22,9 @@ pub(crate) struct Fleet {
     pub(crate) registry: Registry,
     pub(crate) stages: Arc<Stages>,
     pub(crate) spill: Arc<Spill>,
+    pub(crate) host: Arc<Host>,
+    /// One per queue, in the order of the queues.
+    pub(crate) desks: Vec<Arc<Desk>>,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,

@@ -32,6 +32,7 @@ mod slots;
 mod counters;
 mod event;
 mod jobs;
+mod health;
 mod fleet;
 mod report;
 mod lane;

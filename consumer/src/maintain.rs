@@ -16,6 +16,7 @@ use workyard_shared::name::SessionId;
 
 use crate::event::Duty;
 use crate::fleet::Fleet;
+use crate::health::FleetWatch;
 use crate::ingest;
 use crate::jobs::JobChores;
 
@@ -34,6 +35,7 @@ pub(crate) struct Maintainer {
     pub(crate) queue: Queue,
     pub(crate) duties: UnboundedReceiver<Duty>,
     pub(crate) chores: JobChores,
+    pub(crate) health: FleetWatch,
 }
 
 impl Maintainer {
@@ -43,19 +45,27 @@ impl Maintainer {
         let mut due: Option<Instant> = None;
         let mut sweep_at = Instant::now();
         let mut jobs_at: Option<Instant> = None;
+        let mut health_at = Instant::now();
         loop {
             let active = ingester.is_some();
-            let next = [due, jobs_at].into_iter().flatten().fold(sweep_at, Instant::min);
+            let next = [due, jobs_at]
+                .into_iter()
+                .flatten()
+                .fold(sweep_at.min(health_at), Instant::min);
             tokio::select! {
                 () = stop.cancelled() => break,
                 duty = self.duties.recv() => match duty {
                     Some(Duty::Beat { maintainer, due_in }) => {
+                        if maintainer && !active && let Err(error) = self.health.take_over().await {
+                            self.fleet.watch.failed(&error);
+                        }
                         self.set_active(&mut ingester, maintainer);
                         due = due_in.map(|span| Instant::now() + span);
                     }
                     Some(Duty::Due) => {
                         due = Some(Instant::now());
                         jobs_at = due;
+                        health_at = Instant::now();
                     }
                     None => break,
                 },
@@ -68,6 +78,9 @@ impl Maintainer {
                         sweep_at = now + SWEEP_EVERY;
                         self.sweep().await;
                         jobs_at = jobs_at.or(Some(now));
+                    }
+                    if health_at <= now {
+                        health_at = now + self.look_at_fleet().await;
                     }
                     if jobs_at.is_some_and(|at| at <= now) {
                         jobs_at = self.tend_jobs().await;
@@ -120,6 +133,17 @@ impl Maintainer {
         // Unstarted tasks that expire are due like everything else.
         self.sweep_all().await?;
         Ok(next.map(|span| Instant::now() + span))
+    }
+
+    /// Compares the consumers; answers after how long to look again.
+    async fn look_at_fleet(&mut self) -> Duration {
+        match self.health.look().await {
+            Ok(pause) => pause,
+            Err(error) => {
+                self.fleet.watch.failed(&error);
+                AFTER_TROUBLE
+            }
+        }
     }
 
     /// Looks after jobs; answers when they are due next.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use workyard_shared::name::{QueueName, SessionId};
 
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
+use crate::health::Desk;
 use crate::report::Reporter;
 
 /// Beats per health report: a report lives three of them.
@@ -31,6 +32,7 @@ pub(crate) struct Station {
     pub(crate) lane: UnboundedSender<LaneEvent>,
     pub(crate) duty: UnboundedSender<Duty>,
     pub(crate) over: Over,
+    pub(crate) desk: Arc<Desk>,
 }
 
 struct Session {
@@ -125,13 +127,25 @@ impl Pulse {
                 return true;
             }
             let register = !session.registered;
-            match session.calls.heartbeat(&session.id, self.lease, register).await {
+            let desk = &session.station.desk;
+            let (vitals, known) = desk.beat(self.fleet.slots.running());
+            let sent = Instant::now();
+            match session
+                .calls
+                .beat(&session.id, self.lease, register, &vitals, known)
+                .await
+            {
                 Ok(Beat::Ok {
                     maintainer,
                     due_in,
                     cancelled,
+                    fleet,
                 }) => {
                     self.fleet.watch.succeeded();
+                    self.fleet.host.answered(sent.elapsed());
+                    if let Some((version, json)) = fleet {
+                        desk.heard(version, &json);
+                    }
                     self.tell(session, maintainer, due_in, cancelled);
                     return true;
                 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use workyard_shared::name::{QueueName, SessionId};
 
 use crate::fleet::Fleet;
+use crate::health::Standings;
 
 /// Makes the reports of one worker.
 #[derive(Debug)]
@@ -33,6 +34,9 @@ struct Report<'a> {
     mean_run_ms: Option<f64>,
     up_ms: u64,
     draining: bool,
+    healthy: bool,
+    /// Per queue: health, load, circuit and what they come from.
+    balance: Vec<Standings>,
 }
 
 impl Reporter {
@@ -52,6 +56,8 @@ impl Reporter {
             mean_run_ms: fleet.counters.mean_run().map(|mean| mean.as_secs_f64() * 1000.0),
             up_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: fleet.drain.is_cancelled(),
+            healthy: fleet.desks.iter().all(|desk| desk.is_well()),
+            balance: fleet.desks.iter().map(|desk| desk.standings()).collect(),
         };
         // Numbers, text and lists: this cannot fail.
         serde_json::to_string(&report).unwrap_or_default()

@@ -22,6 +22,7 @@ use crate::config::JobsConfig;
 use crate::counters::Counters;
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
+use crate::health::{Desk, FleetWatch, Host};
 use crate::jobs::{JobChores, Spill};
 use crate::lane::Lane;
 use crate::maintain::Maintainer;
@@ -204,9 +205,17 @@ impl Worker {
             return Ok(());
         }
         let id = fresh_id(&self.config.name)?;
+        let watching = CancellationToken::new();
+        let _until_the_end = watching.clone().drop_guard();
         let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
+        let host = Host::start(watching.clone());
+        let desk = |(queue, _): &(QueueName, usize)| {
+            Arc::new(Desk::new(queue.as_str(), self.config.concurrency, Arc::clone(&host)))
+        };
         let fleet = Arc::new(Fleet {
             broker,
+            desks: self.config.queues.iter().map(desk).collect(),
+            host: Arc::clone(&host),
             stages: Arc::new(self.registry.stages(&self.config.jobs.read)),
             spill: Arc::new(Spill::new(self.config.jobs.spill.clone())),
             registry: self.registry,
@@ -301,12 +310,14 @@ impl Loops {
                 lane,
                 duty,
                 over: over.clone(),
+                desk: Arc::clone(&fleet.desks[index]),
             });
             lanes.push(tokio::spawn(
                 Lane::new(Arc::clone(fleet), queue.clone(), index, events, over).run(),
             ));
             let maintainer = Maintainer {
                 fleet: Arc::clone(fleet),
+                health: FleetWatch::new(queue.clone()),
                 chores: JobChores::new(queue.clone(), Arc::clone(&fleet.spill)),
                 queue,
                 duties,

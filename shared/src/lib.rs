@@ -17,6 +17,7 @@ pub mod job;
 pub mod schema;
 pub mod functions;
 pub mod link;
+pub mod balance;
 pub mod broker;
 pub mod check;
 pub mod outage;

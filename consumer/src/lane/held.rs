@@ -20,6 +20,7 @@ use workyard_shared::record::Record;
 use crate::context::{Attempt, Lifeline};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
+use crate::health::Desk;
 use crate::jobs::{JobBook, MemberTask};
 
 /// How long a task of a kind that nobody here knows is left to others.
@@ -65,6 +66,10 @@ pub(super) enum Judged {
 }
 
 impl Held {
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -134,7 +139,7 @@ impl Held {
     }
 
     /// Decides about a claimed task, and takes its slot if it may run.
-    pub(super) fn judge(&self, fleet: &Fleet, book: &Arc<JobBook>, grant: Grant) -> Judged {
+    pub(super) fn judge(&self, fleet: &Fleet, book: &Arc<JobBook>, desk: &Desk, grant: Grant) -> Judged {
         let record = match &grant.record {
             Ok(record) => record.clone(),
             Err(error) => {
@@ -151,6 +156,9 @@ impl Held {
         if !known {
             fleet.registry.warn_unknown(record.kind());
             return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
+        }
+        if let Err(wait) = desk.admits(record.kind()) {
+            return Judged::Unhandled(handback(&grant, false, wait));
         }
         // The function took these bytes unseen from whoever called it.
         if let Err(error) = check_payload(&record.payload()) {

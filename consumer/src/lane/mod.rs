@@ -29,6 +29,7 @@ use crate::context::Lifeline;
 use crate::event::{LaneEvent, Over};
 use crate::execute::Done;
 use crate::fleet::Fleet;
+use crate::health::{Desk, Share};
 use crate::jobs::JobBook;
 use held::{Held, Inserted, Judged};
 use outbox::Outbox;
@@ -60,6 +61,9 @@ pub(crate) struct Lane {
     settling: Option<BoxFuture<'static, TurnDone>>,
     claiming: Option<BoxFuture<'static, TurnDone>>,
     book: Arc<JobBook>,
+    desk: Arc<Desk>,
+    /// The claim under way is a probe's.
+    probing: bool,
     /// Ends what the book has running, with this lane.
     _book_open: DropGuard,
     number: u64,
@@ -108,6 +112,8 @@ impl Lane {
                 Arc::clone(&fleet.spill),
                 closing.clone(),
             ),
+            desk: Arc::clone(&fleet.desks[index]),
+            probing: false,
             _book_open: closing.drop_guard(),
             number: 0,
             above: 0,
@@ -224,7 +230,7 @@ impl Lane {
         let Some(session) = self.session.clone() else { return };
         let mut waiting = VecDeque::new();
         while let Some(grant) = self.ready.pop_front() {
-            match self.held.judge(&self.fleet, &self.book, grant) {
+            match self.held.judge(&self.fleet, &self.book, &self.desk, grant) {
                 Judged::Run(job) => {
                     self.held.spawn(&self.fleet, &session, *job, &self.done_in);
                     self.started_at = Instant::now();
@@ -288,6 +294,9 @@ impl Lane {
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             self.fleet.counters.ran(run, done.is_failure());
+            if let Some(kind) = done.kind() {
+                self.desk.ended(kind, !done.is_failure(), run);
+            }
             self.outbox.add(done);
         }
     }
@@ -324,11 +333,7 @@ impl Lane {
             return;
         }
         let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
-        let wanted = if self.hungry {
-            self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH)
-        } else {
-            0
-        };
+        let wanted = if self.hungry { self.reserve() } else { 0 };
         if wanted > 0 {
             self.woken = false;
         } else if self.woken {
@@ -337,6 +342,30 @@ impl Lane {
         if wanted > 0 || subscribe.is_some() {
             self.claiming = self.send(Turn::default(), wanted, subscribe);
         }
+    }
+
+    /// Takes room for the next claim, as much as health allows.
+    fn reserve(&mut self) -> usize {
+        let room = self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH);
+        if room == 0 {
+            return 0;
+        }
+        self.probing = false;
+        let allowed = match self.desk.share(room, self.held.len()) {
+            Share::Some(n) => n.min(room),
+            Share::Probe => {
+                self.probing = true;
+                1
+            }
+            Share::Nothing(until) => {
+                // Not hungry until then: a wake-up goes to another.
+                self.hungry = false;
+                self.poll_at = until;
+                0
+            }
+        };
+        self.fleet.slots.unreserve(self.index, room - allowed);
+        allowed
     }
 
     /// A turn on its way; `None` without a session.
@@ -348,6 +377,7 @@ impl Lane {
             subscribe,
             wanted,
             above: self.above,
+            rank: self.desk.rank(self.above, self.probing),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))
@@ -386,6 +416,9 @@ impl Lane {
         }
         match answer.claimed {
             Some(Claimed::Tasks(grants)) => {
+                if grants.is_empty() {
+                    self.desk.nothing();
+                }
                 let short = grants.len() < done.wanted;
                 self.take(grants);
                 if short {
@@ -398,7 +431,10 @@ impl Lane {
                 self.take(grants);
                 self.fleet.slots.set_dry(self.index, false);
             }
-            Some(Claimed::Paused) => self.rest(),
+            Some(Claimed::Paused) => {
+                self.desk.nothing();
+                self.rest();
+            }
             // The pulse hears the same with its next beat, and brings a new session: until then
             // every claim would be answered like this one.
             Some(Claimed::Lost) => {

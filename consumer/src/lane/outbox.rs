@@ -48,7 +48,7 @@ impl Outbox {
         match done {
             Done::Completed(completion) => self.completions.push_back(completion),
             Done::Failed(report, kind) => self.failures.push_back((report, kind)),
-            Done::Member(job, outcome) => self.add_member(job, outcome),
+            Done::Member(job, _, outcome) => self.add_member(job, outcome),
             Done::HandedBack(handback) => self.hand_back(handback),
             Done::Dropped { .. } => {}
         }

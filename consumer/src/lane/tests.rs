@@ -8,6 +8,7 @@ use workyard_shared::outage::Watch;
 
 use super::*;
 use crate::counters::Counters;
+use crate::health::{Desk, Host};
 use crate::jobs::Spill;
 use crate::registry::Registry;
 use crate::slots::{QueueOrder, Slots};
@@ -21,6 +22,8 @@ fn lane_with_a_claim_under_way() -> Lane {
         broker,
         stages: Arc::new(Registry::new().stages(&[])),
         spill: Arc::new(Spill::new(Vec::new())),
+        host: Arc::new(Host::new()),
+        desks: vec![Arc::new(Desk::new("q", 4, Arc::new(Host::new())))],
         registry: Registry::new(),
         middleware: Arc::from([]),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),

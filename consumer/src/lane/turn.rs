@@ -24,6 +24,8 @@ pub(super) struct TurnOrder {
     /// Tasks to claim; 0: none.
     pub(super) wanted: usize,
     pub(super) above: u64,
+    /// Where to stand among those that wait; `None`: by the time of parking.
+    pub(super) rank: Option<u64>,
 }
 
 /// What became of it.
@@ -99,7 +101,7 @@ impl TurnOrder {
             most: self.wanted,
             above: self.above,
             park: true,
-            rank: None,
+            rank: self.rank,
         });
         if self.only_subscribes() {
             return Ok(TurnAnswer::default());

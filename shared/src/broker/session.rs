@@ -5,9 +5,23 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{Broker, Queue, reply};
+use crate::balance::Policy;
 use crate::error::Error;
 use crate::keys;
 use crate::name::SessionId;
+
+/// All consumers of a queue, as the maintainer sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Redis' clock, ms since the epoch.
+    pub now_ms: u64,
+    /// How the queue chooses among its consumers.
+    pub balance: Policy,
+    /// Consumers with a session, and what each last reported: JSON, may be empty.
+    pub reports: Vec<(String, String)>,
+    /// Consumers without a session whose reports are left over.
+    pub gone: Vec<String>,
+}
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,23 +95,33 @@ impl Queue {
         })
     }
 
-    /// What each consumer last reported of itself: JSON by its id.
+    /// What the maintainer reads of all consumers, at most 1,000.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn vitals(&self) -> Result<Vec<(String, String)>, Error> {
-        let mut cmd = redis::cmd("HGETALL");
-        cmd.arg(self.keys.named("vitals"));
-        let flat = match self.link.call(&cmd).await? {
-            Value::Map(pairs) => pairs,
-            other => {
-                let mut items = reply::array(other)?.into_iter();
-                std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
-            }
-        };
-        flat.into_iter()
-            .map(|(id, report)| Ok((reply::string(id)?, reply::string(report)?)))
-            .collect()
+    pub async fn survey(&self) -> Result<Survey, Error> {
+        let vitals = self.keys.named("vitals");
+        let mut items = reply::array(self.link.call(&self.fcall("survey", &[&vitals])).await?)?.into_iter();
+        let mut next = || items.next().ok_or_else(|| Error::Protocol("a short survey".to_owned()));
+        let (now_ms, balance, count) = (
+            reply::count(&next()?)?,
+            reply::string(next()?)?,
+            reply::count(&next()?)?,
+        );
+        let mut reports = Vec::new();
+        for _ in 0..count {
+            reports.push((reply::string(next()?)?, reply::string(next()?)?));
+        }
+        Ok(Survey {
+            now_ms,
+            balance: if balance.is_empty() {
+                Policy::default()
+            } else {
+                balance.parse()?
+            },
+            reports,
+            gone: items.map(reply::string).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Sets what every consumer of the queue hears with its next beat, and forgets vitals of those that are gone.

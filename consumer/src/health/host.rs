@@ -1,0 +1,187 @@
+//! The machine under a consumer: CPU and memory of its cgroup or host, and how late its own loop is.
+//!
+//! Invariant: cheap (a few small files a second) and never an obstacle: what cannot be read is 0, which blames nobody.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+/// Pause between looks at the loop.
+const LAG_EVERY: Duration = Duration::from_millis(100);
+/// Shortest span over which CPU is measured.
+const CPU_EVERY: Duration = Duration::from_millis(500);
+
+/// What is known of the machine.
+pub(crate) struct Host {
+    lag_us: AtomicU64,
+    rtt_us: AtomicU64,
+    cpu: Mutex<Cpu>,
+}
+
+struct Cpu {
+    at: Instant,
+    used: Duration,
+    share: f64,
+}
+
+impl Host {
+    /// Starts looking at the loop that runs the lanes, until `stop`.
+    pub(crate) fn start(stop: CancellationToken) -> Arc<Self> {
+        let host = Arc::new(Self::new());
+        let looking = Arc::clone(&host);
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let due = Instant::now() + LAG_EVERY;
+                tokio::time::sleep_until(due.into()).await;
+                smooth(&looking.lag_us, due.elapsed());
+            }
+        });
+        host
+    }
+
+    pub(crate) fn new() -> Self {
+        Self {
+            lag_us: AtomicU64::new(0),
+            rtt_us: AtomicU64::new(0),
+            cpu: Mutex::new(Cpu {
+                at: Instant::now(),
+                used: cpu_used().unwrap_or_default(),
+                share: 0.0,
+            }),
+        }
+    }
+
+    /// A heartbeat took this long to be answered.
+    pub(crate) fn answered(&self, took: Duration) {
+        smooth(&self.rtt_us, took);
+    }
+
+    pub(super) fn lag_ms(&self) -> f64 {
+        millis(&self.lag_us)
+    }
+
+    pub(super) fn rtt_ms(&self) -> f64 {
+        millis(&self.rtt_us)
+    }
+
+    /// Share of the CPU that is in use, 0 to 1.
+    pub(super) fn cpu(&self) -> f64 {
+        let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = cpu.at.elapsed();
+        if span >= CPU_EVERY
+            && let Some(used) = cpu_used()
+        {
+            let busy = used.saturating_sub(cpu.used).as_secs_f64();
+            cpu.share = (busy / span.as_secs_f64() / cores()).clamp(0.0, 1.0);
+            (cpu.at, cpu.used) = (Instant::now(), used);
+        }
+        cpu.share
+    }
+
+    /// Share of the memory that is in use, 0 to 1.
+    pub(super) fn memory(&self) -> f64 {
+        memory().unwrap_or(0.0).clamp(0.0, 1.0)
+    }
+}
+
+/// A mean in which the newest counts a quarter. Two writers may lose an update: it is a mean.
+fn smooth(mean_us: &AtomicU64, span: Duration) {
+    let newest = u64::try_from(span.as_micros()).unwrap_or(u64::MAX / 8);
+    let before = mean_us.load(Ordering::Relaxed);
+    mean_us.store(before - before / 4 + newest / 4, Ordering::Relaxed);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds far below 2^53")]
+fn millis(us: &AtomicU64) -> f64 {
+    us.load(Ordering::Relaxed) as f64 / 1000.0
+}
+
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// This process's cgroup of version 2, if it has one of its own.
+fn cgroup() -> Option<PathBuf> {
+    let text = read("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = Path::new("/sys/fs/cgroup").join(path);
+    folder.join("cpu.stat").is_file().then_some(folder)
+}
+
+/// CPU time used by the cgroup or, without a limited one, by the host.
+fn cpu_used() -> Option<Duration> {
+    if let Some(folder) = limited() {
+        let text = read(folder.join("cpu.stat"))?;
+        let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        return used.parse().ok().map(Duration::from_micros);
+    }
+    let text = read("/proc/stat")?;
+    let numbers: Vec<u64> = text
+        .lines()
+        .next()?
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    // user nice system idle iowait irq softirq steal: all but idle and iowait, in ticks of 10 ms.
+    let busy: u64 = numbers
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(i, _)| !matches!(i, 3 | 4))
+        .map(|(_, n)| n)
+        .sum();
+    Some(Duration::from_millis(busy * 10))
+}
+
+/// The cgroup, if its CPU is limited.
+fn limited() -> Option<PathBuf> {
+    cgroup().filter(|folder| quota(folder).is_some())
+}
+
+fn quota(folder: &Path) -> Option<f64> {
+    let text = read(folder.join("cpu.max"))?;
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+    (period > 0.0).then_some(quota / period)
+}
+
+/// How many cores there are to use.
+fn cores() -> f64 {
+    let of_host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let of_host = f64::from(u32::try_from(of_host).unwrap_or(1));
+    cgroup().and_then(|folder| quota(&folder)).unwrap_or(of_host).max(0.01)
+}
+
+fn memory() -> Option<f64> {
+    if let Some(folder) = cgroup()
+        && let Some(limit) = read(folder.join("memory.max")).and_then(|text| text.trim().parse::<f64>().ok())
+    {
+        let used: f64 = read(folder.join("memory.current"))?.trim().parse().ok()?;
+        return Some(used / limit.max(1.0));
+    }
+    let text = read("/proc/meminfo")?;
+    let field = |name: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    Some(1.0 - field("MemAvailable:")? / field("MemTotal:")?.max(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_between_nothing_and_all() {
+        let host = Host::new();
+        assert!((0.0..=1.0).contains(&host.cpu()));
+        assert!((0.0..=1.0).contains(&host.memory()));
+        host.answered(Duration::from_millis(8));
+        assert!((host.rtt_ms() - 2.0).abs() < 0.01, "the newest counts a quarter");
+        assert!(cores() > 0.0);
+    }
+}
