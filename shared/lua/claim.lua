@@ -2,7 +2,8 @@
 
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
-      | most bytes | rank when parked, a whole number; the lowest is woken first ('' or left out: the time of parking in us)
+      | most bytes | rank when parked and its grain: the lowest `rank + token of the last claim / grain` is woken first ('' or
+      left out: the time of parking in us)
 Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
       'paused', 'lost' = no session, register anew), the fencing token of these tasks, then per task 3:
       id, record, meta ('' = none)
@@ -99,9 +100,9 @@ end
 local function claim(keys, argv)
   local running, session = keys[OWN + 1], keys[OWN + 2]
   local consumer, n, above, room = argv[1], tonumber(argv[2]), tonumber(argv[3]), tonumber(argv[5])
-  local rank = argv[6] ~= '' and argv[6] or nil
+  local rank, grain = tonumber(argv[6] or ''), tonumber(argv[7] or '1')
   if not n or n < 1 or n > MAX_BATCH or not above or not room then return refuse('claim takes 1 to ' .. MAX_BATCH .. ' tasks') end
-  if rank and not (match(rank, '^%d+$') and tonumber(rank) <= 9007199254740992) then return refuse('rank must be a whole number up to 2^53') end
+  if rank and not (rank >= 0 and rank < 9007199254740992 and grain and grain >= 1) then return refuse('rank must be below 2^53, its grain at least 1') end
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
   local claimed = call('HGET', session, 'claimed')
   if claimed and tonumber(claimed) > above then
@@ -117,7 +118,9 @@ local function claim(keys, argv)
   local reply = { paused and 'paused' or 'ok', '0' }
   if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us))) end
   if taken.count < n and (taken.count == 0 or call('ZCARD', keys[PENDING]) == 0) then
-    if argv[4] == '1' then call('ZADD', keys[PARKED], rank or int(us), consumer) end
+    -- This very claim may be the last: whoever was served just now stands behind those who were not.
+    local served = taken.count > 0 and reply[2] or argv[3]
+    if argv[4] == '1' then call('ZADD', keys[PARKED], int(rank and rank + floor(tonumber(served) / grain) or us), consumer) end
   else
     -- We have all we asked for: a wake-up meant for us would be wasted. There is more than we took:
     -- pass it on.

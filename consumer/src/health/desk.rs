@@ -12,9 +12,13 @@ use tracing::{info, warn};
 use workyard_shared::balance::{
     Allowed, Blame, Breaker, Circuit, Fleet, Policy, Standing, Turn, Vitals, claim_size, health_score, load_score, rank,
 };
+use workyard_shared::broker::Rank;
 
 use super::gauge::Gauges;
 use super::host::Host;
+
+/// The grain of `balance::rank` under `adaptive`: with it time of service leaves room for the load above it.
+const GRAIN_US: u64 = 64;
 
 /// What the maintainer tells everybody.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -220,24 +224,30 @@ impl Desk {
         self.with(|inner| inner.circuit.on_nothing(now));
     }
 
-    /// The rank with which this consumer parks; `None`: the time of parking. `served` is the token of its last claim.
-    pub(crate) fn rank(&self, served: u64, probe: bool) -> Option<u64> {
+    /// The rank with which this consumer parks; `None`: the time of parking.
+    pub(crate) fn rank(&self, probe: bool) -> Option<Rank> {
         self.with(|inner| {
-            if inner.bulletin.policy == Policy::Pull && !probe {
-                return None;
-            }
             let standing = Standing {
-                parked_us: 0,
-                served_us: served,
                 load_score: inner.load,
                 probe,
+                ..Standing::default()
             };
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "whole and below 2^53"
             )]
-            Some(rank(inner.bulletin.policy, &standing).max(0.0) as u64)
+            let base = rank(inner.bulletin.policy, &standing).max(0.0) as u64;
+            match inner.bulletin.policy {
+                // A due probe is one task per pause: behind idle healthy consumers it would never come.
+                _ if probe => Some(Rank {
+                    base: 0,
+                    grain: 1 << 52,
+                }),
+                Policy::Pull => None,
+                Policy::RoundRobin => Some(Rank { base, grain: 1 }),
+                Policy::Adaptive => Some(Rank { base, grain: GRAIN_US }),
+            }
         })
     }
 

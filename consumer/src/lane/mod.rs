@@ -377,7 +377,7 @@ impl Lane {
             subscribe,
             wanted,
             above: self.above,
-            rank: self.desk.rank(self.above, self.probing),
+            rank: self.desk.rank(self.probing),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))

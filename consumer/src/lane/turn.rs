@@ -6,7 +6,7 @@
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use workyard_shared::Error;
-use workyard_shared::broker::{ClaimRequest, Queue, Turn, TurnAnswer};
+use workyard_shared::broker::{ClaimRequest, Queue, Rank, Turn, TurnAnswer};
 use workyard_shared::name::SessionId;
 use workyard_shared::outage::{Patience, Watch};
 
@@ -25,7 +25,7 @@ pub(super) struct TurnOrder {
     pub(super) wanted: usize,
     pub(super) above: u64,
     /// Where to stand among those that wait; `None`: by the time of parking.
-    pub(super) rank: Option<u64>,
+    pub(super) rank: Option<Rank>,
 }
 
 /// What became of it.

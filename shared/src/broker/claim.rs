@@ -8,6 +8,15 @@ use crate::limits::MAX_CLAIM_BYTES;
 use crate::name::SessionId;
 use crate::record::{Meta, Record};
 
+/// Where a consumer stands among those that wait: the lowest `base + token of its last claim / grain` is woken first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// The part that its load decides, below 2^53 with the rest.
+    pub base: u64,
+    /// How many microseconds of having been served earlier count as one.
+    pub grain: u64,
+}
+
 /// What a consumer asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimRequest<'a> {
@@ -19,8 +28,8 @@ pub struct ClaimRequest<'a> {
     pub above: u64,
     /// Whether to be woken when there is less than asked for.
     pub park: bool,
-    /// The rank when parked: the lowest is woken first. `None`: the time of parking.
-    pub rank: Option<u64>,
+    /// The rank when parked; `None`: the time of parking.
+    pub rank: Option<Rank>,
 }
 
 /// One task handed out.
@@ -60,8 +69,8 @@ impl Queue {
         cmd.arg(consumer.as_str()).arg(request.most).arg(request.above);
         cmd.arg(if request.park { "1" } else { "0" }).arg(MAX_CLAIM_BYTES);
         match request.rank {
-            Some(rank) => cmd.arg(rank),
-            None => cmd.arg(""),
+            Some(rank) => cmd.arg(rank.base).arg(rank.grain),
+            None => cmd.arg("").arg(1),
         };
         cmd
     }

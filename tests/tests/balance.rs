@@ -1,0 +1,307 @@
+//! Load balancing by measured health, with real consumers: shares, circuits, breakers, and what an idle fleet costs.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
+use workyard_tests::{Running, Yard, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A worker whose handler counts and can be made to fail.
+struct Watched {
+    started: Arc<AtomicU64>,
+    fails: Arc<AtomicBool>,
+    running: Running,
+}
+
+impl Watched {
+    async fn start(yard: &Yard, config: WorkerConfig, takes: Duration) -> Self {
+        let (started, fails) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let mut registry = Registry::new();
+        for kind in ["work", "other"] {
+            let (started, fails) = (Arc::clone(&started), Arc::clone(&fails));
+            registry
+                .register(kind, move |ctx: Context, _: serde_json::Value| {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    let fails = fails.load(Ordering::SeqCst) && ctx.kind() == "work";
+                    async move {
+                        tokio::time::sleep(takes).await;
+                        if fails { Err(Failure::retry("down")) } else { Ok(()) }
+                    }
+                })
+                .unwrap();
+        }
+        let running = yard.work(registry, config).await;
+        Self {
+            started,
+            fails,
+            running,
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.started.load(Ordering::SeqCst)
+    }
+}
+
+/// Sets the policy and waits until the maintainer has told everybody.
+async fn choose(yard: &Yard, policy: &str) {
+    let mut connection = yard.server.connection().await;
+    redis::Cmd::hset(yard.queue.keys().named("cfg"), "balance", policy)
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let said = format!("\"policy\":\"{policy}\"");
+    wait_until(SOON, || async {
+        yard.queue
+            .fleet()
+            .await
+            .unwrap()
+            .is_some_and(|json| json.contains(&said))
+    })
+    .await;
+    // A beat later everybody has heard it, and parked anew with its first task.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_equal_idle_consumers_get_equal_shares() {
+    let yard = Yard::start().await;
+    let config = WorkerConfig {
+        concurrency: 2,
+        ..yard.config()
+    };
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(Watched::start(&yard, config.clone(), Duration::from_millis(5)).await);
+    }
+    for (policy, allowed) in [("round-robin", 0), ("adaptive", 5)] {
+        choose(&yard, policy).await;
+        // The first round tells each its new rank.
+        for _ in 0..8 {
+            let id = yard.add("work", "1", |_| {}).await;
+            yard.ended(&id).await;
+        }
+        let before: Vec<u64> = workers.iter().map(Watched::count).collect();
+        for _ in 0..100 {
+            let id = yard.add("work", "1", |_| {}).await;
+            yard.ended(&id).await;
+        }
+        let shares: Vec<u64> = workers.iter().zip(&before).map(|(w, b)| w.count() - b).collect();
+        println!("{policy}: shares of 100 tasks, one at a time: {shares:?}");
+        for share in shares {
+            assert!(share.abs_diff(25) <= allowed, "{policy}: {share}");
+        }
+    }
+    for worker in workers {
+        worker.running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_fails_everything_gets_probes_only_and_its_share_again_when_mended() {
+    let yard = Yard::start().await;
+    let config = WorkerConfig {
+        concurrency: 4,
+        ..yard.config()
+    };
+    let well = Watched::start(&yard, config.clone(), Duration::from_millis(20)).await;
+    let sick = Watched::start(&yard, config, Duration::from_millis(20)).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    // A steady stream, about a quarter of what the two can do.
+    let stream = {
+        let (stop, queue) = (Arc::clone(&stop), yard.queue.clone());
+        tokio::spawn(async move {
+            let submitter = workyard_shared::submit::Submitter::start(queue);
+            while !stop.load(Ordering::SeqCst) {
+                let mut tasks = Vec::new();
+                for _ in 0..10 {
+                    let mut task = workyard_tests::new_task("work", "1");
+                    task.options.max_attempts = Some(1000);
+                    task.options.backoff = Some(workyard_shared::options::Backoff {
+                        base: Duration::from_millis(10),
+                        factor: 1.0,
+                        ..workyard_shared::options::Backoff::default()
+                    });
+                    tasks.push((workyard_shared::name::TaskId::fresh(), task));
+                }
+                submitter.submit(tasks, true, None, SOON).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+    };
+    wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
+
+    sick.fails.store(true, Ordering::SeqCst);
+    let at = Instant::now();
+    // Probes only: not more than two tasks in half a second.
+    let opened = loop {
+        let before = sick.count();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if sick.count() - before <= 2 {
+            break at.elapsed() - Duration::from_millis(500);
+        }
+        assert!(at.elapsed() < Duration::from_secs(9), "it still gets its share");
+    };
+    println!("probes only after {opened:?} (aim 3 s)");
+
+    sick.fails.store(false, Ordering::SeqCst);
+    let at = Instant::now();
+    loop {
+        let (a, b) = (well.count(), sick.count());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (a, b) = (well.count() - a, sick.count() - b);
+        if b * 3 >= a && b > 5 {
+            break;
+        }
+        assert!(
+            at.elapsed() < Duration::from_secs(30),
+            "its share did not come back: {b} beside {a}"
+        );
+    }
+    println!("its full share again after {:?} (aim 10 s)", at.elapsed());
+    stop.store(true, Ordering::SeqCst);
+    stream.await.unwrap();
+    well.running.stop().await;
+    sick.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_go_on() {
+    let yard = Yard::start().await;
+    let config = WorkerConfig {
+        concurrency: 4,
+        ..yard.config()
+    };
+    let workers = [
+        Watched::start(&yard, config.clone(), Duration::from_millis(5)).await,
+        Watched::start(&yard, config, Duration::from_millis(5)).await,
+    ];
+    for worker in &workers {
+        worker.fails.store(true, Ordering::SeqCst);
+    }
+    let at = Instant::now();
+    let count = 1000;
+    for _ in 0..count {
+        yard.add("work", "1", |options| {
+            options.max_attempts = Some(3);
+            options.backoff = Some(workyard_shared::options::Backoff {
+                base: Duration::from_millis(500),
+                factor: 1.0,
+                ..workyard_shared::options::Backoff::default()
+            });
+        })
+        .await;
+    }
+    wait_until(SOON, || async {
+        yard.queue
+            .fleet()
+            .await
+            .unwrap()
+            .is_some_and(|json| json.contains("\"open\""))
+    })
+    .await;
+    println!("the breaker of the kind opened after {:?} (aim 2 s)", at.elapsed());
+    // Others go on undisturbed.
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let id = yard.add("other", "1", |o| o.priority = Some(0)).await;
+        yard.ended(&id).await;
+    }
+    println!("50 tasks of another kind, one by one, took {:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for worker in &workers {
+        worker.fails.store(false, Ordering::SeqCst);
+    }
+    yard.reaches("completed", count + 50).await;
+    let seen = yard.overview().await;
+    let burnt = seen.totals.get("retried").copied().unwrap_or(0);
+    println!("{burnt} of {} attempts were burnt (aim below 5 %)", 3 * count);
+    assert_eq!(
+        seen.totals.get("failed").copied().unwrap_or(0),
+        0,
+        "a task was lost to the outage"
+    );
+    assert!(burnt * 100 < 3 * count * 15, "{burnt}");
+    for worker in workers {
+        worker.running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
+    let yard = Yard::start().await;
+    let mut connection = {
+        let (push_in, pushes) = tokio::sync::mpsc::unbounded_channel();
+        let link = workyard_shared::link::Link::new(
+            workyard_shared::link::LinkConfig::from_url(&yard.server.url()).unwrap(),
+            Some(push_in),
+        )
+        .unwrap();
+        (link, pushes)
+    };
+    for _ in 0..200 {
+        let consumer = workyard_shared::name::SessionId::fresh();
+        connection
+            .0
+            .subscribe(&yard.queue.keys().wake_channel(&consumer))
+            .await
+            .unwrap();
+        yard.queue.heartbeat(&consumer, SOON * 4, true).await.unwrap();
+        let request = workyard_shared::broker::ClaimRequest {
+            consumer: &consumer,
+            most: 4,
+            above: 0,
+            park: true,
+            rank: None,
+        };
+        yard.queue.claim(request).await.unwrap();
+    }
+    yard.add("work", "1", |_| {}).await;
+    let work = |push: &redis::PushInfo| {
+        push.data
+            .iter()
+            .any(|value| matches!(value, redis::Value::BulkString(text) if text == b"work"))
+    };
+    let mut woken = 0;
+    while let Ok(Some(push)) = tokio::time::timeout(Duration::from_secs(1), connection.1.recv()).await {
+        woken += u32::from(work(&push));
+    }
+    assert_eq!(woken, 1);
+    assert_eq!(yard.overview().await.parked, 199);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_consumer_costs_redis_less_than_two_commands_a_second() {
+    let yard = Yard::start().await;
+    let worker = Watched::start(&yard, yard.config(), Duration::ZERO).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Top-level commands only: what functions call inside is counted under their own names.
+    let sent = |text: &str| -> u64 {
+        let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        let own = ["fcall:", "set:", "blmove:", "ping:", "ssubscribe:", "get:"];
+        let lines = text.lines().filter_map(|line| line.strip_prefix("cmdstat_"));
+        lines
+            .filter(|line| own.iter().any(|name| line.starts_with(name)))
+            .filter_map(calls)
+            .sum()
+    };
+    let info = || async {
+        let mut connection = yard.server.connection().await;
+        redis::cmd("INFO")
+            .arg("commandstats")
+            .query_async::<String>(&mut connection)
+            .await
+            .unwrap()
+    };
+    let (before, span) = (sent(&info().await), Duration::from_secs(10));
+    tokio::time::sleep(span).await;
+    // `get` inside heartbeats is counted with ours: the figure is an upper bound.
+    let sent = sent(&info().await) - before;
+    println!("an idle consumer, the maintainer too, sent at most {sent} commands in {span:?} (aim 20)");
+    assert!(sent <= 30, "{sent}");
+    worker.running.stop().await;
+}
