@@ -606,7 +606,14 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
         Some("0,1,2,3,4,5,6,7,8,")
     );
     all.delete().await.unwrap();
-    // Without a place, the job says what is missing.
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_over_its_budget_without_a_spill_place_says_what_is_missing() {
+    let yard = Yard::start().await;
+    let worker = yard.work(paper(), yard.config()).await;
+    let client = client(&yard);
     let poor = client
         .map_reduce(&q(), "text", "append")
         .items(0..300)
