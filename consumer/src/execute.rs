@@ -64,7 +64,7 @@ impl Done {
         match self {
             Self::Completed(completion) => Some(&completion.kind),
             Self::Failed(_, kind) => Some(kind),
-            Self::Member(_, kind, outcome) => (outcome.verdict != JobVerdict::Drop).then_some(kind),
+            Self::Member(_, kind, outcome) => (!matches!(outcome.verdict, JobVerdict::Drop | JobVerdict::Elsewhere)).then_some(kind),
             Self::HandedBack(_) | Self::Dropped { .. } => None,
         }
     }
@@ -73,7 +73,10 @@ impl Done {
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             Self::Failed(..) => true,
-            Self::Member(_, _, outcome) => !matches!(outcome.verdict, JobVerdict::Done | JobVerdict::Drop),
+            Self::Member(_, _, outcome) => !matches!(
+                outcome.verdict,
+                JobVerdict::Done | JobVerdict::Drop | JobVerdict::Elsewhere
+            ),
             Self::Completed(_) | Self::HandedBack(_) | Self::Dropped { .. } => false,
         }
     }
@@ -95,7 +98,6 @@ enum Ended {
     Parts(Vec<(u32, Part)>),
     TimedOut,
     Cancelled,
-    Unhandled,
 }
 
 impl From<MemberEnd> for Ended {
@@ -104,7 +106,6 @@ impl From<MemberEnd> for Ended {
             MemberEnd::Parts(parts) => Self::Parts(parts),
             MemberEnd::Failed(failure) => Self::Outcome(Err(failure)),
             MemberEnd::Unwanted => Self::Cancelled,
-            MemberEnd::Unhandled => Self::Unhandled,
         }
     }
 }
@@ -127,7 +128,6 @@ pub(crate) async fn execute(task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -
             (Err(failure), Vec::new())
         }
         Ended::Cancelled => return (dropped(&task), run),
-        Ended::Unhandled => return (unhandled(&task), run),
     };
     for layer in middleware.iter().rev() {
         layer.after(&task.ctx, &outcome).await;
@@ -235,6 +235,7 @@ fn settle(task: &Run, outcome: Outcome, timed_out: bool, run: Duration) -> Done 
         }),
         Err(failure) => {
             let (verdict, delay) = match failure.next {
+                Next::Elsewhere => return unhandled(task),
                 _ if timed_out => (FailVerdict::Timeout, None),
                 Next::Retry => (FailVerdict::Retry, None),
                 Next::RetryAfter(delay) => (FailVerdict::Retry, Some(delay)),
@@ -262,6 +263,7 @@ fn settle_member(task: &Run, outcome: Outcome, parts: Vec<(u32, Part)>, timed_ou
             Next::Retry => (JobVerdict::Retry, None, failure.message),
             Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), failure.message),
             Next::Final => (JobVerdict::Final, None, failure.message),
+            Next::Elsewhere => (JobVerdict::Elsewhere, None, failure.message),
         },
     };
     JobOutcome {

@@ -2,15 +2,15 @@
 
 KEYS  the shared keys, the job's 12, running:<consumer>, session:<consumer>
 ARGV  consumer | batch number | number of tasks | per task: id, token, verdict (done, retry, final, timeout, malformed,
-      drop), delay in ms ('' = the backoff), random number 0..1, run time in ms, error, number of parts, per part: name, bytes
-Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed back (over the budget: spill
-      next time), d = dropped, s = stale
+      elsewhere = this consumer cannot run it, drop), delay in ms ('' = the backoff), random number 0..1, run time in ms, error, number of parts, per part: name, bytes
+Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed back (for another; over the
+      budget: spill next time), d = dropped, s = stale
 
 The output is kept, the next chunk fed, and the reduce that waited for just this one added in this one step:
 whoever dies before it did nothing, and after it there is nothing left to do.
 ]]
 local MAX_OUTCOMES, MAX_PARTS, MAX_PART = 500, 1000, 16777216 + 64
-local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, drop = true }
+local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, elsewhere = true, drop = true }
 
 local function read_outcomes(argv)
   local n, at, outcomes = tonumber(argv[3]), 4, {}
@@ -48,7 +48,7 @@ end
 -- Which of their members are wanted: one look for all.
 local function look_alive(keys, job, outcomes)
   local members, alive = {}, {}
-  for i, o in ipairs(outcomes) do members[i] = sub(o.id, #job.id + 2) end
+  for i, o in ipairs(outcomes) do members[i] = sub(o.id, #job.base + 1) end
   local values = call('HMGET', keys[LIVE], unpack(members))
   for i, member in ipairs(members) do alive[member] = values[i] and true or nil end
   return alive
@@ -147,9 +147,29 @@ local function settle_failure(keys, job, argv, o, member, now)
   return 'f'
 end
 
+-- Another consumer may be able to. After as many tries as any unknown kind gets, it has failed, for the reason given.
+local function settle_elsewhere(keys, job, argv, o, member, score, now)
+  local m = parse_meta(call('HGET', keys[META], o.id))
+  m.unhandled, m.releases = m.unhandled + 1, m.releases + 1
+  note_error(keys, member, o.error)
+  if m.unhandled >= UNHANDLED_LIMIT then
+    end_task(keys, job, member, 'failed', m, argv[1], now, sub(o.error, 1, MAX_ERROR))
+    count_task(job, 'failed', kind_of_member(job, member), 1)
+    fail_member(keys, job, member, o.error .. ' (no consumer could: ' .. m.unhandled .. ' tries)', now)
+    return 'f'
+  end
+  job.has_meta = true
+  call('HSET', keys[META], o.id, format_meta(m))
+  local due = now + (tonumber(o.delay) or 1000)
+  call('ZADD', keys[SCHEDULED], due_score(due, floor(tonumber(score) / PRIORITY_SPAN)), o.id)
+  job.earliest = math.min(job.earliest or due, due)
+  count_task(job, 'released', nil, 1)
+  return 'p'
+end
+
 local function settle_one(keys, job, argv, o, score, now)
   if not score then return o.verdict == 'drop' and 'd' or 's' end
-  local member = job and sub(o.id, 1, #job.id + 1) == job.id .. ':' and sub(o.id, #job.id + 2)
+  local member = job and sub(o.id, 1, #job.base) == job.base and sub(o.id, #job.base + 1)
   if not member or JOB_OVER[job.state] or not job.alive[member] then
     -- The job is over, or the other copy was faster. What is left of the task goes with the live ones.
     return o.verdict == 'drop' and 'd' or 's'
@@ -159,6 +179,7 @@ local function settle_one(keys, job, argv, o, score, now)
     return 'p'
   end
   if job.started == 0 then job.started = now - o.run end
+  if o.verdict == 'elsewhere' then return settle_elsewhere(keys, job, argv, o, member, score, now) end
   if o.verdict == 'done' then return settle_done(keys, job, argv, o, member, score, now) end
   return settle_failure(keys, job, argv, o, member, now)
 end
