@@ -51,6 +51,12 @@ pub enum Breaker {
 }
 
 impl Breaker {
+    /// Whether both are closed, both open, or both half-open.
+    #[must_use]
+    pub fn is_like(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+
     /// The state after the maintainer has seen the fleet's figures for the kind.
     #[must_use]
     pub fn next(self, seen: &KindFleet, now: Duration) -> Self {
@@ -65,17 +71,25 @@ impl Breaker {
                 since_ms: now_ms,
                 pause_ms,
             },
-            Self::HalfOpen { pause_ms, .. } if seen.runs >= VERDICT && failing => {
-                Self::open(now_ms, (pause_ms * 2).min(LONGEST_PAUSE_MS))
-            }
-            Self::HalfOpen { .. } if seen.runs >= VERDICT => Self::Closed,
-            Self::HalfOpen { since_ms, pause_ms } if seen.runs == 0 && now_ms >= since_ms + ASK_OTHERS_MS => {
-                Self::HalfOpen {
-                    since_ms: now_ms,
-                    pause_ms,
+            Self::HalfOpen { since_ms, pause_ms } => {
+                let waited = now_ms >= since_ms.saturating_add(ASK_OTHERS_MS);
+                match seen.runs {
+                    0 if waited => Self::HalfOpen {
+                        since_ms: now_ms,
+                        pause_ms,
+                    },
+                    // Of slow tasks one result must do: three never fall into one window.
+                    runs if runs >= VERDICT || (runs > 0 && waited) => {
+                        if failing {
+                            Self::open(now_ms, pause_ms.saturating_mul(2).min(LONGEST_PAUSE_MS))
+                        } else {
+                            Self::Closed
+                        }
+                    }
+                    _ => self,
                 }
             }
-            Self::Open { .. } | Self::HalfOpen { .. } => self,
+            Self::Open { .. } => self,
         }
     }
 
@@ -90,7 +104,7 @@ impl Breaker {
             },
             Self::HalfOpen { .. } if draw * f64::from(consumers) < PROBERS => Allowed::Probe,
             Self::HalfOpen { since_ms, .. } => Allowed::Nothing {
-                until: Duration::from_millis(since_ms + ASK_OTHERS_MS),
+                until: Duration::from_millis(since_ms.saturating_add(ASK_OTHERS_MS)),
             },
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`Window`] and [`RunTimes`] measure; [`Vitals`] is one consumer's report, [`Fleet`]
 //! what the maintainer makes of all of them; [`health_score`], [`load_score`] and [`Blame`] judge;
-//! [`Circuit`] (one consumer), [`Breaker`] (one kind, everywhere) and [`Limit`] (slots) act on it;
+//! [`Circuit`] (one consumer), [`Breaker`] (one kind, everywhere), [`Watch`] (one kind on one consumer) and
+//! [`Limit`] (slots) act on it;
 //! [`Policy`] turns it into a rank and a claim size; [`Overload`] is the queue as an autoscaler sees it.
 //!
 //! Invariant: no clock, no randomness, no Redis. `now` is the time since any fixed start (epoch or
@@ -18,6 +19,7 @@ mod fleet;
 mod score;
 mod circuit;
 mod policy;
+mod watch;
 mod limit;
 mod overload;
 
@@ -30,6 +32,7 @@ pub use policy::{Policy, Standing, claim_size, rank};
 pub use run_times::{RECENT, RunTimes};
 pub use score::{Blame, MAX_ERROR_RATE, MIN_HEALTH, MIN_RUNS, health_score, load_score, pressure};
 pub use vitals::{KindVitals, MAX_KINDS, Vitals};
+pub use watch::Watch;
 pub use window::{Counts, STREAK, Window};
 
 #[cfg(test)]

@@ -100,8 +100,9 @@ pub fn rank(policy: Policy, standing: &Standing) -> f64 {
     }
 }
 
-/// A healthy consumer's score when all its slots are busy: it must claim as much as it wants.
-const FULL_SHARE: f64 = 0.75;
+/// From this health on a consumer claims as much as it wants: what a healthy one has with all slots
+/// busy on a host under pressure.
+const FULL_SHARE: f64 = 0.6;
 
 /// How many to claim of the `wanted` when `running` are held. Under `adaptive` what it would hold in
 /// all is scaled by its health; whoever holds nothing still gets one.
@@ -209,9 +210,9 @@ mod tests {
             (Policy::Pull, 8, 0, 0.1, 8),
             (Policy::RoundRobin, 8, 0, 0.1, 8),
             (Policy::Adaptive, 8, 0, 1.0, 8),
-            (Policy::Adaptive, 8, 0, 0.75, 8),
-            (Policy::Adaptive, 8, 0, 0.375, 4),
-            (Policy::Adaptive, 4, 4, 0.375, 0),
+            (Policy::Adaptive, 8, 0, 0.6, 8),
+            (Policy::Adaptive, 8, 0, 0.3, 4),
+            (Policy::Adaptive, 4, 4, 0.3, 0),
             (Policy::Adaptive, 8, 0, 0.0, 1),
             (Policy::Adaptive, 8, 1, 0.0, 0),
             (Policy::Adaptive, 0, 0, 1.0, 0),

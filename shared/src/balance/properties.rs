@@ -114,7 +114,9 @@ fn a_consumer_that_fails_everything_is_unhealthy_and_is_forgiven() {
             capacity: 4,
             ..Vitals::default()
         };
-        vitals.add("mail", window, &times, now);
+        vitals
+            .kinds
+            .insert("mail".to_owned(), KindVitals::of(window, &times, now));
         vitals
     };
     let (mut good, mut bad) = (Window::new(), Window::new());

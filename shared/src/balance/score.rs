@@ -20,8 +20,8 @@ pub const MIN_RUNS: u32 = 5;
 
 /// What load and host pressure can each take off the health.
 const LOAD_PENALTY: f64 = 0.2;
-/// Twice the fleet's median is still normal: hosts differ.
-const SLOW: f64 = 2.0;
+/// Three times the fleet's median is still normal: hosts differ, and a slow slot is better than none.
+const SLOW: f64 = 3.0;
 /// Within this factor of the median a consumer counts as average, so that noise moves no one.
 const ABOUT_EQUAL: f64 = 1.3;
 /// Differences in error rate below this are noise.
@@ -98,7 +98,7 @@ pub fn pressure(vitals: &Vitals) -> f64 {
 
 /// Health: 1 is as good as any, below [`MIN_HEALTH`] is unhealthy, 0 is failing everything.
 ///
-/// `(1 - blame) * (1 - 0.2 load - 0.2 pressure) * min(1, 2 / slowness)`
+/// `(1 - blame) * (1 - 0.2 load - 0.2 pressure) * min(1, 3 / slowness)`
 #[must_use]
 pub fn health_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
     let errors = 1.0 - Blame::of(vitals, fleet).rate;

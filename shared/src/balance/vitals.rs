@@ -53,18 +53,6 @@ pub struct KindVitals {
 }
 
 impl Vitals {
-    /// Adds what was measured of a kind.
-    pub fn add(&mut self, kind: impl Into<String>, window: &Window, times: &RunTimes, now: Duration) {
-        let counts = window.counts(now);
-        let vitals = KindVitals {
-            runs: counts.runs,
-            errors: counts.errors,
-            mean_ms: one_decimal(times.mean_ms()),
-            recent_ms: times.recent_ms().map(one_decimal).collect(),
-        };
-        self.kinds.insert(kind.into(), vitals);
-    }
-
     /// Drops all but the [`MAX_KINDS`] kinds with most runs.
     pub fn cap(&mut self) {
         while self.kinds.len() > MAX_KINDS {
@@ -90,6 +78,18 @@ impl Vitals {
 }
 
 impl KindVitals {
+    /// What was measured of a kind.
+    #[must_use]
+    pub fn of(window: &Window, times: &RunTimes, now: Duration) -> Self {
+        let counts = window.counts(now);
+        Self {
+            runs: counts.runs,
+            errors: counts.errors,
+            mean_ms: one_decimal(times.mean_ms()),
+            recent_ms: times.recent_ms().map(one_decimal).collect(),
+        }
+    }
+
     /// Failed over ended runs, 0..1; 0 without any.
     #[must_use]
     pub fn error_rate(&self) -> f64 {
@@ -121,7 +121,10 @@ mod tests {
         let (mut window, mut times) = (Window::new(), RunTimes::new());
         window.record(true, Duration::from_secs(1));
         times.record(Duration::from_micros(12_345));
-        vitals.add("mail", &window, &times, Duration::from_secs(1));
+        vitals.kinds.insert(
+            "mail".to_owned(),
+            KindVitals::of(&window, &times, Duration::from_secs(1)),
+        );
         let text = serde_json::to_string(&vitals).unwrap();
         assert_eq!(
             text,

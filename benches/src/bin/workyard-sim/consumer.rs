@@ -5,9 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use workyard_shared::balance::{
-    Allowed, Blame, Breaker, Circuit, Fleet, KindVitals, RunTimes, Turn, Vitals, Window, health_score,
-};
+use workyard_shared::balance::{Allowed, Blame, Circuit, Fleet, Turn, Vitals, Watch, health_score};
 
 use crate::profile::Profile;
 
@@ -27,20 +25,16 @@ pub(crate) struct Consumer {
     pub(crate) health: f64,
     pub(crate) vitals: Vitals,
     pub(crate) parked: Option<f64>,
-    pub(crate) parked_us: u64,
     pub(crate) served_us: u64,
     pub(crate) asks: bool,
     pub(crate) runs: u64,
     pub(crate) errors: u64,
-    pub(crate) running_of: [u32; 2],
-    windows: [Window; 2],
-    times: [RunTimes; 2],
-    breakers: [Breaker; 2],
-    draw: f64,
+    pub(crate) running_of: [usize; 2],
+    watches: [Watch; 2],
 }
 
 impl Consumer {
-    pub(crate) fn new(profile: Profile, draw: f64) -> Self {
+    pub(crate) fn new(profile: Profile) -> Self {
         let capacity = u32::try_from(profile.capacity).unwrap_or(u32::MAX);
         Self {
             profile,
@@ -55,16 +49,12 @@ impl Consumer {
                 ..Vitals::default()
             },
             parked: None,
-            parked_us: 0,
             served_us: 0,
             asks: false,
             runs: 0,
             errors: 0,
             running_of: [0; 2],
-            windows: [Window::new(), Window::new()],
-            times: [RunTimes::new(), RunTimes::new()],
-            breakers: [Breaker::Closed; 2],
-            draw,
+            watches: [Watch::new(), Watch::new()],
         }
     }
 
@@ -82,13 +72,10 @@ impl Consumer {
     pub(crate) fn ended(&mut self, kind: usize, ok: bool, took_s: f64, fleet: &Fleet, now: Duration) {
         self.runs += 1;
         self.errors += u64::from(!ok);
-        self.windows[kind].record(ok, now);
-        if ok {
-            self.times[kind].record(Duration::from_secs_f64(took_s));
-        }
+        self.watches[kind].record(ok, Duration::from_secs_f64(took_s), now);
         if self.circuit.on_result(ok, now) == Some(Turn::Closed) {
             self.turned(fleet, now);
-        } else if self.windows[kind].is_failing() {
+        } else if self.watches[kind].is_failing() {
             self.beat(fleet, now);
         }
     }
@@ -97,15 +84,8 @@ impl Consumer {
     pub(crate) fn beat(&mut self, fleet: &Fleet, now: Duration) {
         self.vitals.running = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         for (n, kind) in KINDS.into_iter().enumerate() {
-            let counts = self.windows[n].counts(now);
-            let mean_ms = self.times[n].mean_ms();
-            if counts.runs > 0 || mean_ms > 0.0 {
-                let seen = KindVitals {
-                    runs: counts.runs,
-                    errors: counts.errors,
-                    mean_ms,
-                    recent_ms: Vec::new(),
-                };
+            let seen = self.watches[n].vitals(now);
+            if seen.runs > 0 || seen.mean_ms > 0.0 {
                 self.vitals.kinds.insert(kind.to_owned(), seen);
             }
         }
@@ -118,7 +98,7 @@ impl Consumer {
 
     /// The circuit turned: what was counted before says nothing of now.
     fn turned(&mut self, fleet: &Fleet, now: Duration) {
-        self.windows.iter_mut().for_each(Window::clear);
+        self.watches.iter_mut().for_each(Watch::clear);
         self.vitals.kinds.values_mut().for_each(|k| (k.runs, k.errors) = (0, 0));
         self.beat(fleet, now);
     }
@@ -127,30 +107,17 @@ impl Consumer {
     pub(crate) fn learn(&mut self, fleet: &Fleet, draw: f64) {
         for (n, kind) in KINDS.into_iter().enumerate() {
             let breaker = fleet.kinds.get(kind).map(|k| k.breaker).unwrap_or_default();
-            if breaker != self.breakers[n] {
-                self.breakers[n] = breaker;
-                self.windows[n].clear();
-                self.draw = draw;
-            }
+            self.watches[n].learn(breaker, fleet.consumers, draw);
         }
     }
 
     /// Whether a run of that kind is a probe of its breaker: a failure is no attempt of the task then.
     pub(crate) fn is_probe(&self, kind: usize) -> bool {
-        self.breakers[kind] != Breaker::Closed
+        self.watches[kind].is_probing()
     }
 
-    /// Whether it may run a task of that kind now. While all of the last runs of a kind failed it runs one at a
-    /// time and hands the others back, until the fleet has said whose fault it is.
-    pub(crate) fn admits(&self, kind: usize, fleet: &Fleet) -> bool {
-        let allowed = match self.breakers[kind].admits(fleet.consumers, self.draw) {
-            Allowed::All if self.windows[kind].is_failing() => Allowed::Probe,
-            allowed => allowed,
-        };
-        match allowed {
-            Allowed::All => true,
-            Allowed::Probe => self.running_of[kind] == 0,
-            Allowed::Nothing { .. } => false,
-        }
+    /// What it may run of that kind now.
+    pub(crate) fn admits(&self, kind: usize, now: Duration) -> Allowed {
+        self.watches[kind].admits(self.running_of[kind], now)
     }
 }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use workyard_shared::balance::{Allowed, Fleet, Standing, claim_size, load_score, rank};
+use workyard_shared::balance::{Allowed, Fleet, Policy, Standing, claim_size, load_score, rank};
 
 use crate::consumer::Consumer;
 use crate::dispatch::{Dispatch, Push};
@@ -20,8 +20,10 @@ const MAX_ATTEMPTS: u32 = 3;
 const BEAT_US: u64 = 1_000_000;
 /// How long the end of a dead consumer's session takes.
 const LEASE_US: u64 = 3_000_000;
-/// A task that may not run now comes back after this.
+/// A task that may not run now comes back after this at least.
 const HELD_BACK_US: u64 = 1_000_000;
+/// Whoever handed tasks back claims again after this.
+const PAUSE_US: u64 = 50_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -47,6 +49,13 @@ enum Event {
     LeaseEnds {
         consumer: u32,
     },
+}
+
+/// What a claim brought.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    started: usize,
+    handed_back: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -93,7 +102,6 @@ pub(crate) fn simulate(scenario: &Scenario, dispatch: Dispatch, seed: u64, raw: 
 
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, dispatch: Dispatch, seed: u64, raw: Raw) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             scenario,
             dispatch,
@@ -107,13 +115,13 @@ impl<'a> World<'a> {
             consumers: scenario
                 .consumers
                 .iter()
-                .map(|profile| Consumer::new(*profile, rng.f64()))
+                .map(|profile| Consumer::new(*profile))
                 .collect(),
             fleet: Fleet::default(),
             turn: 0,
             left: scenario.tasks,
             raw,
-            rng,
+            rng: fastrand::Rng::with_seed(seed),
         }
     }
 
@@ -221,40 +229,46 @@ impl<'a> World<'a> {
         let wanted = match allowed {
             Allowed::All => claim_size(policy, c.free(), c.held.len(), c.health),
             Allowed::Probe => 1,
-            Allowed::Nothing { until } => {
-                let asks = std::mem::replace(&mut c.asks, true);
-                let wait = u64::try_from(until.as_micros())
-                    .unwrap_or(0)
-                    .saturating_sub(self.now_us)
-                    .max(1);
-                if !asks {
-                    self.after(wait, Event::Ask { consumer: id });
-                }
-                return;
-            }
+            Allowed::Nothing { until } => return self.ask(id, self.until(until)),
         };
-        let started = self.take(id, wanted);
+        let taken = self.take(id, wanted);
         let c = &mut self.consumers[id as usize];
         let probe = allowed == Allowed::Probe;
-        if probe && started == 0 {
+        if probe && taken.started == 0 {
             c.circuit.on_nothing(now);
         }
-        if started > 0 {
-            (c.served_us, c.parked_us) = (self.now_us, self.now_us);
+        // What was handed back counts too: else those that may not run a kind keep the lowest rank.
+        if taken.started + taken.handed_back > 0 {
+            c.served_us = self.now_us;
         }
-        if started < wanted && self.pending.is_empty() {
-            c.vitals.running = u32::try_from(c.held.len()).unwrap_or(u32::MAX);
-            let load_score = load_score(&c.vitals, &self.fleet);
-            let standing = Standing {
-                parked_us: c.parked_us,
+        if taken.handed_back > 0 {
+            self.ask(id, PAUSE_US);
+        } else if taken.started < wanted {
+            self.park(id, policy, probe);
+        }
+    }
+
+    fn ask(&mut self, id: u32, delay_us: u64) {
+        if !std::mem::replace(&mut self.consumers[id as usize].asks, true) {
+            self.after(delay_us, Event::Ask { consumer: id });
+        }
+    }
+
+    fn park(&mut self, id: u32, policy: Policy, probe: bool) {
+        let c = &mut self.consumers[id as usize];
+        c.vitals.running = u32::try_from(c.held.len()).unwrap_or(u32::MAX);
+        let load_score = load_score(&c.vitals, &self.fleet);
+        let rank = rank(
+            policy,
+            &Standing {
+                parked_us: self.now_us,
                 served_us: c.served_us,
                 load_score,
                 probe,
-            };
-            let rank = rank(policy, &standing);
-            c.parked = Some(rank);
-            self.parked.insert((rank.to_bits(), id));
-        }
+            },
+        );
+        c.parked = Some(rank);
+        self.parked.insert((rank.to_bits(), id));
     }
 
     fn unpark(&mut self, id: u32) {
@@ -263,18 +277,32 @@ impl<'a> World<'a> {
         }
     }
 
-    fn take(&mut self, id: u32, wanted: usize) -> usize {
-        let mut started = 0;
-        while started < wanted {
+    /// Claims up to that many; those that may not run now go back for a while.
+    fn take(&mut self, id: u32, wanted: usize) -> Taken {
+        let now = Duration::from_micros(self.now_us);
+        let mut taken = Taken::default();
+        for _ in 0..wanted {
             let Some(task) = self.pending.pop_front() else { break };
-            if self.consumers[id as usize].admits(self.kind(task), &self.fleet) {
-                self.start(id, task);
-                started += 1;
-            } else {
-                self.after(HELD_BACK_US, Event::Due { task });
+            match self.consumers[id as usize].admits(self.kind(task), now) {
+                Allowed::Nothing { until } => {
+                    self.after(self.until(until).max(HELD_BACK_US), Event::Due { task });
+                    taken.handed_back += 1;
+                }
+                Allowed::All | Allowed::Probe => {
+                    self.start(id, task);
+                    taken.started += 1;
+                }
             }
         }
-        started
+        taken
+    }
+
+    /// How long until then, at least a microsecond.
+    fn until(&self, then: Duration) -> u64 {
+        u64::try_from(then.as_micros())
+            .unwrap_or(u64::MAX)
+            .saturating_sub(self.now_us)
+            .max(1)
     }
 
     fn choose(&mut self, push: Push) -> Option<u32> {
