@@ -103,8 +103,9 @@ impl Breaker {
                 until: Duration::from_millis(until_ms),
             },
             Self::HalfOpen { .. } if draw * f64::from(consumers) < PROBERS => Allowed::Probe,
+            // Others probe; there is no time before which asking is of no use.
             Self::HalfOpen { since_ms, .. } => Allowed::Nothing {
-                until: Duration::from_millis(since_ms.saturating_add(ASK_OTHERS_MS)),
+                until: Duration::from_millis(since_ms),
             },
         }
     }

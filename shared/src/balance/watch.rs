@@ -62,14 +62,15 @@ impl Watch {
     /// What may be run of it when `running` of its tasks are under way here.
     #[must_use]
     pub fn admits(&self, running: usize, now: Duration) -> Allowed {
-        let allowed = match self.breaker.admits(self.consumers, self.draw) {
-            Allowed::All if self.window.is_failing() => Allowed::Probe,
-            allowed => allowed,
-        };
-        if allowed == Allowed::Probe && (running > 0 || now < self.paused_until) {
-            return Allowed::Nothing { until: now + HAND_BACK };
+        let later = now + HAND_BACK;
+        match self.breaker.admits(self.consumers, self.draw) {
+            Allowed::All if !self.window.is_failing() => Allowed::All,
+            Allowed::All | Allowed::Probe if running == 0 && now >= self.paused_until => Allowed::Probe,
+            Allowed::All | Allowed::Probe => Allowed::Nothing { until: later },
+            Allowed::Nothing { until } => Allowed::Nothing {
+                until: until.max(later),
+            },
         }
-        allowed
     }
 
     /// A failure now is that of a probe, and no attempt of the task's own: hand it back.
@@ -135,7 +136,7 @@ mod tests {
             4,
             0.9,
         );
-        assert_eq!(watch.admits(0, at(0)), Allowed::Nothing { until: at(900) });
+        assert_eq!(watch.admits(0, at(0)), Allowed::Nothing { until: at(1000) });
         assert!(watch.is_probing());
         assert_eq!(watch.vitals(at(0)).runs, 0);
         watch.learn(

@@ -83,6 +83,7 @@ impl Consumer {
     /// Measures and judges itself.
     pub(crate) fn beat(&mut self, fleet: &Fleet, now: Duration) {
         self.vitals.running = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        self.vitals.kinds.clear();
         for (n, kind) in KINDS.into_iter().enumerate() {
             let seen = self.watches[n].vitals(now);
             if seen.runs > 0 || seen.mean_ms > 0.0 {

@@ -20,7 +20,7 @@ const MAX_ATTEMPTS: u32 = 3;
 const BEAT_US: u64 = 1_000_000;
 /// How long the end of a dead consumer's session takes.
 const LEASE_US: u64 = 3_000_000;
-/// A task that may not run now comes back after this at least.
+/// A task for which there is nobody is pushed again after this.
 const HELD_BACK_US: u64 = 1_000_000;
 /// Whoever handed tasks back claims again after this.
 const PAUSE_US: u64 = 50_000;
@@ -285,7 +285,7 @@ impl<'a> World<'a> {
             let Some(task) = self.pending.pop_front() else { break };
             match self.consumers[id as usize].admits(self.kind(task), now) {
                 Allowed::Nothing { until } => {
-                    self.after(self.until(until).max(HELD_BACK_US), Event::Due { task });
+                    self.after(self.until(until), Event::Due { task });
                     taken.handed_back += 1;
                 }
                 Allowed::All | Allowed::Probe => {
