@@ -1,0 +1,265 @@
+//! One consumer's circuit: closed while it is healthy; open when it fails what others complete; then
+//! single probes with growing pauses until three in a row succeed. After Nygard ("Release It!").
+//!
+//! Invariant: it opens only after [`GRACE`] of bad health, so that a kind that breaks everywhere is
+//! seen by the fleet first (its breaker opens, the blame goes away) and other kinds go on. While it is
+//! open at most one probe is under way. The caller clears its windows at each [`Turn`]: from then on
+//! only what ran since counts. It does not claim, and knows nothing of kinds.
+
+use std::time::Duration;
+
+use super::score::{MAX_ERROR_RATE, MIN_HEALTH, MIN_RUNS};
+
+/// How long health must be bad before the circuit opens: longer than a report takes to reach the
+/// maintainer and its answer to come back, which is short as failing consumers report at once.
+const GRACE: Duration = Duration::from_millis(1500);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// A mended consumer waits at most this long for the probe that shows it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// Successful probes in a row that close it.
+const PROBES: u32 = 3;
+
+/// What may be claimed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// As many as there are slots.
+    All,
+    /// One task. Whoever gets this answer and claims must report the result.
+    Probe,
+    /// Nothing before then, or before the probe that is under way has ended.
+    Nothing {
+        /// When to ask again.
+        until: Duration,
+    },
+}
+
+/// The circuit has turned: clear the windows, report at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// From now on only probes.
+    Opened,
+    /// From now on everything again.
+    Closed,
+}
+
+/// The circuit of one consumer.
+#[derive(Debug, Clone, Default)]
+pub struct Circuit {
+    state: State,
+    /// Whether load and response times are good enough to close.
+    unwell: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum State {
+    #[default]
+    Closed,
+    Suspect {
+        since: Duration,
+    },
+    Open {
+        until: Duration,
+        probe: Probe,
+    },
+    Probing {
+        probe: Probe,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    successes: u32,
+    pause: Duration,
+}
+
+impl Circuit {
+    /// A closed circuit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Health, [`super::Blame`] and its runs, each beat and after each failure.
+    pub fn on_health(&mut self, score: f64, error_rate: f64, runs: u32, now: Duration) -> Option<Turn> {
+        self.unwell = score < MIN_HEALTH;
+        let bad = self.unwell || (runs >= MIN_RUNS && error_rate > MAX_ERROR_RATE);
+        match self.state {
+            State::Closed if bad => self.state = State::Suspect { since: now },
+            State::Suspect { .. } if !bad => self.state = State::Closed,
+            State::Suspect { since } if now.saturating_sub(since) >= GRACE => {
+                let probe = Probe {
+                    successes: 0,
+                    pause: FIRST_PAUSE,
+                };
+                self.state = State::Open {
+                    until: now + FIRST_PAUSE,
+                    probe,
+                };
+                return Some(Turn::Opened);
+            }
+            State::Closed | State::Suspect { .. } | State::Open { .. } | State::Probing { .. } => {}
+        }
+        None
+    }
+
+    /// What may be claimed; after [`Allowed::Probe`] one probe is under way.
+    pub fn may_claim(&mut self, now: Duration) -> Allowed {
+        match self.state {
+            State::Closed | State::Suspect { .. } => Allowed::All,
+            State::Open { until, .. } if now < until => Allowed::Nothing { until },
+            State::Open { probe, .. } => {
+                self.state = State::Probing { probe };
+                Allowed::Probe
+            }
+            State::Probing { probe } => Allowed::Nothing {
+                until: now + probe.pause,
+            },
+        }
+    }
+
+    /// The probe's claim brought nothing: ask again whenever there is reason to.
+    pub fn on_nothing(&mut self, now: Duration) {
+        if let State::Probing { probe } = self.state {
+            self.state = State::Open { until: now, probe };
+        }
+    }
+
+    /// A task has ended. While a probe is under way the first result counts as its own: one that was
+    /// claimed before says the same thing. Without a probe, results of older tasks change nothing.
+    pub fn on_result(&mut self, ok: bool, now: Duration) -> Option<Turn> {
+        let State::Probing { mut probe } = self.state else {
+            return None;
+        };
+        if !ok {
+            let pause = (probe.pause * 2).min(LONGEST_PAUSE);
+            self.state = State::Open {
+                until: now + probe.pause,
+                probe: Probe { successes: 0, pause },
+            };
+            return None;
+        }
+        probe.successes += 1;
+        if probe.successes < PROBES {
+            self.state = State::Open { until: now, probe };
+            return None;
+        }
+        if self.unwell {
+            let pause = (probe.pause * 2).min(LONGEST_PAUSE);
+            self.state = State::Open {
+                until: now + probe.pause,
+                probe: Probe { pause, ..probe },
+            };
+            return None;
+        }
+        self.state = State::Closed;
+        Some(Turn::Closed)
+    }
+
+    /// Whether everything may be claimed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed | State::Suspect { .. })
+    }
+
+    /// The state's name, for people: `closed`, `suspect`, `open` or `probing`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.state {
+            State::Closed => "closed",
+            State::Suspect { .. } => "suspect",
+            State::Open { .. } => "open",
+            State::Probing { .. } => "probing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn opened() -> Circuit {
+        let mut circuit = Circuit::new();
+        assert_eq!(circuit.on_health(0.1, 1.0, 8, at(0)), None);
+        assert_eq!(circuit.may_claim(at(0)), Allowed::All);
+        assert_eq!(circuit.on_health(0.1, 1.0, 8, at(1500)), Some(Turn::Opened));
+        circuit
+    }
+
+    #[test]
+    fn opens_when_health_stays_bad() {
+        for (score, error_rate, runs, opens) in [
+            (0.1, 1.0, 8, true),
+            (0.45, 0.55, 5, true),
+            (0.45, 0.55, 4, false),
+            (0.5, 0.5, 100, false),
+            (0.29, 0.0, 0, true),
+            (0.3, 0.0, 0, false),
+        ] {
+            let mut circuit = Circuit::new();
+            let turns = [0, 1000, 1500].map(|ms| circuit.on_health(score, error_rate, runs, at(ms)));
+            assert_eq!(
+                turns.contains(&Some(Turn::Opened)),
+                opens,
+                "{score} {error_rate} {runs}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_blame_that_goes_away_in_time_opens_nothing() {
+        let mut circuit = Circuit::new();
+        circuit.on_health(0.1, 1.0, 8, at(0));
+        circuit.on_health(0.8, 0.0, 8, at(1000));
+        assert_eq!(circuit.on_health(0.1, 1.0, 8, at(2000)), None);
+        assert!(circuit.is_closed());
+    }
+
+    #[test]
+    fn probes_one_at_a_time_with_growing_pauses() {
+        let mut circuit = opened();
+        let (mut now, mut pauses) = (1500, Vec::new());
+        for _ in 0..7 {
+            let Allowed::Nothing { until } = circuit.may_claim(at(now)) else {
+                unreachable!()
+            };
+            pauses.push((until - at(now)).as_millis());
+            now += u64::try_from((until - at(now)).as_millis()).unwrap();
+            assert_eq!(circuit.may_claim(at(now)), Allowed::Probe);
+            assert!(matches!(circuit.may_claim(at(now)), Allowed::Nothing { .. }));
+            assert_eq!(circuit.on_result(false, at(now)), None);
+        }
+        assert_eq!(pauses, [250, 250, 500, 1000, 2000, 4000, 4000]);
+    }
+
+    #[test]
+    fn three_probes_that_succeed_close_it() {
+        let mut circuit = opened();
+        circuit.on_health(0.8, 0.0, 0, at(1600));
+        assert_eq!(circuit.on_result(true, at(1700)), None, "no probe is under way");
+        for n in 0..3 {
+            assert_eq!(circuit.may_claim(at(2000 + n)), Allowed::Probe);
+            circuit.on_nothing(at(2000 + n));
+            assert_eq!(circuit.may_claim(at(2000 + n)), Allowed::Probe);
+            let turn = circuit.on_result(true, at(2000 + n));
+            assert_eq!(turn, (n == 2).then_some(Turn::Closed));
+        }
+        assert_eq!(circuit.may_claim(at(2003)), Allowed::All);
+    }
+
+    #[test]
+    fn a_consumer_that_is_still_far_too_slow_goes_on_probing() {
+        let mut circuit = opened();
+        for ms in [2000, 2001, 2002] {
+            circuit.may_claim(at(ms));
+            assert_eq!(circuit.on_result(true, at(ms)), None);
+        }
+        assert!(matches!(circuit.may_claim(at(2003)), Allowed::Nothing { .. }));
+        circuit.on_health(0.6, 0.0, 3, at(2100));
+        circuit.may_claim(at(9000));
+        assert_eq!(circuit.on_result(true, at(9000)), Some(Turn::Closed));
+    }
+}

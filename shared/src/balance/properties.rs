@@ -1,0 +1,143 @@
+//! Properties of the scores over seeded random fleets: range, direction, forgetting.
+
+use std::time::Duration;
+
+use super::*;
+
+const ROUNDS: u32 = 20_000;
+
+/// Mostly plausible figures, sometimes nonsense.
+fn figure(rng: &mut fastrand::Rng, up_to: f64) -> f64 {
+    match rng.u32(0..30) {
+        0 => f64::NAN,
+        1 => f64::INFINITY,
+        2 => -1.0,
+        3 => 0.0,
+        4 => 1e300,
+        _ => rng.f64() * up_to,
+    }
+}
+
+fn vitals(rng: &mut fastrand::Rng) -> Vitals {
+    let kinds = (0..rng.u32(0..4)).map(|n| {
+        let runs = rng.u32(0..50);
+        let errors = rng.u32(0..=runs + 1);
+        (
+            format!("k{n}"),
+            KindVitals {
+                runs,
+                errors,
+                mean_ms: figure(rng, 5000.0),
+                recent_ms: Vec::new(),
+            },
+        )
+    });
+    Vitals {
+        kinds: kinds.collect(),
+        capacity: rng.u32(0..20),
+        running: rng.u32(0..25),
+        lag_ms: figure(rng, 600.0),
+        cpu: figure(rng, 1.0),
+        memory: figure(rng, 1.0),
+        rtt_ms: figure(rng, 600.0),
+    }
+}
+
+fn cases(seed: u64) -> impl Iterator<Item = (Vitals, Fleet, fastrand::Rng)> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..ROUNDS).map(move |_| {
+        let reports: Vec<Vitals> = (0..rng.usize(0..6)).map(|_| vitals(&mut rng)).collect();
+        let fleet = Fleet::default().next(&reports, Duration::ZERO);
+        (vitals(&mut rng), fleet, rng.fork())
+    })
+}
+
+#[test]
+fn scores_are_in_range_for_any_input() {
+    for (vitals, fleet, _) in cases(1) {
+        let (health, load) = (health_score(&vitals, &fleet), load_score(&vitals, &fleet));
+        assert!(
+            (0.0..=1.0).contains(&health) && (0.0..=10.0).contains(&load),
+            "{health} {load} {vitals:?} {fleet:?}"
+        );
+        let blame = Blame::of(&vitals, &fleet).rate;
+        assert!((0.0..=1.0).contains(&blame), "{blame} {vitals:?} {fleet:?}");
+    }
+}
+
+#[test]
+fn worse_figures_never_give_a_better_score() {
+    for (vitals, fleet, mut rng) in cases(2) {
+        let mut worse = vitals.clone();
+        match rng.u32(0..6) {
+            0 => worse.running += rng.u32(0..10),
+            1 => worse.cpu += rng.f64(),
+            2 => worse.memory += rng.f64(),
+            3 => worse.lag_ms += rng.f64() * 500.0,
+            choice => {
+                for kind in worse.kinds.values_mut() {
+                    if choice == 4 {
+                        kind.errors = kind.errors.saturating_add(rng.u32(0..10));
+                    } else if kind.mean_ms > 0.0 {
+                        kind.mean_ms *= 1.0 + rng.f64() * 10.0;
+                    }
+                }
+            }
+        }
+        // A sum of infinities compares with nothing: such a figure is ignored, which is no promise of direction.
+        if worse
+            .kinds
+            .values()
+            .chain(vitals.kinds.values())
+            .all(|k| k.mean_ms.is_finite())
+        {
+            let (before, after) = (health_score(&vitals, &fleet), health_score(&worse, &fleet));
+            assert!(
+                after <= before + 1e-12,
+                "{before} {after} {vitals:?} {worse:?} {fleet:?}"
+            );
+            let (before, after) = (load_score(&vitals, &fleet), load_score(&worse, &fleet));
+            assert!(
+                after + 1e-12 >= before,
+                "{before} {after} {vitals:?} {worse:?} {fleet:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_consumer_that_fails_everything_is_unhealthy_and_is_forgiven() {
+    let times = RunTimes::new();
+    let at = Duration::from_secs;
+    let report = |window: &Window, now| {
+        let mut vitals = Vitals {
+            capacity: 4,
+            ..Vitals::default()
+        };
+        vitals
+            .kinds
+            .insert("mail".to_owned(), KindVitals::of(window, &times, now));
+        vitals
+    };
+    let (mut good, mut bad) = (Window::new(), Window::new());
+    for n in 0..100 {
+        good.record(true, at(100));
+        bad.record(n < 92, at(100));
+    }
+    let fleet = Fleet::default().next(&[report(&good, at(100)), report(&bad, at(100))], at(100));
+    assert_eq!(health_score(&report(&bad, at(100)), &fleet), 0.0);
+    assert_eq!(health_score(&report(&good, at(100)), &fleet), 1.0);
+    assert_eq!(
+        health_score(&report(&bad, at(110)), &fleet),
+        1.0,
+        "ten seconds later it is forgotten"
+    );
+
+    let everywhere = Fleet::default().next(&[report(&bad, at(100)), report(&bad, at(100))], at(100));
+    assert_eq!(
+        health_score(&report(&bad, at(100)), &everywhere),
+        1.0,
+        "what fails everywhere is not its fault"
+    );
+    assert!(matches!(everywhere.kinds["mail"].breaker, Breaker::Open { .. }));
+}

@@ -1,0 +1,108 @@
+//! How long successful runs of one kind take on one consumer: a moving mean and the last twenty.
+//!
+//! Invariant: only runs that succeeded are recorded (a run that fails at once is not fast); every
+//! figure is finite. The last twenty and their mean are the paper's; the moving mean (EWMA) is what
+//! is compared with the fleet. It does not age: what it says of a kind that no longer runs is old.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How many of the latest runs are kept, as in the paper.
+pub const RECENT: usize = 20;
+
+/// Weight of the newest run in the moving mean: the last ten make up two thirds of it.
+const ALPHA: f64 = 0.1;
+
+/// Run times of one kind.
+#[derive(Debug, Clone, Default)]
+pub struct RunTimes {
+    mean_ms: f64,
+    seen: u64,
+    recent: VecDeque<f64>,
+}
+
+impl RunTimes {
+    /// No run yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A run has succeeded after `took`.
+    pub fn record(&mut self, took: Duration) {
+        let ms = took.as_secs_f64() * 1000.0;
+        self.seen = self.seen.saturating_add(1);
+        // A plain mean of the first runs: the very first one must not weigh more than the others.
+        #[expect(clippy::cast_precision_loss, reason = "a weight")]
+        let weight = ALPHA.max(1.0 / self.seen as f64);
+        self.mean_ms += (ms - self.mean_ms) * weight;
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(ms);
+    }
+
+    /// The moving mean; 0 before the first run.
+    #[must_use]
+    pub fn mean_ms(&self) -> f64 {
+        self.mean_ms
+    }
+
+    /// The last twenty, oldest first.
+    pub fn recent_ms(&self) -> impl Iterator<Item = f64> {
+        self.recent.iter().copied()
+    }
+
+    /// The mean of the last twenty; 0 before the first run.
+    #[must_use]
+    pub fn recent_mean_ms(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "at most twenty")]
+        let n = self.recent.len().max(1) as f64;
+        self.recent.iter().sum::<f64>() / n
+    }
+
+    /// The 95th percentile of the last twenty: the second longest of twenty; 0 before the first run.
+    #[must_use]
+    pub fn recent_p95_ms(&self) -> f64 {
+        let mut sorted: Vec<f64> = self.recent_ms().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let nearest = (sorted.len() * 95).div_ceil(100);
+        sorted.get(nearest.saturating_sub(1)).copied().unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_last_twenty_and_follows_a_change() {
+        let mut times = RunTimes::new();
+        assert_eq!(
+            (times.mean_ms(), times.recent_mean_ms(), times.recent_p95_ms()),
+            (0.0, 0.0, 0.0)
+        );
+        for _ in 0..100 {
+            times.record(Duration::from_millis(100));
+        }
+        for ms in 1..=20 {
+            times.record(Duration::from_millis(ms * 10));
+        }
+        assert_eq!(times.recent_ms().count(), RECENT);
+        assert!((times.recent_mean_ms() - 105.0).abs() < 1e-6);
+        assert!((times.recent_p95_ms() - 190.0).abs() < 1e-6);
+        assert!(
+            times.mean_ms() > 115.0 && times.mean_ms() < 140.0,
+            "{}",
+            times.mean_ms()
+        );
+    }
+
+    #[test]
+    fn the_first_runs_are_a_plain_mean() {
+        let mut times = RunTimes::new();
+        times.record(Duration::from_millis(300));
+        times.record(Duration::from_millis(100));
+        assert!((times.mean_ms() - 200.0).abs() < 1e-6);
+    }
+}

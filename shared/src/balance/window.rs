@@ -1,0 +1,144 @@
+//! How often runs of one kind failed lately: counts over the last ten seconds.
+//!
+//! Invariant: a run older than ten seconds no longer counts, and memory is ten buckets however many
+//! runs there are. [`STREAK`] failures in a row are news: what came before them is forgotten, so that
+//! a consumer whose every run begins to fail has an error rate of 1 after eight runs and not after
+//! half a window. Successes forget nothing (eight in a row are common at 30 % errors).
+//! It does not judge; see [`super::Blame`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// This many failures in a row make what came before them meaningless.
+pub const STREAK: u32 = 8;
+
+/// One-second buckets: how far back the window reaches.
+const BUCKETS: u64 = 10;
+
+/// Runs and failed runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Runs that ended, however they ended.
+    pub runs: u32,
+    /// Those that failed.
+    pub errors: u32,
+}
+
+/// Outcomes of one kind on one consumer, over the last ten seconds.
+#[derive(Debug, Clone, Default)]
+pub struct Window {
+    buckets: VecDeque<(u64, Counts)>,
+    streak: u32,
+}
+
+impl Window {
+    /// An empty window.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One run has ended.
+    pub fn record(&mut self, ok: bool, now: Duration) {
+        self.forget(now);
+        let second = self.buckets.back().map_or(0, |(second, _)| *second).max(now.as_secs());
+        if self.buckets.back().is_none_or(|(newest, _)| *newest != second) {
+            self.buckets.push_back((second, Counts::default()));
+        }
+        if let Some((_, counts)) = self.buckets.back_mut() {
+            counts.runs = counts.runs.saturating_add(1);
+            counts.errors = counts.errors.saturating_add(u32::from(!ok));
+        }
+        self.streak = if ok { 0 } else { self.streak.saturating_add(1) };
+        if self.streak == STREAK {
+            self.buckets.clear();
+            self.buckets.push_back((
+                second,
+                Counts {
+                    runs: STREAK,
+                    errors: STREAK,
+                },
+            ));
+        }
+    }
+
+    /// What counts now.
+    #[must_use]
+    pub fn counts(&self, now: Duration) -> Counts {
+        let mut sum = Counts::default();
+        for (_, counts) in self
+            .buckets
+            .iter()
+            .filter(|(second, _)| second + BUCKETS > now.as_secs())
+        {
+            sum.runs = sum.runs.saturating_add(counts.runs);
+            sum.errors = sum.errors.saturating_add(counts.errors);
+        }
+        sum
+    }
+
+    /// Whether the last [`STREAK`] runs or more all failed: worth a report before the next beat.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.streak >= STREAK
+    }
+
+    /// Begins anew: after a circuit or breaker turned, only what ran since then counts.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while self
+            .buckets
+            .front()
+            .is_some_and(|(second, _)| second + BUCKETS <= now.as_secs())
+        {
+            self.buckets.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn errors_are_forgotten_after_ten_seconds() {
+        let mut window = Window::new();
+        window.record(false, at(100));
+        window.record(true, at(104));
+        assert_eq!(window.counts(at(109)), Counts { runs: 2, errors: 1 });
+        assert_eq!(window.counts(at(110)), Counts { runs: 1, errors: 0 });
+        assert_eq!(window.counts(at(114)), Counts::default());
+    }
+
+    #[test]
+    fn eight_failures_in_a_row_forget_what_came_before() {
+        let mut window = Window::new();
+        for _ in 0..1000 {
+            window.record(true, at(1));
+        }
+        for n in 1..=STREAK {
+            assert!(!window.is_failing());
+            window.record(false, at(2));
+            let runs = if n < STREAK { 1000 + n } else { STREAK };
+            assert_eq!(window.counts(at(2)), Counts { runs, errors: n });
+        }
+        assert!(window.is_failing());
+        window.record(true, at(2));
+        assert!(!window.is_failing());
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_loses_nothing() {
+        let mut window = Window::new();
+        window.record(true, at(50));
+        window.record(false, at(40));
+        assert_eq!(window.counts(at(50)), Counts { runs: 2, errors: 1 });
+    }
+}
