@@ -64,9 +64,22 @@ impl Done {
         match self {
             Self::Completed(completion) => Some(&completion.kind),
             Self::Failed(_, kind) => Some(kind),
-            Self::Member(_, kind, outcome) => (!matches!(outcome.verdict, JobVerdict::Drop | JobVerdict::Elsewhere)).then_some(kind),
+            Self::Member(_, kind, outcome) => {
+                (!matches!(outcome.verdict, JobVerdict::Drop | JobVerdict::Elsewhere)).then_some(kind)
+            }
             Self::HandedBack(_) | Self::Dropped { .. } => None,
         }
+    }
+
+    /// A failure as if the task had not been tried: no attempt is burnt. Steps of jobs are settled by their own rules.
+    pub(crate) fn as_handback(&self, delay: Duration) -> Option<Handback> {
+        let Self::Failed(report, _) = self else { return None };
+        Some(Handback {
+            id: report.id.clone(),
+            token: report.token,
+            unhandled: false,
+            delay,
+        })
     }
 
     /// Whether the attempt failed.

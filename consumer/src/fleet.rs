@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use workyard_shared::broker::Broker;
 use workyard_shared::outage::Watch;
@@ -23,6 +24,8 @@ pub(crate) struct Fleet {
     pub(crate) stages: Arc<Stages>,
     pub(crate) spill: Arc<Spill>,
     pub(crate) host: Arc<Host>,
+    /// Something should be reported before the next beat.
+    pub(crate) urgent: Arc<Notify>,
     /// One per queue, in the order of the queues.
     pub(crate) desks: Vec<Arc<Desk>>,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,

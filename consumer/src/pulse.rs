@@ -23,6 +23,8 @@ use crate::report::Reporter;
 
 /// Beats per health report: a report lives three of them.
 const BEATS_PER_REPORT: u32 = 3;
+/// Urgent news waits at least this long behind the last beat.
+const AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// How many times a lease is renewed within its length.
 const BEATS_PER_LEASE: u32 = 3;
 
@@ -102,12 +104,15 @@ impl Pulse {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats = 0;
+        let mut last = Instant::now();
         loop {
-            tokio::select! {
+            let urgent = tokio::select! {
                 () = stop.cancelled() => break,
-                _ = ticks.tick() => {}
-            }
-            let beaten = futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session))).await;
+                _ = ticks.tick() => false,
+                () = self.urgent(last) => true,
+            };
+            last = Instant::now();
+            let beaten = futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent))).await;
             if beats % BEATS_PER_REPORT == 0 && beaten.contains(&true) {
                 self.report(every).await;
             }
@@ -118,9 +123,15 @@ impl Pulse {
         }
     }
 
+    /// Returns when there is something that should not wait for the next beat.
+    async fn urgent(&self, last: Instant) {
+        self.fleet.urgent.notified().await;
+        tokio::time::sleep_until((last + AT_MOST_EVERY).into()).await;
+    }
+
     /// One heartbeat of one queue; false if Redis could not be reached. A lost session is followed by
     /// its successor at once, not with the next beat: until then nothing is claimed here.
-    async fn beat(&self, session: &mut Session) -> bool {
+    async fn beat(&self, session: &mut Session, urgent: bool) -> bool {
         for _ in 0..2 {
             // The lane may also leave while a beat is on its way: that is no loss.
             if session.station.over.load(Ordering::SeqCst) {
@@ -128,11 +139,11 @@ impl Pulse {
             }
             let register = !session.registered;
             let desk = &session.station.desk;
-            let (vitals, known) = desk.beat(self.fleet.slots.running());
+            let report = desk.beat(self.fleet.slots.running(), urgent);
             let sent = Instant::now();
             match session
                 .calls
-                .beat(&session.id, self.lease, register, &vitals, known)
+                .beat(&session.id, self.lease, register, &report)
                 .await
             {
                 Ok(Beat::Ok {

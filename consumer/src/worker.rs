@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -209,13 +210,20 @@ impl Worker {
         let _until_the_end = watching.clone().drop_guard();
         let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
         let host = Host::start(watching.clone());
+        let urgent = Arc::new(Notify::new());
         let desk = |(queue, _): &(QueueName, usize)| {
-            Arc::new(Desk::new(queue.as_str(), self.config.concurrency, Arc::clone(&host)))
+            Arc::new(Desk::new(
+                queue.as_str(),
+                self.config.concurrency,
+                Arc::clone(&host),
+                Arc::clone(&urgent),
+            ))
         };
         let fleet = Arc::new(Fleet {
             broker,
             desks: self.config.queues.iter().map(desk).collect(),
             host: Arc::clone(&host),
+            urgent: Arc::clone(&urgent),
             stages: Arc::new(self.registry.stages(&self.config.jobs.read)),
             spill: Arc::new(Spill::new(self.config.jobs.spill.clone())),
             registry: self.registry,

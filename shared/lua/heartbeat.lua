@@ -2,7 +2,7 @@
 
 KEYS  the shared keys, notices:<consumer>, vitals, fleet
 ARGV  consumer | lease in ms | '1' = register (a new consumer), '0' = renew | its vitals, JSON ('' = none) | version of the
-      fleet that it knows
+      fleet that it knows | its rank now, if it is parked ('' = as it was) | '1' = the maintainer should look at once
 Reply status ('ok', or 'lost': the lease ended and the work was taken; register under a new id)
       | 1 if this consumer is the maintainer | ms until the next due time or lease end (-1: none)
       | the fleet, '<version> <JSON>', if it is another ('' if not) | then notices: 'cancel <id>'
@@ -48,7 +48,8 @@ end
 
 local function heartbeat(keys, argv)
   local consumer, lease, notices = argv[1], tonumber(argv[2]), keys[OWN + 1]
-  local vitals, fleet, report, known = keys[OWN + 2], keys[OWN + 3], argv[4] or '', argv[5] or ''
+  local vitals, fleet, report, known, rank = keys[OWN + 2], keys[OWN + 3], argv[4] or '', argv[5] or '', tonumber(argv[6] or '')
+  if rank and not (rank >= 0 and rank < 9007199254740992) then return refuse('rank must be below 2^53') end
   if #consumer < 1 or #consumer > 128 or find(consumer, '[^%w._-]') then return refuse('consumer must match [A-Za-z0-9._-]{1,128}') end
   if not lease or lease < 100 or lease > 86400000 then return refuse('lease must be from 100 ms to a day') end
   if #report > MAX_VITALS then return refuse('vitals exceed ' .. MAX_VITALS .. ' bytes') end
@@ -61,10 +62,14 @@ local function heartbeat(keys, argv)
   local news = fleet and call('GET', fleet) or ''
   if match(news, '^%d*') == known then news = '' end
   if report ~= '' then call('HLEN', vitals) end
+  if rank then call('ZCARD', keys[PARKED]) end
 
   note_gap(keys, now, lease)
   call('ZADD', keys[CONSUMERS], int(now + lease), consumer)
   if report ~= '' then call('HSET', vitals, consumer, report) end
+  -- Whoever waits long must not stand where it stood when it was last busy.
+  if rank then call('ZADD', keys[PARKED], 'XX', int(rank), consumer) end
+  if argv[7] == '1' then wake_maintainer(keys) end
   if heard[1] then call('LTRIM', notices, #heard, -1) end
   return { 'ok', elect(keys, consumer, now) and 1 or 0, due, news, unpack(heard) }
 end

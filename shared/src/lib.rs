@@ -19,7 +19,6 @@ pub mod balance;
 pub mod schema;
 pub mod functions;
 pub mod link;
-pub mod balance;
 pub mod broker;
 pub mod check;
 pub mod outage;

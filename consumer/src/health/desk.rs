@@ -3,22 +3,25 @@
 //!
 //! Invariant: one lock, never held over an await. The clock is the fleet's: what the maintainer said, and how long ago.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 use workyard_shared::balance::{
     Allowed, Blame, Breaker, Circuit, Fleet, Policy, Standing, Turn, Vitals, claim_size, health_score, load_score, rank,
 };
-use workyard_shared::broker::Rank;
+use workyard_shared::broker::{Rank, Report};
 
 use super::gauge::Gauges;
 use super::host::Host;
 
 /// The grain of `balance::rank` under `adaptive`: with it time of service leaves room for the load above it.
 const GRAIN_US: u64 = 64;
+
+/// A task that failed as a probe of its kind comes again after this.
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the maintainer tells everybody.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -46,29 +49,37 @@ struct Inner {
     gauges: Gauges,
     bulletin: Bulletin,
     version: u64,
-    heard: Instant,
     circuit: Circuit,
+    served: u64,
     vitals: Vitals,
     health: f64,
     load: f64,
-    /// Per kind whose breaker is not closed: the state that was seen, our draw, and a probe under way.
-    kinds: HashMap<String, Caution>,
-}
-
-#[derive(Clone, Copy)]
-struct Caution {
-    breaker: Breaker,
-    draw: f64,
-    probing: bool,
 }
 
 /// The desk of one queue.
 pub(crate) struct Desk {
+    /// Something happened that the fleet should hear before the next beat.
+    pub(crate) urgent: Arc<Notify>,
     queue: String,
     capacity: usize,
     host: Arc<Host>,
     started: Instant,
     inner: Mutex<Inner>,
+}
+
+/// A task of a kind runs here, until this is dropped.
+pub(crate) struct KindRunning {
+    desk: Arc<Desk>,
+    kind: String,
+}
+
+impl Drop for KindRunning {
+    fn drop(&mut self) {
+        self.desk.with(|inner| {
+            let running = &mut inner.gauges.of(&self.kind).running;
+            *running = running.saturating_sub(1);
+        });
+    }
 }
 
 /// What the health key says.
@@ -84,8 +95,9 @@ pub(crate) struct Standings {
 }
 
 impl Desk {
-    pub(crate) fn new(queue: &str, capacity: usize, host: Arc<Host>) -> Self {
+    pub(crate) fn new(queue: &str, capacity: usize, host: Arc<Host>, urgent: Arc<Notify>) -> Self {
         Self {
+            urgent,
             queue: queue.to_owned(),
             capacity,
             host,
@@ -94,12 +106,11 @@ impl Desk {
                 gauges: Gauges::default(),
                 bulletin: Bulletin::default(),
                 version: 0,
-                heard: Instant::now(),
                 circuit: Circuit::new(),
+                served: 0,
                 vitals: Vitals::default(),
                 health: 1.0,
                 load: 0.0,
-                kinds: HashMap::new(),
             }),
         }
     }
@@ -112,39 +123,54 @@ impl Desk {
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A task has ended. True if the next report should not wait for its beat.
-    pub(crate) fn ended(&self, kind: &str, ok: bool, took: Duration) {
-        let now = self.now();
-        self.with(|inner| {
-            inner.gauges.record(kind, ok, took, now);
-            if let Some(caution) = inner.kinds.get_mut(kind) {
-                caution.probing = false;
-            }
-            let turn = inner.circuit.on_result(ok, now);
-            self.turned(inner, turn);
-            if !ok {
-                self.judge(inner, now);
-            }
-        });
+    /// A task of this kind begins here; it runs until the answer is dropped.
+    pub(crate) fn begin(self: &Arc<Self>, kind: &str) -> KindRunning {
+        self.with(|inner| inner.gauges.of(kind).running += 1);
+        KindRunning {
+            desk: Arc::clone(self),
+            kind: kind.to_owned(),
+        }
     }
 
-    fn turned(&self, inner: &mut Inner, turn: Option<Turn>) {
+    /// A task has ended. If it failed as a probe of a kind that fails everywhere, that was no attempt of its own: the
+    /// answer says after how long it may be tried again.
+    pub(crate) fn ended(&self, kind: &str, ok: bool, took: Duration) -> Option<Duration> {
+        let now = self.now();
+        let (probe, urgent) = self.with(|inner| {
+            let watch = &mut inner.gauges.of(kind).watch;
+            let probe = !ok && watch.is_probing();
+            watch.record(ok, took, now);
+            let failing = !ok && watch.is_failing();
+            let turn = inner.circuit.on_result(ok, now);
+            let turned = self.turned(inner, turn);
+            let judged = !ok && self.judge(inner, now);
+            (probe, failing || turned || judged)
+        });
+        if urgent {
+            self.urgent.notify_one();
+        }
+        probe.then_some(PROBE_AGAIN)
+    }
+
+    /// True if the circuit has turned.
+    fn turned(&self, inner: &mut Inner, turn: Option<Turn>) -> bool {
         let queue = &self.queue;
         match turn {
             Some(Turn::Opened) => {
-                inner.gauges.clear(None);
+                inner.gauges.clear();
                 warn!(%queue, health = inner.health, "this consumer fails what others complete: it takes single probes until they succeed");
             }
             Some(Turn::Closed) => {
-                inner.gauges.clear(None);
+                inner.gauges.clear();
                 info!(%queue, "this consumer's probes succeed: it takes its share again");
             }
             None => {}
         }
+        turn.is_some()
     }
 
-    /// Scores and circuit from what is known now.
-    fn judge(&self, inner: &mut Inner, now: Duration) {
+    /// Scores and circuit from what is known now. True if the circuit has turned.
+    fn judge(&self, inner: &mut Inner, now: Duration) -> bool {
         let mut vitals = Vitals {
             capacity: inner.vitals.capacity,
             running: inner.vitals.running,
@@ -160,11 +186,11 @@ impl Desk {
         let blame = Blame::of(&vitals, &inner.bulletin.fleet);
         inner.vitals = vitals;
         let turn = inner.circuit.on_health(inner.health, blame.rate, blame.runs, now);
-        self.turned(inner, turn);
+        self.turned(inner, turn)
     }
 
-    /// Measures and judges; the report as JSON, and the version of the fleet that is known.
-    pub(crate) fn beat(&self, running: usize) -> (String, u64) {
+    /// Measures and judges; what the next heartbeat says.
+    pub(crate) fn beat(&self, running: usize, urgent: bool) -> Report {
         let now = self.now();
         self.with(|inner| {
             inner.vitals.capacity = u32::try_from(self.capacity).unwrap_or(u32::MAX);
@@ -175,7 +201,14 @@ impl Desk {
             inner.vitals.memory = self.host.memory();
             self.judge(inner, now);
             // Numbers, text and lists: this cannot fail.
-            (serde_json::to_string(&inner.vitals).unwrap_or_default(), inner.version)
+            let vitals = serde_json::to_string(&inner.vitals).unwrap_or_default();
+            let rank = stand(inner, !inner.circuit.is_closed());
+            Report {
+                vitals,
+                known: inner.version,
+                rank: rank.map(|rank| rank.base + inner.served / rank.grain),
+                urgent,
+            }
         })
     }
 
@@ -184,28 +217,39 @@ impl Desk {
         let Ok(bulletin) = serde_json::from_str::<Bulletin>(json) else {
             return;
         };
+        let now = self.now();
         self.with(|inner| {
+            let consumers = bulletin.fleet.consumers;
             for (kind, figures) in &bulletin.fleet.kinds {
-                let before = inner.kinds.get(kind).map_or(Breaker::Closed, |caution| caution.breaker);
-                if before == figures.breaker {
+                let gauge = inner.gauges.of(kind);
+                if gauge.said == figures.breaker {
                     continue;
                 }
-                // From now on only what runs under the new state counts.
-                inner.gauges.clear(Some(kind));
-                if figures.breaker == Breaker::Closed {
-                    inner.kinds.remove(kind);
-                    info!(queue = %self.queue, kind, "kind {kind} works again: its breaker is closed");
-                } else {
-                    if before == Breaker::Closed {
-                        warn!(queue = %self.queue, kind, "kind {kind} fails everywhere: its breaker is open, its tasks wait");
-                    }
-                    let caution = Caution { breaker: figures.breaker, draw: fastrand::f64(), probing: false };
-                    inner.kinds.insert(kind.clone(), caution);
-                }
+                self.tell(kind, gauge.said, figures.breaker);
+                gauge.said = figures.breaker;
+                let ours = in_our_time(figures.breaker, bulletin.now_ms, now);
+                gauge.watch.learn(ours, consumers, fastrand::f64());
             }
-            inner.kinds.retain(|kind, _| bulletin.fleet.kinds.contains_key(kind));
-            (inner.bulletin, inner.version, inner.heard) = (bulletin, version, Instant::now());
+            let mentioned = |kind: &str| bulletin.fleet.kinds.contains_key(kind);
+            for gauge in inner
+                .gauges
+                .unmentioned(mentioned)
+                .filter(|gauge| gauge.said != Breaker::Closed)
+            {
+                gauge.said = Breaker::Closed;
+                gauge.watch.learn(Breaker::Closed, consumers, 0.0);
+            }
+            (inner.bulletin, inner.version) = (bulletin, version);
         });
+    }
+
+    fn tell(&self, kind: &str, before: Breaker, after: Breaker) {
+        let queue = &self.queue;
+        if before == Breaker::Closed {
+            warn!(%queue, kind, "kind {kind} fails everywhere: its breaker is open, its tasks wait");
+        } else if after == Breaker::Closed {
+            info!(%queue, kind, "kind {kind} works again: its breaker is closed");
+        }
     }
 
     /// How many of the `wanted` may be claimed now, while `running` are held.
@@ -224,56 +268,23 @@ impl Desk {
         self.with(|inner| inner.circuit.on_nothing(now));
     }
 
-    /// The rank with which this consumer parks; `None`: the time of parking.
-    pub(crate) fn rank(&self, probe: bool) -> Option<Rank> {
+    /// The rank with which this consumer parks; `None`: the time of parking. `served` is the token of its last claim.
+    pub(crate) fn rank(&self, probe: bool, served: u64) -> Option<Rank> {
         self.with(|inner| {
-            let standing = Standing {
-                load_score: inner.load,
-                probe,
-                ..Standing::default()
-            };
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "whole and below 2^53"
-            )]
-            let base = rank(inner.bulletin.policy, &standing).max(0.0) as u64;
-            match inner.bulletin.policy {
-                // A due probe is one task per pause: behind idle healthy consumers it would never come.
-                _ if probe => Some(Rank {
-                    base: 0,
-                    grain: 1 << 52,
-                }),
-                Policy::Pull => None,
-                Policy::RoundRobin => Some(Rank { base, grain: 1 }),
-                Policy::Adaptive => Some(Rank { base, grain: GRAIN_US }),
-            }
+            inner.served = served;
+            stand(inner, probe)
         })
     }
 
     /// Whether a task of this kind may run now; else how long it should wait.
     pub(crate) fn admits(&self, kind: &str) -> Result<(), Duration> {
+        let now = self.now();
         self.with(|inner| {
-            let consumers = inner.bulletin.fleet.consumers;
-            let fleet_now = Duration::from_millis(inner.bulletin.now_ms) + inner.heard.elapsed();
-            let Some(caution) = inner.kinds.get_mut(kind) else {
-                return Ok(());
-            };
-            let wait = |until: Duration| {
-                let left = until.saturating_sub(fleet_now);
-                // Spread, so that what was parked does not come back in one wave.
-                Err(left
-                    .max(Duration::from_millis(500))
-                    .mul_f64(1.0 + fastrand::f64() / 4.0))
-            };
-            match caution.breaker.admits(consumers, caution.draw) {
-                Allowed::All => Ok(()),
-                Allowed::Probe if !caution.probing => {
-                    caution.probing = true;
-                    Ok(())
-                }
-                Allowed::Probe => wait(fleet_now),
-                Allowed::Nothing { until } => wait(until),
+            let gauge = inner.gauges.of(kind);
+            match gauge.watch.admits(gauge.running, now) {
+                Allowed::All | Allowed::Probe => Ok(()),
+                // Spread, so that what was handed back does not come again in one wave.
+                Allowed::Nothing { until } => Err(until.saturating_sub(now).mul_f64(1.0 + fastrand::f64() / 4.0)),
             }
         })
     }
@@ -293,6 +304,40 @@ impl Desk {
             circuit: inner.circuit.name(),
             vitals: inner.vitals.clone(),
         })
+    }
+}
+
+fn stand(inner: &Inner, probe: bool) -> Option<Rank> {
+    let standing = Standing {
+        load_score: inner.load,
+        probe,
+        ..Standing::default()
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and below 2^53")]
+    let base = rank(inner.bulletin.policy, &standing).max(0.0) as u64;
+    match inner.bulletin.policy {
+        // A due probe is one task per pause: behind idle healthy consumers it would never come.
+        _ if probe => Some(Rank { base: 0, grain: 1 << 52 }),
+        Policy::Pull => None,
+        Policy::RoundRobin => Some(Rank { base, grain: 1 }),
+        Policy::Adaptive => Some(Rank { base, grain: GRAIN_US }),
+    }
+}
+
+/// A breaker says its times in the fleet's; this turns them into those of this desk.
+fn in_our_time(breaker: Breaker, fleet_now_ms: u64, now: Duration) -> Breaker {
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(0);
+    let ours = |at_ms: u64| (at_ms + now_ms).saturating_sub(fleet_now_ms);
+    match breaker {
+        Breaker::Closed => Breaker::Closed,
+        Breaker::Open { until_ms, pause_ms } => Breaker::Open {
+            until_ms: ours(until_ms),
+            pause_ms,
+        },
+        Breaker::HalfOpen { since_ms, pause_ms } => Breaker::HalfOpen {
+            since_ms: ours(since_ms),
+            pause_ms,
+        },
     }
 }
 

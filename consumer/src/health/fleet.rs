@@ -1,7 +1,7 @@
 //! The maintainer's part: from all reports of a queue to what everybody hears with the next beat.
 //!
 //! Invariant: advice only, and bounded: one read of the reports, one write if something changed. While nothing runs it
-//! looks every two seconds, so that an idle fleet costs next to nothing.
+//! looks every five seconds or when somebody says that it is urgent, so that an idle fleet costs next to nothing.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::desk::Bulletin;
 /// Pause between looks while tasks run ...
 const BUSY: Duration = Duration::from_millis(500);
 /// ... and while none do.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(5);
 /// An unchanged bulletin is said again after this: it would expire.
 const RENEW_MS: u64 = 20_000;
 

@@ -1,55 +1,70 @@
-//! What is measured of each kind: outcomes over a sliding window, run times.
+//! What is known of each kind here: its watch (outcomes, run times, breaker), and how many of its tasks run.
 //!
-//! Invariant: bounded; kinds beyond the limit are counted together under `*`.
+//! Invariant: bounded; kinds beyond the limit are watched together as `*`.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use workyard_shared::balance::{RunTimes, Vitals, Window};
+use workyard_shared::balance::{Breaker, Vitals, Watch};
 
-/// Kinds measured apart.
+/// Kinds watched apart.
 const MOST_KINDS: usize = 256;
+
+/// One kind.
+#[derive(Default)]
+pub(super) struct Gauge {
+    pub(super) watch: Watch,
+    pub(super) running: usize,
+    /// Its breaker as the maintainer said it: in the fleet's time, not in ours.
+    pub(super) said: Breaker,
+}
 
 #[derive(Default)]
 pub(super) struct Gauges {
-    kinds: HashMap<String, (Window, RunTimes)>,
+    kinds: HashMap<String, Gauge>,
 }
 
 impl Gauges {
-    /// Counts a run that ended. Times of failed runs say little about how fast this consumer is.
-    pub(super) fn record(&mut self, kind: &str, ok: bool, took: Duration, now: Duration) {
+    /// The gauge of a kind.
+    pub(super) fn of(&mut self, kind: &str) -> &mut Gauge {
         let kind = if self.kinds.len() < MOST_KINDS || self.kinds.contains_key(kind) {
             kind
         } else {
             "*"
         };
+        // Looked up twice, so that the usual case makes no text.
         if !self.kinds.contains_key(kind) {
-            self.kinds.insert(kind.to_owned(), (Window::new(), RunTimes::new()));
+            self.kinds.insert(kind.to_owned(), Gauge::default());
         }
-        if let Some((window, times)) = self.kinds.get_mut(kind) {
-            window.record(ok, now);
-            if ok {
-                times.record(took);
-            }
+        match self.kinds.get_mut(kind) {
+            Some(gauge) => gauge,
+            None => unreachable!("it was put there"),
         }
     }
 
-    /// Puts all of it into a report.
+    /// Puts what ran lately into a report.
     pub(super) fn report(&self, vitals: &mut Vitals, now: Duration) {
-        for (kind, (window, times)) in &self.kinds {
-            if window.counts(now).runs > 0 {
-                vitals.add(kind.as_str(), window, times, now);
+        for (kind, gauge) in &self.kinds {
+            let figures = gauge.watch.vitals(now);
+            if figures.runs > 0 {
+                vitals.kinds.insert(kind.clone(), figures);
             }
         }
         vitals.cap();
     }
 
-    /// Forgets the outcomes of one kind, or of all: what ran before a turn says nothing about after it.
-    pub(super) fn clear(&mut self, only: Option<&str>) {
-        for (kind, (window, _)) in &mut self.kinds {
-            if only.is_none_or(|only| only == kind) {
-                window.clear();
-            }
+    /// The circuit has turned: what ran before says nothing about now.
+    pub(super) fn clear(&mut self) {
+        for gauge in self.kinds.values_mut() {
+            gauge.watch.clear();
         }
+    }
+
+    /// Kinds that the maintainer no longer speaks of work everywhere.
+    pub(super) fn unmentioned(&mut self, mentioned: impl Fn(&str) -> bool) -> impl Iterator<Item = &mut Gauge> {
+        self.kinds
+            .iter_mut()
+            .filter(move |(kind, _)| !mentioned(kind))
+            .map(|(_, gauge)| gauge)
     }
 }

@@ -195,6 +195,7 @@ impl Held {
         &mut self,
         fleet: &Arc<Fleet>,
         session: &Arc<Lifeline>,
+        desk: &Arc<Desk>,
         start: Start,
         done: &UnboundedSender<(Done, Duration)>,
     ) {
@@ -229,9 +230,11 @@ impl Held {
             created_ms: record.created_ms,
             retention: options.retention.unwrap_or(DEFAULT_RETENTION),
         };
+        let running = desk.begin(record.kind());
         let (done, middleware) = (done.clone(), Arc::clone(&fleet.middleware));
         tokio::spawn(async move {
             let ended = execute(task, middleware).await;
+            drop(running);
             // A lane that has ended gave this task up already.
             done.send(ended).ok();
         });

@@ -232,7 +232,7 @@ impl Lane {
         while let Some(grant) = self.ready.pop_front() {
             match self.held.judge(&self.fleet, &self.book, &self.desk, grant) {
                 Judged::Run(job) => {
-                    self.held.spawn(&self.fleet, &session, *job, &self.done_in);
+                    self.held.spawn(&self.fleet, &session, &self.desk, *job, &self.done_in);
                     self.started_at = Instant::now();
                 }
                 Judged::NoSlot(grant) => {
@@ -294,10 +294,13 @@ impl Lane {
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             self.fleet.counters.ran(run, done.is_failure());
-            if let Some(kind) = done.kind() {
-                self.desk.ended(kind, !done.is_failure(), run);
+            let probe = done
+                .kind()
+                .and_then(|kind| self.desk.ended(kind, !done.is_failure(), run));
+            match probe.and_then(|again| done.as_handback(again)) {
+                Some(handback) => self.outbox.hand_back(handback),
+                None => self.outbox.add(done),
             }
-            self.outbox.add(done);
         }
     }
 
@@ -377,7 +380,7 @@ impl Lane {
             subscribe,
             wanted,
             above: self.above,
-            rank: self.desk.rank(self.probing),
+            rank: self.desk.rank(self.probing, self.above),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))

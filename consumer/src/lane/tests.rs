@@ -1,5 +1,6 @@
 //! The lane's decisions at the races that a whole worker meets once in thousands of tasks.
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use workyard_shared::broker::{Broker, Turn, TurnAnswer};
 use workyard_shared::link::{Link, LinkConfig};
@@ -23,7 +24,13 @@ fn lane_with_a_claim_under_way() -> Lane {
         stages: Arc::new(Registry::new().stages(&[])),
         spill: Arc::new(Spill::new(Vec::new())),
         host: Arc::new(Host::new()),
-        desks: vec![Arc::new(Desk::new("q", 4, Arc::new(Host::new())))],
+        urgent: Arc::new(Notify::new()),
+        desks: vec![Arc::new(Desk::new(
+            "q",
+            4,
+            Arc::new(Host::new()),
+            Arc::new(Notify::new()),
+        ))],
         registry: Registry::new(),
         middleware: Arc::from([]),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),

@@ -27,7 +27,7 @@ pub use job::{
 };
 pub use maintain::{Reclaimed, Swept};
 pub use operate::{CancelAnswer, Deleted, PurgePlace};
-pub use session::{Beat, Survey};
+pub use session::{Beat, Report, Survey};
 pub use settle::{Completion, FailureReport, Handback, Settled, Turn, TurnAnswer, Verdict as FailVerdict};
 pub use wait::Waited;
 

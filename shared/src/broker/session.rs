@@ -23,6 +23,19 @@ pub struct Survey {
     pub gone: Vec<String>,
 }
 
+/// What a consumer says of itself with a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// JSON, at most 32 KiB; empty: nothing.
+    pub vitals: String,
+    /// Version of the fleet that it knows.
+    pub known: u64,
+    /// Where it stands now if it is parked; `None`: as it was.
+    pub rank: Option<u64>,
+    /// The maintainer should look at once.
+    pub urgent: bool,
+}
+
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beat {
@@ -47,10 +60,10 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn heartbeat(&self, consumer: &SessionId, lease: Duration, register: bool) -> Result<Beat, Error> {
-        self.beat(consumer, lease, register, "", 0).await
+        self.beat(consumer, lease, register, &Report::default()).await
     }
 
-    /// A heartbeat that reports `vitals` (JSON, at most 32 KiB) and asks for the fleet if it is another than `known`.
+    /// A heartbeat with news.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
@@ -59,8 +72,7 @@ impl Queue {
         consumer: &SessionId,
         lease: Duration,
         register: bool,
-        vitals: &str,
-        known: u64,
+        report: &Report,
     ) -> Result<Beat, Error> {
         let own = [
             self.keys.notices(consumer),
@@ -70,7 +82,14 @@ impl Queue {
         let mut cmd = self.fcall("heartbeat", &[&own[0], &own[1], &own[2]]);
         cmd.arg(consumer.as_str())
             .arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-        cmd.arg(if register { "1" } else { "0" }).arg(vitals).arg(known);
+        cmd.arg(if register { "1" } else { "0" })
+            .arg(&report.vitals)
+            .arg(report.known);
+        match report.rank {
+            Some(rank) => cmd.arg(rank),
+            None => cmd.arg(""),
+        };
+        cmd.arg(if report.urgent { "1" } else { "" });
         let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
         let mut next = || {
             items
