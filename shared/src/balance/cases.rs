@@ -3,7 +3,9 @@
 use super::*;
 
 /// Runs, errors, mean ms, running of 8, cpu, the fleet's error rate; health, load score.
-const CASES: [(&str, u32, u32, f64, u32, f64, f64, f64, f64); 13] = [
+type Case = (&'static str, u32, u32, f64, u32, f64, f64, f64, f64);
+
+const CASES: [Case; 13] = [
     ("idle, nothing known", 0, 0, 0.0, 0, 0.0, 0.05, 1.00, 1.00),
     ("like the fleet", 100, 5, 200.0, 0, 0.0, 0.05, 1.00, 1.00),
     ("like the fleet, full", 100, 5, 200.0, 8, 0.0, 0.05, 0.80, 2.20),
