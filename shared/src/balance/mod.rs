@@ -36,4 +36,8 @@ pub use watch::Watch;
 pub use window::{Counts, STREAK, Window};
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod timeline;

@@ -1,7 +1,5 @@
 //! A plot as SVG text: for each figure one bar per policy. Bars need rectangles and text, no plotting library.
 
-use std::fmt::Write as _;
-
 use crate::scenario::Scenario;
 use crate::tally::Tally;
 
@@ -48,12 +46,10 @@ pub(crate) fn svg(scenario: &Scenario, tallies: &[Tally]) -> String {
             let value = (group.of)(tally);
             let width = (WIDTH - LABEL - NUMBER) * value / most;
             text(&mut body, 8.0, y + 13.0, "", tally.policy);
-            // Writing into a String cannot fail.
-            let _ = writeln!(
-                body,
-                "<rect x=\"{LABEL}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>",
+            body.push_str(&format!(
+                "<rect x=\"{LABEL}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>\n",
                 BAR - 4.0
-            );
+            ));
             text(&mut body, LABEL + width + 6.0, y + 12.0, "", &format!("{value:.2}"));
             y += BAR;
         }
@@ -74,6 +70,5 @@ pub(crate) fn svg(scenario: &Scenario, tallies: &[Tally]) -> String {
 }
 
 fn text(out: &mut String, x: f64, y: f64, style: &str, words: &str) {
-    // Writing into a String cannot fail.
-    let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{words}</text>");
+    out.push_str(&format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{words}</text>\n"));
 }

@@ -3,14 +3,17 @@
 //! Invariant: deterministic for a seed; what a run of a task draws depends on seed, task and attempt
 //! only, so that policies are compared on the same luck. Calls on Redis take no time here.
 
+mod claim;
+mod push;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use workyard_shared::balance::{Allowed, Fleet, Policy, Standing, claim_size, load_score, rank};
+use workyard_shared::balance::Fleet;
 
 use crate::consumer::Consumer;
-use crate::dispatch::{Dispatch, Push};
+use crate::dispatch::Dispatch;
 use crate::profile::Fate;
 use crate::scenario::Scenario;
 use crate::tally::Raw;
@@ -22,8 +25,6 @@ const BEAT_US: u64 = 1_000_000;
 const LEASE_US: u64 = 3_000_000;
 /// A task for which there is nobody is pushed again after this.
 const HELD_BACK_US: u64 = 1_000_000;
-/// Whoever handed tasks back claims again after this.
-const PAUSE_US: u64 = 50_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -49,13 +50,6 @@ enum Event {
     LeaseEnds {
         consumer: u32,
     },
-}
-
-/// What a claim brought.
-#[derive(Debug, Clone, Copy, Default)]
-struct Taken {
-    started: usize,
-    handed_back: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -203,141 +197,6 @@ impl<'a> World<'a> {
                 self.consumers[chosen as usize].queue.push_back(task);
                 self.serve_own(chosen);
             }
-        }
-    }
-
-    fn wake(&mut self) {
-        while !self.pending.is_empty() {
-            let Some((_, consumer)) = self.parked.pop_first() else {
-                return;
-            };
-            self.consumers[consumer as usize].parked = None;
-            self.claim(consumer);
-        }
-    }
-
-    /// A consumer looks for work; when there is none it waits with its rank.
-    fn claim(&mut self, id: u32) {
-        let Dispatch::Claim(policy) = self.dispatch else { return };
-        self.unpark(id);
-        let now = Duration::from_micros(self.now_us);
-        let c = &mut self.consumers[id as usize];
-        if !c.alive || c.free() == 0 {
-            return;
-        }
-        let allowed = c.circuit.may_claim(now);
-        let wanted = match allowed {
-            Allowed::All => claim_size(policy, c.free(), c.held.len(), c.health),
-            Allowed::Probe => 1,
-            Allowed::Nothing { until } => return self.ask(id, self.until(until)),
-        };
-        let taken = self.take(id, wanted);
-        let c = &mut self.consumers[id as usize];
-        let probe = allowed == Allowed::Probe;
-        if probe && taken.started == 0 {
-            c.circuit.on_nothing(now);
-        }
-        // What was handed back counts too: else those that may not run a kind keep the lowest rank.
-        if taken.started + taken.handed_back > 0 {
-            c.served_us = self.now_us;
-        }
-        if taken.handed_back > 0 {
-            self.ask(id, PAUSE_US);
-        } else if taken.started < wanted {
-            self.park(id, policy, probe);
-        }
-    }
-
-    fn ask(&mut self, id: u32, delay_us: u64) {
-        if !std::mem::replace(&mut self.consumers[id as usize].asks, true) {
-            self.after(delay_us, Event::Ask { consumer: id });
-        }
-    }
-
-    fn park(&mut self, id: u32, policy: Policy, probe: bool) {
-        let c = &mut self.consumers[id as usize];
-        c.vitals.running = u32::try_from(c.held.len()).unwrap_or(u32::MAX);
-        let load_score = load_score(&c.vitals, &self.fleet);
-        let rank = rank(
-            policy,
-            &Standing {
-                parked_us: self.now_us,
-                served_us: c.served_us,
-                load_score,
-                probe,
-            },
-        );
-        c.parked = Some(rank);
-        self.parked.insert((rank.to_bits(), id));
-    }
-
-    fn unpark(&mut self, id: u32) {
-        if let Some(rank) = self.consumers[id as usize].parked.take() {
-            self.parked.remove(&(rank.to_bits(), id));
-        }
-    }
-
-    /// Claims up to that many; those that may not run now go back for a while.
-    fn take(&mut self, id: u32, wanted: usize) -> Taken {
-        let now = Duration::from_micros(self.now_us);
-        let mut taken = Taken::default();
-        for _ in 0..wanted {
-            let Some(task) = self.pending.pop_front() else { break };
-            match self.consumers[id as usize].admits(self.kind(task), now) {
-                Allowed::Nothing { until } => {
-                    self.after(self.until(until), Event::Due { task });
-                    taken.handed_back += 1;
-                }
-                Allowed::All | Allowed::Probe => {
-                    self.start(id, task);
-                    taken.started += 1;
-                }
-            }
-        }
-        taken
-    }
-
-    /// How long until then, at least a microsecond.
-    fn until(&self, then: Duration) -> u64 {
-        u64::try_from(then.as_micros())
-            .unwrap_or(u64::MAX)
-            .saturating_sub(self.now_us)
-            .max(1)
-    }
-
-    fn choose(&mut self, push: Push) -> Option<u32> {
-        let n = self.consumers.len();
-        let listed = |c: &Consumer| c.listed;
-        match push {
-            Push::PaperRoundRobin => (0..n).find_map(|_| {
-                let chosen = self.turn % n;
-                self.turn += 1;
-                let c = &self.consumers[chosen];
-                (c.listed && c.errors * 2 <= c.runs).then_some(chosen)
-            }),
-            Push::Random => (0..100)
-                .map(|_| self.rng.usize(0..n))
-                .find(|chosen| listed(&self.consumers[*chosen])),
-            Push::TwoChoices => {
-                let mut draw = || {
-                    (0..100)
-                        .map(|_| self.rng.usize(0..n))
-                        .find(|chosen| listed(&self.consumers[*chosen]))
-                };
-                let (a, b) = (draw()?, draw()?);
-                let better = self.consumers[a].fullness() <= self.consumers[b].fullness();
-                Some(if better { a } else { b })
-            }
-        }
-        .and_then(|chosen| u32::try_from(chosen).ok())
-    }
-
-    fn serve_own(&mut self, id: u32) {
-        while self.consumers[id as usize].alive && self.consumers[id as usize].free() > 0 {
-            let Some(task) = self.consumers[id as usize].queue.pop_front() else {
-                return;
-            };
-            self.start(id, task);
         }
     }
 
