@@ -112,7 +112,8 @@ impl Pulse {
                 () = self.urgent(last) => true,
             };
             last = Instant::now();
-            let beaten = futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent))).await;
+            let beaten =
+                futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent))).await;
             if beats % BEATS_PER_REPORT == 0 && beaten.contains(&true) {
                 self.report(every).await;
             }
@@ -141,11 +142,7 @@ impl Pulse {
             let desk = &session.station.desk;
             let report = desk.beat(self.fleet.slots.running(), urgent);
             let sent = Instant::now();
-            match session
-                .calls
-                .beat(&session.id, self.lease, register, &report)
-                .await
-            {
+            match session.calls.beat(&session.id, self.lease, register, &report).await {
                 Ok(Beat::Ok {
                     maintainer,
                     due_in,

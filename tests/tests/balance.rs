@@ -63,8 +63,8 @@ async fn choose(yard: &Yard, policy: &str) {
             .is_some_and(|json| json.contains(&said))
     })
     .await;
-    // A beat later everybody has heard it, and parked anew with its first task.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    // With the next beat everybody hears it, with the one after that it stands in its new place.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -269,9 +269,14 @@ impl Desk {
     }
 
     /// The rank with which this consumer parks; `None`: the time of parking. `served` is the token of its last claim.
-    pub(crate) fn rank(&self, probe: bool, served: u64) -> Option<Rank> {
+    pub(crate) fn rank(&self, probe: bool, served: u64, running: usize) -> Option<Rank> {
         self.with(|inner| {
             inner.served = served;
+            if inner.bulletin.policy == Policy::Adaptive {
+                // What ran at the last beat may have ended: whoever is idle now must not stand behind for it.
+                inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
+                inner.load = load_score(&inner.vitals, &inner.bulletin.fleet);
+            }
             stand(inner, probe)
         })
     }
@@ -313,11 +318,18 @@ fn stand(inner: &Inner, probe: bool) -> Option<Rank> {
         probe,
         ..Standing::default()
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and below 2^53")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and below 2^53"
+    )]
     let base = rank(inner.bulletin.policy, &standing).max(0.0) as u64;
     match inner.bulletin.policy {
         // A due probe is one task per pause: behind idle healthy consumers it would never come.
-        _ if probe => Some(Rank { base: 0, grain: 1 << 52 }),
+        _ if probe => Some(Rank {
+            base: 0,
+            grain: 1 << 52,
+        }),
         Policy::Pull => None,
         Policy::RoundRobin => Some(Rank { base, grain: 1 }),
         Policy::Adaptive => Some(Rank { base, grain: GRAIN_US }),

@@ -380,7 +380,7 @@ impl Lane {
             subscribe,
             wanted,
             above: self.above,
-            rank: self.desk.rank(self.probing, self.above),
+            rank: self.desk.rank(self.probing, self.above, self.held.len()),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))
