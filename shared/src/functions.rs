@@ -16,7 +16,7 @@ macro_rules! sources {
 }
 
 /// What the edges share, in load order: each file sees the names of those before it.
-pub const HELPERS: [(&str, &str); 12] = sources![
+pub const HELPERS: [(&str, &str); 13] = sources![
     "prelude",
     "record",
     "stats",
@@ -24,6 +24,7 @@ pub const HELPERS: [(&str, &str); 12] = sources![
     "finish",
     "expire",
     "retry",
+    "overload",
     "add",
     "settle",
     "job",
@@ -32,7 +33,7 @@ pub const HELPERS: [(&str, &str); 12] = sources![
 ];
 
 /// One file per edge, or per few that belong together. Their names are their own.
-pub const EDGES: [(&str, &str); 18] = sources![
+pub const EDGES: [(&str, &str); 19] = sources![
     "enqueue",
     "ingest",
     "claim",
@@ -45,6 +46,7 @@ pub const EDGES: [(&str, &str); 18] = sources![
     "sweep",
     "cancel",
     "operate",
+    "settings",
     "wait",
     "inspect",
     "job_submit",
