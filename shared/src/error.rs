@@ -240,12 +240,24 @@ mod tests {
             error.to_string(),
             "the queue is full: 1000 tasks are pending of at most 900, and a new one would wait about 5s"
         );
-        let Error::Full { policy, estimated_wait, .. } = error else {
+        let Error::Full {
+            policy, estimated_wait, ..
+        } = error
+        else {
             panic!("{error:?}")
         };
-        assert_eq!((policy, estimated_wait), (Overload::Block, Some(Duration::from_millis(5300))));
+        assert_eq!(
+            (policy, estimated_wait),
+            (Overload::Block, Some(Duration::from_millis(5300)))
+        );
         let unknown = Error::from_answer("FULL", "depth=1 limit=1 policy=shed wait_ms=unknown");
-        assert!(matches!(unknown, Error::Full { estimated_wait: None, .. }));
+        assert!(matches!(
+            unknown,
+            Error::Full {
+                estimated_wait: None,
+                ..
+            }
+        ));
         assert!(matches!(Error::from_answer("FULL", "of it"), Error::Protocol(_)));
     }
 }

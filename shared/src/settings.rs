@@ -96,7 +96,10 @@ impl FromStr for Setting {
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = |why: String| Err(Error::Invalid(why));
         let Some((name, value)) = text.split_once('=') else {
-            return invalid(format!("setting \"{text}\" must be name=value; names are {}", NAMES.join(", ")));
+            return invalid(format!(
+                "setting \"{text}\" must be name=value; names are {}",
+                NAMES.join(", ")
+            ));
         };
         let must_be = |right: &str| Error::Invalid(format!("{name} must be {right}, not \"{value}\""));
         match name {

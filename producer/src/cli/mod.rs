@@ -23,6 +23,9 @@ mod from_file;
 mod results;
 mod list;
 mod operate;
+mod queue;
+mod explain;
+mod warning;
 mod overview;
 mod job_progress;
 mod job_result;
@@ -80,7 +83,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Man(args) => shell::man(&args),
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
-            let mut session = Session::open(&global).await?;
+            let mut session = Session::open(&global, command.block_timeout()).await?;
             let notice = tokio::spawn(say_if_away(
                 session.client.broker().queue(&session.queue),
                 global.patience,
@@ -115,6 +118,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
     match command {
         Command::Enqueue(args) => Box::pin(enqueue::run(*args, session)).await,
         Command::Task(args) => task::show(&args, session).await,
+        Command::Explain(args) => explain::run(&args, session).await,
         Command::Wait(args) => task::wait(&args, session).await,
         Command::Results(args) => Box::pin(results::run(&args, session)).await,
         Command::List(args) => list::run(&args, session).await,
@@ -127,6 +131,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::MapReduce(args) => Box::pin(map_reduce::run(*args, session)).await,
         Command::Job(args) => Box::pin(job::run(args, session)).await,
         Command::Install => overview::install(session).await,
+        Command::Queue { action } => queue::run(action, session).await,
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Consumers => overview::consumers(session).await,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use redis::Value;
 
 use super::{Queue, reply};
@@ -300,22 +299,6 @@ impl Queue {
             Value::Nil => Ok(None),
             rank => reply::count(&rank).map(Some),
         }
-    }
-
-    /// The first `most` raw items that wait to be ingested, the next one first.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn inbox_items(&self, most: u64) -> Result<Vec<Bytes>, Error> {
-        let mut items = Vec::new();
-        for key in [self.keys.ingesting(), self.keys.inbox()] {
-            let mut cmd = redis::cmd("LRANGE");
-            cmd.arg(key).arg(0).arg(most.max(1) - 1);
-            for item in reply::array(self.link.call(&cmd).await?)? {
-                items.push(reply::bytes(item)?);
-            }
-        }
-        Ok(items)
     }
 
     /// Refused inbox items, newest first.

@@ -103,11 +103,11 @@ impl Queue {
         leases(self.link.call(&cmd).await?)
     }
 
-    /// The consumers whose lease lives, the latest beats first, and Redis' time in ms; at most `most` of them.
+    /// The sessions whose lease lives, the latest end first, at most `most` of them.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn live_consumers(&self, most: u64) -> Result<(Vec<SessionId>, u64), Error> {
+    pub async fn live_consumers(&self, most: u64) -> Result<Vec<SessionId>, Error> {
         let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.cmd("TIME");
         let set = self.keys.named("consumers");
@@ -118,7 +118,7 @@ impl Queue {
         let [seconds, micros] = reply::counts(next()?)?;
         let now = seconds * 1000 + micros / 1000;
         let alive = leases(next()?)?.into_iter().filter(|(_, ends)| *ends > now);
-        Ok((alive.map(|(id, _)| id).collect(), now))
+        Ok(alive.map(|(id, _)| id).collect())
     }
 
     /// How many tasks a consumer holds.
