@@ -30,14 +30,15 @@ where
     F: Future<Output = Result<Vec<T>, Error>>,
 {
     let mut received = Vec::with_capacity(total);
-    let (mut done, mut most) = (0, total);
+    // Most in one piece, ever and next.
+    let (mut done, mut cap, mut most) = (0, total, total);
     let (mut patience, mut give_up) = (Patience::default(), None);
     while done < total {
         let piece = done..total.min(done + most);
         let error = match send(piece.clone()).await {
             Ok(part) => {
                 received.extend(part);
-                done = piece.end;
+                (done, most) = (piece.end, cap);
                 (patience, give_up) = (Patience::default(), None);
                 continue;
             }
@@ -51,7 +52,7 @@ where
         };
         let room = usize::try_from(limit.saturating_sub(*depth)).unwrap_or(usize::MAX);
         match policy {
-            Overload::Shed if piece.len() > SHED_PIECE => most = SHED_PIECE,
+            Overload::Shed if piece.len() > SHED_PIECE => (cap, most) = (SHED_PIECE, SHED_PIECE),
             Overload::Block if room > 0 && room < piece.len() && give_up.is_none() => most = room,
             Overload::Block => {
                 // Counted from when the answer was read: a call of a bulk may have lain there unread.

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Hands, Server, until};
+use support::{Hands, Server};
 use workyard_producer::Prefix;
 use workyard_shared::broker::{Broker, FailVerdict};
 use workyard_shared::link::{Link, LinkConfig};
@@ -193,28 +193,26 @@ async fn queues_and_stats_tell_an_autoscaler_what_it_wants_to_know() {
     assert!(table.contains("WANTED") && table.contains("DRAINED IN"), "{table}");
 }
 
+/// The reasons by their names, and the whole document.
+fn why(server: &Server, id: &str) -> (String, serde_json::Value) {
+    let json = server.run(&["explain", id, "--json"]).ok().json();
+    let reasons = json["reasons"].as_array().unwrap().iter();
+    let names: Vec<String> = reasons
+        .map(|reason| reason["why"].as_str().unwrap().to_owned())
+        .collect();
+    (names.join(" "), json)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_says_what_a_task_waits_for_wherever_it_is() {
+async fn explain_says_what_a_task_waits_for() {
     let server = Server::start(&[]).await;
-    let why = |id: &str| {
-        let json = server.run(&["explain", id, "--json"]).ok().json();
-        let reasons = json["reasons"].as_array().unwrap().iter();
-        let names: Vec<String> = reasons
-            .map(|reason| reason["why"].as_str().unwrap().to_owned())
-            .collect();
-        (names.join(" "), json)
-    };
     server.run(&["explain", "nobody"]).fails(1, "no task nobody");
     let mut redis = server.redis().await;
     for item in [r#"{"kind":"k"}"#, r#"{"kind":"k","id":"raw"}"#] {
-        redis::cmd("RPUSH")
-            .arg("workyard:{default}:inbox")
-            .arg(item)
-            .exec_async(&mut redis)
-            .await
-            .unwrap();
+        let push = redis::cmd("RPUSH").arg("workyard:{default}:inbox").arg(item).to_owned();
+        push.exec_async(&mut redis).await.unwrap();
     }
-    let (names, json) = why("raw");
+    let (names, json) = why(&server, "raw");
     assert_eq!(
         (names.as_str(), &json["reasons"][0]["ahead"]),
         ("in-inbox no-consumer", &1.into())
@@ -223,34 +221,38 @@ async fn explain_says_what_a_task_waits_for_wherever_it_is() {
         server.run(&[&["enqueue", "k", "--id", id], more].concat()).ok();
     }
     server.run(&["pause"]).ok();
-    let (names, json) = why("b");
+    let (names, json) = why(&server, "b");
     assert_eq!(names, "paused no-consumer queued");
     assert_eq!(
         (&json["state"], &json["reasons"][2]["ahead"]),
         (&"pending".into(), &1.into())
     );
     server.run(&["resume"]).ok();
-    let mut hands = Hands::register(server.queue("default")).await;
+    let hands = Hands::register(server.queue("default")).await;
     report(&server, &hands, r#"{"draining":true}"#).await;
-    assert_eq!(why("a").0, "no-consumer queued");
+    assert_eq!(why(&server, "a").0, "no-consumer queued");
     report(&server, &hands, "{}").await;
-    assert_eq!((why("a").0.as_str(), why("later").0.as_str()), ("queued", "not-due"));
-    assert!(
-        server
-            .run(&["explain", "a"])
-            .ok()
-            .out
-            .contains("it is the next to be claimed")
-    );
+    assert_eq!(why(&server, "a").0, "queued");
+    assert_eq!(why(&server, "later").0, "not-due");
+    let text = server.run(&["explain", "a"]).ok().out;
+    assert!(text.contains("it is the next to be claimed"), "{text}");
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_who_runs_a_task_what_failed_and_how_it_ended() {
+    let server = Server::start(&[]).await;
+    for id in ["a", "b"] {
+        server.run(&["enqueue", "k", "--id", id, "--backoff-base", "1h"]).ok();
+    }
+    let mut hands = Hands::register(server.queue("default")).await;
     let grant = hands.next().await;
-    let (names, json) = why("a");
+    let (names, json) = why(&server, "a");
     assert_eq!(
         (names.as_str(), &json["reasons"][0]["consumer"]),
         ("running", &hands.id.as_str().into())
     );
     hands.fail(&grant, FailVerdict::Retry, "disk full").await;
-    assert_eq!(why("a").0, "retrying");
+    assert_eq!(why(&server, "a").0, "retrying");
     let text = server.run(&["explain", "a"]).ok().out;
     assert!(
         text.contains("is retrying") && text.contains("its last error: disk full"),
@@ -258,22 +260,17 @@ async fn explain_says_what_a_task_waits_for_wherever_it_is() {
     );
     let grant = hands.next().await;
     hands.hand_back(&grant).await;
-    assert_eq!(why("b").0, "not-due unhandled");
-    until("b is due again", async || hands.queue.promote(10).await.unwrap().0 > 0).await;
+    assert_eq!(why(&server, "b").0, "not-due unhandled");
+    server.run(&["enqueue", "k", "--id", "c"]).ok();
     let grant = hands.next().await;
     hands.complete(&grant, "1").await;
-    assert_eq!(why(grant.id.as_str()).0, "ended");
+    assert_eq!(why(&server, "c").0, "ended");
     // Something has drained: a place has an estimate now.
-    for id in ["c", "d"] {
-        server.run(&["enqueue", "k", "--id", id, "--priority", "200"]).ok();
+    for id in ["d", "e"] {
+        server.run(&["enqueue", "k", "--id", id]).ok();
     }
-    let (_, json) = why("d");
+    let (_, json) = why(&server, "e");
     assert!(json["reasons"][0]["starts_in_ms"].as_u64().unwrap() > 0, "{json}");
-    assert!(
-        server
-            .run(&["explain", "d"])
-            .ok()
-            .out
-            .contains("at the pace of the last minutes")
-    );
+    let text = server.run(&["explain", "e"]).ok().out;
+    assert!(text.contains("at the pace of the last minutes"), "{text}");
 }

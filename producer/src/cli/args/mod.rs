@@ -27,8 +27,8 @@ Exit codes:
   1  the task or job failed, was cancelled or expired; or there is no such task or job
   2  bad use: an argument, a file or the input is wrong
   3  not in the given time: no end, or no room in a full queue that makes producers wait
-  4  nobody takes it now: Redis is unavailable or denies the call, or the object store of a job does; the queue is full;
-     no healthy consumer, with --require-consumer
+  4  Redis is unavailable or denies the call, or the object store of a job does; or nobody takes
+     the task: the queue is full, or has no healthy consumer (--require-consumer)
 
 Durations are written like 250ms, 30s, 5m, 2h, 1d or \"1h 30m\"; points in time as RFC 3339 or as milliseconds since 1970.";
 
