@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use support::{Hands, Server};
@@ -80,12 +82,20 @@ async fn a_full_queue_is_told_with_depth_limit_and_wait_and_its_own_exit_codes()
     server
         .feed(&["enqueue", "--from-file", "-", "--block-timeout", "0"], file)
         .fails(3, "0 of 2 tasks");
-    let waiting = server
+    let mut waiting = server
         .workyard(&["enqueue", "k", "--id", "c", "--block-timeout", "20s"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    let mut errors = BufReader::new(waiting.stderr.take().unwrap());
+    // Nobody waits in silence.
+    let mut told = String::new();
+    while !told.contains("note: queue default is full; waiting up to 20s for room") {
+        assert_ne!(errors.read_line(&mut told).unwrap(), 0, "{told}");
+    }
     server.run(&["cancel", "a"]).ok();
-    assert!(waiting.wait_with_output().unwrap().status.success());
+    assert!(waiting.wait().unwrap().success());
     assert_eq!(server.run(&["task", "c", "--json"]).ok().json()["state"], "pending");
 
     server.run(&["queue", "set", "default", "overload=shed"]).ok();

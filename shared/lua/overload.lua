@@ -16,7 +16,7 @@ local POLICIES = { block = 'block', shed = 'shed' }
 local function read_limit(keys, plan)
   local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload')
   plan.paused = cfg[1] == '1'
-  local limit = tonumber(cfg[2] or '0') or 0
+  local limit = tonumber(match(cfg[2] or '', '^%d+$') or '0') -- what somebody else put there is no limit
   if limit < 1 then return end
   plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
   plan.depth = call('ZCARD', keys[PENDING])

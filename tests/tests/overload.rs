@@ -7,8 +7,10 @@ use redis::aio::MultiplexedConnection;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, Error, NewTask, Overload, QueueName, Setting, task};
 use workyard_shared::Error as CallError;
-use workyard_shared::broker::{Place, Seen};
+use workyard_shared::broker::{JobVerdict, Place, Seen};
+use workyard_shared::job::{Form, JobState};
 use workyard_shared::name::TaskId;
+use workyard_tests::hand::{Hand, job_id, spec, submit};
 use workyard_tests::{Yard, queue_name, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -291,7 +293,7 @@ async fn a_retry_a_promotion_and_what_a_dead_consumer_held_come_in_whatever_the_
     let delayed = yard
         .add("echo", "1", |options| options.delay = Some(Duration::from_millis(1)))
         .await;
-    let mut hand = workyard_tests::hand::Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.queue).await;
     yard.add("echo", "1", |_| {}).await;
     assert_eq!(hand.claim(1).await.len(), 1);
     limit(&yard, 1, Overload::Reject).await;
@@ -310,6 +312,25 @@ async fn a_retry_a_promotion_and_what_a_dead_consumer_held_come_in_whatever_the_
         full(client(&yard, SOON).enqueue(&q(), urgent("a", 0)).await),
         (3, 1, Overload::Reject)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steps_of_a_job_are_neither_refused_nor_shed() {
+    let yard = Yard::start().await;
+    limit(&yard, 3, Overload::Shed).await;
+    let job = job_id("nightly");
+    submit(&yard.queue, &job, &spec(Form::Fold { fan_in: Some(10) }), 20).await;
+    assert_eq!(yard.overview().await.pending, 20);
+    // They are the least urgent ones, and stay.
+    let client = client(&yard, SOON);
+    assert_eq!(
+        full(client.enqueue(&q(), urgent("a", 0)).await),
+        (20, 3, Overload::Shed)
+    );
+    let mut hand = Hand::register(&yard.queue).await;
+    hand.work_all(&job, |_| JobVerdict::Done).await;
+    assert_eq!(hand.record(&job).await.state, JobState::Completed);
+    client.enqueue(&q(), urgent("a", 0)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

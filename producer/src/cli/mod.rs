@@ -40,6 +40,7 @@ use std::time::Duration;
 use clap::Parser;
 use workyard_shared::broker::Queue;
 use workyard_shared::name::SessionId;
+use workyard_shared::overload::Overload;
 use workyard_shared::{Error as CallError, Outage};
 
 use args::{Cli, Command};
@@ -83,11 +84,10 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Man(args) => shell::man(&args),
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
-            let mut session = Session::open(&global, command.block_timeout()).await?;
-            let notice = tokio::spawn(say_if_away(
-                session.client.broker().queue(&session.queue),
-                global.patience,
-            ));
+            let block = command.block_timeout();
+            let mut session = Session::open(&global, block).await?;
+            let queue = session.client.broker().queue(&session.queue);
+            let notice = tokio::spawn(say_why_it_takes_long(queue, global.patience, block.unwrap_or_default()));
             let exit = connected(command, &mut session).await;
             notice.abort();
             let exit = exit?;
@@ -97,9 +97,18 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
     }
 }
 
-/// An outage is waited out in silence by the calls; a person should know what the wait is for.
-async fn say_if_away(queue: Queue, patience: Duration) {
+/// An outage, or a full queue that makes producers wait, is waited out in silence by the calls; a person should know
+/// what the wait is for.
+async fn say_why_it_takes_long(queue: Queue, patience: Duration, block: Duration) {
     tokio::time::sleep(QUIET).await;
+    if block > QUIET && is_waited_for(&queue).await.unwrap_or(false) {
+        let limit = workyard_shared::duration::format(block);
+        eprintln!(
+            "note: queue {} is full; waiting up to {limit} for room (--block-timeout)",
+            queue.name()
+        );
+        return;
+    }
     if patience <= QUIET {
         return;
     }
@@ -112,6 +121,15 @@ async fn say_if_away(queue: Queue, patience: Duration) {
     };
     let limit = workyard_shared::duration::format(patience);
     eprintln!("note: Redis {why}; waiting up to {limit} (--patience)");
+}
+
+/// Whether the queue is full now and makes producers wait.
+async fn is_waited_for(queue: &Queue) -> Result<bool, CallError> {
+    let settings = queue.settings().await?;
+    if settings.max_pending == 0 || settings.overload != Overload::Block {
+        return Ok(false);
+    }
+    Ok(queue.overview().await?.pending >= settings.max_pending)
 }
 
 async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliError> {
