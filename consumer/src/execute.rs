@@ -63,7 +63,10 @@ impl Done {
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             Self::Failed(..) => true,
-            Self::Member(_, outcome) => !matches!(outcome.verdict, JobVerdict::Done | JobVerdict::Drop),
+            Self::Member(_, outcome) => !matches!(
+                outcome.verdict,
+                JobVerdict::Done | JobVerdict::Drop | JobVerdict::Elsewhere
+            ),
             Self::Completed(_) | Self::HandedBack(_) | Self::Dropped { .. } => false,
         }
     }
@@ -85,7 +88,6 @@ enum Ended {
     Parts(Vec<(u32, Part)>),
     TimedOut,
     Cancelled,
-    Unhandled,
 }
 
 impl From<MemberEnd> for Ended {
@@ -94,7 +96,6 @@ impl From<MemberEnd> for Ended {
             MemberEnd::Parts(parts) => Self::Parts(parts),
             MemberEnd::Failed(failure) => Self::Outcome(Err(failure)),
             MemberEnd::Unwanted => Self::Cancelled,
-            MemberEnd::Unhandled => Self::Unhandled,
         }
     }
 }
@@ -117,7 +118,6 @@ pub(crate) async fn execute(task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -
             (Err(failure), Vec::new())
         }
         Ended::Cancelled => return (dropped(&task), run),
-        Ended::Unhandled => return (unhandled(&task), run),
     };
     for layer in middleware.iter().rev() {
         layer.after(&task.ctx, &outcome).await;
@@ -220,6 +220,7 @@ fn settle(task: &Run, outcome: Outcome, timed_out: bool, run: Duration) -> Done 
         }),
         Err(failure) => {
             let (verdict, delay) = match failure.next {
+                Next::Elsewhere => return unhandled(task),
                 _ if timed_out => (FailVerdict::Timeout, None),
                 Next::Retry => (FailVerdict::Retry, None),
                 Next::RetryAfter(delay) => (FailVerdict::Retry, Some(delay)),
@@ -247,6 +248,7 @@ fn settle_member(task: &Run, outcome: Outcome, parts: Vec<(u32, Part)>, timed_ou
             Next::Retry => (JobVerdict::Retry, None, failure.message),
             Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), failure.message),
             Next::Final => (JobVerdict::Final, None, failure.message),
+            Next::Elsewhere => (JobVerdict::Elsewhere, None, failure.message),
         },
     };
     JobOutcome {

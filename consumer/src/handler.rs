@@ -53,6 +53,8 @@ pub enum Next {
     RetryAfter(Duration),
     /// Never retry: straight to the dead-letter set.
     Final,
+    /// Not here: another consumer may be able to. It burns no attempt.
+    Elsewhere,
 }
 
 impl Failure {
@@ -69,6 +71,15 @@ impl Failure {
         Self {
             message: message.into(),
             next: Next::RetryAfter(delay),
+        }
+    }
+
+    /// What this consumer cannot run, for a reason that need not hold for others: it is handed back and burns no attempt.
+    /// A step of a job that ten consumers handed back so has failed, for the last one's reason.
+    pub fn elsewhere(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            next: Next::Elsewhere,
         }
     }
 

@@ -68,6 +68,7 @@ local function first_line(text) return match(text, '^[^\n]*') end
 
 -- A member has failed for good. If its other copy is under way, that one decides.
 local function fail_member(keys, job, member, err, now)
+  flush_done(keys, job)
   end_member(keys, job, member)
   note_error(keys, member, err)
   if call('HEXISTS', keys[LIVE], twin_of(member)) == 1 then return end
@@ -86,10 +87,8 @@ local function fail_member(keys, job, member, err, now)
   check_mapped(keys, job, now)
 end
 
-local function map_done(keys, job, member, now)
+local function map_done(keys, job, chunk, now)
   local _, _, fan = levels_of(job)
-  local chunk = match(member, '^m:(%d+)')
-  call('HDEL', keys[CHUNKS], chunk)
   job.maps_done = job.maps_done + 1
   if job.form == 'fold' then child_done(keys, job, 1, floor(tonumber(chunk) / fan)) end
   check_mapped(keys, job, now)

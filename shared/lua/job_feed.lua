@@ -11,7 +11,7 @@ local function add_members(keys, job, head, members, payloads)
   if n == 0 then return end
   local sequence, records, pending, live = tonumber(call('HGET', keys[STATE], 'seq') or '0'), {}, {}, {}
   for i = 1, n do
-    local id = job.id .. ':' .. members[i]
+    local id = job.base .. members[i]
     records[2 * i - 1], records[2 * i] = id, head.start .. payloads[i]
     pending[2 * i - 1], pending[2 * i] = pending_score(head.priority, sequence + i), id
     live[2 * i - 1], live[2 * i] = members[i], '1'

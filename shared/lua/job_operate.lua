@@ -9,11 +9,13 @@ job_wait:   KEYS as job_cancel   ARGV waiter session
             Reply its state, or 'unknown'. If it is not over, 'job <id> LF <state>' comes on channel done:<session>.
 ]]
 local MAX_JOB_WAITERS = 2048 -- bytes of waiter sessions
+local DAMAGED = 'the record of this job is damaged: it can only be deleted'
 
 local function job_cancel(keys)
   local now = clock()
   check_job(keys)
-  local job = load_job(keys, now)
+  local job, damaged = load_job(keys, now)
+  if damaged then return refuse(DAMAGED) end
   if not job then return 'unknown' end
   if JOB_OVER[job.state] then return 'finished' end
   end_job(keys, job, 'cancelled', 'cancelled', now)
@@ -37,7 +39,8 @@ end
 local function job_retry(keys)
   local now = clock()
   check_job(keys)
-  local job = load_job(keys, now)
+  local job, damaged = load_job(keys, now)
+  if damaged then return refuse(DAMAGED) end
   if not job then return 'unknown' end
   if job.state == 'completed' then return 'completed' end
   if not JOB_OVER[job.state] then return 'running' end
@@ -52,6 +55,7 @@ local function job_retry(keys)
     return 'more'
   end
   job.error, job.finished, job.full, job.reduces_failed, job.live_maps = '', 0, 0, 0, 0
+  begin_epoch(keys, job)
   job.state = 'mapping'
   if job.mapped > 0 and job.accepted >= job.maps_failed then
     job.state = (job.form == 'keyed' and job.reducing == 0) and 'shuffling' or 'reducing'
@@ -64,21 +68,43 @@ local function job_retry(keys)
   return 'retrying'
 end
 
+-- Somebody wrote into its keys: what can be recognised of its tasks goes, and then all of it. 'more' while some are left.
+local function delete_damaged(keys)
+  if call('EXISTS', keys[JOB]) == 0 and not call('ZSCORE', keys[JOBS], job_id(keys)) then return 'unknown' end
+  local sound, members = pcall(call, 'HRANDFIELD', keys[LIVE], JOB_STEP)
+  local readable, epoch = pcall(call, 'HGET', keys[JOB], 'epoch')
+  if sound and readable and epoch then
+    local dropped = 0
+    for _, member in ipairs(members) do
+      local id = job_id(keys) .. ':' .. epoch .. ':' .. member
+      call('HDEL', keys[LIVE], member)
+      call('HDEL', keys[META], id)
+      call('ZREM', keys[PENDING], id)
+      call('ZREM', keys[SCHEDULED], id)
+      call('ZREM', keys[FAILED], id)
+      dropped = dropped + call('HDEL', keys[TASKS], id)
+    end
+    bump(keys, (clock()), { cancelled = dropped })
+    if call('HLEN', keys[LIVE]) > 0 then return 'more' end
+  end
+  forget_job(keys)
+  return 'deleted'
+end
+
 local function job_delete(keys, argv)
   local now = clock()
-  check_job(keys)
+  check_finish(keys)
+  call('ZCARD', keys[JOBS]); call('ZCARD', keys[JOBS_DUE]); call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED])
+  if not pcall(check_job, keys) then return delete_damaged(keys) end
   local job = load_job(keys, now)
-  if not job then
-    local known = call('EXISTS', keys[JOB]) == 1 or call('ZSCORE', keys[JOBS], job_id(keys))
-    if known then forget_job(keys) end -- a damaged one
-    return known and 'deleted' or 'unknown'
-  end
+  if not job then return delete_damaged(keys) end
   if not JOB_OVER[job.state] then return 'alive' end
   if call('HLEN', keys[LIVE]) > 0 and drop_live(keys, job, now) > 0 then
     save_job(keys, job, now)
     return 'more'
   end
-  if job.spilled > 0 and argv[1] ~= '1' then
+  -- Also when no spilled part was ever taken: a consumer may have died between writing and saying so.
+  if job.spill ~= '' and argv[1] ~= '1' then
     save_job(keys, job, now)
     return 'spilled'
   end
@@ -90,8 +116,10 @@ end
 local function job_wait(keys, argv)
   local session, name = argv[1], 'job ' .. job_id(keys)
   if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
-  local state = call('HGET', keys[JOB], 'state')
-  if not state then return 'unknown' end
+  local job, damaged = load_job(keys, (clock()))
+  if damaged then return refuse(DAMAGED) end
+  if not job then return 'unknown' end
+  local state = job.state
   if JOB_OVER[state] then return state end
   local sessions = call('HGET', keys[WAITERS], name)
   if not sessions then

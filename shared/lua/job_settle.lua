@@ -2,15 +2,15 @@
 
 KEYS  the shared keys, the job's 12, running:<consumer>, session:<consumer>
 ARGV  consumer | batch number | number of tasks | per task: id, token, verdict (done, retry, final, timeout, malformed,
-      drop), delay in ms ('' = the backoff), random number 0..1, run time in ms, error, number of parts, per part: name, bytes
-Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed back (over the budget: spill
-      next time), d = dropped, s = stale
+      elsewhere = this consumer cannot run it, drop), delay in ms ('' = the backoff), random number 0..1, run time in ms, error, number of parts, per part: name, bytes
+Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed back (for another; over the
+      budget: spill next time), d = dropped, s = stale
 
 The output is kept, the next chunk fed, and the reduce that waited for just this one added in this one step:
 whoever dies before it did nothing, and after it there is nothing left to do.
 ]]
 local MAX_OUTCOMES, MAX_PARTS, MAX_PART = 500, 1000, 16777216 + 64
-local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, drop = true }
+local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, elsewhere = true, drop = true }
 
 local function read_outcomes(argv)
   local n, at, outcomes = tonumber(argv[3]), 4, {}
@@ -45,6 +45,15 @@ local function take_held(running, outcomes)
   return scores
 end
 
+-- Which of their members are wanted: one look for all.
+local function look_alive(keys, job, outcomes)
+  local members, alive = {}, {}
+  for i, o in ipairs(outcomes) do members[i] = sub(o.id, #job.base + 1) end
+  local values = call('HMGET', keys[LIVE], unpack(members))
+  for i, member in ipairs(members) do alive[member] = values[i] and true or nil end
+  return alive
+end
+
 local function put_back(keys, job, o, score)
   call('ZADD', keys[PENDING], score, o.id)
   count_task(job, 'released', nil, 1)
@@ -54,6 +63,7 @@ end
 -- The part's place: a map's output is what its reduce reads, the last reduce's is the result.
 local function store_parts(keys, job, argv, o, member)
   local chunk, place = match(member, '^m:(%d+)'), match(member, '^r:(%d+%.%d+)')
+  local together = job.done and job.done.data -- a map that leaves with others
   local _, top = levels_of(job)
   for p = o.from, o.to, 2 do
     local name, part, target = argv[p], argv[p + 1], keys[DATA]
@@ -65,7 +75,11 @@ local function store_parts(keys, job, argv, o, member)
       name, target = place and '0' or match(member, '^r:(%d+)'), keys[OUT]
       job.result_bytes = job.result_bytes + #part
     end
-    call('HSET', target, name, part)
+    if together then
+      together[#together + 1], together[#together + 2] = name, part
+    else
+      call('HSET', target, name, part)
+    end
     job.bytes = job.bytes + #part
     if byte(part, 1) == 115 then job.spilled = job.spilled + 1 end -- 's'
   end
@@ -85,13 +99,30 @@ local function settle_done(keys, job, argv, o, member, score, now)
     end_job(keys, job, 'failed', fmt('budget: intermediate data would exceed %d bytes, and the job has no spill place', job.budget), now)
     return 'f'
   end
-  end_member(keys, job, member)
-  if job.maps_backup + job.reduces_backup > 0 then drop_member(keys, job, twin_of(member), now) end
-  store_parts(keys, job, argv, o, member)
-  end_task(keys, job, member, 'completed', FRESH, argv[1], now, '')
   count_task(job, 'completed', kind_of_member(job, member), 1)
   if is_map(member) == (job.state == 'mapping') then job.run_times[#job.run_times + 1] = int(o.run) end
-  if is_map(member) then map_done(keys, job, member, now) else reduce_done(keys, job, member, now) end
+  if is_map(member) and job.maps_backup + job.reduces_backup == 0 then
+    local chunk = sub(member, 3)
+    leave_together(keys, job, member, chunk, argv[1], now)
+    store_parts(keys, job, argv, o, member)
+    map_done(keys, job, chunk, now)
+    return 'k'
+  end
+  flush_done(keys, job)
+  end_member(keys, job, member)
+  if job.maps_backup + job.reduces_backup > 0 then
+    drop_member(keys, job, twin_of(member), now)
+    job.alive[twin_of(member)] = nil
+  end
+  store_parts(keys, job, argv, o, member)
+  end_task(keys, job, member, 'completed', FRESH, argv[1], now, '')
+  local chunk = match(member, '^m:(%d+)')
+  if not chunk then
+    reduce_done(keys, job, member, now)
+    return 'k'
+  end
+  call('HDEL', keys[CHUNKS], chunk)
+  map_done(keys, job, chunk, now)
   return 'k'
 end
 
@@ -116,10 +147,30 @@ local function settle_failure(keys, job, argv, o, member, now)
   return 'f'
 end
 
+-- Another consumer may be able to. After as many tries as any unknown kind gets, it has failed, for the reason given.
+local function settle_elsewhere(keys, job, argv, o, member, score, now)
+  local m = parse_meta(call('HGET', keys[META], o.id))
+  m.unhandled, m.releases = m.unhandled + 1, m.releases + 1
+  note_error(keys, member, o.error)
+  if m.unhandled >= UNHANDLED_LIMIT then
+    end_task(keys, job, member, 'failed', m, argv[1], now, sub(o.error, 1, MAX_ERROR))
+    count_task(job, 'failed', kind_of_member(job, member), 1)
+    fail_member(keys, job, member, o.error .. ' (no consumer could: ' .. m.unhandled .. ' tries)', now)
+    return 'f'
+  end
+  job.has_meta = true
+  call('HSET', keys[META], o.id, format_meta(m))
+  local due = now + (tonumber(o.delay) or 1000)
+  call('ZADD', keys[SCHEDULED], due_score(due, floor(tonumber(score) / PRIORITY_SPAN)), o.id)
+  job.earliest = math.min(job.earliest or due, due)
+  count_task(job, 'released', nil, 1)
+  return 'p'
+end
+
 local function settle_one(keys, job, argv, o, score, now)
   if not score then return o.verdict == 'drop' and 'd' or 's' end
-  local member = job and sub(o.id, 1, #job.id + 1) == job.id .. ':' and sub(o.id, #job.id + 2)
-  if not member or JOB_OVER[job.state] or call('HEXISTS', keys[LIVE], member) == 0 then
+  local member = job and sub(o.id, 1, #job.base) == job.base and sub(o.id, #job.base + 1)
+  if not member or JOB_OVER[job.state] or not job.alive[member] then
     -- The job is over, or the other copy was faster. What is left of the task goes with the live ones.
     return o.verdict == 'drop' and 'd' or 's'
   end
@@ -128,6 +179,7 @@ local function settle_one(keys, job, argv, o, score, now)
     return 'p'
   end
   if job.started == 0 then job.started = now - o.run end
+  if o.verdict == 'elsewhere' then return settle_elsewhere(keys, job, argv, o, member, score, now) end
   if o.verdict == 'done' then return settle_done(keys, job, argv, o, member, score, now) end
   return settle_failure(keys, job, argv, o, member, now)
 end
@@ -147,6 +199,7 @@ local function job_settle(keys, argv)
 
   if job then job.run_times = {} end
   local scores = take_held(keys[JOB_OWN + 1], outcomes)
+  if job then job.alive = look_alive(keys, job, outcomes) end
   for i, o in ipairs(outcomes) do
     letters[i] = settle_one(keys, job, argv, o, scores[i], now)
     if letters[i] == 's' then stale = stale + 1 end

@@ -8,7 +8,7 @@ Reply 's' and the number of chunks that are there | 'x' 0 = another submitter's 
 Resumable: a chunk that is there already is skipped by its position. If the submitter dies between two calls
 nothing has run; the maintainer fails the job as abandoned an hour after the last call.
 ]]
-local MAX_CHUNKS, MAX_SPEC = 10000000, 64
+local MAX_SPEC = 64
 local SPEC_NUMBERS = { fan_in = 1000, partitions = 1000, backups = 1, budget = 1125899906842624, retention = 315360000000 }
 local SPEC_TEXTS = { form = 16, map = 128, reduce = 128, combine = 128, map_args = 65536, reduce_args = 65536, combine_args = 65536,
   map_head = 1024, reduce_head = 1024, allow = 16, spill = 2048, input = 4096, nonce = 128 }
@@ -75,6 +75,7 @@ end
 
 local function seal(keys, job, now)
   job.sealed, job.maps, job.state = 1, job.submitted, 'mapping'
+  begin_epoch(keys, job)
   if job.maps == 0 then
     if job.form == 'fold' then call('HSET', keys[OUT], '0', 'inull\n') end
     return end_job(keys, job, 'completed', '', now)

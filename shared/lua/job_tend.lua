@@ -8,10 +8,11 @@ job_backup:   KEYS as job_tend   ARGV members that are slow   Reply how many got
 job_reducing: KEYS as job_tend   Reply 1 if this was the first reduce behind the last map. Runs under OOM.
 ]]
 local ABANDONED, SPILL_AGAIN = 3600000, 60000
+local SPILL_GIVEN_UP = 86400000 -- beyond its retention: nobody could reach its spill place
 
 -- A member whose task has gone, or lies dead-lettered, will never settle: it has failed.
 local function audit(keys, job, member, now)
-  local id = job.id .. ':' .. member
+  local id = job.base .. member
   if JOB_OVER[job.state] or call('HEXISTS', keys[LIVE], member) == 0 then return end
   if call('HEXISTS', keys[TASKS], id) == 0 then
     return fail_member(keys, job, member, 'its task was removed: cancelled, purged or deleted by hand', now)
@@ -41,15 +42,15 @@ end
 local function tend_over(keys, job, gone, now)
   if call('HLEN', keys[LIVE]) > 0 and drop_live(keys, job, now) > 0 then return 1, 0, '' end
   local due, spill = job.finished + job.retention, ''
-  if job.spilled > 0 and gone ~= '' then job.swept = 1 end
+  if gone ~= '' then job.swept = 1 end
   if due <= now then
-    if job.spilled > 0 and gone ~= 'all' then
+    if job.spill ~= '' and gone ~= 'all' and due + SPILL_GIVEN_UP > now then
       due, spill = now + SPILL_AGAIN, 'all'
     else
       forget_job(keys)
       return 0, -1, ''
     end
-  elseif job.spilled > 0 and job.state == 'completed' and job.swept == 0 then
+  elseif job.spill ~= '' and job.state == 'completed' and job.swept == 0 then
     due, spill = math.min(due, now + SPILL_AGAIN), 'data'
   end
   call('ZADD', keys[JOBS_DUE], int(due), job.id)

@@ -25,6 +25,10 @@ local function release(keys, argv)
     local id, reason, delay = argv[at], argv[at + 2], tonumber(argv[at + 3])
     local score = held_score(call('HGET', running, id), argv[at + 1])
     local m = parse_meta(call('HGET', keys[META], id))
+    if score and call('HEXISTS', keys[TASKS], id) == 0 then
+      call('HDEL', running, id) -- its job has ended: nothing is left to hand back
+      score = nil
+    end
     if not score then
       letters[i], stale = 's', stale + 1
     else

@@ -80,7 +80,7 @@ impl Hand {
     /// What the fixed functions make of a task.
     pub async fn work(&self, job: &JobId, grant: &Grant) -> JobOutcome {
         let record = self.record(job).await;
-        let (_, member) = Member::of_task(&grant.id).expect("a member");
+        let (_, _, member) = Member::of_task(&grant.id).expect("a member");
         let parts = match member {
             Member::Map { chunk, .. } => map(&record, chunk),
             _ => vec![(0, inline(&self.concatenate(job, &record, member).await))],
@@ -124,7 +124,7 @@ impl Hand {
             }
             let mut outcomes = Vec::new();
             for grant in &grants {
-                let member = grant.id.split_once(':').expect("a member").1;
+                let member = member_of(grant);
                 outcomes.push(match verdict(member) {
                     JobVerdict::Done => self.work(job, grant).await,
                     other => outcome(grant, other, Vec::new()),
@@ -170,6 +170,12 @@ fn lines(part: &Part) -> String {
     }
 }
 
+/// The member that a task of a job is: `m:3`.
+#[must_use]
+pub fn member_of(grant: &Grant) -> &str {
+    grant.id.splitn(3, ':').nth(2).expect("a member")
+}
+
 /// An outcome of a claimed task.
 #[must_use]
 pub fn outcome(grant: &Grant, verdict: JobVerdict, parts: Vec<(u32, Part)>) -> JobOutcome {
@@ -182,7 +188,7 @@ pub fn outcome(grant: &Grant, verdict: JobVerdict, parts: Vec<(u32, Part)>) -> J
         run: Duration::from_millis(5),
         error: match verdict {
             JobVerdict::Done | JobVerdict::Drop => String::new(),
-            _ => format!("boom {}", grant.id),
+            _ => format!("boom {}", member_of(grant)),
         },
         parts,
     }

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use workyard_shared::broker::{
-    CancelAnswer, JobCancelled, JobDeleted, JobRetried, JobSettled, JobSubmitted, JobVerdict,
+    CancelAnswer, Grant, Handback, JobCancelled, JobDeleted, JobRetried, JobSettled, JobSubmitted, JobVerdict, Turn,
 };
 use workyard_shared::job::{Form, JobState, Part, Policy};
 use workyard_shared::name::SessionId;
 use workyard_tests::Yard;
-use workyard_tests::hand::{Hand, job_id, outcome, spec, submit};
+use workyard_tests::hand::{Hand, job_id, member_of, outcome, spec, submit};
 
 const DONE: fn(&str) -> JobVerdict = |_| JobVerdict::Done;
 
@@ -126,10 +126,7 @@ async fn last_map_enqueues_the_reduce_once_and_nothing_waits_before() {
         assert_eq!(hand.settle_as(77, &id, vec![last.clone()]).await, [JobSettled::Kept]);
     }
     let reduces = hand.claim(10).await;
-    assert_eq!(
-        reduces.iter().map(|g| g.id.as_str()).collect::<Vec<_>>(),
-        ["once:r:1.0"]
-    );
+    assert_eq!(reduces.iter().map(member_of).collect::<Vec<_>>(), ["r:1.0"]);
     // A later batch with the same outcome is another writer: it is refused.
     assert_eq!(hand.settle_as(78, &id, vec![last]).await, [JobSettled::Stale]);
 }
@@ -205,7 +202,7 @@ async fn fail_fast_ends_the_job_and_a_retry_runs_only_what_is_missing() {
     .await;
     let record = hand.record(&id).await;
     assert_eq!((record.state, record.maps.failed), (JobState::Failed, 1));
-    assert_eq!(record.error, "chunk 41 failed: boom ff:m:41");
+    assert_eq!(record.error, "chunk 41 failed: boom m:41");
     assert_eq!(yard.queue.job_failed(&id, 10).await.unwrap(), [41]);
     assert!(yard.queue.job_errors(&id).await.unwrap()["m:41"].contains("boom"));
     let seen = yard.overview().await;
@@ -376,7 +373,7 @@ async fn of_two_copies_the_first_to_finish_counts_and_the_other_is_fenced_off() 
     let id = job_id("bk");
     submit(&yard.queue, &id, &spec(Form::fold()), 3).await;
     let grants = slow.claim(3).await;
-    let (straggler, rest): (Vec<_>, Vec<_>) = grants.into_iter().partition(|g| g.id == "bk:m:1");
+    let (straggler, rest): (Vec<_>, Vec<_>) = grants.into_iter().partition(|g| member_of(g) == "m:1");
     for grant in &rest {
         let done = slow.work(&id, grant).await;
         slow.settle(&id, vec![done]).await;
@@ -385,7 +382,7 @@ async fn of_two_copies_the_first_to_finish_counts_and_the_other_is_fenced_off() 
     assert_eq!(yard.queue.job_backup(&id, &members).await.unwrap(), 1);
     assert_eq!(yard.queue.job_backup(&id, &members).await.unwrap(), 0, "a third copy");
     let copy = fast.claim(3).await;
-    assert_eq!(copy[0].id, "bk:m:1:b");
+    assert_eq!(member_of(&copy[0]), "m:1:b");
     let text = |text: &'static str| vec![(0, Part::Inline(Bytes::from_static(text.as_bytes())))];
     let first = outcome(&copy[0], JobVerdict::Done, text("copy,"));
     assert_eq!(fast.settle(&id, vec![first]).await, [JobSettled::Kept]);
@@ -463,7 +460,8 @@ async fn a_chunk_whose_task_was_taken_away_by_hand_has_failed() {
     lenient.policy = Policy::Allow(1);
     let id = job_id("au");
     submit(&yard.queue, &id, &lenient, 3).await;
-    assert_eq!(yard.queue.cancel("au:m:1").await.unwrap(), CancelAnswer::Cancelled);
+    let task = format!("au:{}:m:1", hand.record(&id).await.epoch);
+    assert_eq!(yard.queue.cancel(&task).await.unwrap(), CancelAnswer::Cancelled);
     let (_, members) = yard.queue.job_live(&id, 0).await.unwrap();
     yard.queue.job_tend(&id, None, &members).await.unwrap();
     assert_eq!(hand.record(&id).await.maps.failed, 1);
@@ -493,4 +491,151 @@ async fn an_ended_job_goes_with_its_retention() {
     })
     .await;
     assert!(keys(&yard, "job:gone").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_still_held_of_an_earlier_start_is_never_taken_for_a_task_of_the_next() {
+    let yard = Yard::start().await;
+    let (mut old, mut new) = (Hand::register(&yard.queue).await, Hand::register(&yard.queue).await);
+    let id = job_id("again");
+    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    let before = old.claim(2).await;
+    yard.queue.job_cancel(&id).await.unwrap();
+    assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    let text = |grant: &Grant| {
+        outcome(
+            grant,
+            JobVerdict::Done,
+            vec![(0, Part::Inline(Bytes::from_static(b"old")))],
+        )
+    };
+    // The old holder brings its output, drops, hands back, and dies: nothing of it touches the new job.
+    let answers = old.settle(&id, vec![text(&before[0])]).await;
+    assert_eq!(answers, [JobSettled::Stale]);
+    assert_eq!(yard.queue.leave(&old.consumer).await.unwrap(), 0);
+    let seen = yard.overview().await;
+    assert_eq!((seen.pending, seen.running), (2, 0));
+    new.work_all(&id, DONE).await;
+    assert_eq!(new.result(&id, 0).await, "0,1,");
+    counts_add_up(&yard).await;
+    nothing_of_it_is_left(&yard, "again").await;
+}
+
+#[tokio::test]
+async fn cancel_and_retry_over_running_tasks_keep_the_counters_right_and_leave_nothing() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("churn");
+    submit(&yard.queue, &id, &spec(Form::Fold { fan_in: Some(3) }), 30).await;
+    let mut number = 500;
+    for round in 0..10 {
+        let held = hand.claim(7).await;
+        yard.queue.job_cancel(&id).await.unwrap();
+        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        let mut drops: Vec<_> = held.iter().map(|g| outcome(g, JobVerdict::Drop, Vec::new())).collect();
+        if round % 2 == 0 {
+            hand.settle(&id, drops).await;
+        } else {
+            // As a drain would: handed back one by one.
+            number += 1;
+            let handbacks = drops.drain(..).map(|o| Handback {
+                id: o.id,
+                token: o.token,
+                unhandled: false,
+                delay: std::time::Duration::ZERO,
+            });
+            let turn = Turn {
+                number,
+                handbacks: handbacks.collect(),
+                ..Turn::default()
+            };
+            turn.send(&yard.queue, &hand.consumer, None).await.unwrap();
+        }
+    }
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, expected(30));
+    counts_add_up(&yard).await;
+    assert_eq!(yard.total("deleted").await, 0, "a place without a task was left");
+    let meta = redis::Cmd::hlen(yard.queue.keys().named("meta"));
+    let left: u64 = meta.query_async(&mut yard.server.connection().await).await.unwrap();
+    assert_eq!(left, 0, "what is known of tasks that are gone was left");
+    nothing_of_it_is_left(&yard, "churn").await;
+}
+
+#[tokio::test]
+async fn a_task_that_ten_consumers_could_not_run_fails_for_the_reason_that_the_last_one_gave() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("nobody");
+    submit(&yard.queue, &id, &spec(Form::fold()), 1).await;
+    for tries in 1..=10 {
+        let grants = hand.claim(1).await;
+        assert_eq!((grants.len(), grants[0].meta.failures), (1, 0), "try {tries}");
+        let answer = hand
+            .settle(&id, vec![outcome(&grants[0], JobVerdict::Elsewhere, Vec::new())])
+            .await;
+        assert_eq!(
+            answer,
+            [if tries < 10 {
+                JobSettled::HandedBack
+            } else {
+                JobSettled::Failed
+            }]
+        );
+        assert!(
+            yard.queue.job_errors(&id).await.unwrap()["m:0"].contains("boom"),
+            "people see why at once"
+        );
+        yard.queue.promote(10).await.unwrap();
+    }
+    let record = hand.record(&id).await;
+    assert!(
+        record.error.contains("boom m:0") && record.error.contains("10 tries"),
+        "{}",
+        record.error
+    );
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn a_damaged_job_can_be_listed_and_deleted_with_all_of_its_tasks() {
+    let yard = Yard::start().await;
+    let mut connection = yard.server.connection().await;
+    for (name, field, value) in [
+        ("b1", "form", "zzz"),
+        ("b2", "maps", "inf"),
+        ("b3", "allow", "zzz"),
+        ("b4", "state", "no"),
+    ] {
+        let id = job_id(name);
+        submit(&yard.queue, &id, &spec(Form::fold()), 9).await;
+        let set = redis::Cmd::hset(yard.queue.keys().job_key(&id, ""), field, value);
+        set.exec_async(&mut connection).await.unwrap();
+        assert_eq!(yard.queue.jobs(0, 10).await.unwrap().len(), 1, "{name}");
+        delete_all(&yard, name).await;
+        let seen = yard.overview().await;
+        assert_eq!((seen.running, seen.pending), (0, 0), "{name}");
+    }
+    let id = job_id("b5");
+    submit(&yard.queue, &id, &spec(Form::fold()), 9).await;
+    let data = yard.queue.keys().job_key(&id, ":data");
+    redis::Cmd::set(data, "foo").exec_async(&mut connection).await.unwrap();
+    delete_all(&yard, "b5").await;
+    assert_eq!(yard.overview().await.running, 0);
+    counts_add_up(&yard).await;
+}
+
+/// Deletes a job that may have to be cancelled first.
+async fn delete_all(yard: &Yard, job: &str) {
+    let id = job_id(job);
+    loop {
+        match yard.queue.job_delete(&id, true).await.unwrap() {
+            JobDeleted::Deleted => break,
+            JobDeleted::Alive => drop(yard.queue.job_cancel(&id).await.unwrap()),
+            JobDeleted::More => {}
+            other => panic!("{job}: {other:?}"),
+        }
+    }
+    assert!(keys(yard, &format!("job:{job}")).await.is_empty());
 }

@@ -569,10 +569,51 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
             let expected: String = (0..300).map(|n| format!("{n},")).collect();
             assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
         }
+        // Intermediate files go with the end of the job; the result stays, also where it is spilled itself.
+        let data = spill.path().join(job.id().as_str()).join("data");
+        wait_until(SOON, || async { !data.exists() }).await;
+        if keyed {
+            assert_eq!(
+                job.pairs::<String, u64>()
+                    .await
+                    .unwrap()
+                    .collect::<BTreeMap<_, _>>()
+                    .await
+                    .unwrap()
+                    .len(),
+                300
+            );
+        } else {
+            assert!(job.result::<String>().await.unwrap().is_some());
+        }
         job.delete().await.unwrap();
         wait_until(SOON, || async { files_below(spill.path()) == 0 }).await;
     }
-    // Without a place, the job says what is missing.
+    let all = client
+        .map_reduce(&q(), "text", "append")
+        .items(0..9)
+        .chunk_size(1)
+        .budget(0)
+        .spill(&url)
+        .submit()
+        .await
+        .unwrap();
+    all.wait(SOON).await.unwrap();
+    let data = spill.path().join(all.id().as_str()).join("data");
+    wait_until(SOON, || async { !data.exists() }).await;
+    assert_eq!(
+        all.result::<String>().await.unwrap().as_deref(),
+        Some("0,1,2,3,4,5,6,7,8,")
+    );
+    all.delete().await.unwrap();
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_over_its_budget_without_a_spill_place_says_what_is_missing() {
+    let yard = Yard::start().await;
+    let worker = yard.work(paper(), yard.config()).await;
+    let client = client(&yard);
     let poor = client
         .map_reduce(&q(), "text", "append")
         .items(0..300)
@@ -622,4 +663,77 @@ async fn a_job_survives_a_redis_that_is_killed_and_restarted() {
     );
     assert_eq!(job.result::<i64>().await.unwrap(), Some((0..400).sum()));
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_keys_are_damaged_holds_up_nobody_else() {
+    let yard = Yard::start().await;
+    let sleepy = Sleepy::new();
+    let mut registry = sleepy.registry(|_, _| Duration::from_millis(300));
+    registry
+        .register(
+            "plain",
+            |_: workyard_consumer::Context, n: i64| async move { Ok(n + 1) },
+        )
+        .unwrap();
+    let worker = yard.work(registry, yard.config()).await;
+    let client = client(&yard);
+    let broken = client
+        .map_reduce(&q(), "sleepy", "add")
+        .items(0..2)
+        .chunk_size(1)
+        .submit()
+        .await
+        .unwrap();
+    wait_until(SOON, || async { sleepy.begun.load(Ordering::SeqCst) >= 1 }).await;
+    let data = yard.queue.keys().job_key(broken.id(), ":data");
+    let mut connection = yard.server.connection().await;
+    redis::Cmd::del(&data).exec_async(&mut connection).await.unwrap();
+    redis::Cmd::set(&data, "foo").exec_async(&mut connection).await.unwrap();
+    let plain = yard.add("plain", "1", |_| {}).await;
+    let sound = client
+        .map_reduce(&q(), "square", "add")
+        .items(0..4)
+        .chunk_size(1)
+        .submit()
+        .await
+        .unwrap();
+    assert_eq!(yard.result(&plain).await, "2");
+    sound.wait(SOON).await.unwrap();
+    assert_eq!(sound.result::<i64>().await.unwrap(), Some(14));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_one_consumer_may_not_read_is_read_by_another() {
+    let yard = Yard::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("old.txt");
+    std::fs::write(&file, "a\nb\n").unwrap();
+    // Written before 1970, as far as the file says.
+    let modified = std::time::UNIX_EPOCH - Duration::from_secs(150_000_000);
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+    let blind = yard.work(Registry::new(), yard.config()).await;
+    let mut config = yard.config();
+    config.jobs.read = vec![workyard_consumer::config::Place::Folder(dir.path().to_owned())];
+    let sees = yard.work(Registry::new(), config).await;
+    let client = client(&yard);
+    for _ in 0..4 {
+        let job = client
+            .map_reduce(&q(), "line-count", "sum")
+            .files([file.to_str().unwrap()], None)
+            .submit()
+            .await
+            .unwrap();
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!(record.state, JobState::Completed, "{}", record.error);
+        assert_eq!(job.result::<u64>().await.unwrap(), Some(2));
+    }
+    blind.stop().await;
+    sees.stop().await;
 }

@@ -209,7 +209,7 @@ async fn words_are_counted_as_tr_sort_and_uniq_count_them() {
 async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis_once() {
     let site = Site::open(TestServer::start_durable().await).await;
     let expected = site.corpus.expected();
-    let mut daemons = vec![site.daemon(), site.daemon()];
+    let mut daemons = [site.daemon(), site.daemon()];
     let job = site
         .client
         .map_reduce(&queue_name("q"), "worker", "sum-by-key")

@@ -29,6 +29,7 @@ const MOST_ASKED: usize = 1000;
 /// One job.
 pub(crate) struct JobView {
     pub(crate) id: JobId,
+    epoch: u64,
     record: OnceCell<Option<Arc<JobRecord>>>,
     bytes: AtomicU64,
     full: AtomicBool,
@@ -37,9 +38,10 @@ pub(crate) struct JobView {
 }
 
 impl JobView {
-    fn new(id: JobId) -> Self {
+    fn new(id: JobId, epoch: u64) -> Self {
         Self {
             id,
+            epoch,
             record: OnceCell::new(),
             bytes: AtomicU64::new(0),
             full: AtomicBool::new(false),
@@ -100,7 +102,8 @@ pub(crate) struct JobBook {
     pub(crate) queue: Queue,
     pub(crate) stages: Arc<Stages>,
     pub(crate) spill: Arc<Spill>,
-    views: Mutex<HashMap<JobId, Arc<JobView>>>,
+    /// By job and start: what is known of one start says nothing about the next.
+    views: Mutex<HashMap<(JobId, u64), Arc<JobView>>>,
 }
 
 impl JobBook {
@@ -117,11 +120,17 @@ impl JobBook {
     }
 
     /// Writes down that a member runs here.
-    pub(crate) fn begin(&self, job: &JobId, member: Member, cancel: &CancellationToken) -> (Arc<JobView>, Running) {
+    pub(crate) fn begin(
+        &self,
+        job: &JobId,
+        epoch: u64,
+        member: Member,
+        cancel: &CancellationToken,
+    ) -> (Arc<JobView>, Running) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let view = views
-            .entry(job.clone())
-            .or_insert_with(|| Arc::new(JobView::new(job.clone())));
+            .entry((job.clone(), epoch))
+            .or_insert_with(|| Arc::new(JobView::new(job.clone(), epoch)));
         let mut running = view.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.insert(member, cancel.clone());
         *view.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -164,13 +173,12 @@ impl JobBook {
         let pulse = self.queue.job_pulse(&view.id, &names).await?;
         view.bytes.store(pulse.bytes, Ordering::Relaxed);
         view.full.store(pulse.full, Ordering::Relaxed);
-        let over = pulse.state.is_none_or(|state| state.is_terminal());
+        let over = pulse.epoch != view.epoch || pulse.state.is_none_or(|state| state.is_terminal());
         if over && idle {
-            // Its next run, after a retry or under the same id, is read anew.
             self.views
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .remove(&view.id);
+                .remove(&(view.id.clone(), view.epoch));
         } else if over {
             view.stop(|_| true);
         } else {

@@ -30,6 +30,18 @@ pub(super) fn names(record: &JobRecord, member: Member) -> Vec<String> {
     }
 }
 
+/// Whether the output of `member` is the job's result, or a part of it.
+pub(super) fn is_result(record: &JobRecord, member: Member) -> bool {
+    match (record.spec.form, member) {
+        (Form::Fold { fan_in }, Member::Fold { level, .. }) => {
+            let fan = fan_in.map_or(record.maps.total, u64::from).max(1);
+            (1..=level).fold(record.maps.total, |size, _| size.div_ceil(fan)) <= 1
+        }
+        (_, Member::Partition { .. }) => true,
+        _ => false,
+    }
+}
+
 /// Reads them.
 pub(super) async fn fetch(
     book: &JobBook,
@@ -90,6 +102,25 @@ mod tests {
         assert_eq!(names(&flat, fold(1, 0)), ["0.0", "0.1", "0.2", "0.3"]);
         let one = record(Form::Fold { fan_in: None }, 1);
         assert_eq!(names(&one, fold(1, 0)), ["0.0"]);
+    }
+
+    #[test]
+    fn the_top_node_of_a_tree_is_the_result_and_no_other() {
+        let tree = record(Form::Fold { fan_in: Some(3) }, 8);
+        assert!(is_result(&tree, fold(2, 0)));
+        assert!(
+            !is_result(&tree, fold(1, 0))
+                && !is_result(
+                    &tree,
+                    Member::Map {
+                        chunk: 0,
+                        backup: false
+                    }
+                )
+        );
+        for maps in [1, 7] {
+            assert!(is_result(&record(Form::Fold { fan_in: None }, maps), fold(1, 0)));
+        }
     }
 
     #[test]

@@ -24,8 +24,6 @@ pub(crate) enum MemberEnd {
     Failed(Failure),
     /// The job is over or gone: there is nothing to do.
     Unwanted,
-    /// A function of the job is not known here.
-    Unhandled,
 }
 
 /// A task of a job, ready to run.
@@ -33,13 +31,14 @@ pub(crate) enum MemberEnd {
 pub(crate) struct MemberTask {
     pub(crate) book: Arc<JobBook>,
     pub(crate) job: JobId,
+    pub(crate) epoch: u64,
     pub(crate) member: Member,
 }
 
 impl MemberTask {
     /// Runs it.
     pub(crate) async fn run(self, ctx: Context, payload: Bytes) -> MemberEnd {
-        let (view, _running) = self.book.begin(&self.job, self.member, ctx.cancellation());
+        let (view, _running) = self.book.begin(&self.job, self.epoch, self.member, ctx.cancellation());
         match self.try_run(&view, ctx, &payload).await {
             Ok(end) => end,
             Err(failure) => MemberEnd::Failed(failure),
@@ -48,13 +47,17 @@ impl MemberTask {
 
     async fn try_run(&self, view: &JobView, ctx: Context, payload: &Bytes) -> Result<MemberEnd, Failure> {
         let (queue, stages) = (&self.book.queue, &self.book.stages);
-        let Some(record) = view.record(queue).await? else {
+        // Of another start of the job, this task is a stranger.
+        let Some(record) = view.record(queue).await?.filter(|record| record.epoch == self.epoch) else {
             return Ok(MemberEnd::Unwanted);
         };
         let spec = &record.spec;
         let combiner_missing = spec.combine.as_ref().is_some_and(|f| !stages.knows(f.kind.as_str()));
         if combiner_missing && self.member.is_map() {
-            return Ok(MemberEnd::Unhandled);
+            let kind = spec.combine.as_ref().map_or("", |function| function.kind.as_str());
+            return Err(Failure::elsewhere(format!(
+                "this consumer has no function {kind}, the job's combiner"
+            )));
         }
         let token = ctx.fencing_token().to_owned();
         let lines = if self.member.is_map() {
@@ -71,6 +74,7 @@ impl MemberTask {
             spec,
             allowed: &self.book.spill,
             member: self.member,
+            is_result: inputs::is_result(&record, self.member),
             token: &token,
         };
         Ok(MemberEnd::Parts(place.put(lines).await?))

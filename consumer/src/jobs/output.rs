@@ -17,6 +17,8 @@ pub(super) struct Place<'a> {
     pub(super) spec: &'a JobSpec,
     pub(super) allowed: &'a Spill,
     pub(super) member: Member,
+    /// Its output is what people read: it stays when intermediate data goes.
+    pub(super) is_result: bool,
     pub(super) token: &'a str,
 }
 
@@ -50,6 +52,7 @@ impl Place<'_> {
     fn path(&self, name: u32) -> String {
         let (job, token) = (&self.view.id, self.token);
         match self.member {
+            Member::Fold { .. } if self.is_result => format!("{job}/out/0-{token}"),
             Member::Map { chunk, .. } => format!("{job}/data/m{chunk}-{name}-{token}"),
             Member::Fold { level, node, .. } => format!("{job}/data/r{level}.{node}-{token}"),
             Member::Partition { partition, .. } => format!("{job}/out/{partition}-{token}"),

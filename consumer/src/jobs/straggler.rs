@@ -63,7 +63,7 @@ pub(super) async fn back_up(queue: &Queue, job: &JobId, members: &[String]) -> R
         return Ok(0);
     };
     let members = candidates(&record, members);
-    let slow = slow_ones(queue, job, &members, limit).await?;
+    let slow = slow_ones(queue, job, record.epoch, &members, limit).await?;
     if slow.is_empty() {
         return Ok(0);
     }
@@ -71,8 +71,14 @@ pub(super) async fn back_up(queue: &Queue, job: &JobId, members: &[String]) -> R
 }
 
 /// Which of these have been held for longer than `limit`: a token is the time of its claim in us, or a little more.
-async fn slow_ones(queue: &Queue, job: &JobId, members: &[Member], limit: Duration) -> Result<Vec<String>, Error> {
-    let ids: Vec<String> = members.iter().map(|member| member.task_id(job)).collect();
+async fn slow_ones(
+    queue: &Queue,
+    job: &JobId,
+    epoch: u64,
+    members: &[Member],
+    limit: Duration,
+) -> Result<Vec<String>, Error> {
+    let ids: Vec<String> = members.iter().map(|member| member.task_id(job, epoch)).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }

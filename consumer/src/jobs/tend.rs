@@ -3,7 +3,7 @@
 //! Invariant: every step is one bounded function that any consumer may call; if we die between two, the next
 //! maintainer finds the job still due.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(crate) struct JobChores {
     queue: Queue,
     spill: Arc<Spill>,
     cursors: HashMap<JobId, u64>,
+    complained: HashSet<JobId>,
 }
 
 impl JobChores {
@@ -35,6 +36,7 @@ impl JobChores {
             queue,
             spill,
             cursors: HashMap::new(),
+            complained: HashSet::new(),
         }
     }
 
@@ -45,13 +47,26 @@ impl JobChores {
     pub(crate) async fn round(&mut self) -> Result<Option<Duration>, Error> {
         let mut next: Option<Duration> = None;
         for job in self.queue.jobs_due().await? {
-            let due = self.tend(&job).await?;
+            let due = match self.tend(&job).await {
+                // Its keys are damaged: that is its own trouble, not that of the jobs behind it.
+                Err(why) if !why.is_temporary() => {
+                    self.complain(&job, &why);
+                    None
+                }
+                other => other?,
+            };
             next = [next, due].into_iter().flatten().min();
         }
         if self.queue.has_active_jobs().await? {
             next = Some(next.unwrap_or(ROUND));
         }
         Ok(next.map(|span| span.clamp(ROUND / 10, ROUND)))
+    }
+
+    fn complain(&mut self, job: &JobId, why: &Error) {
+        if self.complained.len() < 1000 && self.complained.insert(job.clone()) {
+            warn!(queue = %self.queue.name(), %job, %why, "job {job} cannot be looked after, its keys are damaged: delete it ({why})");
+        }
     }
 
     async fn tend(&mut self, job: &JobId) -> Result<Option<Duration>, Error> {

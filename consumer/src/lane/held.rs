@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
-use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback};
+use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback, JobOutcome, JobVerdict};
 use workyard_shared::envelope::check_payload;
 use workyard_shared::job::Member;
 use workyard_shared::options::{DEFAULT_RETENTION, TaskType};
@@ -150,6 +150,9 @@ impl Held {
         };
         if !known {
             fleet.registry.warn_unknown(record.kind());
+            if let Some(member) = member {
+                return Judged::Refused(member_elsewhere(&grant, member, &record));
+            }
             return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
         }
         // The function took these bytes unseen from whoever called it.
@@ -232,12 +235,28 @@ fn member_of(book: &Arc<JobBook>, grant: &Grant, record: &Record) -> Option<Memb
     if record.options().task_type == TaskType::Single {
         return None;
     }
-    let (job, member) = Member::of_task(&grant.id)?;
+    let (job, epoch, member) = Member::of_task(&grant.id)?;
     Some(MemberTask {
         book: Arc::clone(book),
         job,
+        epoch,
         member,
     })
+}
+
+/// Nobody here knows the function: the job's record says so at once.
+fn member_elsewhere(grant: &Grant, member: MemberTask, record: &Record) -> Done {
+    let outcome = JobOutcome {
+        id: grant.id.clone(),
+        token: grant.token,
+        verdict: JobVerdict::Elsewhere,
+        delay: Some(UNHANDLED_DELAY),
+        random: 0.0,
+        run: Duration::ZERO,
+        error: format!("no handler: this consumer has no function {} for jobs", record.kind()),
+        parts: Vec::new(),
+    };
+    Done::Member(member.job, outcome)
 }
 
 fn handback(grant: &Grant, unhandled: bool, delay: Duration) -> Handback {

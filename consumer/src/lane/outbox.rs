@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use workyard_shared::broker::{
     Completion, FailureReport, Handback, JobOutcome, JobSettled, JobTurn, Settled, Turn, TurnAnswer,
 };
@@ -130,6 +130,10 @@ impl Outbox {
                 }
                 Settled::Completed | Settled::Released | Settled::Stale => {}
             }
+        }
+        if let (Some(why), Some(job)) = (&answer.job_refused, &turn.job) {
+            let tasks = job.outcomes.len();
+            error!(job = %job.job, tasks, %why, "job {}: {tasks} outcomes cannot be settled, its keys are damaged: delete it ({why})", job.job);
         }
         tell_members(turn, answer);
         for (handback, settled) in turn.handbacks.iter().zip(&answer.handbacks) {

@@ -89,7 +89,8 @@ impl Places {
 }
 
 fn outside(what: &str) -> Failure {
-    Failure::fatal(format!(
-        "{what} is not below the places that this consumer may read for jobs (`read` in [jobs])"
+    // Another consumer's configuration may list it.
+    Failure::elsewhere(format!(
+        "{what} is not below the places that this consumer may read for jobs (`read` in [jobs], or --jobs-read)"
     ))
 }

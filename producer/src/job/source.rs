@@ -88,12 +88,16 @@ fn file(path: &Path) -> Result<Source, Error> {
     // Not being permitted to read is better known now than from each chunk.
     File::open(&real).map_err(told)?;
     let modified = meta.modified().map_err(told)?;
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Also before 1970, as consumers read it.
+    let since_ns = match modified.duration_since(UNIX_EPOCH) {
+        Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+        Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
+    };
     let text = real.to_str().ok_or_else(|| named(&"the name must be UTF-8"))?;
     Ok(Source {
         url: format!("file://{text}"),
         size: meta.len(),
-        version: since.as_nanos().to_string(),
+        version: since_ns.to_string(),
         remote: None,
     })
 }

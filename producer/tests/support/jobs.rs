@@ -17,7 +17,7 @@ pub(crate) fn payload(grant: &Grant) -> String {
 }
 
 pub(crate) fn member(grant: &Grant) -> Member {
-    Member::of_task(grant.id.as_str()).unwrap().1
+    Member::of_task(grant.id.as_str()).unwrap().2
 }
 
 /// A job over the numbers below `n`, `size` to a chunk.

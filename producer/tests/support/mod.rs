@@ -296,7 +296,7 @@ impl Hands {
     /// Ends a task of a job with this verdict and these parts.
     pub(crate) async fn settle(&mut self, grant: &Grant, verdict: JobVerdict, parts: Vec<(u32, Part)>) {
         self.number += 1;
-        let (job, _) = Member::of_task(grant.id.as_str()).unwrap();
+        let (job, _, _) = Member::of_task(grant.id.as_str()).unwrap();
         let outcome = JobOutcome {
             id: grant.id.to_string(),
             token: grant.token,

@@ -208,6 +208,8 @@ pub struct TurnAnswer {
     pub handbacks: Vec<Settled>,
     /// For each task of the job.
     pub job: Vec<JobSettled>,
+    /// Why the tasks of the job could not be settled, and never can: they stay with this consumer until the job is deleted.
+    pub job_refused: Option<Error>,
     /// What was claimed, if anything was asked for.
     pub claimed: Option<Claimed>,
 }
@@ -272,7 +274,14 @@ impl Turn {
             answer.handbacks = read_letters(next()?)?;
         }
         if self.job.is_some() {
-            answer.job = Queue::read_job_settle(next()?)?;
+            answer.job = match next() {
+                // A job whose keys somebody damaged must not hold up what has nothing to do with it.
+                Err(why) if !why.is_temporary() => {
+                    answer.job_refused = Some(why);
+                    Vec::new()
+                }
+                other => Queue::read_job_settle(other?)?,
+            };
         }
         if claim.is_some() {
             answer.claimed = Some(Queue::read_claim(next()?)?);

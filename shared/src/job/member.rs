@@ -1,4 +1,4 @@
-//! The tasks of a job: `<job>:m:<chunk>`, `<job>:r:<level>.<node>`, `<job>:r:<partition>`, and `:b`.
+//! The tasks of a job: `<job>:<epoch>:<member>`; members are `m:<chunk>`, `r:<level>.<node>`, `r:<partition>`, and each with `:b`.
 //!
 //! Invariant: [`Member::of_task`] reads what [`Member::task_id`] writes, and nothing else.
 
@@ -35,11 +35,12 @@ pub enum Member {
 }
 
 impl Member {
-    /// Reads the id of a task; `None` if it is no task of a job.
+    /// Reads the id of a task: job, epoch, member; `None` if it is no task of a job.
     #[must_use]
-    pub fn of_task(id: &str) -> Option<(JobId, Self)> {
-        let (job, member) = id.split_once(':')?;
-        Some((JobId::new(job).ok()?, Self::parse(member)?))
+    pub fn of_task(id: &str) -> Option<(JobId, u64, Self)> {
+        let (job, rest) = id.split_once(':')?;
+        let (epoch, member) = rest.split_once(':')?;
+        Some((JobId::new(job).ok()?, number(epoch)?, Self::parse(member)?))
     }
 
     /// Reads `m:3`, `r:1.0`, `r:7`, each with or without `:b`.
@@ -71,8 +72,8 @@ impl Member {
 
     /// The id of its task.
     #[must_use]
-    pub fn task_id(&self, job: &JobId) -> String {
-        format!("{job}:{self}")
+    pub fn task_id(&self, job: &JobId, epoch: u64) -> String {
+        format!("{job}:{epoch}:{self}")
     }
 
     /// Whether it maps.
@@ -118,7 +119,10 @@ mod tests {
         for text in ["m:0", "m:99999", "m:7:b", "r:1.0", "r:3.12:b", "r:0", "r:7:b"] {
             let member = Member::parse(text).unwrap();
             assert_eq!(member.to_string(), text);
-            assert_eq!(Member::of_task(&member.task_id(&job)), Some((job.clone(), member)));
+            assert_eq!(
+                Member::of_task(&member.task_id(&job, 7)),
+                Some((job.clone(), 7, member))
+            );
         }
         for text in [
             "", "m:", "m:-1", "m:01", "m:+1", "x:1", "r:1.", "r:.1", "r:1.2.3", "m:1:c", "m:1:b:b", "m:1.5",

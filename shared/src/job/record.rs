@@ -93,6 +93,8 @@ pub struct JobRecord {
     pub spec: JobSpec,
     /// Where it is.
     pub state: JobState,
+    /// Which start of the job this is: part of its tasks' ids.
+    pub epoch: u64,
     /// Chunks that were submitted.
     pub submitted: u64,
     /// The map phase.
@@ -122,6 +124,32 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// Stands for a record that cannot be read, so that others beside it can.
+    #[must_use]
+    pub fn damaged(why: &Error) -> Self {
+        let fields = [
+            ("v", "1"),
+            ("state", "failed"),
+            ("form", "fold"),
+            ("map", "-"),
+            ("reduce", "-"),
+        ];
+        let defaults = [("fan_in", "0"), ("allow", "0"), ("budget", "0"), ("retention", "0")];
+        let mut fields: HashMap<String, String> = fields
+            .into_iter()
+            .chain(defaults)
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .collect();
+        fields.insert(
+            "error".to_owned(),
+            format!("its record is damaged ({why}): it can only be deleted"),
+        );
+        match Self::from_fields(&fields) {
+            Ok(record) => record,
+            Err(_) => unreachable!("these fields are whole"),
+        }
+    }
+
     /// Reads the fields of a record.
     ///
     /// # Errors
@@ -142,6 +170,7 @@ impl JobRecord {
         Ok(Self {
             spec: JobSpec::from_fields(fields)?,
             state: state.ok_or_else(|| Error::Protocol("a job without a known state".to_owned()))?,
+            epoch: count("epoch"),
             submitted: count("submitted"),
             maps: phase("maps"),
             reduces: phase("reduces"),

@@ -145,7 +145,11 @@ async fn nothing_outside_of_the_configured_places_is_read() {
     }
     for chunk in chunks {
         let failure = identity(&root, chunk).await.unwrap_err();
-        assert_eq!(failure.next, Next::Final);
+        assert_eq!(
+            failure.next,
+            Next::Elsewhere,
+            "another consumer's configuration may list it"
+        );
         assert!(
             failure.message.contains("is not below the places"),
             "{}",
@@ -170,7 +174,7 @@ async fn objects_are_refused_outside_of_their_prefixes_and_without_a_store() {
         let failure = map(&stages, &spec, serde_json::from_value(chunk).unwrap())
             .await
             .unwrap_err();
-        assert_eq!(failure.next, Next::Final);
+        assert_ne!(failure.next, Next::Retry);
         assert!(failure.message.contains(reason), "{url}: {}", failure.message);
     }
 }

@@ -19,6 +19,8 @@ pub struct JobPulse {
     pub bytes: u64,
     /// The budget was reached.
     pub full: bool,
+    /// Which start of the job this is.
+    pub epoch: u64,
     /// Per member that was asked for: whether its task is still wanted.
     pub live: Vec<bool>,
 }
@@ -111,12 +113,17 @@ impl Queue {
         }
         let mut found = Vec::new();
         for (id, answer) in ids.into_iter().zip(self.link.pipeline(&pipeline).await?) {
-            let fields = pairs(answer?)?;
+            let fields = match answer.and_then(pairs) {
+                Err(why) if !why.is_temporary() => {
+                    let record = JobRecord::damaged(&why);
+                    found.push(JobGlance { id, record });
+                    continue;
+                }
+                other => other?,
+            };
             if !fields.is_empty() {
-                found.push(JobGlance {
-                    id,
-                    record: JobRecord::from_fields(&fields)?,
-                });
+                let record = JobRecord::from_fields(&fields).unwrap_or_else(|why| JobRecord::damaged(&why));
+                found.push(JobGlance { id, record });
             }
         }
         Ok(found)
@@ -129,7 +136,10 @@ impl Queue {
     pub async fn job_pulse(&self, job: &JobId, members: &[String]) -> Result<JobPulse, Error> {
         let mut pipeline = Pipeline::with_capacity(2);
         let record = self.keys.job_key(job, "");
-        pipeline.cmd("HMGET").arg(record).arg(&["state", "bytes", "full"]);
+        pipeline
+            .cmd("HMGET")
+            .arg(record)
+            .arg(&["state", "bytes", "full", "epoch"]);
         if !members.is_empty() {
             pipeline.cmd("HMGET").arg(self.keys.job_key(job, ":live")).arg(members);
         }
@@ -148,6 +158,7 @@ impl Queue {
             state: text(0)?.and_then(|name| JobState::parse(&name)),
             bytes: text(1)?.and_then(|n| n.parse().ok()).unwrap_or(0),
             full: text(2)?.as_deref() == Some("1"),
+            epoch: text(3)?.and_then(|n| n.parse().ok()).unwrap_or(0),
             live,
         })
     }

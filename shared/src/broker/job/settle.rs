@@ -21,6 +21,8 @@ pub enum JobVerdict {
     Final,
     /// It ran longer than its timeout.
     Timeout,
+    /// This consumer cannot run it; another may.
+    Elsewhere,
     /// It was stopped here: only clear it away.
     Drop,
 }
@@ -32,6 +34,7 @@ impl JobVerdict {
             Self::Retry => "retry",
             Self::Final => "final",
             Self::Timeout => "timeout",
+            Self::Elsewhere => "elsewhere",
             Self::Drop => "drop",
         }
     }
