@@ -1,7 +1,7 @@
 //! Many tasks, in order, with flat memory: calls of about 500, two under way.
 //!
 //! While Redis works on one call, the next is encoded and sent behind it on the same connection.
-//! Invariant: without an outage, tasks get their places in the order of [`Bulk::push`], because each
+//! Invariant: without an outage and with room in the queue, tasks get their places in the order of [`Bulk::push`], because each
 //! call is sent before the next is made. Each of the two calls has a session of its own, so a repeat
 //! is recognised. If we die in between, what Redis answered for is there and the rest is not.
 
@@ -21,6 +21,7 @@ use crate::client::{Client, Gate};
 use crate::durability::{Durability, Kept};
 use crate::enqueue::{Receipt, identify, receipts};
 use crate::error::Error;
+use crate::full::until_room;
 
 /// Tasks in one call: more gains nothing, and Redis serves others in between.
 const CALL_TASKS: usize = 500;
@@ -28,6 +29,8 @@ const CALL_TASKS: usize = 500;
 const CALL_BYTES: usize = 1 << 20;
 /// Calls under way: one that Redis works on, one on its way to it.
 const UNDER_WAY: usize = 2;
+/// Batch numbers that a call may use: one per task is more than enough.
+const NUMBERS_PER_CALL: u64 = 1000;
 
 type Call = Pin<Box<dyn Future<Output = Result<Vec<Receipt>, Error>> + Send>>;
 
@@ -114,22 +117,26 @@ impl Bulk {
             return Ok(Box::pin(async move { client.add(&gate, tasks, fresh, None).await }));
         }
         // The call before the last, the other user of this session, has been answered.
-        let session = &self.sessions[usize::from(self.calls % 2 == 1)];
+        let session = self.sessions[usize::from(self.calls % 2 == 1)].clone();
         self.calls += 1;
-        let cmd = gate.queue.enqueue_cmd(
-            Batch {
-                session,
-                number: self.calls,
-                waiter: None,
-            },
-            fresh,
-            &tasks,
-        )?;
-        let ids = tasks.into_iter().map(|(id, _)| id).collect();
-        let patience = client.inner.config.patience;
+        // Pieces of a call, where a full queue takes it so, count on from its number.
+        let number = self.calls * NUMBERS_PER_CALL;
+        let config = &client.inner.config;
+        let (patience, block) = (config.patience, config.block_timeout);
         Ok(Box::pin(async move {
-            let accepted = submit::until_kept(&gate.queue, &cmd, Instant::now() + patience).await?;
-            Ok(receipts(ids, accepted, Kept::Memory))
+            let (gate, session, tasks) = (&gate, &session, &tasks);
+            until_room(block, tasks.len(), |piece| async move {
+                let batch = Batch {
+                    session,
+                    number: number + piece.start as u64,
+                    waiter: None,
+                };
+                let part = &tasks[piece];
+                let cmd = gate.queue.enqueue_cmd(batch, fresh, part)?;
+                let accepted = submit::until_kept(&gate.queue, &cmd, Instant::now() + patience).await?;
+                Ok(receipts(part.iter().map(|(id, _)| id.clone()), accepted, Kept::Memory))
+            })
+            .await
         }))
     }
 }

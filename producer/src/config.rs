@@ -18,6 +18,9 @@ pub struct ClientConfig {
     pub prefix: Prefix,
     /// How long a call waits out an outage before it fails; 10 s by default, zero does not wait.
     pub patience: Duration,
+    /// How long an enqueue waits for room in a full queue whose policy is `block`, since its last task went in;
+    /// 30 s by default, zero does not wait.
+    pub block_timeout: Duration,
     /// How long replicas or the disk may take to confirm a durable enqueue; 5 s by default.
     pub confirm_within: Duration,
 }
@@ -30,6 +33,7 @@ impl ClientConfig {
             link,
             prefix: Prefix::default(),
             patience: Duration::from_secs(10),
+            block_timeout: Duration::from_secs(30),
             confirm_within: Duration::from_secs(5),
         }
     }

@@ -4,6 +4,8 @@
 //! callers are coalesced by [`workyard_shared::submit`]. Bulk is in `bulk.rs`, the confirmation of
 //! durable enqueues in `durable.rs`.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 use workyard_shared::broker::Accepted;
 use workyard_shared::check;
@@ -13,6 +15,7 @@ use workyard_shared::name::{QueueName, SessionId, TaskId};
 use crate::client::{Client, Gate};
 use crate::durability::{Durability, Kept};
 use crate::error::Error;
+use crate::full::until_room;
 
 /// The proof that a task was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +49,11 @@ pub(crate) fn identify(tasks: Vec<NewTask>) -> (Vec<(TaskId, NewTask)>, bool) {
     (tasks.into_iter().map(with_id).collect(), fresh)
 }
 
-pub(crate) fn receipts(ids: Vec<TaskId>, accepted: Vec<Accepted>, durability: Kept) -> Vec<Receipt> {
+pub(crate) fn receipts(
+    ids: impl IntoIterator<Item = TaskId>,
+    accepted: Vec<Accepted>,
+    durability: Kept,
+) -> Vec<Receipt> {
     let receipt = |(id, accepted)| Receipt {
         id,
         accepted,
@@ -62,7 +69,8 @@ impl Client {
     /// # Errors
     /// [`Error::Call`]: the task breaks a rule (`Invalid`), nothing was added (`Unavailable`,
     /// `Denied`), or the reply was lost (`Unknown`: it may have been added; a task with an id of its
-    /// own may be enqueued again without harm).
+    /// own may be enqueued again without harm). `Full`: the queue has a limit, is at it, and either refuses what is new
+    /// or made this wait for [`ClientConfig::block_timeout`](crate::ClientConfig::block_timeout); nothing was added.
     pub async fn enqueue(&self, queue: &QueueName, task: NewTask) -> Result<Receipt, Error> {
         let (tasks, fresh) = identify(vec![task]);
         let receipts = self.add(&self.gate(queue), tasks, fresh, None).await?;
@@ -70,7 +78,7 @@ impl Client {
         Ok(receipts.into_iter().next().ok_or_else(none)?)
     }
 
-    /// Adds at most 1,000 tasks in one call; all of them or none.
+    /// Adds at most 1,000 tasks in one call; all of them or none, unless a full queue makes them wait: then piece by piece.
     pub(crate) async fn add(
         &self,
         gate: &Gate,
@@ -78,22 +86,38 @@ impl Client {
         fresh: bool,
         waiter: Option<SessionId>,
     ) -> Result<Vec<Receipt>, Error> {
-        let ids: Vec<TaskId> = tasks.iter().map(|(id, _)| id.clone()).collect();
-        let adding = async {
-            match self.durability {
-                Durability::Memory => self.submit(gate, tasks, fresh, waiter).await.map(|a| (a, Kept::Memory)),
-                level => self.add_durably(gate, tasks, fresh, waiter, level).await,
-            }
-        };
+        let tasks: Arc<[(TaskId, NewTask)]> = tasks.into();
+        let adding = until_room(self.inner.config.block_timeout, tasks.len(), |piece| {
+            let part = if piece.len() == tasks.len() {
+                Arc::clone(&tasks)
+            } else {
+                tasks[piece].into()
+            };
+            self.add_part(gate, part, fresh, waiter.clone())
+        });
         let ((), added) = tokio::join!(self.announce(gate), adding);
-        let (accepted, durability) = added?;
-        Ok(receipts(ids, accepted, durability))
+        added
+    }
+
+    async fn add_part(
+        &self,
+        gate: &Gate,
+        tasks: Arc<[(TaskId, NewTask)]>,
+        fresh: bool,
+        waiter: Option<SessionId>,
+    ) -> Result<Vec<Receipt>, Error> {
+        let ids = Arc::clone(&tasks);
+        let (accepted, durability) = match self.durability {
+            Durability::Memory => (self.submit(gate, tasks, fresh, waiter).await?, Kept::Memory),
+            level => self.add_durably(gate, tasks, fresh, waiter, level).await?,
+        };
+        Ok(receipts(ids.iter().map(|(id, _)| id.clone()), accepted, durability))
     }
 
     async fn submit(
         &self,
         gate: &Gate,
-        tasks: Vec<(TaskId, NewTask)>,
+        tasks: Arc<[(TaskId, NewTask)]>,
         fresh: bool,
         waiter: Option<SessionId>,
     ) -> Result<Vec<Accepted>, Error> {
@@ -106,7 +130,7 @@ impl Client {
     async fn add_durably(
         &self,
         gate: &Gate,
-        tasks: Vec<(TaskId, NewTask)>,
+        tasks: Arc<[(TaskId, NewTask)]>,
         fresh: bool,
         waiter: Option<SessionId>,
         level: Durability,

@@ -67,6 +67,14 @@ pub enum Error {
         /// What cannot be done.
         cannot: &'static str,
     },
+    /// Nobody would run the task: no consumer of the queue is alive and well.
+    #[error("no healthy consumer for queue {queue}{}", if *.alive > 0 { format!(": {} drain or are unhealthy", .alive) } else { String::new() })]
+    NoConsumer {
+        /// The queue.
+        queue: String,
+        /// Consumers whose lease lives all the same.
+        alive: u64,
+    },
     /// A file or object of a job cannot be read or removed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -33,7 +33,7 @@ pub struct ConsumerView {
 }
 
 /// A consumer holds several sessions of a queue when it has several lanes: `<id>.<n>`.
-fn consumer_of(session: &SessionId) -> &str {
+pub(crate) fn consumer_of(session: &SessionId) -> &str {
     match session.as_str().rsplit_once('.') {
         Some((id, lane)) if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) => id,
         _ => session.as_str(),

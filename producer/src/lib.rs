@@ -2,8 +2,8 @@
 //!
 //! [`Client`] enqueues ([`Client::enqueue`], [`Client::enqueue_many`], [`Client::bulk`]), waits
 //! ([`Client::wait`], [`Client::enqueue_and_wait`], [`Client::follow`]), looks ([`Client::task`],
-//! [`Client::list`], [`Client::stats`], [`Client::consumers`]) and operates ([`Client::cancel`],
-//! [`Client::retry`], [`Client::purge`] and so on). [`task()`] builds tasks from Rust values.
+//! [`Client::list`], [`Client::stats`], [`Client::signals`], [`Client::consumers`], [`Client::explain`]) and operates
+//! ([`Client::cancel`], [`Client::retry`], [`Client::set`] and so on). [`task()`] builds tasks from Rust values.
 //!
 //! [`Client::map_reduce`] submits map-reduce jobs, [`Client::job`] finds them again.
 //!
@@ -12,6 +12,7 @@
 mod error;
 mod config;
 mod moment;
+mod reason;
 mod raw_json;
 mod durability;
 mod task_builder;
@@ -21,6 +22,7 @@ mod room;
 mod board;
 mod durable;
 mod client;
+mod full;
 mod enqueue;
 mod bulk;
 mod wait;
@@ -29,6 +31,9 @@ mod follow;
 mod operate;
 mod stats;
 mod fleet;
+mod serving;
+mod signals;
+mod explain;
 mod job;
 
 pub use bulk::Bulk;
@@ -37,6 +42,7 @@ pub use config::ClientConfig;
 pub use durability::{Durability, Kept};
 pub use enqueue::Receipt;
 pub use error::Error;
+pub use explain::Explanation;
 pub use filter::{Cursor, Filter};
 pub use fleet::ConsumerView;
 pub use follow::{Follow, News};
@@ -44,6 +50,9 @@ pub use job::{FileFormat, ItemFormat, JobHandle, MapReduce, Pairs};
 pub use listing::Page;
 pub use moment::Moment;
 pub use raw_json::RawJson;
+pub use reason::Reason;
+pub use serving::Serving;
+pub use signals::Signals;
 pub use stats::{MinuteCounts, QueueStats};
 pub use task_builder::{TaskBuilder, task};
 pub use view::TaskView;
@@ -54,4 +63,6 @@ pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy};
 pub use workyard_shared::link::LinkConfig;
 pub use workyard_shared::name::{JobId, Kind, Prefix, QueueName, TaskId};
 pub use workyard_shared::options::{Backoff, TaskOptions};
+pub use workyard_shared::overload::Overload;
 pub use workyard_shared::record::{Ended, State};
+pub use workyard_shared::settings::{Balance, Setting, Settings};

@@ -7,6 +7,7 @@
 use workyard_shared::broker::{CancelAnswer, Deleted, PurgePlace};
 use workyard_shared::name::QueueName;
 use workyard_shared::record::State;
+use workyard_shared::settings::{Setting, Settings};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -154,9 +155,26 @@ impl Client {
     }
 
     async fn set_paused(&self, queue: &QueueName, paused: bool) -> Result<(), Error> {
+        self.set(queue, &[Setting::Paused(paused)]).await
+    }
+
+    /// Changes settings of a queue, all of them or none; they hold at once.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn set(&self, queue: &QueueName, settings: &[Setting]) -> Result<(), Error> {
         let gate = self.gate(queue);
         self.announce(&gate).await;
-        self.patiently(|| gate.queue.set_paused(paused)).await
+        self.patiently(|| gate.queue.set(settings)).await
+    }
+
+    /// The settings of a queue.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn settings(&self, queue: &QueueName) -> Result<Settings, Error> {
+        let calls = self.queue(queue);
+        self.patiently(|| calls.settings()).await
     }
 
     /// Loads the functions library, replacing the same version of it.

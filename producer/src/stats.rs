@@ -38,6 +38,9 @@ pub struct QueueStats {
     pub consumers: u64,
     /// Whether nothing is handed out.
     pub paused: bool,
+    /// Since when the oldest pending task is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_pending: Option<Moment>,
     /// Every counter by name.
     pub totals: BTreeMap<String, u64>,
     /// Counters by kind, then by name.
@@ -71,6 +74,7 @@ impl QueueStats {
             inbox,
             consumers: overview.consumers,
             paused: overview.paused,
+            oldest_pending: overview.oldest_ms.map(Moment::from_ms),
             totals,
             kinds: overview.kinds,
             at: Moment::from_ms(overview.now_ms),

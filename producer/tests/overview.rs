@@ -148,6 +148,8 @@ async fn help_completions_and_man_pages_need_no_redis() {
         "consumers",
         "rejected",
         "install",
+        "explain",
+        "queue",
         "redis",
     ] {
         assert!(run(&[command, "--help"]).out.contains("Example"), "{command}");

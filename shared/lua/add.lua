@@ -47,7 +47,7 @@ end
 
 -- Reads every key that add_tasks() writes.
 local function check_add(keys, plan)
-  plan.paused = is_paused(keys)
+  read_limit(keys, plan)
   plan.sequence = tonumber(call('HGET', keys[STATE], 'seq') or '0')
   call('HLEN', keys[TASKS]); call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
   call('ZCARD', keys[EXPIRING]); call('HLEN', keys[WAITERS])
@@ -58,7 +58,7 @@ end
 -- Looks at every task. Returns the plan, or nil and the reason. `unique`: the ids are fresh UUIDs.
 local function plan_tasks(keys, list, from, unique, now)
   local n = (#list - from + 1) / WIDTH
-  local plan = { now = now, n = n, from = from, heads = {}, duplicate = {}, duplicates = 0 }
+  local plan = { now = now, n = n, from = from, heads = {}, duplicate = {} }
   local heads, seen = plan.heads, {}
   for i = 1, n do
     local at = from + WIDTH * (i - 1)
@@ -72,7 +72,7 @@ local function plan_tasks(keys, list, from, unique, now)
     if not unique or #id ~= 36 then
       if #id > 128 or find(id, '[^\33-\126]') then return nil, 'task ' .. i .. ': id must be 1 to 128 visible ASCII characters' end
       if id ~= '' then
-        if seen[id] or is_known(keys, id) then plan.duplicate[i], plan.duplicates = true, plan.duplicates + 1 end
+        if seen[id] or is_known(keys, id) then plan.duplicate[i] = true end
         seen[id] = true
       end
     end
@@ -105,9 +105,12 @@ local function add_tasks(keys, list, plan, waiter)
   local lists = { records = {}, pending = {}, scheduled = {}, expiring = {}, awaited = {} }
   local letters, made, kinds, records, pending, size, waiting = {}, {}, {}, lists.records, lists.pending, 0, 0
   local now, sequence, heads = plan.now, plan.sequence, plan.heads
+  local refused, duplicates, left_out = plan.refused, 0, 0
   for i = 1, plan.n do
     if plan.duplicate[i] then
-      letters[i] = 'd'
+      letters[i], duplicates = 'd', duplicates + 1
+    elseif refused and refused[i] then
+      letters[i], left_out = 'x', left_out + 1 -- only ingest leaves some out, and reads no letters
     else
       local at = plan.from + WIDTH * (i - 1)
       local id, head = list[at], heads[list[at + 1]]
@@ -127,7 +130,7 @@ local function add_tasks(keys, list, plan, waiter)
     end
   end
   if size > 0 then write(keys, lists, sequence) end
-  bump(keys, now, { submitted = plan.n - plan.duplicates, duplicate = plan.duplicates }, { submitted = kinds })
+  bump(keys, now, { submitted = plan.n - duplicates - left_out, duplicate = duplicates }, { submitted = kinds })
   if waiting > 0 and not plan.paused then wake(keys, waiting / 2) end
   if plan.earliest and (not plan.next_due or plan.earliest < tonumber(plan.next_due)) then wake_maintainer(keys) end
   return table.concat(letters), made

@@ -7,9 +7,11 @@ peek:   KEYS the shared keys, source list   ARGV most items, most bytes
         Reply the head items whole; an item over the byte limit as its length (an integer) alone
 ingest: KEYS the shared keys, source list, rejected list   ARGV per item 5: raw | 'a' accept, 'r' reject,
         'o' reject unseen because of its length (raw = the length) | id or rejected entry, head, payload
-        Reply how many items left the list, accepted, rejected. Refused under OOM.
+        Reply how many items left the list, accepted, rejected. Refused under OOM. When the queue is full, what
+        has no room stays in the list, which is its buffer; the error FULL if that is the very first item. A
+        queue that sheds rejects items that are not more urgent than what is pending.
 ]]
-local REJECTED_CAP, HEAD_BYTES, ITEM = 1000, 1024, 5
+local REJECTED_CAP, HEAD_BYTES, SHOWN_BYTES, ITEM = 1000, 1024, 65536, 5
 
 local function peek(keys, argv)
   local source, most, room, items = keys[OWN + 1], tonumber(argv[1]), tonumber(argv[2]), {}
@@ -45,31 +47,87 @@ local function matching(source, argv)
   return n
 end
 
+-- Which tasks of a full queue's plan can come in: marks the others in plan.refused, or cuts plan.n where the rest has to
+-- wait. Answers how many of `victims` make room for them.
+local function admit(plan, tasks, victims)
+  local room, gone = plan.room, 0
+  plan.refused = {}
+  for i = 1, plan.n do
+    local priority = arrives_with(plan, tasks, i)
+    local victim = victims[gone + 1]
+    if priority and room > 0 then
+      room = room - 1
+    elseif priority and victim and victim.priority > priority then
+      gone = gone + 1
+    elseif priority and plan.policy == 'shed' and gone < MAX_SHED then
+      plan.refused[i] = true
+    elseif priority then
+      plan.n = i - 1
+      break
+    end
+  end
+  return gone
+end
+
+-- From the first item on: the entries for the rejected list, how many items leave, and how many of them come in.
+local function sort_items(argv, n, plan)
+  local entries, task, moved, accepted = {}, 0, 0, 0
+  for i = 1, n * ITEM, ITEM do
+    local is_task = argv[i + 1] == 'a'
+    if is_task then task = task + 1 end
+    if task > plan.n then break end
+    if not is_task then
+      entries[#entries + 1] = argv[i + 2]
+    elseif plan.refused and plan.refused[task] then
+      local why = fmt('the queue is full (%d pending, max_pending=%d) and this is not more urgent', plan.depth, plan.limit)
+      entries[#entries + 1] = '{"reason":"' .. why .. '"} ' .. sub(argv[i], 1, SHOWN_BYTES)
+    else
+      accepted = accepted + 1
+    end
+    moved = moved + 1
+  end
+  return entries, moved, accepted
+end
+
+local function tasks_of(argv, n)
+  local tasks = {}
+  for i = 1, n * ITEM, ITEM do
+    if argv[i + 1] == 'a' then
+      for j = i + 2, i + 4 do tasks[#tasks + 1] = argv[j] end
+    end
+  end
+  return tasks
+end
+
 local function ingest(keys, argv)
   local source, rejected = keys[OWN + 1], keys[OWN + 2]
   if #argv < ITEM or #argv % ITEM ~= 0 or #argv > ITEM * MAX_BATCH then return refuse('ingest takes items of ' .. ITEM .. ' arguments') end
   local n = matching(source, argv)
   if n == 0 then return { 0, 0, 0 } end
-  local now, tasks, refused = clock(), {}, {}
-  for i = 1, n * ITEM, ITEM do
-    if argv[i + 1] == 'a' then
-      for j = i + 2, i + 4 do tasks[#tasks + 1] = argv[j] end
-    else
-      refused[#refused + 1] = argv[i + 2]
-    end
-  end
+  local now, tasks = clock(), tasks_of(argv, n)
   local plan, why = plan_tasks(keys, tasks, 1, false, now)
   if not plan then return refuse(why) end
   call('LLEN', rejected)
-
-  if tasks[1] then add_tasks(keys, tasks, plan, '') end
-  if refused[1] then
-    call('LPUSH', rejected, unpack(refused))
-    call('LTRIM', rejected, 0, REJECTED_CAP - 1)
-    bump(keys, now, { rejected = #refused })
+  local victims, gone = {}, 0
+  if plan.limit then
+    if plan.policy == 'shed' then
+      check_finish(keys)
+      victims = sheddable(keys)
+    end
+    gone = admit(plan, tasks, victims)
   end
-  call('LTRIM', source, n, -1)
-  return { n, #tasks / WIDTH, #refused }
+  local entries, moved, accepted = sort_items(argv, n, plan)
+  if moved == 0 then return full(keys, plan) end
+
+  if gone > 0 then shed(keys, plan, victims, gone) end
+  if accepted > 0 then add_tasks(keys, tasks, plan, '') end
+  if entries[1] then
+    call('LPUSH', rejected, unpack(entries))
+    call('LTRIM', rejected, 0, REJECTED_CAP - 1)
+    bump(keys, now, { rejected = #entries })
+  end
+  call('LTRIM', source, moved, -1)
+  return { moved, accepted, #entries }
 end
 
 register('peek', peek, 'no-writes')

@@ -1,4 +1,4 @@
---[[ What an operator does to a queue: retry, delete, purge, set. All in bounded steps.
+--[[ What an operator does to the tasks of a queue: retry, delete, purge. All in bounded steps.
 
 retry:  failed -> pending, counters of failures and crashes begin anew.
         KEYS the shared keys   ARGV ids   Reply one letter an id: r = pending again, n = not failed
@@ -6,8 +6,6 @@ delete: removes a finished task: its result or its dead letter.
         KEYS the shared keys   ARGV ids   Reply one letter an id: d = deleted, a = still alive (cancel it first), n = unknown
 purge:  removes tasks of one state unseen, as operators do on purpose.
         KEYS the shared keys   ARGV pending | scheduled | failed | results, most tasks   Reply how many went
-set:    queue settings. KEYS the shared keys   ARGV name, value ...   Reply OK
-        paused: 1 or 0; resuming wakes who is parked
 ]]
 local function retry(keys, argv)
   if #argv < 1 or #argv > MAX_BATCH then return refuse('retry takes 1 to ' .. MAX_BATCH .. ' ids') end
@@ -78,18 +76,6 @@ local function purge(keys, argv)
   return #ids
 end
 
-local function set(keys, argv)
-  for i = 1, #argv, 2 do
-    if argv[i] ~= 'paused' then return refuse('unknown setting "' .. sub(argv[i], 1, 64) .. '": settings are: paused') end
-    if argv[i + 1] ~= '0' and argv[i + 1] ~= '1' then return refuse('paused must be 0 or 1') end
-  end
-  call('HLEN', keys[CFG]); call('ZCARD', keys[PARKED])
-  for i = 1, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
-  if not is_paused(keys) then wake(keys, MAX_WOKEN) end
-  return redis.status_reply('OK')
-end
-
 register('retry', retry)
 register('delete', delete, 'allow-oom')
 register('purge', purge, 'allow-oom')
-register('set', set, 'allow-oom')

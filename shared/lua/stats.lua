@@ -5,7 +5,9 @@ were: the count of any minute is the difference of two snapshots, and the hot pa
 The ring has 1,440 places, so a day of minutes and no more.
 ]]
 local COUNTERS = { 'submitted', 'completed', 'failed', 'retried', 'cancelled', 'expired',
-  'reclaimed', 'released', 'stale', 'rejected', 'trimmed', 'deleted', 'duplicate', 'requeued', 'purged' }
+  'reclaimed', 'released', 'stale', 'rejected', 'trimmed', 'deleted', 'duplicate', 'requeued', 'purged',
+  'shed' } -- new ones go to the end: a minute's snapshot is read by place
+local SHED = 16
 local MAX_STAT_FIELDS = 20000 -- about 2,000 kinds; later ones are counted as '*'
 
 local function snapshot(keys, minute)

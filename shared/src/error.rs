@@ -3,7 +3,12 @@
 //! Invariant: a lost reply is [`Error::Unknown`], never a failure; an outage that a wait can mend
 //! is [`Error::Unavailable`]; only bad input is [`Error::Invalid`]. It does not retry anything.
 
+use std::time::Duration;
+
 use redis::RedisError;
+
+use crate::duration;
+use crate::overload::Overload;
 
 /// Everything that a call on the protocol can answer instead of a value.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,6 +28,21 @@ pub enum Error {
     /// The reply was lost: the call may have been applied. Sending it again is harmless.
     #[error("the reply of Redis was lost, the call may have been applied: {0}")]
     Unknown(String),
+    /// The queue has no room for all tasks of the call and its policy refuses what is new; none was added.
+    #[error(
+        "the queue is full: {depth} tasks are pending of at most {limit}, {}",
+        wait_text(*.estimated_wait)
+    )]
+    Full {
+        /// Tasks that wait.
+        depth: u64,
+        /// Most that may.
+        limit: u64,
+        /// How long those that wait take at the pace of the last minutes; `None` if none has ended in them.
+        estimated_wait: Option<Duration>,
+        /// The policy of the queue: one that blocks asks the producer to wait and send again.
+        policy: Overload,
+    },
     /// Redis refuses this user, or the user may not do this. Waiting does not help.
     #[error("Redis denied the call: {0}")]
     Denied(String),
@@ -69,7 +89,8 @@ impl std::fmt::Display for Outage {
 }
 
 impl Error {
-    /// Whether waiting and sending the same call again can succeed.
+    /// Whether waiting and sending the same call again can succeed: an outage. A full queue is none: whether to wait for
+    /// room is for its policy to say.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Unknown(_))
@@ -86,6 +107,9 @@ impl Error {
         };
         if code == "INVALID" {
             return Self::Invalid(detail.to_owned());
+        }
+        if code == "FULL" {
+            return full(detail).unwrap_or(Self::Protocol(text));
         }
         let table = [
             ("LOADING", Outage::Loading),
@@ -120,6 +144,31 @@ impl Error {
         }
         Self::Protocol(text)
     }
+}
+
+fn wait_text(wait: Option<Duration>) -> String {
+    match wait {
+        // Nobody reads milliseconds of an estimate.
+        Some(wait) => format!(
+            "and a new one would wait about {}",
+            duration::format(Duration::from_secs(wait.as_secs().max(1)))
+        ),
+        None => "and none has ended in the last minutes".to_owned(),
+    }
+}
+
+/// Reads `depth=1000 limit=1000 policy=block wait_ms=5000`; fields of later versions are passed over.
+fn full(detail: &str) -> Option<Error> {
+    let field = |name: &str| {
+        let mut pairs = detail.split(' ').filter_map(|word| word.split_once('='));
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    };
+    Some(Error::Full {
+        depth: field("depth")?.parse().ok()?,
+        limit: field("limit")?.parse().ok()?,
+        estimated_wait: field("wait_ms")?.parse().ok().map(Duration::from_millis),
+        policy: Overload::parse(field("policy")?)?,
+    })
 }
 
 impl From<RedisError> for Error {
@@ -182,5 +231,33 @@ mod tests {
         assert!(matches!(Error::from_answer("NOPERM", "no"), Error::Denied(_)));
         assert!(matches!(Error::from_answer("INVALID", "task 1"), Error::Invalid(_)));
         assert!(matches!(Error::from_answer("ERR", "oomph"), Error::Protocol(_)));
+    }
+
+    #[test]
+    fn a_full_queue_says_its_depth_its_limit_and_the_wait() {
+        let error = Error::from_answer("FULL", "depth=1000 limit=900 policy=block wait_ms=5300");
+        assert_eq!(
+            error.to_string(),
+            "the queue is full: 1000 tasks are pending of at most 900, and a new one would wait about 5s"
+        );
+        let Error::Full {
+            policy, estimated_wait, ..
+        } = error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(
+            (policy, estimated_wait),
+            (Overload::Block, Some(Duration::from_millis(5300)))
+        );
+        let unknown = Error::from_answer("FULL", "depth=1 limit=1 policy=shed wait_ms=unknown");
+        assert!(matches!(
+            unknown,
+            Error::Full {
+                estimated_wait: None,
+                ..
+            }
+        ));
+        assert!(matches!(Error::from_answer("FULL", "of it"), Error::Protocol(_)));
     }
 }

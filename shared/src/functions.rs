@@ -16,7 +16,7 @@ macro_rules! sources {
 }
 
 /// What the edges share, in load order: each file sees the names of those before it.
-pub const HELPERS: [(&str, &str); 12] = sources![
+pub const HELPERS: [(&str, &str); 13] = sources![
     "prelude",
     "record",
     "stats",
@@ -24,6 +24,7 @@ pub const HELPERS: [(&str, &str); 12] = sources![
     "finish",
     "expire",
     "retry",
+    "overload",
     "add",
     "settle",
     "job",
@@ -46,6 +47,7 @@ pub const EDGES: [(&str, &str); 19] = sources![
     "sweep",
     "cancel",
     "operate",
+    "settings",
     "wait",
     "inspect",
     "job_submit",

@@ -7,11 +7,13 @@
 //! [`store`] reads and writes the files that jobs refer to.
 
 pub mod limits;
+pub mod overload;
 pub mod error;
 pub mod duration;
 pub mod name;
 pub mod keys;
 pub mod options;
+pub mod settings;
 pub mod envelope;
 pub mod record;
 pub mod job;

@@ -5,6 +5,7 @@
 //! session, and a repeat has the same number, so a lost reply never adds a task twice. If we die
 //! between call and answer, the caller never got its receipt; the tasks may or may not be there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +23,7 @@ const LINE: usize = 4096;
 const CALL_BYTES: usize = 4 * MAX_CLAIM_BYTES;
 
 struct Order {
-    tasks: Vec<(TaskId, NewTask)>,
+    tasks: Arc<[(TaskId, NewTask)]>,
     unique: bool,
     waiter: Option<SessionId>,
     give_up: Instant,
@@ -61,18 +62,19 @@ impl Submitter {
     }
 
     /// Adds tasks (at most 1,000), and answers when Redis has them. `unique`: the ids come from
-    /// [`TaskId::fresh`]. Outages are waited out for `patience`.
+    /// [`TaskId::fresh`]. Outages are waited out for `patience`; for room in a full queue nobody waits here.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for bad input; [`Error::Unavailable`] if nothing was added in time;
+    /// [`Error::Invalid`] for bad input; [`Error::Full`] if the queue has no room for all of them; [`Error::Unavailable`] if nothing was added in time;
     /// [`Error::Unknown`] if it may have been.
     pub async fn submit(
         &self,
-        tasks: Vec<(TaskId, NewTask)>,
+        tasks: impl Into<Arc<[(TaskId, NewTask)]>>,
         unique: bool,
         waiter: Option<SessionId>,
         patience: Duration,
     ) -> Result<Vec<Accepted>, Error> {
+        let tasks: Arc<[(TaskId, NewTask)]> = tasks.into();
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -82,7 +84,7 @@ impl Submitter {
                 tasks.len()
             )));
         }
-        for (_, task) in &tasks {
+        for (_, task) in tasks.iter() {
             task.options.validate()?;
             task.extra()?;
         }
@@ -140,28 +142,30 @@ impl Sender {
         batch
     }
 
-    async fn send(&mut self, mut orders: Vec<Order>) {
+    async fn send(&mut self, orders: Vec<Order>) {
+        let answer = self.call(&orders).await;
+        if orders.len() == 1 || !matches!(answer, Err(Error::Full { .. })) {
+            return deliver(orders, answer);
+        }
+        // What went together by chance is not refused together: in a full queue each asks for itself.
+        for order in orders {
+            let answer = self.call(std::slice::from_ref(&order)).await;
+            deliver(vec![order], answer);
+        }
+    }
+
+    /// One call for all these orders, repeated until it is answered.
+    async fn call(&mut self, orders: &[Order]) -> Result<Vec<Accepted>, Error> {
         self.number += 1;
-        let counts: Vec<usize> = orders.iter().map(|order| order.tasks.len()).collect();
-        let tasks: Vec<_> = orders
-            .iter_mut()
-            .flat_map(|order| std::mem::take(&mut order.tasks))
-            .collect();
-        let give_up = orders
-            .iter()
-            .map(|order| order.give_up)
-            .max()
-            .unwrap_or_else(Instant::now);
+        let give_up = orders.iter().map(|order| order.give_up).max();
         let batch = Batch {
             session: &self.session,
             number: self.number,
             waiter: orders[0].waiter.as_ref(),
         };
-        let answer = match self.queue.enqueue_cmd(batch, orders[0].unique, &tasks) {
-            Ok(cmd) => until_kept(&self.queue, &cmd, give_up).await,
-            Err(error) => Err(error),
-        };
-        deliver(orders, &counts, answer);
+        let tasks = orders.iter().flat_map(|order| order.tasks.iter());
+        let cmd = self.queue.enqueue_cmd(batch, orders[0].unique, tasks)?;
+        until_kept(&self.queue, &cmd, give_up.unwrap_or_else(Instant::now)).await
     }
 }
 
@@ -190,7 +194,7 @@ pub async fn until_kept(queue: &Queue, cmd: &redis::Cmd, give_up: Instant) -> Re
 }
 
 /// Gives each caller its part of the answer. One that has gone away is no error: its tasks are kept.
-fn deliver(orders: Vec<Order>, counts: &[usize], answer: Result<Vec<Accepted>, Error>) {
+fn deliver(orders: Vec<Order>, answer: Result<Vec<Accepted>, Error>) {
     let mut rest = match answer {
         Ok(accepted) => accepted.into_iter(),
         Err(error) => {
@@ -200,8 +204,8 @@ fn deliver(orders: Vec<Order>, counts: &[usize], answer: Result<Vec<Accepted>, E
             return;
         }
     };
-    for (order, count) in orders.into_iter().zip(counts) {
-        let part: Vec<Accepted> = rest.by_ref().take(*count).collect();
+    for order in orders {
+        let part: Vec<Accepted> = rest.by_ref().take(order.tasks.len()).collect();
         order.answer.send(Ok(part)).ok();
     }
 }

@@ -69,6 +69,8 @@ fn cli(yard: &Yard, args: &[&str]) -> (i32, String, String) {
 async fn a_task_goes_from_the_command_line_through_a_command_to_its_result() {
     let yard = Yard::start().await;
     let daemon = consumer(&yard, HANDLERS, &["--log-format", "json"]);
+    // Before it has registered, an enqueue warns that nobody serves the queue.
+    wait_until(LIMIT, || async { yard.overview().await.consumers > 0 }).await;
     let (code, result, error) = cli(
         &yard,
         &["enqueue", "env", r#"{"a": "$(touch owned)"}"#, "--wait", "10s"],

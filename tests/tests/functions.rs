@@ -12,7 +12,7 @@ use workyard_tests::Yard;
 const BASE: &str = "workyard:{q}:";
 
 /// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
-const CALLS: [(&str, &[&str], &[&str]); 17] = [
+const CALLS: [(&str, &[&str], &[&str]); 18] = [
     (
         "enqueue",
         &["producer:s"],
@@ -68,6 +68,7 @@ const CALLS: [(&str, &[&str], &[&str]); 17] = [
     ("retry", &[], &["dead"]),
     ("delete", &[], &["dead", "done"]),
     ("purge", &[], &["pending", "10"]),
+    ("set", &[], &["max_pending", "10", "balance", "adaptive"]),
 ];
 
 async fn call(
@@ -288,6 +289,14 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("purge", &[], strings(&["tasks", "10"])),
         ("set", &[], strings(&["colour", "red"])),
         ("set", &[], strings(&["paused", "2"])),
+        ("set", &[], strings(&[])),
+        ("set", &[], strings(&["paused"])),
+        ("set", &[], strings(&["balance", "random"])),
+        ("set", &[], strings(&["max_pending", "-1"])),
+        ("set", &[], strings(&["max_pending", "1e3"])),
+        ("set", &[], strings(&["max_pending", "1000000001"])),
+        ("set", &[], strings(&["overload", "drop"])),
+        ("set", &[], strings(&["paused", "1", "overload", ""])),
     ];
     for (name, own, args) in cases {
         let error = call(&mut redis, name, own, &args).await.expect_err(name);
@@ -354,6 +363,45 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
     // What walks all 200,000 tasks takes a second and more.
     assert!(slowest < 500_000, "a call of {slowest} us");
     assert_eq!(yard.overview().await.pending, 0);
+}
+
+/// A queue that is full and sheds writes more keys than one that has room.
+#[tokio::test]
+async fn a_full_queue_that_meets_a_key_of_the_wrong_type_changes_nothing() {
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    let (enqueue, ingest) = (
+        ["", "", "w", "new", "k priority=1", "1"],
+        ["{}", "a", "in", "k priority=1", "1"],
+    );
+    for (name, own, args) in [
+        ("enqueue", &[][..], &enqueue[..]),
+        ("ingest", &["inbox", "rejected"], &ingest),
+    ] {
+        let mut shed = 0;
+        for key in SHARED.iter().chain(own) {
+            prepare(&mut redis).await;
+            call(
+                &mut redis,
+                "set",
+                &[],
+                &strings(&["max_pending", "1", "overload", "shed"]),
+            )
+            .await
+            .unwrap();
+            if *key != "cfg" && *key != "pending" {
+                plain(&mut redis, &["DEL", &format!("{BASE}{key}")]).await;
+                plain(&mut redis, &["XADD", &format!("{BASE}{key}"), "1-1", "a", "b"]).await;
+            }
+            let before = dump(&mut redis).await;
+            match call(&mut redis, name, own, &strings(args)).await {
+                Err(_) => assert_eq!(before, dump(&mut redis).await, "{name} with {key} of the wrong type"),
+                Ok(_) => shed += 1,
+            }
+        }
+        assert!((2..8).contains(&shed), "{name}: {shed} calls worked");
+    }
 }
 
 /// Claims count consecutive scores up instead of reading them, and make the running hash a hash table

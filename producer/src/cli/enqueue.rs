@@ -11,7 +11,7 @@ use workyard_producer::{Accepted, Backoff, Durability, Ended, Error, Kept, NewTa
 use super::args::{EnqueueArgs, OptionArgs};
 use super::exit::{CliError, Exit};
 use super::session::Session;
-use super::{from_file, payload, task, why};
+use super::{from_file, payload, task, warning, why};
 
 /// Runs the command.
 pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
@@ -24,10 +24,14 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
         return Err(CliError::usage("--skip-invalid goes with --from-file", hint));
     }
     let task = build(&args)?;
+    let warning = warning::before(&session.client, &session.queue, args.require_consumer).await?;
+    if let Some(text) = &warning {
+        session.out.note(&format!("warning: {text}"));
+    }
     match args.wait {
         None => {
             let receipt = session.client.enqueue(&session.queue, task).await?;
-            accepted(&receipt, args.durability, session)?;
+            accepted(&receipt, args.durability, warning, session)?;
             Ok(Exit::Done)
         }
         Some(limit) => {
@@ -35,7 +39,7 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
             session.client.now().await?;
             let limit = limit.unwrap_or(Duration::MAX);
             let (receipt, ended) = session.client.enqueue_and_wait(&session.queue, task, limit).await?;
-            ended_or_not(&receipt, ended, args.durability, session).await
+            ended_or_not(&receipt, ended, args.durability, warning, session).await
         }
     }
 }
@@ -83,14 +87,22 @@ struct Answer<'a> {
     receipt: &'a Receipt,
     queue: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<TaskView>,
 }
 
-fn accepted(receipt: &Receipt, asked: Durability, session: &mut Session) -> Result<(), CliError> {
+fn accepted(
+    receipt: &Receipt,
+    asked: Durability,
+    warning: Option<String>,
+    session: &mut Session,
+) -> Result<(), CliError> {
     if session.out.json {
         return session.out.document(&Answer {
             receipt,
             queue: session.queue.as_str(),
+            warning,
             ended: None,
         });
     }
@@ -128,6 +140,7 @@ async fn ended_or_not(
     receipt: &Receipt,
     ended: Result<Ended, Error>,
     asked: Durability,
+    warning: Option<String>,
     session: &mut Session,
 ) -> Result<Exit, CliError> {
     let id = receipt.id.as_str();
@@ -137,6 +150,7 @@ async fn ended_or_not(
             let answer = Answer {
                 receipt,
                 queue: session.queue.as_str(),
+                warning,
                 ended: Some(view),
             };
             session.out.document(&answer)?;
@@ -149,7 +163,7 @@ async fn ended_or_not(
         }
         Err(error) => {
             // The task is accepted all the same: its id must not be lost.
-            accepted(receipt, asked, session)?;
+            accepted(receipt, asked, warning, session)?;
             session.out.flush()?;
             Err(why::explained(error, session).await)
         }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use workyard_producer::Error;
 use workyard_shared::Error as CallError;
+use workyard_shared::overload::Overload;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub(crate) enum Exit {
     BadUse = 2,
     /// Not in the given time.
     Timeout = 3,
-    /// Redis is away, denies the call, or does not speak this protocol.
+    /// Nobody takes it now: Redis is away, denies the call, or does not speak this protocol; the queue is full; or it
+    /// has no consumer and one was required.
     RedisUnavailable = 4,
 }
 
@@ -110,6 +112,22 @@ impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         let (exit, hint) = match &error {
             Error::Call(CallError::Invalid(text)) => return Self::usage(text.clone(), None),
+            // One that blocks was waited for: its time is over.
+            Error::Call(CallError::Full {
+                policy: Overload::Block,
+                ..
+            }) => (
+                Exit::Timeout,
+                Some("nothing was enqueued; --block-timeout says how long to wait for room"),
+            ),
+            Error::Call(CallError::Full { .. }) => (
+                Exit::RedisUnavailable,
+                Some("nothing was enqueued; `workyard queue show` shows the limit, `queue set` changes it"),
+            ),
+            Error::NoConsumer { .. } => (
+                Exit::RedisUnavailable,
+                Some("nothing was enqueued; `workyard consumers` lists who serves what"),
+            ),
             Error::Call(error) => (Exit::RedisUnavailable, hint_for(error)),
             Error::Timeout { .. } => (Exit::Timeout, Some("the task goes on: wait again, or cancel it")),
             Error::JobTimeout { .. } => (
@@ -168,7 +186,21 @@ mod tests {
             outage: Outage::Away,
             detail: "refused".to_owned(),
         };
-        let table: [(CliError, u8); 8] = [
+        let full = |policy| CallError::Full {
+            depth: 9,
+            limit: 9,
+            estimated_wait: None,
+            policy,
+        };
+        let unserved = Error::NoConsumer {
+            queue: "q".to_owned(),
+            alive: 0,
+        };
+        let table: [(CliError, u8); 12] = [
+            (full(Overload::Reject).into(), 4),
+            (full(Overload::Shed).into(), 4),
+            (full(Overload::Block).into(), 3),
+            (unserved.into(), 4),
             (CallError::Invalid("x".to_owned()).into(), 2),
             (away.into(), 4),
             (CallError::Unknown("x".to_owned()).into(), 4),

@@ -5,7 +5,7 @@
 //! flat: neither the file nor the tasks are held. Stdin is first written to a temporary file, which is
 //! gone when we end, however we end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Seek, Write};
 use std::path::Path;
@@ -21,17 +21,23 @@ use super::lines::{Line, Lines, MAX_LINE};
 use super::near;
 use super::progress::Progress;
 use super::session::Session;
+use super::warning;
 
 /// Lines between two updates of the progress.
 const UPDATE_EVERY: u64 = 500;
 /// Names that are told as probable slips: a file full of them is no slip.
 const MAX_SLIPS: usize = 20;
 
+/// Queues of one file whose consumers are looked at.
+const MAX_QUEUES: usize = 100;
+
 /// What the first pass found.
 #[derive(Debug, Default)]
 struct Checked {
     good: u64,
     bad: u64,
+    /// Queues that lines name; `None` for lines that name none.
+    queues: BTreeSet<Option<QueueName>>,
 }
 
 /// What the second pass did.
@@ -71,6 +77,15 @@ pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) 
             Some("correct them, or say --skip-invalid to enqueue the rest"),
         ));
     }
+    let mut warnings = Vec::new();
+    for queue in &checked.queues {
+        let queue = queue.as_ref().unwrap_or(&session.queue);
+        warnings.extend(warning::before(&session.client, queue, args.require_consumer).await?);
+    }
+    let warning = warning::joined(&warnings);
+    if let Some(text) = &warning {
+        session.out.note(&format!("warning: {text}"));
+    }
     file.rewind().map_err(cannot)?;
     let mut sent = Sent::default();
     if let Err(error) = send(&file, &checked, &mut sent, session).await {
@@ -81,7 +96,7 @@ pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) 
         ));
         return Err(error);
     }
-    report(&checked, &sent, args, session)
+    report(&checked, &sent, warning, args, session)
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -124,8 +139,11 @@ fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
     while let Some(line) = lines.next()? {
         let judged = judge(&line);
         match judged {
-            Ok((task, _)) => {
+            Ok((task, queue)) => {
                 checked.good += 1;
+                if checked.queues.len() < MAX_QUEUES {
+                    checked.queues.insert(queue);
+                }
                 hint_at_slips(&task, lines.number, &mut told, session.out.json);
             }
             Err(reason) => {
@@ -205,15 +223,25 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
     Ok(())
 }
 
-fn report(checked: &Checked, sent: &Sent, args: &EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
+fn report(
+    checked: &Checked,
+    sent: &Sent,
+    warning: Option<String>,
+    args: &EnqueueArgs,
+    session: &mut Session,
+) -> Result<Exit, CliError> {
     let durability = sent.weakest.unwrap_or(Kept::Memory);
     if session.out.json {
-        session.out.document(&json!({
+        let mut document = json!({
             "created": sent.created,
             "duplicates": sent.duplicates,
             "skipped": checked.bad,
             "durability": durability.to_string(),
-        }))?;
+        });
+        if let Some(text) = warning {
+            document["warning"] = text.into();
+        }
+        session.out.document(&document)?;
         return Ok(Exit::Done);
     }
     let mut text = format!("{} tasks enqueued", sent.created);

@@ -23,6 +23,9 @@ mod from_file;
 mod results;
 mod list;
 mod operate;
+mod queue;
+mod explain;
+mod warning;
 mod overview;
 mod job_progress;
 mod job_result;
@@ -37,6 +40,7 @@ use std::time::Duration;
 use clap::Parser;
 use workyard_shared::broker::Queue;
 use workyard_shared::name::SessionId;
+use workyard_shared::overload::Overload;
 use workyard_shared::{Error as CallError, Outage};
 
 use args::{Cli, Command};
@@ -80,11 +84,10 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Man(args) => shell::man(&args),
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
-            let mut session = Session::open(&global).await?;
-            let notice = tokio::spawn(say_if_away(
-                session.client.broker().queue(&session.queue),
-                global.patience,
-            ));
+            let block = command.block_timeout();
+            let mut session = Session::open(&global, block).await?;
+            let queue = session.client.broker().queue(&session.queue);
+            let notice = tokio::spawn(say_why_it_takes_long(queue, global.patience, block.unwrap_or_default()));
             let exit = connected(command, &mut session).await;
             notice.abort();
             let exit = exit?;
@@ -94,9 +97,18 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
     }
 }
 
-/// An outage is waited out in silence by the calls; a person should know what the wait is for.
-async fn say_if_away(queue: Queue, patience: Duration) {
+/// An outage, or a full queue that makes producers wait, is waited out in silence by the calls; a person should know
+/// what the wait is for.
+async fn say_why_it_takes_long(queue: Queue, patience: Duration, block: Duration) {
     tokio::time::sleep(QUIET).await;
+    if block > QUIET && is_waited_for(&queue).await.unwrap_or(false) {
+        let limit = workyard_shared::duration::format(block);
+        eprintln!(
+            "note: queue {} is full; waiting up to {limit} for room (--block-timeout)",
+            queue.name()
+        );
+        return;
+    }
     if patience <= QUIET {
         return;
     }
@@ -111,10 +123,20 @@ async fn say_if_away(queue: Queue, patience: Duration) {
     eprintln!("note: Redis {why}; waiting up to {limit} (--patience)");
 }
 
+/// Whether the queue is full now and makes producers wait.
+async fn is_waited_for(queue: &Queue) -> Result<bool, CallError> {
+    let settings = queue.settings().await?;
+    if settings.max_pending == 0 || settings.overload != Overload::Block {
+        return Ok(false);
+    }
+    Ok(queue.overview().await?.pending >= settings.max_pending)
+}
+
 async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliError> {
     match command {
         Command::Enqueue(args) => Box::pin(enqueue::run(*args, session)).await,
         Command::Task(args) => task::show(&args, session).await,
+        Command::Explain(args) => explain::run(&args, session).await,
         Command::Wait(args) => task::wait(&args, session).await,
         Command::Results(args) => Box::pin(results::run(&args, session)).await,
         Command::List(args) => list::run(&args, session).await,
@@ -127,6 +149,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::MapReduce(args) => Box::pin(map_reduce::run(*args, session)).await,
         Command::Job(args) => Box::pin(job::run(args, session)).await,
         Command::Install => overview::install(session).await,
+        Command::Queue { action } => queue::run(action, session).await,
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Consumers => overview::consumers(session).await,

@@ -3,13 +3,14 @@
 //! Invariant: numbers are shown as Redis counts them. Without `--queue` all known queues are shown.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use workyard_producer::{ConsumerView, MinuteCounts, QueueStats};
+use workyard_producer::{ConsumerView, MinuteCounts, QueueStats, Signals};
 use workyard_shared::broker::COUNTERS;
-use workyard_shared::functions;
+use workyard_shared::{duration, functions};
 
 use super::args::{RejectedArgs, StatsArgs};
 use super::exit::{CliError, Exit};
@@ -41,10 +42,21 @@ pub(crate) async fn install(session: &mut Session) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-async fn all_stats(session: &Session) -> Result<Vec<QueueStats>, CliError> {
+/// A queue, and what its numbers mean for who scales its consumers.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    stats: QueueStats,
+    #[serde(flatten)]
+    signals: Signals,
+}
+
+async fn all_stats(session: &Session) -> Result<Vec<Row>, CliError> {
     let mut all = Vec::new();
     for queue in session.queues().await? {
-        all.push(session.client.stats(&queue).await?);
+        let stats = session.client.stats(&queue).await?;
+        let signals = session.client.signals(&queue, &stats).await?;
+        all.push(Row { stats, signals });
     }
     Ok(all)
 }
@@ -60,7 +72,7 @@ pub(crate) async fn queues(session: &mut Session) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn depths(all: &[QueueStats], terminal: bool) -> String {
+fn depths(all: &[Row], terminal: bool) -> String {
     let heads = [
         "queue",
         ">pending",
@@ -73,7 +85,7 @@ fn depths(all: &[QueueStats], terminal: bool) -> String {
         "paused",
     ];
     let mut grid = Grid::new(terminal, &heads);
-    for queue in all {
+    for Row { stats: queue, .. } in all {
         let numbers = [
             queue.pending,
             queue.scheduled,
@@ -87,6 +99,37 @@ fn depths(all: &[QueueStats], terminal: bool) -> String {
         row.extend(numbers.map(|n| n.to_string()));
         row.push(if queue.paused { "yes" } else { "no" }.to_owned());
         grid.row(row);
+    }
+    grid.text()
+}
+
+fn paces(all: &[Row], terminal: bool) -> String {
+    let heads = [
+        "queue",
+        ">backlog",
+        ">oldest",
+        ">arriving/s",
+        ">draining/s",
+        ">drained in",
+        ">slots",
+        ">wanted",
+    ];
+    let mut grid = Grid::new(terminal, &heads);
+    for Row { stats, signals } in all {
+        // Nobody reads milliseconds of what lies minutes back or ahead.
+        let span =
+            |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| duration::format(Duration::from_secs(ms / 1000)));
+        let wanted = signals.wanted_consumers;
+        grid.row([
+            stats.queue.clone(),
+            signals.backlog.to_string(),
+            span(signals.oldest_pending_ms),
+            format!("{:.1}", signals.arrival_per_second),
+            format!("{:.1}", signals.drain_per_second),
+            span(signals.time_to_drain_ms),
+            signals.slots.to_string(),
+            wanted.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+        ]);
     }
     grid.text()
 }
@@ -108,7 +151,8 @@ pub(crate) async fn stats(args: &StatsArgs, session: &mut Session) -> Result<Exi
         return Ok(Exit::Done);
     }
     session.out.line(&depths(&all, session.out.terminal))?;
-    for queue in &all {
+    session.out.line(&format!("\n{}", paces(&all, session.out.terminal)))?;
+    for Row { stats: queue, .. } in &all {
         let text = counters(queue, session.out.terminal);
         session.out.line(&format!("\nqueue {}\n{text}", queue.queue))?;
     }

@@ -3,6 +3,8 @@
 //! Invariant: a queue named with `--queue` that nobody ever used is told as bad use by the commands
 //! that only look, instead of an empty answer that hides a typing error.
 
+use std::time::Duration;
+
 use workyard_producer::{Client, ClientConfig, LinkConfig, QueueName};
 
 use super::args::Global;
@@ -23,7 +25,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Reads the settings; nothing connects yet, but a managed Redis is started if need be.
-    pub(crate) async fn open(global: &Global) -> Result<Self, CliError> {
+    pub(crate) async fn open(global: &Global, block_timeout: Option<Duration>) -> Result<Self, CliError> {
         let link = if global.redis_url == MANAGED {
             managed::link().await?
         } else {
@@ -31,6 +33,7 @@ impl Session {
         };
         let mut config = ClientConfig::new(link);
         config.patience = global.patience;
+        config.block_timeout = block_timeout.unwrap_or(config.block_timeout);
         if let Some(prefix) = &global.prefix {
             config.prefix = prefix.clone();
         }

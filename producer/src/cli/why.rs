@@ -1,65 +1,149 @@
-//! Why a task has not ended yet, for the one who waited in vain.
+//! Why a task is not running, in words: for `explain`, and for the one who waited in vain.
 //!
-//! Invariant: one more look, at the end of the wait only, and bounded: it may say nothing, never hold
-//! up the exit. What it says is of that moment.
+//! Invariant: behind a wait it is one more look, at its end only, and bounded: it may say nothing, never hold up the
+//! exit. What it says is of that moment.
 
 use std::time::Duration;
 
-use workyard_producer::{Error, QueueStats, State, TaskView};
+use workyard_producer::{Error, Moment, Reason};
+use workyard_shared::duration;
 
 use super::exit::CliError;
+use super::output::clean;
 use super::session::Session;
 use super::time::Clock;
 
 /// Longest time for the look.
 const LOOK: Duration = Duration::from_secs(1);
+/// Characters of an error that are shown.
+const SHOWN: usize = 200;
 
 /// The error of a wait; one that ran out of time also says what the task waits for.
 pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     let Error::Timeout { id, .. } = &error else {
         return error.into();
     };
-    let look = async {
-        let view = session.client.task(&session.queue, id).await.ok()?;
-        let stats = session.client.stats(&session.queue).await.ok()?;
-        Some(reasons(&view, &stats))
-    };
-    let reasons = tokio::time::timeout(LOOK, look).await.ok().flatten();
-    CliError::from(error).because(&reasons.unwrap_or_default())
+    let look = tokio::time::timeout(LOOK, session.client.explain(&session.queue, id)).await;
+    let mut reasons = Vec::new();
+    if let Ok(Ok(explanation)) = look {
+        let clock = Clock { now: explanation.at };
+        // It may have ended since: that is for the next wait to tell.
+        let unended = explanation
+            .reasons
+            .iter()
+            .filter(|reason| !matches!(reason, Reason::Ended { .. }));
+        reasons.extend(unended.map(|reason| words(reason, &explanation.queue, clock)));
+    }
+    CliError::from(error).because(&reasons)
 }
 
-fn reasons(view: &TaskView, stats: &QueueStats) -> Vec<String> {
-    let clock = Clock { now: stats.at };
-    let mut reasons = Vec::new();
-    match view.state {
-        State::Running => {
-            let who = view.consumer.as_deref().unwrap_or("a consumer");
-            let since = view.started_at.map(|at| format!(" since {}", clock.full(at)));
-            return vec![format!("{who} has been running it{}", since.unwrap_or_default())];
+/// One reason as a sentence without its end.
+pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
+    let due = |at: &Option<Moment>| at.map_or_else(String::new, |at| format!(" {}", clock.full(at)));
+    match reason {
+        Reason::Ended { reason, at } => {
+            let why = reason
+                .as_ref()
+                .map_or_else(String::new, |word| format!(", reason: {}", clean(word, SHOWN)));
+            format!("it has ended{}{why}", due(at))
         }
-        State::Scheduled | State::Retrying => {
-            let due = view.due_at.map_or_else(String::new, |at| clock.full(at));
-            let failed = if view.failures > 0 { "it failed and " } else { "it " };
-            reasons.push(format!("{failed}is due {due}"));
+        Reason::Running { consumer, since } => {
+            let who = consumer.as_deref().unwrap_or("a consumer");
+            let since = since.map(|at| format!(" since {}", clock.full(at)));
+            format!("{who} has been running it{}", since.unwrap_or_default())
         }
-        State::Pending => {}
-        State::Completed | State::Failed | State::Cancelled | State::Expired => return reasons,
+        Reason::NotDue { until } => format!("it is due{}", due(until)),
+        Reason::Retrying { failures, error, until } => {
+            let times = if *failures > 1 {
+                format!(" {failures} times")
+            } else {
+                String::new()
+            };
+            let error = error
+                .as_ref()
+                .map(|text| format!("; its last error: {}", clean(text, SHOWN)));
+            format!("it failed{times} and is due{}{}", due(until), error.unwrap_or_default())
+        }
+        Reason::Unhandled { kind, times } => {
+            let times = if *times == 1 {
+                "once".to_owned()
+            } else {
+                format!("{times} times")
+            };
+            format!("consumers that know no handler for kind {kind} handed it back {times}")
+        }
+        Reason::Paused => format!("queue {queue} is paused"),
+        Reason::NoConsumer { alive: 0 } => format!("no consumer serves queue {queue} now"),
+        Reason::NoConsumer { alive } => {
+            format!("no healthy consumer serves queue {queue} now: {alive} drain or are unhealthy")
+        }
+        Reason::Queued { ahead, starts_in_ms } => queued(*ahead, *starts_in_ms),
+        Reason::InInbox { ahead, full } => {
+            let waits = if *full {
+                ", which waits for room: the queue is full"
+            } else {
+                ""
+            };
+            format!("it is still in the inbox of queue {queue} behind {ahead} others{waits}")
+        }
+        // A reason that a later version of the library knows.
+        other => format!("{other:?}"),
     }
-    if view.unhandled > 0 {
-        let kind = &view.kind;
-        let times = match view.unhandled {
-            1 => "once".to_owned(),
-            n => format!("{n} times"),
+}
+
+fn queued(ahead: u64, starts_in_ms: Option<u64>) -> String {
+    let place = match ahead {
+        0 => return "it is the next to be claimed".to_owned(),
+        1 => "1 task is claimed before it".to_owned(),
+        n => format!("{n} tasks are claimed before it"),
+    };
+    // Nobody reads milliseconds of an estimate.
+    let start = starts_in_ms.map(|ms| duration::format(Duration::from_secs((ms / 1000).max(1))));
+    start.map_or_else(
+        || place.clone(),
+        |start| format!("{place}; at the pace of the last minutes it starts in about {start}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_in_words_that_cannot_drive_the_terminal() {
+        let clock = Clock {
+            now: Moment::from_ms(1_700_000_000_000),
         };
-        reasons.push(format!(
-            "consumers that know no handler for kind {kind} handed it back {times}"
-        ));
+        let table = [
+            (
+                Reason::Queued {
+                    ahead: 12,
+                    starts_in_ms: Some(61_900),
+                },
+                "12 tasks are claimed before it; at the pace of the last minutes it starts in about 1m 1s",
+            ),
+            (
+                Reason::Queued {
+                    ahead: 0,
+                    starts_in_ms: None,
+                },
+                "it is the next to be claimed",
+            ),
+            (
+                Reason::Retrying {
+                    failures: 2,
+                    error: Some("no\u{1b}[31m".to_owned()),
+                    until: Some(Moment::from_ms(1_700_000_004_000)),
+                },
+                "it failed 2 times and is due 2023-11-14 22:13:24 UTC (in 4s); its last error: no\\u{1b}[31m",
+            ),
+            (
+                Reason::InInbox { ahead: 3, full: true },
+                "it is still in the inbox of queue q behind 3 others, which waits for room: the queue is full",
+            ),
+        ];
+        for (reason, text) in table {
+            assert_eq!(words(&reason, "q", clock), text);
+        }
     }
-    if stats.paused {
-        reasons.push(format!("queue {} is paused", stats.queue));
-    }
-    if stats.consumers == 0 {
-        reasons.push(format!("no consumer serves queue {} now", stats.queue));
-    }
-    reasons
 }

@@ -33,7 +33,12 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a task's headers are too large.
-    pub fn enqueue_cmd(&self, batch: Batch<'_>, unique: bool, tasks: &[(TaskId, NewTask)]) -> Result<Cmd, Error> {
+    pub fn enqueue_cmd<'a>(
+        &self,
+        batch: Batch<'_>,
+        unique: bool,
+        tasks: impl IntoIterator<Item = &'a (TaskId, NewTask)>,
+    ) -> Result<Cmd, Error> {
         let producer = self.keys.producer(batch.session);
         let mut cmd = self.fcall("enqueue", &[&producer]);
         cmd.arg(batch.number).arg(if unique { "u" } else { "" });
@@ -48,7 +53,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Error`] sorts them. After [`Error::Unknown`] send the same batch again: it is
-    /// recognised for an hour.
+    /// recognised for an hour. [`Error::Full`]: there is no room for all of them, and none was added.
     pub async fn enqueue(&self, cmd: &Cmd) -> Result<Vec<Accepted>, Error> {
         Self::read_enqueue(self.link.call(cmd).await?)
     }

@@ -10,7 +10,7 @@ use crate::name::SessionId;
 use crate::record::{Ended, Meta, Record};
 
 /// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
-pub const COUNTERS: [&str; 15] = [
+pub const COUNTERS: [&str; 16] = [
     "submitted",
     "completed",
     "failed",
@@ -26,6 +26,7 @@ pub const COUNTERS: [&str; 15] = [
     "duplicate",
     "requeued",
     "purged",
+    "shed",
 ];
 
 /// Who runs a task.
@@ -89,6 +90,8 @@ pub struct Overview {
     pub paused: bool,
     /// Redis' clock, ms.
     pub now_ms: u64,
+    /// Since when the oldest pending task is pending, ms; `None`: nothing is.
+    pub oldest_ms: Option<u64>,
     /// Counters by name.
     pub totals: BTreeMap<String, u64>,
     /// Counters by kind, then by name.
@@ -102,6 +105,13 @@ pub struct Overview {
 )]
 fn score_ms(text: &str) -> u64 {
     text.parse::<f64>().map_or(0, |score| score.max(0.0) as u64)
+}
+
+/// A minute's number and the totals at its beginning.
+fn read_minute(line: &str) -> Option<(u64, Vec<u64>)> {
+    let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let (minute, totals) = numbers.split_first()?;
+    Some((*minute, totals.to_vec()))
 }
 
 impl Queue {
@@ -188,6 +198,8 @@ impl Queue {
             consumers: n[6],
             paused: n[7] == 1,
             now_ms: n[8],
+            // '' when there is none.
+            oldest_ms: reply::count(&items[9]).ok(),
             ..Overview::default()
         };
         let mut stats = items.into_iter().skip(10);
@@ -248,13 +260,45 @@ impl Queue {
         cmd.arg(self.keys.named("minutes"));
         let mut rows = Vec::new();
         for line in reply::strings(self.link.call(&cmd).await?)? {
-            let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-            if let Some((minute, totals)) = numbers.split_first() {
-                rows.push((*minute, totals.to_vec()));
-            }
+            rows.extend(read_minute(&line));
         }
         rows.sort_unstable();
         Ok(rows)
+    }
+
+    /// As [`Self::minutes`], only those of `first` to `last`.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn minutes_between(&self, first: u64, last: u64) -> Result<Vec<(u64, Vec<u64>)>, Error> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.named("minutes"));
+        for minute in first..=last {
+            cmd.arg(minute % 1440);
+        }
+        let mut rows = Vec::new();
+        for row in reply::array(self.link.call(&cmd).await?)? {
+            if row != Value::Nil
+                && let Some(row) = read_minute(&reply::string(row)?)
+                && (first..=last).contains(&row.0)
+            {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// How many tasks are claimed before this one; `None` if it is not pending.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn rank(&self, id: &str) -> Result<Option<u64>, Error> {
+        let mut cmd = redis::cmd("ZRANK");
+        cmd.arg(self.keys.named("pending")).arg(id);
+        match self.link.call(&cmd).await? {
+            Value::Nil => Ok(None),
+            rank => reply::count(&rank).map(Some),
+        }
     }
 
     /// Refused inbox items, newest first.

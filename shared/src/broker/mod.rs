@@ -12,6 +12,7 @@ mod maintain;
 mod operate;
 mod reply;
 mod session;
+mod settings;
 mod settle;
 mod wait;
 #[cfg(test)]

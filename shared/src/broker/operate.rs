@@ -1,4 +1,4 @@
-//! cancel, retry, delete, purge, set: what operators do. See `lua/cancel.lua`, `lua/operate.lua`.
+//! cancel, retry, delete, purge: what operators do to tasks. See `lua/cancel.lua`, `lua/operate.lua`.
 
 use redis::Value;
 
@@ -114,16 +114,6 @@ impl Queue {
         });
         cmd.arg(500);
         reply::count(&self.link.call(&cmd).await?)
-    }
-
-    /// Pauses (nothing more is claimed; what runs goes on) or resumes the queue.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn set_paused(&self, paused: bool) -> Result<(), Error> {
-        let mut cmd = self.fcall("set", &[]);
-        cmd.arg("paused").arg(u8::from(paused));
-        self.link.call(&cmd).await.map(|_| ())
     }
 }
 

@@ -211,22 +211,25 @@ impl Queue {
     pub async fn consumers(&self) -> Result<Vec<(SessionId, u64)>, Error> {
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(self.keys.named("consumers")).arg(0).arg(9999).arg("WITHSCORES");
-        let mut found = Vec::new();
-        for pair in reply::array(self.link.call(&cmd).await?)? {
-            let mut pair = reply::array(pair)?.into_iter();
-            let (Some(id), Some(Value::Double(ends))) = (pair.next(), pair.next()) else {
-                return Err(Error::Protocol("a consumer without a lease".to_owned()));
-            };
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "milliseconds, below 2^53"
-            )]
-            if let Ok(id) = SessionId::new(reply::string(id)?) {
-                found.push((id, ends.max(0.0) as u64));
-            }
-        }
-        Ok(found)
+        leases(self.link.call(&cmd).await?)
+    }
+
+    /// The sessions whose lease lives, the latest end first, at most `most` of them.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn live_consumers(&self, most: u64) -> Result<Vec<SessionId>, Error> {
+        let mut pipeline = redis::Pipeline::with_capacity(2);
+        pipeline.cmd("TIME");
+        let set = self.keys.named("consumers");
+        pipeline.cmd("ZRANGE").arg(set).arg(0).arg(most.max(1) - 1);
+        pipeline.arg("REV").arg("WITHSCORES");
+        let mut answers = self.link.pipeline(&pipeline).await?.into_iter();
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let [seconds, micros] = reply::counts(next()?)?;
+        let now = seconds * 1000 + micros / 1000;
+        let alive = leases(next()?)?.into_iter().filter(|(_, ends)| *ends > now);
+        Ok(alive.map(|(id, _)| id).collect())
     }
 
     /// How many tasks a consumer holds.
@@ -238,6 +241,26 @@ impl Queue {
         cmd.arg(self.keys.running(consumer));
         reply::count(&self.link.call(&cmd).await?)
     }
+}
+
+/// Consumers with the end of their leases, as ZRANGE WITHSCORES answers.
+fn leases(answer: Value) -> Result<Vec<(SessionId, u64)>, Error> {
+    let mut found = Vec::new();
+    for pair in reply::array(answer)? {
+        let mut pair = reply::array(pair)?.into_iter();
+        let (Some(id), Some(Value::Double(ends))) = (pair.next(), pair.next()) else {
+            return Err(Error::Protocol("a consumer without a lease".to_owned()));
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "milliseconds, below 2^53"
+        )]
+        if let Ok(id) = SessionId::new(reply::string(id)?) {
+            found.push((id, ends.max(0.0) as u64));
+        }
+    }
+    Ok(found)
 }
 
 impl Broker {
@@ -260,6 +283,26 @@ impl Broker {
         let mut cmd = redis::cmd("DEL");
         cmd.arg(keys::health(&self.prefix, consumer));
         self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// The health reports of several consumers in one round trip; `None` for those that do not report.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn healths(&self, consumers: &[SessionId]) -> Result<Vec<Option<String>>, Error> {
+        if consumers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(consumers.len());
+        for consumer in consumers {
+            pipeline.cmd("GET").arg(keys::health(&self.prefix, consumer));
+        }
+        let answers = self.link.pipeline(&pipeline).await?;
+        let report = |answer: Result<Value, Error>| match answer? {
+            Value::Nil => Ok(None),
+            other => reply::string(other).map(Some),
+        };
+        answers.into_iter().map(report).collect()
     }
 
     /// A consumer's health report, if it still reports.

@@ -21,6 +21,7 @@ Examples:
   date +%s | workyard enqueue tick - --delay 1h --id tick-1
   workyard enqueue sum '[1,2]' --wait 30s
   workyard enqueue --from-file tasks.jsonl --skip-invalid
+  workyard enqueue mail:send --require-consumer --block-timeout 5s
 
 A file has one task per line, as in the inbox:
   {\"kind\":\"mail:send\",\"payload\":{\"to\":\"ada@example.com\"},\"priority\":1,\"queue\":\"emails\"}
@@ -56,6 +57,12 @@ pub(crate) struct EnqueueArgs {
     /// How safe the task must be: memory, fsync or replica:n
     #[arg(long, default_value = "memory", value_parser = value::named::<Durability>, value_name = "LEVEL")]
     pub(crate) durability: Durability,
+    /// How long to wait for room in a full queue whose policy is `block`; then exit code 3
+    #[arg(long, default_value = "30s", value_parser = value::span, value_name = "DURATION")]
+    pub(crate) block_timeout: Duration,
+    /// Enqueue nothing if no healthy consumer serves the queue (exit code 4), instead of a warning
+    #[arg(long)]
+    pub(crate) require_consumer: bool,
 }
 
 const FILE_CONFLICTS: [&str; 18] = [

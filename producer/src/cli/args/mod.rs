@@ -18,18 +18,35 @@ use super::value;
 
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
-pub(crate) use service::{CompletionsArgs, ManArgs, RedisAction, RejectedArgs, StatsArgs};
-pub(crate) use tasks::{IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
+pub(crate) use service::{CompletionsArgs, ManArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs};
+pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the task or job failed, was cancelled or expired; or there is no such task or job
   2  bad use: an argument, a file or the input is wrong
-  3  not in the given time
-  4  Redis is unavailable or denies the call, or the object store of a job does
+  3  not in the given time: no end, or no room in a full queue that makes producers wait
+  4  Redis is unavailable or denies the call, or the object store of a job does; or nobody takes
+     the task: the queue is full, or has no healthy consumer (--require-consumer)
 
 Durations are written like 250ms, 30s, 5m, 2h, 1d or \"1h 30m\"; points in time as RFC 3339 or as milliseconds since 1970.";
+
+const QUEUE_HELP: &str = "\
+Settings:
+  paused=0|1                            hand out nothing (as `workyard pause`)
+  balance=pull|round-robin|adaptive     which idle consumer gets the next task [default: pull]
+  max_pending=N                         most tasks that may wait; 0 is no limit [default: 0]
+  overload=reject|block|shed            what a full queue does with a new task [default: reject]
+
+reject refuses it; block makes the producer wait (enqueue --block-timeout); shed moves the least urgent pending tasks to
+the dead letters (reason shed) if the new one is more urgent, else refuses it. Delayed tasks, retries and the steps of
+jobs are never refused. What is pushed raw to the inbox waits there, or with shed is rejected.
+
+Examples:
+  workyard queue set emails max_pending=10000 overload=block
+  workyard queue set emails balance=round-robin
+  workyard queue show emails --json";
 
 /// A persistent task queue on Redis: enqueue, look, wait, operate.
 #[derive(Debug, Parser)]
@@ -95,6 +112,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  workyard results --limit 10\n  workyard results --follow --json | jq .result\n  workyard results --follow --limit 1"
     )]
     Results(ResultsArgs),
+    /// Say why a task is not running, and about when it starts
+    #[command(
+        after_help = "Its place, what it waits for (a pause, a consumer, its time, a retry), who runs it, or how it ended. The estimate is the pace of the last minutes.\n\nExamples:\n  workyard explain order-42\n  workyard explain order-42 --json | jq -r '.reasons[].why'"
+    )]
+    Explain(ExplainArgs),
     /// List tasks, page by page
     #[command(
         after_help = "Examples:\n  workyard list --state failed --error refused\n  workyard list --kind mail:send --limit 100 --json\n  workyard list --cursor failed:50"
@@ -130,12 +152,21 @@ pub(crate) enum Command {
     /// Load Workyard's functions into Redis (consumers and producers do it too, if their ACL lets them)
     #[command(after_help = "Example:\n  workyard install --redis-url redis://admin:...@db1/")]
     Install,
+    /// Change or show the settings of a queue; they hold at once
+    #[command(after_help = QUEUE_HELP)]
+    Queue {
+        /// What to do
+        #[command(subcommand)]
+        action: QueueAction,
+    },
     /// List the queues and what is in them
-    #[command(after_help = "Example:\n  workyard queues --json")]
-    Queues,
-    /// Show every counter, per queue and per kind
     #[command(
-        after_help = "Without --queue all queues are shown.\n\nExamples:\n  workyard stats --queue emails\n  workyard stats --minutes"
+        after_help = "With --json also what an autoscaler wants: backlog, oldest_pending_ms, arrival_per_second, drain_per_second, time_to_drain_ms, wanted_consumers.\n\nExamples:\n  workyard queues\n  workyard queues --json | jq '.[] | {queue, wanted_consumers}'"
+    )]
+    Queues,
+    /// Show every counter, per queue and per kind, and the pace of each queue
+    #[command(
+        after_help = "Without --queue all queues are shown. Rates are those of the last five minutes; wanted is how many consumers like those of now would keep up and be done with the backlog in a minute.\n\nExamples:\n  workyard stats --queue emails\n  workyard stats --minutes"
     )]
     Stats(StatsArgs),
     /// List the consumers and how they are
@@ -161,6 +192,16 @@ pub(crate) enum Command {
     /// Write the man page, or with --dir one for each command
     #[command(after_help = "Examples:\n  workyard man | man -l -\n  workyard man --dir /usr/local/share/man/man1")]
     Man(ManArgs),
+}
+
+impl Command {
+    /// How long this command may wait for room in a full queue, if it says so.
+    pub(crate) fn block_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Enqueue(args) => Some(args.block_timeout),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +270,12 @@ mod tests {
             &["retry"],
             &["retry", "a", "--all"],
             &["purge", "everything"],
+            &["queue", "set", "q"],
+            &["queue", "set", "q", "colour=red"],
+            &["queue", "set", "q", "max_pending=-1"],
+            &["queue", "show"],
+            &["explain"],
+            &["enqueue", "k", "--block-timeout", "soon"],
             &["queues", "--queue", "a/b"],
             &["queues", "--prefix", "{x}"],
             &["nonsense"],

@@ -5,6 +5,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
+use workyard_producer::{QueueName, Setting};
+
+use crate::cli::value;
 
 /// Arguments of `stats`.
 #[derive(Debug, Args)]
@@ -36,6 +39,28 @@ pub(crate) struct ManArgs {
     /// Write workyard.1 and one page per command into this directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// What to do with the settings of a queue.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueAction {
+    /// Change settings: all of them, or none if one is wrong
+    #[command(after_help = "Example:\n  workyard queue set emails max_pending=10000 overload=block")]
+    Set {
+        /// The queue
+        #[arg(value_name = "QUEUE", value_parser = value::named::<QueueName>)]
+        name: QueueName,
+        /// paused, balance, max_pending, overload
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = value::named::<Setting>)]
+        settings: Vec<Setting>,
+    },
+    /// Show all settings
+    #[command(after_help = "Example:\n  workyard queue show emails")]
+    Show {
+        /// The queue
+        #[arg(value_name = "QUEUE", value_parser = value::named::<QueueName>)]
+        name: QueueName,
+    },
 }
 
 /// What to do with the managed Redis.

@@ -23,6 +23,14 @@ pub(crate) struct TaskArgs {
     pub(crate) result: bool,
 }
 
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The task's id
+    #[arg(value_parser = value::named::<TaskId>)]
+    pub(crate) id: TaskId,
+}
+
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {

@@ -1,0 +1,56 @@
+//! `queue set` and `queue show`: the settings of a queue.
+//!
+//! Invariant: what is shown is what Redis holds afterwards, defaults included.
+
+use serde_json::{Map, Value, json};
+use workyard_producer::{Overload, QueueName, Setting, Settings};
+
+use super::args::QueueAction;
+use super::exit::{CliError, Exit};
+use super::session::Session;
+
+/// Runs the command.
+pub(crate) async fn run(action: QueueAction, session: &mut Session) -> Result<Exit, CliError> {
+    let name = match action {
+        QueueAction::Set { name, settings } => {
+            session.client.set(&name, &settings).await?;
+            name
+        }
+        QueueAction::Show { name } => name,
+    };
+    let settings = session.client.settings(&name).await?;
+    show(&name, &settings, session)?;
+    Ok(Exit::Done)
+}
+
+fn show(name: &QueueName, settings: &Settings, session: &mut Session) -> Result<(), CliError> {
+    if session.out.json {
+        let mut document = Map::from_iter([("queue".to_owned(), json!(name.as_str()))]);
+        document.extend(
+            settings
+                .all()
+                .map(|setting| (setting.name().to_owned(), json_value(setting))),
+        );
+        return session.out.document(&document);
+    }
+    session.out.line(&format!("{:<14}{name}", "queue"))?;
+    for setting in settings.all() {
+        session
+            .out
+            .line(&format!("{:<14}{}", setting.name(), setting.value()))?;
+    }
+    if settings.max_pending == 0 && settings.overload != Overload::default() {
+        session
+            .out
+            .note("note: overload does nothing while max_pending is 0, which is no limit");
+    }
+    Ok(())
+}
+
+fn json_value(setting: Setting) -> Value {
+    match setting {
+        Setting::Paused(paused) => json!(paused),
+        Setting::MaxPending(most) => json!(most),
+        Setting::Balance(_) | Setting::Overload(_) => json!(setting.value()),
+    }
+}

@@ -1,0 +1,295 @@
+//! Why a task is not running, or that it is.
+//!
+//! Invariant: every reason is a fact of one moment, seen in Redis; an estimate is given only where a pace was measured.
+//! What the words are is for whoever shows them. Reads only, in a handful of bounded looks.
+
+use serde::{Deserialize, Serialize};
+use workyard_shared::broker::InboxItem;
+use workyard_shared::name::QueueName;
+use workyard_shared::record::State;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::reason::Reason;
+use crate::serving::Serving;
+use crate::signals::Pace;
+use crate::stats::QueueStats;
+use crate::view::TaskView;
+
+/// Raw items of each inbox list that are searched for a task which is nowhere else, and their bytes.
+const INBOX_SEEN: (usize, usize) = (1000, 4 << 20);
+
+/// What is to be said of a task at a moment.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The task.
+    pub id: String,
+    /// Its queue.
+    pub queue: String,
+    /// Where in its life it is; absent while it is in the inbox only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Everything that keeps it from running; what must happen first stands first.
+    pub reasons: Vec<Reason>,
+    /// When this was so.
+    pub at: Moment,
+}
+
+/// What the reasons are found in.
+struct Facts<'a> {
+    view: &'a TaskView,
+    stats: &'a QueueStats,
+    serving: Serving,
+    pace: Pace,
+    /// Tasks that are claimed before it, if it is pending.
+    ahead: Option<u64>,
+}
+
+/// HERE: reasons that lie with the kind or the consumers and not with the queue: "circuit open" (all consumers that
+/// know the kind get probes only), "breaker open" (the kind is parked fleet-wide). Add them to [`Reason`], read what
+/// they need into [`Facts`], and give them words in `cli/why.rs`.
+fn circuits_and_breakers(_facts: &Facts<'_>) -> Vec<Reason> {
+    Vec::new()
+}
+
+fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
+    let Facts {
+        view, stats, serving, ..
+    } = facts;
+    let mut reasons = Vec::new();
+    match view.state {
+        State::Completed | State::Failed | State::Cancelled | State::Expired => {
+            let reason = view.reason.clone().filter(|word| word != view.state.as_str());
+            return vec![Reason::Ended {
+                reason,
+                at: view.finished_at,
+            }];
+        }
+        State::Running => {
+            return vec![Reason::Running {
+                consumer: view.consumer.clone(),
+                since: view.started_at,
+            }];
+        }
+        State::Retrying => reasons.push(Reason::Retrying {
+            failures: view.failures,
+            error: view.error.clone(),
+            until: view.due_at,
+        }),
+        State::Scheduled => reasons.push(Reason::NotDue { until: view.due_at }),
+        State::Pending => {}
+    }
+    if view.unhandled > 0 {
+        reasons.push(Reason::Unhandled {
+            kind: view.kind.clone(),
+            times: view.unhandled,
+        });
+    }
+    if stats.paused {
+        reasons.push(Reason::Paused);
+    }
+    if serving.healthy == 0 {
+        reasons.push(Reason::NoConsumer { alive: serving.alive });
+    }
+    reasons.extend(circuits_and_breakers(facts));
+    if let Some(ahead) = facts.ahead {
+        // What nothing else holds up starts when those before it have gone.
+        let starts_in_ms = facts.pace.takes_ms(ahead).filter(|_| reasons.is_empty());
+        reasons.push(Reason::Queued { ahead, starts_in_ms });
+    }
+    reasons
+}
+
+/// The id of a raw item, if it has one of its own.
+fn id_of(item: &InboxItem) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: Option<String>,
+    }
+    match item {
+        InboxItem::Raw(bytes) => serde_json::from_slice::<Named>(bytes).ok()?.id,
+        InboxItem::Oversize(_) => None,
+    }
+}
+
+impl Client {
+    /// Why a task is not running, what it waits for, and about when it starts.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is not here, not in the first 1,000 items of the inbox either, and no result of it is
+    /// kept; [`Error::Call`].
+    pub async fn explain(&self, queue: &QueueName, id: &str) -> Result<Explanation, Error> {
+        let view = self.task(queue, id).await;
+        let stats = self.stats(queue).await?;
+        let serving = self.serving(queue).await?;
+        let (state, reasons) = match view {
+            Ok(view) => {
+                let calls = self.queue(queue);
+                let ahead = self.patiently(|| calls.rank(id)).await?;
+                let facts = Facts {
+                    view: &view,
+                    stats: &stats,
+                    serving,
+                    pace: self.pace(queue, &stats).await?,
+                    ahead: ahead.filter(|_| view.state == State::Pending),
+                };
+                (Some(view.state), reasons(&facts))
+            }
+            Err(error @ Error::NotFound { .. }) => {
+                let ahead = self.ahead_in_inbox(queue, id).await?.ok_or(error)?;
+                (None, self.in_inbox(queue, &stats, serving, ahead).await?)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Explanation {
+            id: id.to_owned(),
+            queue: queue.to_string(),
+            state,
+            reasons,
+            at: stats.at,
+        })
+    }
+
+    async fn ahead_in_inbox(&self, queue: &QueueName, id: &str) -> Result<Option<u64>, Error> {
+        let calls = self.queue(queue);
+        let (most, bytes) = INBOX_SEEN;
+        let mut ahead = 0;
+        for list in [calls.keys().ingesting(), calls.keys().inbox()] {
+            for item in self.patiently(|| calls.peek(&list, most, bytes)).await? {
+                if id_of(&item).is_some_and(|found| found == id) {
+                    return Ok(Some(ahead));
+                }
+                ahead += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn in_inbox(
+        &self,
+        queue: &QueueName,
+        stats: &QueueStats,
+        serving: Serving,
+        ahead: u64,
+    ) -> Result<Vec<Reason>, Error> {
+        let settings = self.settings(queue).await?;
+        let full = settings.max_pending > 0 && stats.pending >= settings.max_pending;
+        let mut reasons = vec![Reason::InInbox { ahead, full }];
+        if serving.healthy == 0 {
+            reasons.push(Reason::NoConsumer { alive: serving.alive });
+        }
+        Ok(reasons)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn stats(paused: bool) -> QueueStats {
+        QueueStats {
+            queue: "q".to_owned(),
+            pending: 9,
+            scheduled: 0,
+            running: 0,
+            failed: 0,
+            results: 0,
+            inbox: 0,
+            consumers: 1,
+            paused,
+            oldest_pending: None,
+            totals: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            at: Moment::from_ms(1000),
+        }
+    }
+
+    fn find(state: State, unhandled: u32, paused: bool, alive: u64, healthy: u64, drain: f64) -> Vec<Reason> {
+        let mut view = TaskView::bare(&QueueName::new("q").unwrap(), "a", state);
+        view.kind = "k".to_owned();
+        view.unhandled = unhandled;
+        let facts = Facts {
+            view: &view,
+            stats: &stats(paused),
+            serving: Serving {
+                alive,
+                healthy,
+                slots: healthy,
+            },
+            pace: Pace { arrival: 0.0, drain },
+            ahead: (state == State::Pending).then_some(6),
+        };
+        reasons(&facts)
+    }
+
+    #[test]
+    fn each_state_has_its_reasons_and_what_must_happen_first_stands_first() {
+        let queued = |starts_in_ms| Reason::Queued { ahead: 6, starts_in_ms };
+        let none = Reason::NoConsumer { alive: 0 };
+        let table = [
+            (find(State::Pending, 0, false, 1, 1, 2.0), vec![queued(Some(3000))]),
+            (find(State::Pending, 0, false, 1, 1, 0.0), vec![queued(None)]),
+            (
+                find(State::Pending, 0, true, 1, 1, 2.0),
+                vec![Reason::Paused, queued(None)],
+            ),
+            (
+                find(State::Pending, 0, true, 0, 0, 2.0),
+                vec![Reason::Paused, none.clone(), queued(None)],
+            ),
+            (
+                find(State::Pending, 2, false, 3, 0, 2.0),
+                vec![
+                    Reason::Unhandled {
+                        kind: "k".to_owned(),
+                        times: 2,
+                    },
+                    Reason::NoConsumer { alive: 3 },
+                    queued(None),
+                ],
+            ),
+            (
+                find(State::Scheduled, 0, false, 0, 0, 2.0),
+                vec![Reason::NotDue { until: None }, none],
+            ),
+            (
+                find(State::Retrying, 0, false, 1, 1, 2.0),
+                vec![Reason::Retrying {
+                    failures: 0,
+                    error: None,
+                    until: None,
+                }],
+            ),
+            (
+                find(State::Running, 0, true, 1, 1, 2.0),
+                vec![Reason::Running {
+                    consumer: None,
+                    since: None,
+                }],
+            ),
+            (
+                find(State::Expired, 0, true, 0, 0, 2.0),
+                vec![Reason::Ended { reason: None, at: None }],
+            ),
+        ];
+        for (found, expected) in table {
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_raw_item_is_found_and_nothing_else() {
+        let raw = |text: &'static str| InboxItem::Raw(text.into());
+        assert_eq!(
+            id_of(&raw(r#"{"kind":"k","id":"a","payload":{"id":"b"}}"#)).as_deref(),
+            Some("a")
+        );
+        assert_eq!(id_of(&raw(r#"{"kind":"k"}"#)), None);
+        assert_eq!(id_of(&raw("junk")), None);
+        assert_eq!(id_of(&InboxItem::Oversize(9)), None);
+    }
+}

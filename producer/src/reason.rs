@@ -1,0 +1,79 @@
+//! The reasons for which a task is not running.
+//!
+//! Invariant: a reason carries facts, not words: programs read its name and fields, the command line words it in one
+//! place. How reasons are found is in `explain.rs`.
+
+use serde::Serialize;
+
+use crate::moment::Moment;
+
+/// Something that a task waits for, or that has become of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// It has ended.
+    Ended {
+        /// One word for the reason of a bad end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// When.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        at: Option<Moment>,
+    },
+    /// A consumer runs it.
+    Running {
+        /// Who.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        consumer: Option<String>,
+        /// Since when.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<Moment>,
+    },
+    /// It is delayed.
+    NotDue {
+        /// Until then.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Moment>,
+    },
+    /// It failed and will be tried again.
+    Retrying {
+        /// How often it has failed.
+        failures: u32,
+        /// The last error.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// Not before then.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Moment>,
+    },
+    /// Consumers handed it back because they know no handler for its kind.
+    Unhandled {
+        /// Its kind.
+        kind: String,
+        /// How often.
+        times: u32,
+    },
+    /// The queue is paused.
+    Paused,
+    /// No consumer of the queue is alive and well.
+    NoConsumer {
+        /// Those that are alive, but drain or are unhealthy.
+        alive: u64,
+    },
+    /// Others are claimed before it.
+    Queued {
+        /// How many.
+        ahead: u64,
+        /// When its turn comes at the pace of the last minutes, if that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        starts_in_ms: Option<u64>,
+    },
+    /// It was pushed raw and is still in the inbox.
+    InInbox {
+        /// How many items are before it.
+        ahead: u64,
+        /// The queue is at its limit: the inbox waits for room.
+        full: bool,
+    },
+}

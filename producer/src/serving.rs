@@ -1,0 +1,114 @@
+//! Who serves a queue at this moment, for one who is about to give it work.
+//!
+//! Invariant: alive means a session lease by Redis' clock; healthy means that the consumer's own report says nothing
+//! else (`"healthy": false`, or that it drains). A consumer without a report counts: the report is advisory. Two
+//! round trips, however many consumers there are.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use workyard_shared::name::{QueueName, SessionId};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::fleet::consumer_of;
+
+/// Sessions that one look sees.
+const SEEN: u64 = 1000;
+/// Sessions that are asked first: one healthy one among them is enough to know that the queue is served.
+const FIRST: u64 = 16;
+
+/// Who serves a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Serving {
+    /// Consumers whose lease lives.
+    pub alive: u64,
+    /// Those of them that neither drain nor say that they are unhealthy.
+    pub healthy: u64,
+    /// Tasks that the healthy ones can run at once; one that does not say how many counts as one.
+    pub slots: u64,
+}
+
+/// What matters here of a health report.
+#[derive(Debug, Deserialize)]
+struct Report {
+    healthy: Option<bool>,
+    draining: Option<bool>,
+    capacity: Option<u64>,
+}
+
+impl Serving {
+    fn count(&mut self, report: Option<&str>) {
+        self.alive += 1;
+        // What cannot be read says nothing against it.
+        let report = report.and_then(|text| serde_json::from_str::<Report>(text).ok());
+        let said = |what: fn(&Report) -> bool| report.as_ref().is_some_and(what);
+        if said(|report| report.healthy == Some(false)) || said(|report| report.draining == Some(true)) {
+            return;
+        }
+        self.healthy += 1;
+        self.slots += report.and_then(|report| report.capacity).unwrap_or(1);
+    }
+}
+
+impl Client {
+    /// Who serves the queue now; of more than 1,000 sessions those with the latest heartbeats.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn serving(&self, queue: &QueueName) -> Result<Serving, Error> {
+        self.serving_among(queue, SEEN).await
+    }
+
+    /// Refuses a queue that no healthy consumer serves now.
+    ///
+    /// # Errors
+    /// [`Error::NoConsumer`] says so; [`Error::Call`].
+    pub async fn require_consumer(&self, queue: &QueueName) -> Result<(), Error> {
+        let mut serving = self.serving_among(queue, FIRST).await?;
+        if serving.healthy == 0 && serving.alive > 0 {
+            serving = self.serving_among(queue, SEEN).await?;
+        }
+        if serving.healthy > 0 {
+            return Ok(());
+        }
+        Err(Error::NoConsumer {
+            queue: queue.to_string(),
+            alive: serving.alive,
+        })
+    }
+
+    async fn serving_among(&self, queue: &QueueName, most: u64) -> Result<Serving, Error> {
+        let calls = self.queue(queue);
+        let sessions = self.patiently(|| calls.live_consumers(most)).await?;
+        let ids: BTreeSet<&str> = sessions.iter().map(consumer_of).collect();
+        let ids: Vec<SessionId> = ids.into_iter().map(SessionId::new).collect::<Result<_, _>>()?;
+        let reports = self.patiently(|| self.inner.broker.healths(&ids)).await?;
+        let mut serving = Serving::default();
+        for report in reports {
+            serving.count(report.as_deref());
+        }
+        Ok(serving)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_drains_or_is_unhealthy_is_alive_and_does_not_count() {
+        let of = |report: Option<&str>| {
+            let mut serving = Serving::default();
+            serving.count(report);
+            (serving.healthy, serving.slots)
+        };
+        assert_eq!(of(None), (1, 1), "no report says nothing against it");
+        assert_eq!(of(Some("junk")), (1, 1));
+        assert_eq!(of(Some(r#"{"capacity":8,"draining":false}"#)), (1, 8));
+        assert_eq!(of(Some(r#"{"capacity":8,"healthy":true,"score":0.9}"#)), (1, 8));
+        assert_eq!(of(Some(r#"{"capacity":8,"draining":true}"#)), (0, 0));
+        assert_eq!(of(Some(r#"{"capacity":8,"healthy":false}"#)), (0, 0));
+    }
+}

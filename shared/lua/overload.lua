@@ -1,0 +1,95 @@
+--[[ Overload: what a queue with `max_pending` does when it is full.
+
+Only what is new is ever refused, and only at the door: enqueue and ingest. Retries, promotions, what a
+dead consumer held and the steps of a job were accepted before and always come in, so the depth can stand
+above the limit for a while; until it is below again, nothing new comes in.
+
+`overload` says who gives way: reject and block refuse the new task (the client of a queue that blocks
+waits and asks again), shed sends the least urgent pending tasks into the dead-letter set, reason `shed`,
+if the new one is more urgent than they are. At equal priority who is there stays.
+]]
+local MAX_SHED = 50 -- each has its record read, payload included: bounded, as in fail
+local PACE_MINUTES = 5
+local POLICIES = { block = 'block', shed = 'shed' }
+
+-- The settings that adding needs, in one read; a queue without a limit pays nothing more.
+local function read_limit(keys, plan)
+  local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload')
+  plan.paused = cfg[1] == '1'
+  local limit = tonumber(match(cfg[2] or '', '^%d+$') or '0') -- what somebody else put there is no limit
+  if limit < 1 then return end
+  plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
+  plan.depth = call('ZCARD', keys[PENDING])
+  plan.room = math.max(0, limit - plan.depth)
+end
+
+-- Tasks that have left for good since a snapshot: completed, failed, cancelled, expired, without the shed.
+local function left_for_good(totals)
+  local sum = 0
+  for _, i in ipairs { 2, 3, 5, 6 } do sum = sum + (tonumber(totals[i]) or 0) end
+  return sum - (tonumber(totals[SHED]) or 0)
+end
+
+-- How long `depth` tasks take at the pace of the last minutes, in ms; nil if none has ended in them.
+local function estimated_wait(keys, now, depth)
+  local minute, places = floor(now / 60000), {}
+  for i = 1, PACE_MINUTES + 1 do places[i] = int((minute - PACE_MINUTES - 1 + i) % 1440) end
+  local rows = call('HMGET', keys[MINUTES], unpack(places))
+  for i, row in ipairs(rows) do -- the oldest first
+    local at = minute - PACE_MINUTES - 1 + i
+    if row and match(row, '^%d+') == int(at) then
+      local before = {}
+      for word in string.gmatch(sub(row, #int(at) + 2), '%d+') do before[#before + 1] = word end
+      local ended = left_for_good(call('HMGET', keys[STATS], unpack(COUNTERS))) - left_for_good(before)
+      local span = math.max(1000, now - at * 60000)
+      return ended > 0 and floor(depth * span / ended) or nil
+    end
+  end
+end
+
+-- The answer to what cannot come in; nothing has changed.
+local function full(keys, plan)
+  local wait = estimated_wait(keys, plan.now, plan.depth)
+  return redis.error_reply(fmt('FULL depth=%d limit=%d policy=%s wait_ms=%s', plan.depth, plan.limit, plan.policy,
+    wait and int(wait) or 'unknown'))
+end
+
+-- The priority with which task `i` of the plan goes into pending; nil if it does not (delayed, a duplicate).
+local function arrives_with(plan, list, i)
+  if plan.duplicate[i] then return nil end
+  local head = plan.heads[list[plan.from + 3 * i - 2]]
+  if head.due and head.due > plan.now then return nil end
+  return head.priority
+end
+
+-- Pending tasks that may give way, the least urgent first. The steps of a job may not: their job counts on them
+-- (told by the id; one that only looks like it is spared too).
+local function sheddable(keys)
+  local found, last = {}, call('ZRANGE', keys[PENDING], 0, 2 * MAX_SHED - 1, 'REV', 'WITHSCORES')
+  for i = 1, #last, 2 do
+    local id = last[i]
+    if #found < MAX_SHED and not find(id, ':[mr]:%d') then
+      found[#found + 1] = { id = id, priority = floor(tonumber(last[i + 1]) / PRIORITY_SPAN) }
+    end
+  end
+  return found
+end
+
+-- The first `n` of the victims go into the dead-letter set. Behind check_finish(), which reads what this writes.
+local function shed(keys, plan, victims, n)
+  local ids, kinds = {}, {}
+  for i = 1, n do
+    local id = victims[i].id
+    call('ZREM', keys[PENDING], id)
+    local record, m = call('HGET', keys[TASKS], id), parse_meta(call('HGET', keys[META], id))
+    if record then -- else a place without a task: it has gone
+      local why = 'made room for a more urgent task: the queue was full, max_pending=' .. int(plan.limit)
+      if m.error ~= '' then why = why .. '; its last error: ' .. m.error end
+      bury(keys, id, kind_of(record), created_of(record), m, plan.now, '-', 'shed', why)
+      tally(kinds, kind_of(record))
+      ids[#ids + 1] = id
+    end
+  end
+  bump(keys, plan.now, { failed = #ids, shed = #ids }, { failed = kinds })
+  follow(keys, plan.now, ids, 'failed')
+end

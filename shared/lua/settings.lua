@@ -1,0 +1,47 @@
+--[[ set: the settings of a queue, at run time. Runs under OOM.
+
+KEYS  the shared keys
+ARGV  name, value ... : all are set, or none
+      paused 0 or 1: hand out nothing; resuming wakes who is parked
+      balance pull, round-robin or adaptive: who is woken first
+      max_pending 0 (no limit) to 1,000,000,000 | overload reject, block or shed: see overload.lua
+Reply OK
+]]
+local MAX_SETTINGS, MAX_LIMIT = 16, 1000000000
+local CHOICES = {
+  paused = { '0', '1' },
+  balance = { 'pull', 'round-robin', 'adaptive' },
+  overload = { 'reject', 'block', 'shed' },
+}
+
+-- The reason why a setting is refused, nil if it is good. What is good is short: values stay bounded.
+local function wrong_setting(name, value)
+  if name == 'max_pending' then
+    if #value <= 10 and find(value, '^%d+$') and tonumber(value) <= MAX_LIMIT then return nil end
+    return 'max_pending must be a whole number from 0 (no limit) to ' .. int(MAX_LIMIT)
+  end
+  local choices = CHOICES[name]
+  if not choices then
+    return 'unknown setting "' .. sub(name, 1, 64) .. '": settings are paused, balance, max_pending, overload'
+  end
+  for _, choice in ipairs(choices) do
+    if value == choice then return nil end
+  end
+  return name .. ' must be ' .. table.concat(choices, ' or ')
+end
+
+local function set(keys, argv)
+  if #argv < 2 or #argv % 2 ~= 0 or #argv > 2 * MAX_SETTINGS then
+    return refuse('set takes 1 to ' .. MAX_SETTINGS .. ' settings, each a name and a value')
+  end
+  for i = 1, #argv, 2 do
+    local wrong = wrong_setting(argv[i], argv[i + 1])
+    if wrong then return refuse(wrong) end
+  end
+  call('HLEN', keys[CFG]); call('ZCARD', keys[PARKED])
+  for i = 1, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
+  if not is_paused(keys) then wake(keys, MAX_WOKEN) end
+  return redis.status_reply('OK')
+end
+
+register('set', set, 'allow-oom')

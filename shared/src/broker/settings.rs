@@ -1,0 +1,49 @@
+//! set, and reading what was set: see `lua/settings.lua`.
+
+use redis::Value;
+
+use super::{Queue, reply};
+use crate::error::Error;
+use crate::settings::{NAMES, Setting, Settings};
+
+impl Queue {
+    /// Changes settings, all of them or none.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn set(&self, settings: &[Setting]) -> Result<(), Error> {
+        let mut cmd = self.fcall("set", &[]);
+        for setting in settings {
+            cmd.arg(setting.name()).arg(setting.value());
+        }
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
+    /// Pauses (nothing more is claimed; what runs goes on) or resumes the queue.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn set_paused(&self, paused: bool) -> Result<(), Error> {
+        self.set(&[Setting::Paused(paused)]).await
+    }
+
+    /// The settings of the queue.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn settings(&self) -> Result<Settings, Error> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.named("cfg")).arg(&NAMES);
+        let mut settings = Settings::default();
+        for (name, value) in NAMES.iter().zip(reply::array(self.link.call(&cmd).await?)?) {
+            if value == Value::Nil {
+                continue;
+            }
+            // What somebody else put there counts as not set, here as in the functions.
+            if let Ok(setting) = format!("{name}={}", reply::string(value)?).parse() {
+                settings.apply(setting);
+            }
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,202 @@
+//! The settings of a queue: names, values, defaults.
+//!
+//! Invariant: what [`Setting`] accepts `lua/settings.lua` accepts, and nothing else. It stores nothing: see
+//! [`Queue::set`](crate::broker::Queue::set).
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::overload::Overload;
+
+/// Largest `max_pending`.
+pub const MAX_LIMIT: u64 = 1_000_000_000;
+/// The names of all settings, in the order in which they are shown.
+pub const NAMES: [&str; 4] = ["paused", "balance", "max_pending", "overload"];
+
+/// Which idle consumer gets the next task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// Whoever waits longest.
+    #[default]
+    Pull,
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the lowest load first.
+    Adaptive,
+}
+
+impl Balance {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pull, Self::RoundRobin, Self::Adaptive];
+
+    /// The name in settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::RoundRobin => "round-robin",
+            Self::Adaptive => "adaptive",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.as_str() == name)
+    }
+}
+
+/// One setting with its value, as text `name=value`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// `paused`: hand out nothing.
+    Paused(bool),
+    /// `balance`: who gets the next task.
+    Balance(Balance),
+    /// `max_pending`: most tasks that may wait; 0 is no limit.
+    MaxPending(u64),
+    /// `overload`: what happens to those above it.
+    Overload(Overload),
+}
+
+impl Setting {
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Paused(_) => "paused",
+            Self::Balance(_) => "balance",
+            Self::MaxPending(_) => "max_pending",
+            Self::Overload(_) => "overload",
+        }
+    }
+
+    /// The value as it is stored.
+    #[must_use]
+    pub fn value(self) -> String {
+        match self {
+            Self::Paused(paused) => u8::from(paused).to_string(),
+            Self::Balance(balance) => balance.as_str().to_owned(),
+            Self::MaxPending(most) => most.to_string(),
+            Self::Overload(overload) => overload.as_str().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name(), self.value())
+    }
+}
+
+impl FromStr for Setting {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |why: String| Err(Error::Invalid(why));
+        let Some((name, value)) = text.split_once('=') else {
+            return invalid(format!(
+                "setting \"{text}\" must be name=value; names are {}",
+                NAMES.join(", ")
+            ));
+        };
+        let must_be = |right: &str| Error::Invalid(format!("{name} must be {right}, not \"{value}\""));
+        match name {
+            "paused" => match value {
+                "0" => Ok(Self::Paused(false)),
+                "1" => Ok(Self::Paused(true)),
+                _ => Err(must_be("0 or 1")),
+            },
+            "balance" => Balance::parse(value)
+                .map(Self::Balance)
+                .ok_or_else(|| must_be("pull, round-robin or adaptive")),
+            "max_pending" => value
+                .parse()
+                .ok()
+                .filter(|most| *most <= MAX_LIMIT && !value.starts_with('+'))
+                .map(Self::MaxPending)
+                .ok_or_else(|| must_be("a whole number from 0 (no limit) to 1000000000")),
+            "overload" => Overload::parse(value)
+                .map(Self::Overload)
+                .ok_or_else(|| must_be("reject, block or shed")),
+            _ => invalid(format!("unknown setting \"{name}\": settings are {}", NAMES.join(", "))),
+        }
+    }
+}
+
+/// The settings of a queue; what was never set has its default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Whether nothing is handed out.
+    pub paused: bool,
+    /// Who gets the next task.
+    pub balance: Balance,
+    /// Most tasks that may wait; 0 is no limit.
+    pub max_pending: u64,
+    /// What happens to those above it.
+    pub overload: Overload,
+}
+
+impl Settings {
+    /// Changes one.
+    pub fn apply(&mut self, setting: Setting) {
+        match setting {
+            Setting::Paused(paused) => self.paused = paused,
+            Setting::Balance(balance) => self.balance = balance,
+            Setting::MaxPending(most) => self.max_pending = most,
+            Setting::Overload(overload) => self.overload = overload,
+        }
+    }
+
+    /// All of them, in the order of [`NAMES`].
+    #[must_use]
+    pub fn all(&self) -> [Setting; 4] {
+        [
+            Setting::Paused(self.paused),
+            Setting::Balance(self.balance),
+            Setting::MaxPending(self.max_pending),
+            Setting::Overload(self.overload),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_they_are_written() {
+        for text in [
+            "paused=1",
+            "balance=round-robin",
+            "balance=adaptive",
+            "max_pending=1000",
+            "max_pending=0",
+            "overload=block",
+            "overload=shed",
+        ] {
+            assert_eq!(text.parse::<Setting>().unwrap().to_string(), text);
+        }
+        let names: Vec<&str> = Settings::default().all().map(Setting::name).into();
+        assert_eq!(names, NAMES);
+    }
+
+    #[test]
+    fn a_bad_setting_is_refused_with_what_would_be_right() {
+        for (text, part) in [
+            ("paused", "must be name=value"),
+            ("paused=yes", "0 or 1"),
+            ("balance=random", "pull, round-robin or adaptive"),
+            ("max_pending=-1", "whole number"),
+            ("max_pending=+1", "whole number"),
+            ("max_pending=1e3", "whole number"),
+            ("max_pending=1000000001", "to 1000000000"),
+            ("overload=drop", "reject, block or shed"),
+            ("colour=red", "settings are paused, balance"),
+        ] {
+            let error = text.parse::<Setting>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
