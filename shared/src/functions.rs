@@ -33,7 +33,7 @@ pub const HELPERS: [(&str, &str); 13] = sources![
 ];
 
 /// One file per edge, or per few that belong together. Their names are their own.
-pub const EDGES: [(&str, &str); 19] = sources![
+pub const EDGES: [(&str, &str); 20] = sources![
     "enqueue",
     "ingest",
     "claim",

@@ -212,10 +212,10 @@ async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis
     let mut daemons = [site.daemon(), site.daemon()];
     let job = site
         .client
-        .map_reduce(&queue_name("q"), "worker", "sum-by-key")
+        .map_reduce(&queue_name("q"), "word-count", "sum-by-key")
         .files([site.pattern()], Some(FileFormat::Lines))
-        // Small enough that a chunk is done between two kills.
-        .chunk_size(48 << 10)
+        // Far below a second each, also on a busy machine: a chunk under which three consumers die is poison.
+        .chunk_size(16 << 10)
         .max_attempts(100)
         .keyed(3)
         .submit()
