@@ -10,7 +10,7 @@ use workyard_shared::duration;
 use workyard_shared::job::Form;
 
 use super::exit::CliError;
-use super::output::clean;
+use super::output::{clean, summary};
 use super::table::Grid;
 use super::time::Clock;
 
@@ -36,6 +36,10 @@ impl JobView {
             id: job.id().to_string(),
             queue: queue.to_string(),
         })
+    }
+
+    pub(crate) fn record(&self) -> &JobRecord {
+        &self.record
     }
 
     /// The document of `--json`.
@@ -86,7 +90,7 @@ impl JobView {
             rows.push(("took", duration::format(std::time::Duration::from_millis(to - from))));
         }
         if !record.error.is_empty() {
-            rows.push(("error", clean(&record.error, 1000)));
+            rows.push(("error", summary(&record.error, 1000)));
         }
         if !self.failed.is_empty() {
             let numbers: Vec<String> = self.failed.iter().map(u64::to_string).collect();
@@ -98,7 +102,7 @@ impl JobView {
             rows.push(("failed", format!("chunks {}{more}", numbers.join(" "))));
         }
         for (member, error) in self.errors.iter().take(SHOWN) {
-            rows.push(("", format!("{}: {}", clean(member, 64), clean(error, 200))));
+            rows.push(("", format!("{}: {}", clean(member, 64), summary(error, 400))));
         }
         rows
     }
@@ -241,7 +245,7 @@ pub(crate) fn table(jobs: &[JobGlance], clock: Clock, terminal: bool) -> String 
             &phase(&record.maps),
             &phase(&record.reduces),
             &created,
-            &record.error,
+            &summary(&record.error, if terminal { 58 } else { 118 }),
         ]);
     }
     grid.text()

@@ -24,6 +24,7 @@ mod results;
 mod list;
 mod operate;
 mod overview;
+mod job_notes;
 mod job_progress;
 mod job_result;
 mod job_view;

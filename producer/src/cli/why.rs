@@ -1,11 +1,11 @@
-//! Why a task has not ended yet, for the one who waited in vain.
+//! Why a task has not ended yet, for the one who waited in vain; and what an id names that is no task's.
 //!
 //! Invariant: one more look, at the end of the wait only, and bounded: it may say nothing, never hold
 //! up the exit. What it says is of that moment.
 
 use std::time::Duration;
 
-use workyard_producer::{Error, QueueStats, State, TaskView};
+use workyard_producer::{Error, JobId, QueueStats, State, TaskView};
 
 use super::exit::CliError;
 use super::session::Session;
@@ -14,8 +14,20 @@ use super::time::Clock;
 /// Longest time for the look.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The error of a wait; one that ran out of time also says what the task waits for.
+/// What to say of an id that names a job and no task.
+pub(crate) async fn job_instead(id: &str, session: &Session) -> Option<String> {
+    let id = JobId::new(id).ok()?;
+    let look = session.client.job(&session.queue, &id);
+    let found = tokio::time::timeout(LOOK, look.status()).await;
+    matches!(found, Ok(Ok(_))).then(|| format!("there is a job of that name: `workyard job {id}`"))
+}
+
+/// The error of a look or a wait; one that ran out of time also says what the task waits for.
 pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
+    if let Error::NotFound { id, .. } = &error {
+        let hint = job_instead(id, session).await;
+        return CliError::from(error).because(hint.as_slice());
+    }
     let Error::Timeout { id, .. } = &error else {
         return error.into();
     };
