@@ -230,7 +230,7 @@ async fn who_waits_hears_that_nobody_works_and_why_tasks_fail() {
     let mut hands = Hands::register(server.queue("default")).await;
     let map = hands.next().await;
     hands.settle(&map, JobVerdict::Retry, Vec::new()).await;
-    read_until(&mut err, "note: m:0 failed: boom");
+    read_until(&mut err, "note: m:0: boom");
     server.run(&["job", "cancel", "idle"]).ok();
     assert_eq!(waiting.wait().unwrap().code(), Some(1));
 }

@@ -10,19 +10,22 @@ use workyard_producer::{JobGlance, JobHandle, JobId, JobRecord, JobState};
 use super::args::{JobAction, JobArgs, ShowArgs};
 use super::exit::{CliError, Exit};
 use super::job_view::{self, JobView};
-use super::output::summary;
 use super::session::Session;
 use super::{job_notes, job_progress, job_result};
 
 /// Jobs of one look for those in a state.
 const PAGE: usize = 200;
 /// Beginnings and parts of reasons that the same job would meet again: another retry cannot help.
-const STAYS: [&str; 5] = [
+const STAYS: [&str; 9] = [
     "abandoned:",
     "budget:",
     "has changed under the job",
     "needs the argument",
     "the arguments of",
+    "is no number",
+    "has no number",
+    "has no field",
+    "is not JSON",
 ];
 
 /// Runs the command.
@@ -83,7 +86,7 @@ async fn show(job: &JobHandle, session: &mut Session) -> Result<Exit, CliError> 
     for (name, value) in view.rows(clock) {
         session.out.line(&format!("{name:<12}{value}"))?;
     }
-    if let Some(reason) = job_notes::idle(job, view.record(), session).await {
+    if let Some(reason) = job_notes::idle(view.record(), session).await {
         session.out.line(&format!("{:<12}{reason}", "note"))?;
     }
     Ok(Exit::Done)
@@ -139,17 +142,19 @@ pub(crate) async fn finish(
             session.out.document(&view.document())?;
             session.out.flush()?;
         }
-        return Err(bad_end(job.id(), &record));
+        // Without them the record's own word has to do.
+        let errors = job.errors().await.unwrap_or_default();
+        return Err(bad_end(job.id(), &record, &errors));
     }
     job_result::print(job, &record, show, session).await?;
     Ok(Exit::Done)
 }
 
-fn bad_end(id: &JobId, record: &JobRecord) -> CliError {
+fn bad_end(id: &JobId, record: &JobRecord, errors: &[(String, String)]) -> CliError {
     let reason = match (record.state, record.error.as_str()) {
         (JobState::Cancelled, _) => format!("job {id} was cancelled"),
         (state, "") => format!("job {id} {state}"),
-        (state, error) => format!("job {id} {state}: {}", summary(error, 2000)),
+        (state, _) => format!("job {id} {state}: {}", job_view::reason(record, errors, 2000)),
     };
     let hint = match retry_can_help(record) {
         true => format!("`workyard job {id}` shows more, `workyard job retry {id}` runs what is missing"),

@@ -1,12 +1,11 @@
-//! What somebody who looks at a job that does not get on should know: nobody serves its queue, nobody knows its function,
-//! its tasks fail.
+//! What somebody who waits for a job should know while it does not get on: nobody serves its queue, its tasks fail, or are
+//! handed back because nobody knows a function.
 //!
 //! Invariant: each thing is told once, and of many errors only a few. Reads only; a look that fails says nothing.
 
 use std::time::{Duration, Instant};
 
 use workyard_producer::{JobHandle, JobRecord};
-use workyard_shared::job::Form;
 
 use super::output::summary;
 use super::session::Session;
@@ -22,7 +21,6 @@ const SHOWN: usize = 400;
 #[derive(Debug)]
 pub(crate) struct Notes {
     next: Instant,
-    troubles: u64,
     idle: Vec<String>,
     errors: Vec<String>,
 }
@@ -31,7 +29,6 @@ impl Notes {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             next: now + EVERY,
-            troubles: 0,
             idle: Vec::new(),
             errors: Vec::new(),
         }
@@ -44,17 +41,14 @@ impl Notes {
         }
         self.next = Instant::now() + EVERY;
         let mut news = Vec::new();
-        if let Some(reason) = idle(job, record, session).await
+        if let Some(reason) = idle(record, session).await
             && !self.idle.contains(&reason)
         {
             self.idle.push(reason.clone());
             news.push(reason);
         }
-        let phases = [record.maps, record.reduces];
-        let troubles = phases.iter().map(|phase| phase.retried + phase.failed).sum();
-        if troubles > self.troubles && self.errors.len() < MOST_ERRORS {
+        if self.errors.len() < MOST_ERRORS {
             let errors = job.errors().await.unwrap_or_default();
-            self.troubles = troubles;
             news.extend(self.new_errors(errors));
         }
         news
@@ -65,7 +59,7 @@ impl Notes {
         for (member, error) in errors {
             let text = summary(&error, SHOWN);
             if self.errors.len() < MOST_ERRORS && !self.errors.contains(&text) {
-                news.push(format!("{member} failed: {text}"));
+                news.push(format!("{member}: {text}"));
                 self.errors.push(text);
             }
         }
@@ -74,7 +68,7 @@ impl Notes {
 }
 
 /// Why nothing of the job runs, as far as its queue tells.
-pub(crate) async fn idle(job: &JobHandle, record: &JobRecord, session: &Session) -> Option<String> {
+pub(crate) async fn idle(record: &JobRecord, session: &Session) -> Option<String> {
     if record.state.is_terminal() {
         return None;
     }
@@ -89,30 +83,7 @@ pub(crate) async fn idle(job: &JobHandle, record: &JobRecord, session: &Session)
     if stats.paused {
         return Some(format!("queue {queue} is paused; `workyard resume -q {queue}` goes on"));
     }
-    // If its first task is handed back again and again, so are the others.
-    let (member, functions) = first_member(record)?;
-    let task = session
-        .client
-        .task(queue, &format!("{}:{member}", job.id()))
-        .await
-        .ok()?;
-    (task.unhandled > 0).then(|| {
-        format!("no consumer of queue {queue} that was asked knows the function {functions}: {member} was handed back")
-    })
-}
-
-/// The first task of a phase of which nothing is done yet, and the functions that it needs.
-fn first_member(record: &JobRecord) -> Option<(&'static str, String)> {
-    let spec = &record.spec;
-    if record.maps.done + record.maps.failed == 0 {
-        let combine = spec.combine.as_ref().map(|combine| format!(" or {}", combine.kind));
-        return Some(("m:0", format!("{}{}", spec.map.kind, combine.unwrap_or_default())));
-    }
-    let member = match spec.form {
-        Form::Fold { .. } => "r:1.0",
-        Form::Keyed { .. } => "r:0",
-    };
-    (record.reduces.done == 0 && record.mapped_ms > 0).then(|| (member, spec.reduce.kind.to_string()))
+    None
 }
 
 #[cfg(test)]
@@ -129,11 +100,8 @@ mod tests {
                 .map(|(text, n)| (format!("m:{n}"), (*text).to_owned()));
             errors.collect::<Vec<_>>()
         };
-        assert_eq!(notes.new_errors(errors(&["boom", "boom"])), ["m:0 failed: boom"]);
-        assert_eq!(
-            notes.new_errors(errors(&["boom", "b", "c", "d"])),
-            ["m:1 failed: b", "m:2 failed: c"]
-        );
+        assert_eq!(notes.new_errors(errors(&["boom", "boom"])), ["m:0: boom"]);
+        assert_eq!(notes.new_errors(errors(&["boom", "b", "c", "d"])), ["m:1: b", "m:2: c"]);
         assert_eq!(notes.new_errors(errors(&["e"])), [""; 0]);
     }
 }

@@ -90,7 +90,7 @@ impl JobView {
             rows.push(("took", duration::format(std::time::Duration::from_millis(to - from))));
         }
         if !record.error.is_empty() {
-            rows.push(("error", summary(&record.error, 1000)));
+            rows.push(("error", reason(record, &self.errors, 1000)));
         }
         if !self.failed.is_empty() {
             let numbers: Vec<String> = self.failed.iter().map(u64::to_string).collect();
@@ -106,6 +106,19 @@ impl JobView {
         }
         rows
     }
+}
+
+/// Why a job failed. The record has the first line of the error that ended it; the last may say more.
+pub(crate) fn reason(record: &JobRecord, errors: &[(String, String)], most: usize) -> String {
+    let whole = errors.iter().find(|(_, error)| {
+        let first = error.lines().next().unwrap_or_default();
+        !first.is_empty() && record.error.ends_with(first)
+    });
+    let more = whole.and_then(|(_, error)| error.split_once('\n'));
+    summary(
+        &format!("{}\n{}", record.error, more.map_or("", |(_, more)| more)),
+        most,
+    )
 }
 
 fn form(record: &JobRecord) -> String {
@@ -249,4 +262,31 @@ pub(crate) fn table(jobs: &[JobGlance], clock: Clock, terminal: bool) -> String 
         ]);
     }
     grid.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use workyard_producer::Kind;
+    use workyard_shared::job::JobSpec;
+
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_job_has_the_last_line_of_its_error() {
+        let spec = JobSpec::new(Form::fold(), Kind::new("m").unwrap(), Kind::new("r").unwrap());
+        let fields = spec
+            .to_fields()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let own = [("v", "1"), ("state", "failed"), ("error", "chunk 1 failed: Traceback:")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let record = JobRecord::from_fields(&fields.chain(own).collect()).unwrap();
+        let error = |text: &str| vec![("m:1".to_owned(), text.to_owned())];
+        assert_eq!(
+            reason(&record, &error("Traceback:\n  line 1\nValueError: x\n"), 99),
+            "chunk 1 failed: Traceback: … ValueError: x"
+        );
+        assert_eq!(reason(&record, &error("other\nx"), 99), "chunk 1 failed: Traceback:");
+        assert_eq!(reason(&record, &[], 99), "chunk 1 failed: Traceback:");
+    }
 }
