@@ -41,8 +41,8 @@ pub enum Error {
         /// The id.
         id: String,
     },
-    /// Somebody else submitted a job of this id.
-    #[error("there is a job {id} already, submitted by somebody else")]
+    /// Another call made a job of this id.
+    #[error("there is a job {id} already, made by another call")]
     JobExists {
         /// The id.
         id: String,

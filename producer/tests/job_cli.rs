@@ -8,7 +8,7 @@ mod support;
 use std::process::Stdio;
 
 use support::jobs::{items, lines, member, payload};
-use support::{Hands, Ran, Server};
+use support::{Hands, Ran, SOON, Server, until};
 use workyard_producer::JobId;
 use workyard_shared::broker::JobVerdict;
 use workyard_shared::job::{Chunk, Member, Part};
@@ -63,7 +63,17 @@ async fn jobs_are_shown_listed_cancelled_retried_and_deleted() {
     server.run(&["job", "delete", "a"]).fails(1, "cancel it first");
     server.run(&["job", "retry", "a"]).fails(1, "it has not ended");
     server.run(&["job", "cancel", "a"]).ok();
-    server.run(&["job", "cancel", "a"]).fails(1, "had ended before");
+    let again = server.run(&["job", "cancel", "a"]).fails(1, "had ended before");
+    assert_eq!(again.out, "", "one thing is enough");
+    let listed = |state| server.run(&["job", "list", "--json", "--state", state]).ok().json();
+    assert_eq!(listed("cancelled")[0]["job"], "a");
+    assert_eq!(
+        (listed("mapping")[0]["job"].clone(), listed("failed")),
+        ("b".into(), serde_json::json!([]))
+    );
+    for command in [&["task", "b"][..], &["wait", "b"], &["cancel", "b"]] {
+        server.run(command).fails(1, "workyard job b");
+    }
     let ran = server.run(&["job", "wait", "a", "--json"]).fails(1, "was cancelled");
     assert_eq!(ran.json()["state"], "cancelled");
     server.run(&["job", "retry", "a"]).ok();
@@ -156,6 +166,127 @@ async fn lost_chunks_that_are_allowed_are_listed_with_the_result() {
     );
 }
 
+/// A job of one chunk whose result is this.
+async fn completed(server: &Server, hands: &mut Hands, id: &str, result: &str) {
+    items(&server.client(), id, 1, 1).await;
+    for text in ["1\n", result] {
+        let grant = hands.next().await;
+        hands.settle(&grant, JobVerdict::Done, vec![(0, lines(text))]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_result_of_a_fold_has_a_top_and_its_strings_can_be_raw() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let result = |line: &[&str]| server.run(&[&["job", "result"], line].concat()).ok().out;
+    completed(&server, &mut hands, "object", "{\"a\":1,\"b\":20,\"c\":3}\n").await;
+    assert_eq!(result(&["object", "--top", "2"]), "b\t20\nc\t3\n");
+    assert_eq!(
+        result(&["object", "--top", "1", "--json"]),
+        "{\"key\":\"b\",\"value\":20}\n"
+    );
+    completed(&server, &mut hands, "list", "1\n30\n2\n").await;
+    assert_eq!(result(&["list", "--top", "2"]), "30\n2\n");
+    assert_eq!(
+        result(&["list", "--by-value", "--json"]),
+        "{\"job\":\"list\",\"state\":\"completed\",\"result\":[30,2,1]}\n"
+    );
+    completed(&server, &mut hands, "texts", "\"a \\\"b\\\"\\tc\"\n[\"d\"]\n").await;
+    assert_eq!(result(&["texts", "--raw"]), "a \"b\"\tc\n[\"d\"]\n");
+    assert_eq!(result(&["texts"]), "\"a \\\"b\\\"\\tc\"\n[\"d\"]\n");
+    let top = server.run(&["job", "result", "texts", "--top", "1"]);
+    top.fails(2, "neither one object of numbers");
+    server
+        .run(&["job", "result", "texts", "--parts"])
+        .fails(2, "needs --keyed");
+}
+
+/// Reads stderr until a line has this.
+fn read_until(err: &mut impl std::io::BufRead, wanted: &str) {
+    let mut seen = String::new();
+    while !seen.contains(wanted) {
+        let read = err.read_line(&mut seen).unwrap();
+        assert!(read > 0, "ended without \"{wanted}\": {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_hears_that_nobody_works_and_why_tasks_fail() {
+    let server = Server::start(&[]).await;
+    items(&server.client(), "idle", 1, 1).await;
+    let mut waiting = server
+        .workyard(&["job", "wait", "idle"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut err = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    read_until(
+        &mut err,
+        "note: no consumer serves queue default; start one with `workyard-consumer",
+    );
+    let shown = server.run(&["job", "idle"]).ok().out;
+    assert!(shown.contains("no consumer serves queue default"), "{shown}");
+    let mut hands = Hands::register(server.queue("default")).await;
+    let map = hands.next().await;
+    hands.settle(&map, JobVerdict::Retry, Vec::new()).await;
+    read_until(&mut err, "note: m:0: boom");
+    server.run(&["job", "cancel", "idle"]).ok();
+    assert_eq!(waiting.wait().unwrap().code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_readme_find_their_input() {
+    let server = Server::start(&[]).await;
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let examples: Vec<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with("workyard map-reduce"))
+        .collect();
+    assert!(examples.len() >= 2, "{examples:?}");
+    for example in examples {
+        let rest = example.strip_prefix("workyard").unwrap();
+        let mut shell = std::process::Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_workyard");
+        shell
+            .args(["-c", &format!("'{program}' {rest} --detach")])
+            .current_dir(root);
+        Ran::of(shell.env("WORKYARD_REDIS_URL", server.url()).output().unwrap()).ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_is_heard_while_nobody_reads_what_is_shown() {
+    let server = Server::start(&[]).await;
+    items(&server.client(), "long", 1, 1).await;
+    // A pipe that is full: the first line of progress is stuck.
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &[b'x'; 65_536]).unwrap();
+    let mut waiting = server
+        .workyard(&["job", "wait", "long"])
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let redis = server.redis().await;
+    until("it waits", async || {
+        redis::cmd("HEXISTS")
+            .arg("workyard:{default}:waiters")
+            .arg("job long")
+            .query_async::<bool>(&mut redis.clone())
+            .await
+            .unwrap()
+    })
+    .await;
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &waiting.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || waiting.wait());
+    let ended = tokio::time::timeout(SOON, ended).await.expect("it ends").unwrap();
+    assert_eq!(ended.unwrap().code(), Some(3));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_the_waiting_and_not_the_job() {
     let server = Server::start(&[]).await;
@@ -193,6 +324,29 @@ async fn wrong_input_is_told_before_anything_is_sent() {
     let line = |more: &[&'static str]| base.iter().chain(more).copied().collect::<Vec<_>>();
     let from_stdin = |more: &[&'static str], text: &[u8]| server.feed(&line(more), text);
     from_stdin(&["--items", "-"], b"1\n{\n").fails(2, "line 2 is not JSON");
+    from_stdin(&["--items", "-"], b"some text\n").fails(2, "--format lines");
+    server.run(&line(&["--input", "-"])).fails(2, "--items -");
+    server.run(&line(&[])).fails(2, "--items");
+    server
+        .run(&line(&["--input", "x", "--parts"]))
+        .fails(2, "--parts needs --keyed");
+    server
+        .run(&line(&["--input", "x", "--delimiter", ";"]))
+        .fails(2, "--format csv");
+    server
+        .run(&line(&["--input", "x.csv", "--delimiter", ";"]))
+        .fails(2, "no such file");
+    server
+        .run(&line(&["--input", "x", "--raw", "--json"]))
+        .fails(2, "--raw");
+    std::fs::write(dir.path().join("a.csv"), "k\n1\n").unwrap();
+    std::fs::write(dir.path().join("b.jsonl"), "1\n").unwrap();
+    let mut command = server.workyard(&line(&["--input"]));
+    let ran = Ran::of(command.arg(dir.path().join("*")).output().unwrap());
+    ran.fails(2, "a.csv) and JSON lines (file:///");
+    let mut command = server.workyard(&line(&["--format", "lines", "--detach", "--input"]));
+    Ran::of(command.arg(dir.path().join("*")).output().unwrap()).ok();
+    server.run(&["job", "list", "--state", "completed"]).ok();
     from_stdin(&["--items", "-", "--format", "items"], b"[1, x]").fails(2, "item 2 of the array");
     from_stdin(&["--items", "-", "--format", "csv"], b"").fails(2, "--input");
     from_stdin(&["--items", "-", "--chunk-size", "1KiB"], b"").fails(2, "number of them");
@@ -201,10 +355,8 @@ async fn wrong_input_is_told_before_anything_is_sent() {
     server.run(&line(&["--input", "/no/such"])).fails(2, "no such file");
     let mut command = server.workyard(&line(&["--input"]));
     Ran::of(command.arg(dir.path()).output().unwrap()).fails(2, "is a folder");
-    assert_eq!(
-        server.run(&["job", "list", "--json"]).ok().json(),
-        serde_json::json!([])
-    );
+    let jobs = server.run(&["job", "list", "--json"]).ok().json();
+    assert_eq!(jobs.as_array().unwrap().len(), 1, "only the one of a given format");
 
     let empty = from_stdin(&["--items", "-", "--json"], b"").ok().json();
     assert_eq!(

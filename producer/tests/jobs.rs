@@ -68,9 +68,25 @@ async fn a_wait_is_woken_by_the_end_and_the_result_is_typed() {
             .contains("not of this type")
     );
     // A wait for what has ended answers at once.
-    job.wait(Duration::from_secs(3)).await.unwrap();
+    job.wait_completed(Duration::from_secs(3)).await.unwrap();
     job.delete().await.unwrap();
     assert!(matches!(job.wait(SOON).await, Err(Error::NoJob { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_job_has_no_result_and_one_that_did_not_complete_is_an_error() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let empty = items(&client, "empty", 0, 1).await;
+    empty.wait_completed(SOON).await.unwrap();
+    assert_eq!(empty.result::<i64>().await.unwrap(), None);
+    assert_eq!(empty.results::<i64>().await.unwrap(), [0_i64; 0]);
+    assert_eq!(empty.part(0).await.unwrap()[0].bytes(), "null");
+    let stopped = items(&client, "stopped", 1, 1).await;
+    stopped.cancel().await.unwrap();
+    assert_eq!(stopped.wait(SOON).await.unwrap().state, JobState::Cancelled);
+    let error = stopped.wait_completed(SOON).await.unwrap_err();
+    assert!(error.to_string().contains("is cancelled"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

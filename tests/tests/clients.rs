@@ -4,10 +4,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use workyard_consumer::{Context, Failure, Registry};
+use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::keys::SHARED;
-use workyard_tests::{Running, Yard, wait_until};
+use workyard_tests::{Running, Yard, queue_name, spawn, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -84,6 +84,39 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
     let answer = yard.server.cli(&call).unwrap();
     assert_eq!(answer.trim(), "c");
     yard.reaches("failed", 1).await; // serde's Value has no 1e400: the handler refuses it, the queue does not
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_job_of_the_document_runs_as_it_stands_there() {
+    let yard = Yard::start().await;
+    if yard.server.cli(&["PING"]).is_none() {
+        return eprintln!("no redis-cli on this machine");
+    }
+    let config = WorkerConfig {
+        queues: vec![(queue_name("default"), 1)],
+        ..yard.config()
+    };
+    let worker = spawn(Registry::new(), config);
+    let document = include_str!("../../docs/jobs.md");
+    let blocks = document
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"));
+    let (example, _) = blocks
+        .into_iter()
+        .find(|(block, _)| block.contains("job_submit"))
+        .unwrap();
+    // The reader's redis-cli knows the server by itself.
+    let example = example.replace("redis-cli ", &format!("redis-cli -p {} ", yard.server.port()));
+    let shell = tokio::process::Command::new("sh").args(["-ec", &example]).output();
+    let ran = tokio::time::timeout(SOON, shell)
+        .await
+        .expect("the example ends")
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines, ["s", "2", "i10"], "{ran:?}");
     worker.stop().await;
 }
 

@@ -41,7 +41,10 @@ impl StageInput {
             take(number, item)
         };
         match self {
-            Self::Chunk(records) => records.each(counted),
+            Self::Chunk(records) => records.each_at(&mut |at, item| {
+                let taken = item.and_then(&mut counted);
+                taken.map_err(|failure| ctx.origin.place(failure, records.text(), at))
+            }),
             Self::Values(parts) => parts.iter().try_for_each(|part| each_json(part, &mut counted)),
             Self::Groups(groups) => {
                 let mut json = Vec::new();

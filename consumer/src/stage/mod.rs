@@ -11,6 +11,7 @@ mod input;
 mod item;
 pub(crate) mod lines;
 mod objects;
+mod origin;
 mod pairs;
 mod places;
 mod read;
@@ -21,6 +22,8 @@ mod stages;
 pub(crate) mod tests;
 pub(crate) mod values;
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use workyard_shared::job::Form;
 
@@ -28,6 +31,7 @@ pub use input::StageInput;
 pub(crate) use input::lines_of_array;
 pub use item::Item;
 pub(crate) use objects::{Objects, failed};
+pub(crate) use origin::Origin;
 pub(crate) use pairs::Group;
 pub use pairs::Groups;
 pub(crate) use places::Places;
@@ -75,6 +79,8 @@ pub struct StageContext {
     pub form: Form,
     /// The function's arguments, a JSON object.
     pub args: String,
+    /// Where the items of a map's chunk come from.
+    pub(crate) origin: Arc<Origin>,
 }
 
 impl StageContext {
@@ -83,8 +89,20 @@ impl StageContext {
     /// # Errors
     /// A [`Failure`] for good: they will not fit next time either.
     pub fn parse_args<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_str(&self.args)
-            .map_err(|error| Failure::fatal(format!("the arguments of {} do not fit: {error}", self.task.kind())))
+        serde_json::from_str(&self.args).map_err(|error| Failure::fatal(self.unfit_args(&error.to_string())))
+    }
+
+    /// Whose arguments they are, and the flag that gives them.
+    fn unfit_args(&self, error: &str) -> String {
+        let (kind, role) = (self.task.kind(), self.role.as_str());
+        let reason = error.split(" at line ").next().unwrap_or(error);
+        match reason
+            .strip_prefix("missing field `")
+            .and_then(|name| name.strip_suffix('`'))
+        {
+            Some(name) => format!("{kind} as {role} needs the argument {name} (--{role}-arg {name}=...)"),
+            None => format!("the arguments of {kind} do not fit: {reason} (--{role}-arg)"),
+        }
     }
 
     /// Whether the job is of the keyed form.

@@ -15,38 +15,50 @@ use workyard_shared::job::{Chunk, Slice};
 use super::blocking::blocking;
 use super::places::Places;
 use super::records::{CsvText, FileText, Records};
-use super::{MAX_BYTES, StageContext, lines};
+use super::{MAX_BYTES, Origin, StageContext, lines};
 use crate::handler::Failure;
 
 /// How much is read between two looks at whether the task still counts.
 const STEP: usize = 8 << 20;
 
-/// Reads a chunk.
-pub(super) async fn read(places: &Places, ctx: &StageContext, chunk: Chunk) -> Result<Records, Failure> {
+/// Reads a chunk; and where its items come from.
+pub(super) async fn read(places: &Places, ctx: &StageContext, chunk: Chunk) -> Result<(Records, Origin), Failure> {
     match chunk {
-        Chunk::Items(items) => blocking(move || Ok(items_as_lines(items))).await,
-        Chunk::Lines(slices) => Ok(Records::Lines(join(places, ctx, slices).await?)),
-        Chunk::JsonLines(slices) => {
-            let text = join(places, ctx, slices).await?;
-            blocking(move || Records::json(text)).await
+        Chunk::Items(items) => blocking(move || Ok((items_as_lines(items), Origin::default()))).await,
+        Chunk::Lines(slices) => {
+            let (text, origin) = join(places, ctx, slices).await?;
+            Ok((Records::Lines(text), origin))
         }
-        Chunk::Csv(csv) => Ok(Records::Csv(CsvText {
-            delimiter: u8::try_from(csv.delimiter)
+        Chunk::JsonLines(slices) => {
+            let (text, origin) = join(places, ctx, slices).await?;
+            blocking(move || Ok((Records::json(text, &origin)?, origin))).await
+        }
+        Chunk::Csv(csv) => {
+            let wrong = || Failure::fatal(format!("{:?} cannot stand between the fields of CSV", csv.delimiter));
+            let delimiter = u8::try_from(csv.delimiter)
                 .ok()
                 .filter(u8::is_ascii)
-                .ok_or_else(|| Failure::fatal(format!("{:?} cannot stand between the fields of CSV", csv.delimiter)))?,
-            header: csv.header,
-            text: join(places, ctx, csv.slices).await?,
-        })),
+                .ok_or_else(wrong)?;
+            let (text, origin) = join(places, ctx, csv.slices).await?;
+            let header = csv.header;
+            let csv = CsvText {
+                header,
+                delimiter,
+                text,
+            };
+            Ok((Records::Csv(csv), origin))
+        }
         Chunk::Files(slices) => {
             bounded(&slices)?;
+            let mut origin = Origin::default();
             let mut files = Vec::with_capacity(slices.len());
             for slice in slices {
                 let path = slice.url.strip_prefix("file://").unwrap_or(&slice.url).to_owned();
+                origin.add_file(files.len(), &slice);
                 let text = append(places, ctx, slice, Vec::new()).await?.into();
                 files.push(FileText { path, text });
             }
-            Ok(Records::Files(files))
+            Ok((Records::Files(files), origin))
         }
         _ => Err(Failure::fatal("a chunk of a kind that this consumer does not know")),
     }
@@ -74,16 +86,18 @@ fn bounded(slices: &[Slice]) -> Result<u64, Failure> {
 }
 
 /// The slices one after the other, each ended by a line feed.
-async fn join(places: &Places, ctx: &StageContext, slices: Vec<Slice>) -> Result<Bytes, Failure> {
+async fn join(places: &Places, ctx: &StageContext, slices: Vec<Slice>) -> Result<(Bytes, Origin), Failure> {
     let bytes = usize::try_from(bounded(&slices)?)?;
     let mut out = Vec::with_capacity(bytes + slices.len());
+    let mut origin = Origin::default();
     for slice in slices {
+        origin.add(out.len(), &slice);
         out = append(places, ctx, slice, out).await?;
         if !out.is_empty() && !out.ends_with(b"\n") {
             out.push(b'\n');
         }
     }
-    Ok(out.into())
+    Ok((out.into(), origin))
 }
 
 /// Appends the bytes of a slice.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::item::{Item, without_return};
-use super::lines;
+use super::{Origin, lines};
 use crate::handler::Failure;
 
 /// What a chunk holds, as it was read.
@@ -55,13 +55,16 @@ struct FileItem<'a> {
 
 impl Records {
     /// JSON lines, each of which is checked.
-    pub(crate) fn json(text: Bytes) -> Result<Self, Failure> {
-        for (at, line) in lines::of(&text).enumerate() {
-            let line = line.trim_ascii();
+    pub(crate) fn json(text: Bytes, origin: &Origin) -> Result<Self, Failure> {
+        let mut offset = 0;
+        for (at, whole) in lines::of(&text).enumerate() {
+            let line = whole.trim_ascii();
             let sound = std::str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok());
             if !sound && !line.is_empty() {
-                return Err(Failure::fatal(format!("line {} of the chunk is not JSON", at + 1)));
+                let failure = Failure::fatal(format!("line {} of the chunk is not JSON", at + 1));
+                return Err(origin.place(failure, &text, offset));
             }
+            offset += whole.len() + 1;
         }
         Ok(Self::Json(text))
     }
@@ -71,20 +74,46 @@ impl Records {
     /// # Errors
     /// Those of `take`, and a failure for good for a record that does not fit its header.
     pub fn each(&self, mut take: impl FnMut(Item<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.each_at(&mut |_, item| take(item?))
+    }
+
+    /// Calls `take` with each item and where it stands: its offset in the text, or the number of its file.
+    pub(super) fn each_at(&self, take: &mut Take<'_>) -> Result<(), Failure> {
         match self {
-            Self::Lines(text) => lines::of(text).try_for_each(|line| take(Item::Text(without_return(line)))),
-            Self::Json(text) => each_json(text, &mut take),
-            Self::Csv(csv) => csv.each(&mut take),
-            Self::Files(files) => files.iter().try_for_each(|file| {
+            Self::Lines(text) => lines::of(text).try_for_each(|line| {
+                let at = line.as_ptr() as usize - text.as_ptr() as usize;
+                take(at, Ok(Item::Text(without_return(line))))
+            }),
+            Self::Json(text) => each_json(text, &mut |item| {
+                let at = match item {
+                    Item::Json(json) => json.as_ptr() as usize - text.as_ptr() as usize,
+                    Item::Text(_) => 0,
+                };
+                take(at, Ok(item))
+            }),
+            Self::Csv(csv) => csv.each(take),
+            Self::Files(files) => files.iter().enumerate().try_for_each(|(at, file)| {
                 let text = String::from_utf8_lossy(&file.text);
                 let mut json = Vec::with_capacity(text.len() + 64);
                 let path = &file.path;
                 lines::append(&mut json, &FileItem { path, text })?;
-                take(Item::Json(&String::from_utf8(json)?))
+                take(at, Ok(Item::Json(&String::from_utf8(json)?)))
             }),
         }
     }
+
+    /// The text that offsets of items are in; empty for whole files.
+    pub(super) fn text(&self) -> &[u8] {
+        match self {
+            Self::Lines(text) | Self::Json(text) => text,
+            Self::Csv(csv) => &csv.text,
+            Self::Files(_) => &[],
+        }
+    }
 }
+
+/// Takes an item, or what is wrong with it.
+type Take<'a> = dyn FnMut(usize, Result<Item<'_>, Failure>) -> Result<(), Failure> + 'a;
 
 /// Calls `take` with each line of JSON that is not empty.
 pub(super) fn each_json(text: &[u8], take: &mut impl FnMut(Item<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
@@ -108,7 +137,7 @@ impl CsvText {
             .from_reader(text)
     }
 
-    fn each(&self, take: &mut impl FnMut(Item<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    fn each(&self, take: &mut Take<'_>) -> Result<(), Failure> {
         let mut record = csv::ByteRecord::new();
         self.reader(self.header.as_bytes()).read_byte_record(&mut record)?;
         let mut names = Vec::with_capacity(record.len());
@@ -122,12 +151,14 @@ impl CsvText {
         let mut number = 0;
         while reader.read_byte_record(&mut record)? {
             number += 1;
+            let at = record
+                .position()
+                .and_then(|at| usize::try_from(at.byte()).ok())
+                .unwrap_or(0);
             if record.len() != names.len() {
-                return Err(Failure::fatal(format!(
-                    "record {number} of the chunk has {} fields, its header {}",
-                    record.len(),
-                    names.len()
-                )));
+                let (has, wanted) = (record.len(), names.len());
+                let reason = format!("record {number} of the chunk has {has} fields, its header {wanted}");
+                return take(at, Err(Failure::fatal(reason)));
             }
             json.clear();
             for (at, (name, field)) in names.iter().zip(&record).enumerate() {
@@ -137,7 +168,7 @@ impl CsvText {
                 lines::append(&mut json, &*String::from_utf8_lossy(field))?;
             }
             json.push(b'}');
-            take(Item::Json(std::str::from_utf8(&json)?))?;
+            take(at, Ok(Item::Json(std::str::from_utf8(&json)?)))?;
         }
         Ok(())
     }

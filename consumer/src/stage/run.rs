@@ -24,20 +24,21 @@ pub(crate) async fn run_map(
     ctx: Context,
     chunk: Chunk,
 ) -> Result<Vec<(u32, Vec<u8>)>, Failure> {
-    let map = Call::new(stages, spec, &spec.map, Role::Map, &ctx)?;
+    let mut map = Call::new(stages, spec, &spec.map, Role::Map, &ctx)?;
     let combine = spec
         .combine
         .as_ref()
         .map(|function| Call::new(stages, spec, function, Role::Combine, &ctx))
         .transpose()?;
-    let records = read::read(&stages.places, &map.ctx, chunk).await?;
+    let (records, origin) = read::read(&stages.places, &map.ctx, chunk).await?;
+    map.ctx.origin = Arc::new(origin);
     let emitted = map.run(StageInput::Chunk(records)).await?;
     let Form::Keyed { partitions } = spec.form else {
         return Ok(vec![(0, fold_parts(stages, spec, &ctx, emitted).await?)]);
     };
     let mut groups = map.group(vec![emitted.into()]).await?;
     if let Some(combine) = combine {
-        let combined = combine.run(StageInput::Groups(groups)).await?;
+        let combined = combine.run_for_map(StageInput::Groups(groups)).await?;
         groups = combine.group(vec![combined.into()]).await?;
     }
     blocking(move || Ok(groups.into_partitions(partitions))).await
@@ -70,7 +71,7 @@ pub(crate) async fn run_reduce(
 async fn fold_parts(stages: &Stages, spec: &JobSpec, ctx: &Context, emitted: Vec<u8>) -> Result<Vec<u8>, Failure> {
     match Call::new(stages, spec, &spec.reduce, Role::Reduce, ctx) {
         Ok(reduce) if reduce.stage.folds_parts() && lines::of(&emitted).nth(1).is_some() => {
-            reduce.run(StageInput::Values(vec![emitted.into()])).await
+            reduce.run_for_map(StageInput::Values(vec![emitted.into()])).await
         }
         _ => Ok(emitted),
     }
@@ -96,6 +97,7 @@ impl Call {
                 role,
                 form: spec.form,
                 args: function.args.clone(),
+                origin: Arc::default(),
             },
         })
     }
@@ -106,6 +108,20 @@ impl Call {
             out.push(b'\n');
         }
         Ok(out)
+    }
+
+    /// Runs it over what a map emitted; the task is the map's, so a failure says that it is not.
+    async fn run_for_map(&self, input: StageInput) -> Result<Vec<u8>, Failure> {
+        let ran = self.run(input).await;
+        ran.map_err(|failure| Failure {
+            message: format!(
+                "{} of the map's output by {}: {}",
+                self.ctx.role.as_str(),
+                self.ctx.task.kind(),
+                failure.message
+            ),
+            ..failure
+        })
     }
 
     /// Who wrote an output, for messages.

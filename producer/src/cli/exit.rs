@@ -137,10 +137,10 @@ impl From<Error> for CliError {
             Error::NotFound { .. } | Error::NoJob { .. } | Error::JobState { .. } => (Exit::TaskFailed, None),
             // A spilled part that is gone, or not to be read from here.
             Error::Store(_) if !error.is_temporary() => (Exit::TaskFailed, None),
-            Error::JobExists { .. } => (
-                Exit::BadUse,
-                Some("take another --id, or look at it with `workyard job`"),
-            ),
+            Error::JobExists { id } => {
+                let hint = format!("choose another --id, or `workyard job delete {id}`");
+                return Self::usage(error.to_string(), Some(&hint));
+            }
             _ => (Exit::RedisUnavailable, None),
         };
         Self::Told {

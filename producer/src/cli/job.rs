@@ -5,39 +5,52 @@
 use std::time::Duration;
 
 use serde_json::json;
-use workyard_producer::{JobHandle, JobId, JobRecord, JobState};
+use workyard_producer::{JobGlance, JobHandle, JobId, JobRecord, JobState};
 
 use super::args::{JobAction, JobArgs, ShowArgs};
 use super::exit::{CliError, Exit};
 use super::job_view::{self, JobView};
-use super::output::clean;
 use super::session::Session;
-use super::{job_progress, job_result};
+use super::{job_notes, job_progress, job_result};
+
+/// Jobs of one look for those in a state.
+const PAGE: usize = 200;
+/// Beginnings and parts of reasons that the same job would meet again: another retry cannot help.
+const STAYS: [&str; 9] = [
+    "abandoned:",
+    "budget:",
+    "has changed under the job",
+    "needs the argument",
+    "the arguments of",
+    "is no number",
+    "has no number",
+    "has no field",
+    "is not JSON",
+];
 
 /// Runs the command.
 pub(crate) async fn run(args: JobArgs, session: &mut Session) -> Result<Exit, CliError> {
     let handle = |id: &JobId, session: &Session| session.client.job(&session.queue, id);
     match (args.action, args.id) {
-        (Some(JobAction::List { limit, offset }), None) => list(limit, offset, session).await,
+        (Some(JobAction::List { limit, offset, state }), None) => list(limit, offset, state, session).await,
         (Some(JobAction::Wait { id, timeout, show }), None) => {
+            job_result::check(&show, session)?;
             // A Redis that is away now is told; one that goes away later is waited out.
             session.client.now().await?;
             finish(&handle(&id.id, session), timeout, &show, session).await
         }
         (Some(JobAction::Result { id, show }), None) => {
+            job_result::check(&show, session)?;
             let job = handle(&id.id, session);
             let record = job.status().await?;
             job_result::print(&job, &record, &show, session).await?;
             Ok(Exit::Done)
         }
-        (Some(JobAction::Cancel(id)), None) => {
-            let cancelled = handle(&id.id, session).cancel().await?;
-            said(&id.id, if cancelled { "cancelled" } else { "finished" }, session)?;
-            match cancelled {
-                true => Ok(Exit::Done),
-                false => Err(CliError::task(format!("job {} had ended before", id.id))),
-            }
-        }
+        (Some(JobAction::Cancel(id)), None) => match handle(&id.id, session).cancel().await? {
+            true => said(&id.id, "cancelled", session),
+            false if session.out.json => said(&id.id, "finished", session).map(|_| Exit::TaskFailed),
+            false => Err(CliError::task(format!("job {} had ended before", id.id))),
+        },
         (Some(JobAction::Retry(id)), None) => {
             handle(&id.id, session).retry().await?;
             said(&id.id, "retrying", session)
@@ -73,13 +86,19 @@ async fn show(job: &JobHandle, session: &mut Session) -> Result<Exit, CliError> 
     for (name, value) in view.rows(clock) {
         session.out.line(&format!("{name:<12}{value}"))?;
     }
+    if let Some(reason) = job_notes::idle(view.record(), session).await {
+        session.out.line(&format!("{:<12}{reason}", "note"))?;
+    }
     Ok(Exit::Done)
 }
 
-async fn list(limit: u64, offset: u64, session: &mut Session) -> Result<Exit, CliError> {
+async fn list(limit: u64, offset: u64, state: Option<JobState>, session: &mut Session) -> Result<Exit, CliError> {
     session.known_queue().await?;
     let place = |n: u64| usize::try_from(n).unwrap_or(usize::MAX / 2);
-    let jobs = session.client.jobs(&session.queue, place(offset), place(limit)).await?;
+    let jobs = match state {
+        None => session.client.jobs(&session.queue, place(offset), place(limit)).await?,
+        Some(state) => in_state(state, place(offset), place(limit), session).await?,
+    };
     if session.out.json {
         let jobs: Vec<_> = jobs
             .iter()
@@ -93,6 +112,21 @@ async fn list(limit: u64, offset: u64, session: &mut Session) -> Result<Exit, Cl
     Ok(Exit::Done)
 }
 
+/// Jobs in a state, newest first: the queue's list knows no states, so it is read page by page.
+async fn in_state(state: JobState, offset: usize, limit: usize, session: &Session) -> Result<Vec<JobGlance>, CliError> {
+    let mut found = Vec::new();
+    let mut passed = 0;
+    while found.len() < offset + limit {
+        let page = session.client.jobs(&session.queue, passed, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        passed += page.len();
+        found.extend(page.into_iter().filter(|job| job.record.state == state));
+    }
+    Ok(found.into_iter().skip(offset).take(limit).collect())
+}
+
 /// Waits for the end and writes the result, or says why there is none.
 pub(crate) async fn finish(
     job: &JobHandle,
@@ -101,30 +135,38 @@ pub(crate) async fn finish(
     session: &mut Session,
 ) -> Result<Exit, CliError> {
     let limit = timeout.unwrap_or(Duration::MAX);
-    let record = Box::pin(job_progress::wait(job, limit, session.out.json)).await?;
+    let record = Box::pin(job_progress::wait(job, limit, session)).await?;
     if record.state != JobState::Completed {
         if session.out.json {
             let view = JobView::of(job, &session.queue).await?;
             session.out.document(&view.document())?;
             session.out.flush()?;
         }
-        return Err(bad_end(job.id(), &record));
+        // Without them the record's own word has to do.
+        let errors = job.errors().await.unwrap_or_default();
+        return Err(bad_end(job.id(), &record, &errors));
     }
     job_result::print(job, &record, show, session).await?;
     Ok(Exit::Done)
 }
 
-fn bad_end(id: &JobId, record: &JobRecord) -> CliError {
+fn bad_end(id: &JobId, record: &JobRecord, errors: &[(String, String)]) -> CliError {
     let reason = match (record.state, record.error.as_str()) {
         (JobState::Cancelled, _) => format!("job {id} was cancelled"),
         (state, "") => format!("job {id} {state}"),
-        (state, error) => format!("job {id} {state}: {}", clean(error, 2000)),
+        (state, _) => format!("job {id} {state}: {}", job_view::reason(record, errors, 2000)),
+    };
+    let hint = match retry_can_help(record) {
+        true => format!("`workyard job {id}` shows more, `workyard job retry {id}` runs what is missing"),
+        false => format!("`workyard job {id}` shows more"),
     };
     CliError::Told {
         exit: Exit::TaskFailed,
         message: reason,
-        hint: Some(format!(
-            "`workyard job {id}` shows more, `workyard job retry {id}` runs what is missing"
-        )),
+        hint: Some(hint),
     }
+}
+
+fn retry_can_help(record: &JobRecord) -> bool {
+    record.maps.total > 0 && !STAYS.iter().any(|reason| record.error.contains(reason))
 }

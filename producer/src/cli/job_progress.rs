@@ -1,25 +1,33 @@
 //! Waiting for a job in sight: a bar per phase at a terminal, a line now and then otherwise.
 //!
 //! Invariant: it writes to stderr only and nothing with JSON; a plain line comes at most once a second and only when
-//! something has changed. Ctrl-C ends the looking, not the job.
+//! something has changed. Ctrl-C ends the looking, not the job, also while a terminal takes nothing more.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::sync::oneshot;
 use workyard_producer::{JobHandle, JobRecord, Phase};
 use workyard_shared::duration;
 
 use super::exit::{CliError, Exit};
+use super::job_notes::Notes;
+use super::session::Session;
 
 /// How often the record is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Least time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
+/// How long we may take to end in good order after Ctrl-C.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Waits until the job has ended, and shows how far it is.
-pub(crate) async fn wait(job: &JobHandle, timeout: Duration, quiet: bool) -> Result<JobRecord, CliError> {
+pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) -> Result<JobRecord, CliError> {
+    let quiet = session.out.json;
     let mut shown = Shown::new(quiet);
+    let mut notes = Notes::new(Instant::now());
+    let mut interrupt = listen();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let ended = job.wait(timeout);
@@ -27,15 +35,21 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, quiet: bool) -> Res
     let record = loop {
         tokio::select! {
             record = &mut ended => break record,
-            _ = tokio::signal::ctrl_c() => {
+            Ok(()) = &mut interrupt => {
                 shown.end();
                 return Err(interrupted(job));
             }
             // Dropped when one of the others is ready: a look that waits out an outage holds up nothing.
-            looked = async { look.tick().await; job.status().await }, if !quiet => {
+            looked = async {
+                look.tick().await;
+                let record = job.status().await.ok()?;
+                let news = notes.news(job, &record, session).await;
+                Some((record, news))
+            }, if !quiet => {
                 // One that fails is told by the wait itself.
-                if let Ok(record) = looked {
+                if let Some((record, news)) = looked {
                     shown.show(&record, Instant::now());
+                    news.iter().for_each(|note| shown.note(note));
                 }
             }
         }
@@ -44,13 +58,26 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, quiet: bool) -> Res
         shown.show(record, Instant::now());
     }
     shown.end();
-    // From here on Ctrl-C means what it always means.
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
+    Ok(record?)
+}
+
+/// Listens for Ctrl-C in a task of its own: the thread that draws may be stuck in a write to a terminal that nobody reads,
+/// and would neither hear it nor end.
+fn listen() -> oneshot::Receiver<()> {
+    let (interrupt, interrupted) = oneshot::channel();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nothing can be heard; the channel stays open, as nobody has called.
+            return std::future::pending().await;
+        }
+        if interrupt.send(()).is_err() {
+            // The wait is over: Ctrl-C means what it always means.
             std::process::exit(130);
         }
+        tokio::time::sleep(GRACE).await;
+        std::process::exit(Exit::Timeout as i32);
     });
-    Ok(record?)
+    interrupted
 }
 
 fn interrupted(job: &JobHandle) -> CliError {
@@ -66,7 +93,7 @@ fn interrupted(job: &JobHandle) -> CliError {
 
 /// What is on the screen.
 struct Shown {
-    bars: Option<[ProgressBar; 2]>,
+    bars: Option<(MultiProgress, [ProgressBar; 2])>,
     quiet: bool,
     last: String,
     told: Option<Instant>,
@@ -77,16 +104,18 @@ impl Shown {
     fn new(quiet: bool) -> Self {
         let bars = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::new();
-            ["map", "reduce"].map(|name| {
+            let bars = ["map", "reduce"].map(|name| {
                 let bar = all.add(ProgressBar::new(1));
-                let form = "{prefix:<7}{wide_bar} {human_pos}/{human_len} {per_sec} {eta} {msg}";
+                // Rate and rest are ours: indicatif's have four decimals, and 0s for what is not known.
+                let form = "{prefix:<7}{wide_bar} {human_pos}/{human_len}{msg}";
                 // A template that indicatif does not like leaves its own default.
                 if let Ok(style) = ProgressStyle::with_template(form) {
                     bar.set_style(style);
                 }
                 bar.set_prefix(name);
                 bar
-            })
+            });
+            (all, bars)
         });
         Self {
             bars,
@@ -98,14 +127,16 @@ impl Shown {
     }
 
     fn show(&mut self, record: &JobRecord, now: Instant) {
-        if let Some(bars) = &self.bars {
+        let (mapping, speed) = (is_mapping(record), self.speed.words(record, now));
+        if let Some((_, bars)) = &self.bars {
             // Before all chunks are there, the maps have no total.
             let maps = record.maps.total.max(record.submitted);
             let phases = [(record.maps, maps), (record.reduces, record.reduces.total)];
-            for (bar, (phase, total)) in bars.iter().zip(phases) {
+            for ((bar, (phase, total)), maps) in bars.iter().zip(phases).zip([true, false]) {
                 bar.set_length(total);
                 bar.set_position(phase.done);
-                bar.set_message(troubles(&phase));
+                let speed = if maps == mapping { speed.as_str() } else { "" };
+                bar.set_message(format!("{}{speed}", troubles(&phase)));
             }
             return;
         }
@@ -114,14 +145,21 @@ impl Shown {
         if self.quiet || early || line == self.last {
             return;
         }
-        let speed = self.speed.words(record, now);
         // Progress that nobody can read is no reason to stop.
         writeln!(std::io::stderr(), "{line}{speed}").ok();
         (self.last, self.told) = (line, Some(now));
     }
 
+    fn note(&self, text: &str) {
+        // As for progress: nobody has to read it.
+        match &self.bars {
+            Some((all, _)) => all.println(format!("note: {text}")).ok(),
+            None => writeln!(std::io::stderr(), "note: {text}").ok(),
+        };
+    }
+
     fn end(&self) {
-        for bar in self.bars.iter().flatten() {
+        for bar in self.bars.iter().flat_map(|(_, bars)| bars) {
             bar.finish_and_clear();
         }
     }
@@ -135,7 +173,7 @@ struct Speed {
 
 impl Speed {
     fn words(&mut self, record: &JobRecord, now: Instant) -> String {
-        let mapping = record.maps.done + record.maps.failed < record.maps.total;
+        let mapping = is_mapping(record);
         let phase = if mapping { record.maps } else { record.reduces };
         let (at, done) = match self.since {
             Some((of_maps, at, done)) if of_maps == mapping => (at, done),
@@ -161,17 +199,41 @@ fn words(record: &JobRecord) -> String {
     format!("{}: maps {maps}, reduces {reduces}", record.state)
 }
 
+fn is_mapping(record: &JobRecord) -> bool {
+    record.maps.done + record.maps.failed < record.maps.total
+}
+
 /// What did not go well, if anything.
 fn troubles(phase: &Phase) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for (number, name) in [
         (phase.failed, "failed"),
         (phase.retried, "retried"),
         (phase.backup, "doubled"),
     ] {
         if number > 0 {
-            text.push_str(&format!(" {number} {name}"));
+            parts.push(format!("{number} {name}"));
         }
     }
-    text
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", parts.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_stand_in_brackets_behind_their_phase() {
+        let phase = Phase {
+            total: 11,
+            failed: 1,
+            retried: 22,
+            ..Phase::default()
+        };
+        assert_eq!(troubles(&phase), " (1 failed, 22 retried)");
+        assert_eq!(troubles(&Phase::default()), "");
+    }
 }

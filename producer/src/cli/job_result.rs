@@ -1,10 +1,10 @@
 //! The result of a job on stdout: pairs as a table or lines, values as JSON lines.
 //!
 //! Invariant: memory stays flat where it can: pairs in the order of keys are written as they are read; only `--top` holds
-//! its N and `--by-value` all. What others wrote cannot drive the terminal.
+//! its N and `--by-value` all. What others wrote cannot drive the terminal, unless `--raw` asks for it as it is.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::Serialize;
 use serde_json::json;
@@ -22,6 +22,22 @@ const SHOWN: usize = 1000;
 /// Lost chunks that are named.
 const LOST: usize = 100;
 
+/// Refuses what cannot be shown together, before there is a result.
+pub(crate) fn check(show: &ShowArgs, session: &Session) -> Result<(), CliError> {
+    match show.raw && session.out.json {
+        true => Err(CliError::usage(
+            "--raw is not for --json",
+            Some("leave one of them out"),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// A fold has one result.
+pub(crate) fn parts_of_a_fold() -> CliError {
+    CliError::usage("--parts needs --keyed", Some("a fold has one result and no parts"))
+}
+
 /// Writes the result of a completed job.
 pub(crate) async fn print(
     job: &JobHandle,
@@ -34,20 +50,20 @@ pub(crate) async fn print(
         _ => job.failed_chunks(LOST).await?,
     };
     match record.spec.form {
-        Form::Fold { .. } => values(job, &lost, session).await?,
+        Form::Fold { .. } if show.parts => return Err(parts_of_a_fold()),
+        Form::Fold { .. } if show.top.is_some() || show.by_value => {
+            greatest_of_fold(job, record, &lost, show, session).await?;
+        }
+        Form::Fold { .. } => values(job, &lost, show.raw, session).await?,
         Form::Keyed { partitions } => {
             if show.parts {
-                parts(job, partitions, session).await?;
+                parts(job, partitions, show, session).await?;
             } else if show.top.is_some() || show.by_value {
-                greatest(job, show.top, session).await?;
+                greatest(job, show, session).await?;
             } else {
-                pairs(job, session).await?;
+                pairs(job, show, session).await?;
             }
-            if !lost.is_empty() && session.out.json {
-                session
-                    .out
-                    .json_line(&json!({ "job": job.id().as_str(), "lost": lost }))?;
-            }
+            lost_line(job, &lost, session)?;
         }
     }
     session.out.flush()?;
@@ -63,15 +79,34 @@ pub(crate) async fn print(
     Ok(())
 }
 
-async fn values(job: &JobHandle, lost: &[u64], session: &mut Session) -> Result<(), CliError> {
-    let values = job.part(0).await?;
-    if !session.out.json {
-        for value in &values {
-            session.out.bytes(value.bytes())?;
-            session.out.line("")?;
-        }
+/// Behind JSON lines, which have no other place for it.
+fn lost_line(job: &JobHandle, lost: &[u64], session: &mut Session) -> Result<(), CliError> {
+    if lost.is_empty() || !session.out.json {
         return Ok(());
     }
+    session
+        .out
+        .json_line(&json!({ "job": job.id().as_str(), "lost": lost }))
+}
+
+async fn values(job: &JobHandle, lost: &[u64], raw: bool, session: &mut Session) -> Result<(), CliError> {
+    let values = job.part(0).await?;
+    if session.out.json {
+        return document(job, &values, lost, session);
+    }
+    for value in &values {
+        match value.parse::<String>() {
+            Ok(text) if raw => session.out.line(&text)?,
+            _ => {
+                session.out.bytes(value.bytes())?;
+                session.out.line("")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn document(job: &JobHandle, values: &[RawJson], lost: &[u64], session: &mut Session) -> Result<(), CliError> {
     #[derive(Serialize)]
     struct Document<'a> {
         job: &'a str,
@@ -90,7 +125,7 @@ async fn values(job: &JobHandle, lost: &[u64], session: &mut Session) -> Result<
     session.out.document(&Document {
         job: job.id().as_str(),
         state: "completed",
-        result: match &values[..] {
+        result: match values {
             [one] => Value::One(one),
             all => Value::All(all),
         },
@@ -107,9 +142,9 @@ struct Pair<'a> {
 }
 
 /// In the order of keys.
-async fn pairs(job: &JobHandle, session: &mut Session) -> Result<(), CliError> {
+async fn pairs(job: &JobHandle, show: &ShowArgs, session: &mut Session) -> Result<(), CliError> {
     let mut pairs = job.pairs::<RawJson, RawJson>().await?;
-    let mut rows = Rows::new(&["key", ">value"], session);
+    let mut rows = Rows::new(&["key", ">value"], show, session);
     while let Some((key, value)) = pairs.next().await? {
         rows.add(None, &key, &value, session)?;
     }
@@ -117,8 +152,8 @@ async fn pairs(job: &JobHandle, session: &mut Session) -> Result<(), CliError> {
 }
 
 /// By value, the greatest first; equal ones by key.
-async fn greatest(job: &JobHandle, top: Option<u64>, session: &mut Session) -> Result<(), CliError> {
-    let most = top.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+async fn greatest(job: &JobHandle, show: &ShowArgs, session: &mut Session) -> Result<(), CliError> {
+    let most = most(show);
     let mut pairs = job.pairs::<RawJson, RawJson>().await?;
     let mut kept: BinaryHeap<Reverse<Ranked>> = BinaryHeap::new();
     let mut number = 0;
@@ -134,16 +169,98 @@ async fn greatest(job: &JobHandle, top: Option<u64>, session: &mut Session) -> R
             kept.pop();
         }
     }
-    let mut rows = Rows::new(&["key", ">value"], session);
+    let ranked: Vec<Ranked> = kept.into_sorted_vec().into_iter().map(|Reverse(one)| one).collect();
+    ranks(&ranked, show, session)
+}
+
+fn most(show: &ShowArgs) -> usize {
+    let top = show.top.and_then(|n| usize::try_from(n).ok());
+    top.unwrap_or(usize::MAX)
+}
+
+fn ranks(ranked: &[Ranked], show: &ShowArgs, session: &mut Session) -> Result<(), CliError> {
+    let mut rows = Rows::new(&["key", ">value"], show, session);
     rows.most = usize::MAX;
-    for Reverse(ranked) in kept.into_sorted_vec() {
-        rows.add(None, &ranked.key, &ranked.value, session)?;
+    for one in ranked {
+        rows.add(None, &one.key, &one.value, session)?;
     }
     rows.end(session)
 }
 
-async fn parts(job: &JobHandle, partitions: u32, session: &mut Session) -> Result<(), CliError> {
-    let mut rows = Rows::new(&["key", ">value", ">part"], session);
+/// The greatest numbers of a fold's one object, as pairs; or of its list.
+async fn greatest_of_fold(
+    job: &JobHandle,
+    record: &JobRecord,
+    lost: &[u64],
+    show: &ShowArgs,
+    session: &mut Session,
+) -> Result<(), CliError> {
+    // The result of no input is `null`.
+    let values = if record.submitted == 0 {
+        Vec::new()
+    } else {
+        job.part(0).await?
+    };
+    let Some((keyed, ranked)) = ranking(&values, most(show)) else {
+        let reason = format!(
+            "the result of job {} is neither one object of numbers nor numbers",
+            job.id()
+        );
+        let hint = format!(
+            "`workyard job result {}` without --top and --by-value shows it",
+            job.id()
+        );
+        return Err(CliError::usage(reason, Some(&hint)));
+    };
+    if keyed {
+        ranks(&ranked, show, session)?;
+        return lost_line(job, lost, session);
+    }
+    let numbers: Vec<RawJson> = ranked.into_iter().map(|one| one.value).collect();
+    if session.out.json {
+        return document(job, &numbers, lost, session);
+    }
+    numbers.iter().try_for_each(|number| session.out.line(&shown(number)))
+}
+
+/// Whether they have keys, and the greatest; `None` if not all of them are numbers.
+fn ranking(values: &[RawJson], most: usize) -> Option<(bool, Vec<Ranked>)> {
+    let object = match values {
+        [one] => one.parse::<BTreeMap<String, RawJson>>().ok(),
+        _ => None,
+    };
+    let list = match values {
+        [one] => one.parse::<Vec<RawJson>>().ok(),
+        _ => None,
+    };
+    let keyed = object.is_some();
+    let pairs: Vec<(RawJson, RawJson)> = match object {
+        Some(object) => {
+            let key = |name: String| RawJson::new(serde_json::Value::from(name).to_string().into());
+            object.into_iter().map(|(name, value)| (key(name), value)).collect()
+        }
+        None => {
+            let list = list.unwrap_or_else(|| values.to_vec());
+            list.into_iter().map(|value| (value.clone(), value)).collect()
+        }
+    };
+    let ranked = pairs.into_iter().zip(0..).map(|((key, value), number)| {
+        let size = Some(size(&value)?);
+        Some(Ranked {
+            size,
+            number,
+            key,
+            value,
+        })
+    });
+    let mut ranked = ranked.collect::<Option<Vec<_>>>()?;
+    ranked.sort_by(|a, b| b.cmp(a));
+    ranked.truncate(most);
+    Some((keyed, ranked))
+}
+
+async fn parts(job: &JobHandle, partitions: u32, show: &ShowArgs, session: &mut Session) -> Result<(), CliError> {
+    let mut rows = Rows::new(&["key", ">value", ">part"], show, session);
     for part in 0..partitions {
         for line in job.part(part).await? {
             let wrong = |_| workyard_shared::Error::Protocol("a line of a keyed result that is no pair".to_owned());
@@ -196,15 +313,17 @@ struct Rows {
     grid: Option<Grid>,
     added: usize,
     most: usize,
+    raw: bool,
 }
 
 impl Rows {
-    fn new(heads: &[&str], session: &Session) -> Self {
-        let table = session.out.terminal && !session.out.json;
+    fn new(heads: &[&str], show: &ShowArgs, session: &Session) -> Self {
+        let table = session.out.terminal && !session.out.json && !show.raw;
         Self {
             grid: table.then(|| Grid::new(true, heads)),
             added: 0,
             most: SHOWN,
+            raw: show.raw,
         }
     }
 
@@ -220,7 +339,8 @@ impl Rows {
             // Buffered, not sent one by one: a result is no stream of events.
             return session.out.document(&Pair { part, key, value });
         }
-        let cells = [shown(key), shown(value)];
+        let text = if self.raw { text } else { shown };
+        let cells = [text(key), text(value)];
         if let Some(grid) = &mut self.grid {
             if self.added <= self.most {
                 match part {
@@ -249,11 +369,14 @@ impl Rows {
 }
 
 /// The text of a string, the JSON of anything else.
+fn text(json: &RawJson) -> String {
+    json.parse::<String>()
+        .unwrap_or_else(|_| String::from_utf8_lossy(json.bytes()).into_owned())
+}
+
+/// The same, made safe.
 fn shown(json: &RawJson) -> String {
-    let text = json
-        .parse::<String>()
-        .unwrap_or_else(|_| String::from_utf8_lossy(json.bytes()).into_owned());
-    clean(&text, usize::MAX)
+    clean(&text(json), usize::MAX)
 }
 
 #[cfg(test)]
@@ -278,6 +401,34 @@ mod tests {
         ranked.sort_by_key(|r| r.number);
         ranked.sort_by(|a, b| b.cmp(a));
         assert_eq!(ranked.iter().map(|r| r.number).collect::<Vec<_>>(), [1, 0, 3, 4, 2]);
+    }
+
+    #[test]
+    fn a_fold_has_a_greatest_if_it_is_an_object_or_a_list_of_numbers() {
+        let of = |texts: &[&str], most| {
+            let values: Vec<_> = texts
+                .iter()
+                .map(|text| RawJson::new((*text).to_owned().into()))
+                .collect();
+            let (keyed, ranked) = ranking(&values, most)?;
+            let pair = |one: &Ranked| {
+                if keyed {
+                    format!("{}={}", text(&one.key), text(&one.value))
+                } else {
+                    text(&one.value)
+                }
+            };
+            Some(ranked.iter().map(pair).collect::<Vec<_>>().join(" "))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&["{\"b\":1,\"a\":1,\"c\":2.5}"], 2), some("c=2.5 a=1"));
+        assert_eq!(of(&["[1,3,2]"], 2), some("3 2"));
+        assert_eq!(of(&["1", "3", "2"], 9), some("3 2 1"));
+        assert_eq!(of(&["7"], 1), some("7"));
+        assert_eq!(of(&[], 1), some(""));
+        for other in [&["{\"a\":\"x\"}"][..], &["\"x\""], &["[1,null]"], &["1", "[2]"]] {
+            assert_eq!(of(other, 1), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use workyard_shared::duration;
 use workyard_shared::job::Form;
 
 use super::exit::CliError;
-use super::output::clean;
+use super::output::{clean, summary};
 use super::table::Grid;
 use super::time::Clock;
 
@@ -36,6 +36,10 @@ impl JobView {
             id: job.id().to_string(),
             queue: queue.to_string(),
         })
+    }
+
+    pub(crate) fn record(&self) -> &JobRecord {
+        &self.record
     }
 
     /// The document of `--json`.
@@ -86,7 +90,7 @@ impl JobView {
             rows.push(("took", duration::format(std::time::Duration::from_millis(to - from))));
         }
         if !record.error.is_empty() {
-            rows.push(("error", clean(&record.error, 1000)));
+            rows.push(("error", reason(record, &self.errors, 1000)));
         }
         if !self.failed.is_empty() {
             let numbers: Vec<String> = self.failed.iter().map(u64::to_string).collect();
@@ -98,10 +102,23 @@ impl JobView {
             rows.push(("failed", format!("chunks {}{more}", numbers.join(" "))));
         }
         for (member, error) in self.errors.iter().take(SHOWN) {
-            rows.push(("", format!("{}: {}", clean(member, 64), clean(error, 200))));
+            rows.push(("", format!("{}: {}", clean(member, 64), summary(error, 400))));
         }
         rows
     }
+}
+
+/// Why a job failed. The record has the first line of the error that ended it; the last may say more.
+pub(crate) fn reason(record: &JobRecord, errors: &[(String, String)], most: usize) -> String {
+    let whole = errors.iter().find(|(_, error)| {
+        let first = error.lines().next().unwrap_or_default();
+        !first.is_empty() && record.error.ends_with(first)
+    });
+    let more = whole.and_then(|(_, error)| error.split_once('\n'));
+    summary(
+        &format!("{}\n{}", record.error, more.map_or("", |(_, more)| more)),
+        most,
+    )
 }
 
 fn form(record: &JobRecord) -> String {
@@ -241,8 +258,35 @@ pub(crate) fn table(jobs: &[JobGlance], clock: Clock, terminal: bool) -> String 
             &phase(&record.maps),
             &phase(&record.reduces),
             &created,
-            &record.error,
+            &summary(&record.error, if terminal { 58 } else { 118 }),
         ]);
     }
     grid.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use workyard_producer::Kind;
+    use workyard_shared::job::JobSpec;
+
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_job_has_the_last_line_of_its_error() {
+        let spec = JobSpec::new(Form::fold(), Kind::new("m").unwrap(), Kind::new("r").unwrap());
+        let fields = spec
+            .to_fields()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let own = [("v", "1"), ("state", "failed"), ("error", "chunk 1 failed: Traceback:")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let record = JobRecord::from_fields(&fields.chain(own).collect()).unwrap();
+        let error = |text: &str| vec![("m:1".to_owned(), text.to_owned())];
+        assert_eq!(
+            reason(&record, &error("Traceback:\n  line 1\nValueError: x\n"), 99),
+            "chunk 1 failed: Traceback: … ValueError: x"
+        );
+        assert_eq!(reason(&record, &error("other\nx"), 99), "chunk 1 failed: Traceback:");
+        assert_eq!(reason(&record, &[], 99), "chunk 1 failed: Traceback:");
+    }
 }

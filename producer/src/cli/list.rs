@@ -8,6 +8,7 @@ use workyard_producer::{Cursor, Filter, TaskView};
 
 use super::args::ListArgs;
 use super::exit::{CliError, Exit};
+use super::output::summary;
 use super::session::Session;
 use super::table::Grid;
 use super::time::Clock;
@@ -103,7 +104,10 @@ pub(crate) fn table(tasks: &[TaskView], clock: Clock, terminal: bool) -> String 
             task.attempts.to_string(),
             clock.cell(task.created_at),
             clock.cell(when),
-            task.error.clone().unwrap_or_default(),
+            summary(
+                task.error.as_deref().unwrap_or_default(),
+                if terminal { 58 } else { 118 },
+            ),
         ]);
     }
     grid.text()

@@ -3,16 +3,19 @@
 //! Invariant: what is wrong with the input or the arguments is told before anything is sent. Once the job is submitted, no
 //! end of this program changes it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
-use workyard_producer::{FileFormat, ItemFormat, MapReduce};
+use serde_json::json;
+use workyard_producer::{Error, FileFormat, ItemFormat, MapReduce, RawJson};
+use workyard_shared::Error as CallError;
 
 use super::args::{FanIn, FormatArg, MapReduceArgs};
 use super::exit::{CliError, Exit};
 use super::job;
+use super::job_result;
 use super::session::Session;
 
 /// Partitions when only the form is given.
@@ -20,8 +23,12 @@ const PARTITIONS: u32 = workyard_shared::job::DEFAULT_PARTITIONS;
 
 /// Runs the command.
 pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Exit, CliError> {
+    job_result::check(&args.show, session)?;
+    if args.show.parts && !is_keyed(&args) {
+        return Err(job_result::parts_of_a_fold());
+    }
     let planned = options(input(session, &args)?, &args)?;
-    let submitted = planned.submit().await?;
+    let submitted = planned.submit().await.map_err(|error| explained(error, &args))?;
     if args.detach {
         match session.out.json {
             true => session.out.document(&json!({ "job": submitted.id().as_str() }))?,
@@ -42,17 +49,46 @@ fn is_keyed(args: &MapReduceArgs) -> bool {
     said || (by_nature && !args.fold && args.fan_in.is_none())
 }
 
+/// Text where JSON is expected is the usual slip.
+fn explained(error: Error, args: &MapReduceArgs) -> CliError {
+    match &error {
+        Error::Call(CallError::Invalid(text))
+            if args.items.is_some() && args.format.is_none() && text.contains(" is not JSON") =>
+        {
+            CliError::usage(text.clone(), Some("say --format lines if each line is a string"))
+        }
+        _ => error.into(),
+    }
+}
+
+/// What `--delimiter` is of: the format is said, or all names end like CSV.
+fn is_csv(args: &MapReduceArgs) -> bool {
+    let named = |pattern: &String| pattern.ends_with(".csv") || pattern.ends_with(".tsv");
+    match args.format {
+        Some(format) => format == FormatArg::Csv,
+        None => !args.input.is_empty() && args.input.iter().all(named),
+    }
+}
+
 fn input(session: &Session, args: &MapReduceArgs) -> Result<MapReduce, CliError> {
     let begun = session
         .client
         .map_reduce(&session.queue, args.map.as_str(), args.reduce.as_str());
     let comma = args.delimiter.unwrap_or(',');
-    if args.delimiter.is_some() && args.format != Some(FormatArg::Csv) {
-        return Err(CliError::usage("--delimiter is for --format csv", None));
+    if args.delimiter.is_some() && !is_csv(args) {
+        let hint = "say --format csv, or name files that end in .csv";
+        return Err(CliError::usage("--delimiter is for CSV", Some(hint)));
+    }
+    if args.input.iter().any(|pattern| pattern == "-") {
+        let hint = "values on stdin are given with --items -, text with --items - --format lines";
+        return Err(CliError::usage(
+            "--input takes files, which the consumers read",
+            Some(hint),
+        ));
     }
     let Some(path) = &args.items else {
         let format = match args.format {
-            None => None,
+            None => args.delimiter.map(|delimiter| FileFormat::Csv { delimiter }),
             Some(FormatArg::Lines) => Some(FileFormat::Lines),
             Some(FormatArg::JsonLines) => Some(FileFormat::JsonLines),
             Some(FormatArg::Csv) => Some(FileFormat::Csv { delimiter: comma }),
@@ -108,7 +144,7 @@ fn spool(mut source: impl io::Read) -> io::Result<File> {
 }
 
 fn options(begun: MapReduce, args: &MapReduceArgs) -> Result<MapReduce, CliError> {
-    let object = |args: &[(String, Value)]| Value::Object(args.iter().cloned().collect::<Map<_, _>>());
+    let object = |args: &[(String, RawJson)]| args.iter().cloned().collect::<BTreeMap<String, RawJson>>();
     let mut job = begun
         .map_args(&object(&args.functions.map_args))
         .reduce_args(&object(&args.functions.reduce_args))

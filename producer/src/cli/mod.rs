@@ -27,6 +27,7 @@ mod queue;
 mod explain;
 mod warning;
 mod overview;
+mod job_notes;
 mod job_progress;
 mod job_result;
 mod job_view;

@@ -9,6 +9,7 @@ use workyard_producer::{CancelAnswer, Deleted, State};
 use super::args::{IdsArgs, PurgeArgs, RetryArgs};
 use super::exit::{CliError, Exit};
 use super::session::Session;
+use super::why;
 
 /// Writes each id with its answer; `well` says which answers are as asked for.
 fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&str]) -> Result<Exit, CliError> {
@@ -44,6 +45,11 @@ pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit
             CancelAnswer::Finished => "has ended already",
             CancelAnswer::Unknown => NOT_FOUND,
         };
+        if answer == NOT_FOUND
+            && let Some(hint) = why::job_instead(id.as_str(), session).await
+        {
+            session.out.note(&format!("note: {hint}"));
+        }
         answered.push((id.to_string(), answer));
     }
     answers(session, &answered, &["cancelled"])

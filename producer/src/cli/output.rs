@@ -93,6 +93,15 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
     shown
 }
 
+/// An error on one line: of several lines the first and the last, which is where a traceback says what was wrong.
+pub(crate) fn summary(error: &str, most: usize) -> String {
+    let mut lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next_back()) {
+        (Some(first), Some(last)) => format!("{} … {}", clean(first, most / 2), clean(last, most / 2)),
+        (first, _) => clean(first.unwrap_or_default(), most),
+    }
+}
+
 /// As [`clean`] for several lines of any length.
 pub(crate) fn clean_lines(text: &str) -> String {
     text.lines()
@@ -110,5 +119,17 @@ mod tests {
         assert_eq!(clean("a\u{1b}[31mb\nc", 100), "a\\u{1b}[31mb c");
         assert_eq!(clean("abcdef", 3), "abc…");
         assert_eq!(clean_lines("a\u{7}\nb"), "a\\u{7}\nb");
+    }
+
+    #[test]
+    fn an_error_of_many_lines_is_told_by_its_first_and_last() {
+        let traceback = "Traceback (most recent call last):\n  File \"x.py\"\nValueError: no\u{1b}\n\n";
+        assert_eq!(
+            summary(traceback, 100),
+            "Traceback (most recent call last): … ValueError: no\\u{1b}"
+        );
+        assert_eq!(summary(" one\n", 100), "one");
+        assert_eq!(summary("abcdef", 3), "abc…");
+        assert_eq!(summary("", 3), "");
     }
 }

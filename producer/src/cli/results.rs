@@ -8,7 +8,7 @@ use workyard_producer::{Filter, News, State, TaskView};
 
 use super::args::ResultsArgs;
 use super::exit::{CliError, Exit};
-use super::output::clean;
+use super::output::{clean, summary};
 use super::session::Session;
 use super::table::Grid;
 use super::time::{Clock, time_of_day};
@@ -73,7 +73,7 @@ async fn recent(filter: &Filter, limit: usize, session: &Session) -> Result<Vec<
 fn outcome(task: &TaskView) -> String {
     match (&task.result, &task.error) {
         (Some(result), _) => clean(&String::from_utf8_lossy(result.bytes()), SHOWN),
-        (None, Some(error)) => clean(error, SHOWN),
+        (None, Some(error)) => summary(error, SHOWN),
         (None, None) => task.reason.clone().unwrap_or_default(),
     }
 }

@@ -19,7 +19,10 @@ const SHOWN: usize = 2000;
 
 /// Runs `task`.
 pub(crate) async fn show(args: &TaskArgs, session: &mut Session) -> Result<Exit, CliError> {
-    let view = session.client.task(&session.queue, args.id.as_str()).await?;
+    let view = match session.client.task(&session.queue, args.id.as_str()).await {
+        Ok(view) => view,
+        Err(error) => return Err(why::explained(error, session).await),
+    };
     if args.payload || args.result {
         let (part, name) = if args.payload {
             (&view.payload, "payload")

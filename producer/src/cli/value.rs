@@ -5,7 +5,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use workyard_producer::State;
+use workyard_producer::{JobState, RawJson, State};
 use workyard_shared::{Error, duration};
 
 fn reason(error: Error) -> String {
@@ -44,6 +44,12 @@ pub(crate) fn state(text: &str) -> Result<State, String> {
         let names: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
         format!("state must be one of {}", names.join(", "))
     })
+}
+
+/// The name of a state of a job.
+pub(crate) fn job_state(text: &str) -> Result<JobState, String> {
+    let wrong = "state must be one of pending, mapping, shuffling, reducing, completed, failed, cancelled";
+    JobState::parse(text).ok_or_else(|| wrong.to_owned())
 }
 
 /// A header, `name=value`.
@@ -96,12 +102,18 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     size(text).map(|size| size.number)
 }
 
-/// An argument of a function: `name=value`, the value as JSON if it is.
-pub(crate) fn argument(text: &str) -> Result<(String, serde_json::Value), String> {
+/// An argument of a function: `name=value`, the value as JSON, byte for byte, if it is. White space around it is meant, so it
+/// is a string then.
+pub(crate) fn argument(text: &str) -> Result<(String, RawJson), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => {
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            Ok((name.to_owned(), value))
+            let is_json = value.trim() == value && serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
+            let json = if is_json {
+                value.to_owned()
+            } else {
+                serde_json::Value::from(value).to_string()
+            };
+            Ok((name.to_owned(), RawJson::new(json.into())))
         }
         _ => Err(format!("argument \"{text}\" must be name=value")),
     }
@@ -141,10 +153,13 @@ mod tests {
 
     #[test]
     fn arguments_are_json_where_they_can_be() {
-        let value = |text: &str| argument(text).map(|(_, value)| value.to_string());
+        let value = |text: &str| argument(text).map(|(_, value)| String::from_utf8_lossy(value.bytes()).into_owned());
         assert_eq!(value("n=10"), Ok("10".to_owned()));
         assert_eq!(value("pattern=fn"), Ok("\"fn\"".to_owned()));
         assert_eq!(value("a=[1,\"x=y\"]"), Ok("[1,\"x=y\"]".to_owned()));
+        assert_eq!(value("a=1.50"), Ok("1.50".to_owned()));
+        assert_eq!(value("a= 5"), Ok("\" 5\"".to_owned()));
+        assert_eq!(value("a=\"5\""), Ok("\"5\"".to_owned()));
         assert_eq!(value("a="), Ok("\"\"".to_owned()));
         assert!(value("a").is_err() && value("=1").is_err());
     }

@@ -1,11 +1,11 @@
-//! Why a task is not running, in words: for `explain`, and for the one who waited in vain.
+//! Why a task is not running, in words: for `explain`, and for the one who waited in vain; and what an id names that is no task's.
 //!
 //! Invariant: behind a wait it is one more look, at its end only, and bounded: it may say nothing, never hold up the
 //! exit. What it says is of that moment.
 
 use std::time::Duration;
 
-use workyard_producer::{Error, Moment, Reason};
+use workyard_producer::{Error, JobId, Moment, Reason};
 use workyard_shared::duration;
 
 use super::exit::CliError;
@@ -18,8 +18,20 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Characters of an error that are shown.
 const SHOWN: usize = 200;
 
-/// The error of a wait; one that ran out of time also says what the task waits for.
+/// What to say of an id that names a job and no task.
+pub(crate) async fn job_instead(id: &str, session: &Session) -> Option<String> {
+    let id = JobId::new(id).ok()?;
+    let look = session.client.job(&session.queue, &id);
+    let found = tokio::time::timeout(LOOK, look.status()).await;
+    matches!(found, Ok(Ok(_))).then(|| format!("there is a job of that name: `workyard job {id}`"))
+}
+
+/// The error of a look or a wait; one that ran out of time also says what the task waits for.
 pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
+    if let Error::NotFound { id, .. } = &error {
+        let hint = job_instead(id, session).await;
+        return CliError::from(error).because(hint.as_slice());
+    }
     let Error::Timeout { id, .. } = &error else {
         return error.into();
     };

@@ -50,7 +50,7 @@ impl Client {
     /// let queue = QueueName::new("default")?;
     ///
     /// let sum = client.map_reduce(&queue, "sum", "sum").items(1..=1000).submit().await?;
-    /// sum.wait(Duration::from_secs(60)).await?;
+    /// sum.wait_completed(Duration::from_secs(60)).await?;
     /// assert_eq!(sum.result::<u64>().await?, Some(500_500));
     ///
     /// let words = client
@@ -61,7 +61,7 @@ impl Client {
     ///     .allow_failures_percent(1.0)
     ///     .submit()
     ///     .await?;
-    /// words.wait(Duration::from_secs(60)).await?;
+    /// words.wait_completed(Duration::from_secs(60)).await?;
     /// let mut pairs = words.pairs::<String, u64>().await?;
     /// while let Some((word, count)) = pairs.next().await? {
     ///     println!("{word} {count}");
@@ -136,7 +136,7 @@ impl MapReduce {
     }
 
     /// Files that the consumers see under the same names: paths, globs, `s3://bucket/prefix*`. Without a format, the
-    /// endings of their names tell.
+    /// endings of their names tell; they must agree.
     pub fn files(mut self, patterns: impl IntoIterator<Item: Into<String>>, format: Option<FileFormat>) -> Self {
         let patterns = patterns.into_iter().map(Into::into).collect();
         if let Some(FileFormat::Csv { delimiter }) = format

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::pack::{Chunks, file_chunks};
 use super::source::Source;
+use crate::error::Error;
 
 /// Chunks that wait to be sent.
 const AHEAD: usize = 64;
@@ -36,20 +37,38 @@ impl FileFormat {
         Self::Csv { delimiter: ',' }
     }
 
-    /// What the names of all files say: `.jsonl` and `.ndjson`, `.csv`, `.tsv`; lines of text otherwise.
-    pub(crate) fn guess(sources: &[Source]) -> Self {
+    /// What the names of all files say: `.jsonl` and `.ndjson`, `.csv`, `.tsv`; lines of text otherwise. Names that say
+    /// different things are an error: to read all as lines would give a result, but hardly the one that was meant.
+    pub(crate) fn guess(sources: &[Source]) -> Result<Self, Error> {
         let of_one = |source: &Source| match source.extension().as_str() {
             "jsonl" | "ndjson" => Self::JsonLines,
             "csv" => Self::csv(),
             "tsv" => Self::Csv { delimiter: '\t' },
             _ => Self::Lines,
         };
-        let mut formats = sources.iter().map(of_one);
-        let first = formats.next().unwrap_or(Self::Lines);
-        if formats.all(|format| format == first) {
-            first
-        } else {
-            Self::Lines
+        let Some(first) = sources.first() else {
+            return Ok(Self::Lines);
+        };
+        let format = of_one(first);
+        match sources.iter().find(|source| of_one(source) != format) {
+            None => Ok(format),
+            Some(other) => Err(Error::invalid(format!(
+                "the input is of two formats, {} ({}) and {} ({}); give the format (--format), or make two jobs",
+                format.words(),
+                first.url,
+                of_one(other).words(),
+                other.url
+            ))),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Lines => "lines of text",
+            Self::JsonLines => "JSON lines",
+            Self::Csv { delimiter: '\t' } => "CSV with tabs",
+            Self::Csv { .. } => "CSV",
+            Self::Files => "whole files",
         }
     }
 }
@@ -59,7 +78,7 @@ pub(crate) fn chunks(sources: Vec<Source>, format: FileFormat, size: u64, runtim
     let (made, taken) = mpsc::sync_channel(AHEAD);
     runtime.spawn_blocking(move || {
         let mut take = |chunk| {
-            let gone = |_| crate::Error::invalid("nobody takes the chunks any more");
+            let gone = |_| Error::invalid("nobody takes the chunks any more");
             made.send(Ok(chunk)).map_err(gone)
         };
         if let Err(error) = file_chunks(&sources, format, size, &mut take) {

@@ -19,6 +19,9 @@ use crate::error::Error;
 use crate::raw_json::RawJson;
 use crate::room::JOB;
 
+/// What a job lacks that did not complete.
+const NO_RESULT: &str = "it has no result";
+
 /// A job in a queue; see [`Client::job`].
 #[derive(Debug, Clone)]
 pub struct JobHandle {
@@ -83,7 +86,7 @@ impl JobHandle {
         self.client.patiently(|| self.queue.job_failed(&self.id, most)).await
     }
 
-    /// Waits until it has ended, well or not: woken by Redis, not polled. Outages only make it later.
+    /// Waits until it has ended, well or not, which the record's `state` tells (see [`Self::wait_completed`]): woken by Redis, not polled. Outages only make it later.
     ///
     /// # Errors
     /// [`Error::JobTimeout`] after `timeout`: the job goes on. [`Error::NoJob`], [`Error::Call`].
@@ -114,6 +117,18 @@ impl JobHandle {
             if record.state.is_terminal() {
                 return Ok(record);
             }
+        }
+    }
+
+    /// Waits as [`Self::wait`]; an end that is no result is an error.
+    ///
+    /// # Errors
+    /// [`Error::JobState`] with the reason if it failed or was cancelled. Others as [`Self::wait`].
+    pub async fn wait_completed(&self, timeout: Duration) -> Result<JobRecord, Error> {
+        let record = self.wait(timeout).await?;
+        match record.state {
+            JobState::Completed => Ok(record),
+            _ => Err(self.refused(&record, NO_RESULT)),
         }
     }
 
@@ -174,24 +189,30 @@ impl JobHandle {
         }
     }
 
-    /// The first value of the result of a fold, usually the only one; `None` if it is empty. Of an empty input it is
-    /// `null`.
+    /// The first value of the result of a fold, usually the only one; `None` if the input was empty, or if the last reduce
+    /// emitted nothing (as `min` of no numbers does).
     ///
     /// # Errors
     /// [`Error::JobState`] if the job is not completed; [`Error::Call`] with `Protocol` if it is not of this type;
     /// [`Error::NoJob`], [`Error::Store`].
     pub async fn result<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
-        let (_, mut lines) = self.output(0).await?;
+        let (record, mut lines) = self.output(0).await?;
+        if is_empty(&record) {
+            return Ok(None);
+        }
         lines.next().await?.map(|line| typed(&line)).transpose()
     }
 
-    /// All values of the result of a fold.
+    /// All values of the result of a fold; none of an empty input.
     ///
     /// # Errors
     /// As [`Self::result`].
     pub async fn results<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
-        let (_, mut lines) = self.output(0).await?;
+        let (record, mut lines) = self.output(0).await?;
         let mut all = Vec::new();
+        if is_empty(&record) {
+            return Ok(all);
+        }
         while let Some(line) = lines.next().await? {
             all.push(typed(&line)?);
         }
@@ -249,7 +270,7 @@ impl JobHandle {
         let record = self.status().await?;
         match record.state {
             JobState::Completed => Ok(record),
-            _ => Err(self.refused(&record, "it has no result")),
+            _ => Err(self.refused(&record, NO_RESULT)),
         }
     }
 
@@ -276,6 +297,11 @@ impl JobHandle {
             cannot,
         }
     }
+}
+
+/// Its result, `null`, is nobody's value.
+fn is_empty(record: &JobRecord) -> bool {
+    record.submitted == 0
 }
 
 fn parts_of(record: &JobRecord) -> u32 {

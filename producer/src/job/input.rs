@@ -70,7 +70,7 @@ impl Input {
             Self::ItemFile(file, format) => scan::spool(file, format).map(Ready::Items),
             Self::Files(patterns, format) => {
                 let sources = source::find(&patterns, &runtime)?;
-                let format = format.unwrap_or_else(|| FileFormat::guess(&sources));
+                let format = format.map_or_else(|| FileFormat::guess(&sources), Ok)?;
                 Ok(Ready::Files(sources, format))
             }
         });

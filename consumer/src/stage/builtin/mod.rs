@@ -9,6 +9,7 @@ mod tables;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod text;
 mod top;
 mod words;
 

@@ -1,6 +1,6 @@
 //! Numbers of JSON: integers are exact, everything else is a double.
 //!
-//! Invariant: a sum of integers stays exact within 128 bits; a float that appears takes part as
+//! Invariant: a sum of integers is exact within 128 bits or fails; a float that appears takes part as
 //! one, and does not make the integers less exact.
 
 use std::cmp::Ordering;
@@ -80,15 +80,16 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    pub(super) fn add(&mut self, number: Number) {
+    pub(super) fn add(&mut self, number: Number) -> Result<(), Failure> {
         match number {
-            Number::Int(int) => match self.int.checked_add(int) {
-                Some(sum) => self.int = sum,
-                // Beyond 128 bits there are doubles only.
-                None => *self.float.get_or_insert(0.0) += int as f64,
-            },
+            // A double instead would be near it, and nobody would know.
+            Number::Int(int) => {
+                let beyond = || Failure::fatal("the sum of the integers is beyond 128 bits");
+                self.int = self.int.checked_add(int).ok_or_else(beyond)?;
+            }
             Number::Float(float) => *self.float.get_or_insert(0.0) += float,
         }
+        Ok(())
     }
 
     pub(super) fn json(self) -> Result<String, Failure> {

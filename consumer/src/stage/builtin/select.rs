@@ -3,16 +3,35 @@
 use regex::Regex;
 use serde::Deserialize;
 
-use super::super::{Role, StageContext, StageInput, lines};
+use super::super::{Item, Role, StageContext, StageInput, lines};
 use super::tally::Nothing;
+use super::text::Text;
 use crate::handler::Failure;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pattern {
-    pattern: String,
+    pattern: Text,
     #[serde(default)]
     invert: bool,
+}
+
+/// Which items are meant.
+pub(super) struct Selector {
+    regex: Regex,
+    invert: bool,
+}
+
+impl Selector {
+    pub(super) fn new(ctx: &StageContext, pattern: &str, invert: bool) -> Result<Self, Failure> {
+        let unfit = |error| Failure::fatal(format!("the pattern of {} does not fit: {error}", ctx.task.kind()));
+        let regex = Regex::new(pattern).map_err(unfit)?;
+        Ok(Self { regex, invert })
+    }
+
+    pub(super) fn takes(&self, item: Item<'_>) -> bool {
+        self.regex.is_match(&item.text()) != self.invert
+    }
 }
 
 pub(super) fn grep(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
@@ -21,14 +40,13 @@ pub(super) fn grep(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fa
         StageInput::Groups(_) => Err(ctx.misuse("it selects items, not keys; use identity")),
         StageInput::Chunk(_) => {
             let Pattern { pattern, invert } = ctx.parse_args()?;
-            let regex = Regex::new(&pattern)
-                .map_err(|error| Failure::fatal(format!("the pattern of {} does not fit: {error}", ctx.task.kind())))?;
+            let selector = Selector::new(ctx, &pattern, invert)?;
             let mut out = Vec::new();
             input.each(ctx, |_, item| {
-                if regex.is_match(&item.text()) == invert {
-                    return Ok(());
+                if selector.takes(item) {
+                    item.write(&mut out)?;
                 }
-                item.write(&mut out)
+                Ok(())
             })?;
             Ok(out)
         }

@@ -9,6 +9,7 @@ use workyard_shared::job::PairKey;
 use super::super::{Item, StageContext, StageInput, lines};
 use super::number::{Number, Sum};
 use super::tally::{self, Nothing};
+use super::text::Text;
 use super::{fields, shown};
 use crate::handler::Failure;
 
@@ -19,14 +20,14 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 #[serde(deny_unknown_fields)]
 struct Histogram {
     width: Box<RawValue>,
-    field: Option<String>,
+    field: Option<Text>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SumBy {
-    by: String,
-    field: String,
+    by: Text,
+    field: Text,
 }
 
 pub(super) fn histogram(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
@@ -81,11 +82,10 @@ fn map_by_key(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure
         let mut json = Vec::new();
         by.append(&mut json)?;
         let key = PairKey::from_json(std::str::from_utf8(&json)?)
-            .map_err(|error| Failure::fatal(format!("item {number}, field \"{}\": {error}", args.by)))?;
+            .map_err(|error| Failure::fatal(format!("item {number}, field \"{}\": {error}", &*args.by)))?;
         sums.entry(key)
             .or_default()
-            .add(number_of(number, item, Some(&args.field))?);
-        Ok(())
+            .add(number_of(number, item, Some(&args.field))?)
     })?;
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -101,18 +101,17 @@ fn merge_objects(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
     let Nothing {} = ctx.parse_args()?;
     let mut sums: HashMap<String, Sum> = HashMap::new();
     input.each(ctx, |number, item| {
-        let mut bad = None;
-        fields::each(item, |name, json| match Number::parse(json) {
-            Some(number) => match sums.get_mut(&*name) {
-                Some(sum) => sum.add(number),
-                None => sums.entry(name.into_owned()).or_default().add(number),
-            },
-            None => bad = Some(name.into_owned()),
+        let mut added = Ok(());
+        fields::each(item, |name, json| {
+            let one = match (Number::parse(json), sums.get_mut(&*name)) {
+                (Some(number), Some(sum)) => sum.add(number),
+                (Some(number), None) => sums.entry(name.into_owned()).or_default().add(number),
+                (None, _) => Err(Failure::fatal(format!("value {number} has no number in \"{name}\""))),
+            };
+            added = std::mem::replace(&mut added, Ok(())).and(one);
         })
         .map_err(|failure| Failure::fatal(format!("value {number} is {}", failure.message)))?;
-        bad.map_or(Ok(()), |name| {
-            Err(Failure::fatal(format!("value {number} has no number in \"{name}\"")))
-        })
+        added
     })?;
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));

@@ -4,13 +4,24 @@ use serde::Deserialize;
 
 use super::super::{Item, StageContext, StageInput, lines};
 use super::number::{Number, Sum};
+use super::select::Selector;
+use super::text::Text;
 use super::{fields, shown};
 use crate::handler::Failure;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Field {
-    field: Option<String>,
+struct Field {
+    field: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counted {
+    field: Option<Text>,
+    pattern: Option<Text>,
+    #[serde(default)]
+    invert: bool,
 }
 
 #[derive(Deserialize)]
@@ -53,17 +64,29 @@ fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
     let mut total = Tally::new(of);
     match input {
         StageInput::Chunk(_) if ctx.is_keyed() => return Err(ctx.misuse("it gives one number and no pairs")),
+        StageInput::Chunk(_) if of == Of::Count => count_items(ctx, input, &mut total.sum)?,
         StageInput::Chunk(_) => {
             let Field { field } = ctx.parse_args()?;
-            input.each(ctx, |number, item| total.map(number, item, field.as_deref()))?;
+            input.each(ctx, |number, item| {
+                let value = match &field {
+                    Some(name) => fields::of(number, item, name)?,
+                    None => item,
+                };
+                total.add(&format_args!("item {number}"), value)
+            })?;
         }
         StageInput::Values(_) => {
             let Nothing {} = ctx.parse_args()?;
             // Counts of parts are summed; the sums, least and greatest of parts are what they are.
+            let mut hint = "";
             if of == Of::Count {
                 total.of = Of::Sum;
+                hint = " (as a reduce, count adds up counts; to count what matches, map with count and its pattern)";
             }
-            input.each(ctx, |number, item| total.add(&format_args!("value {number}"), item))?;
+            input.each(ctx, |number, item| {
+                let added = total.add(&format_args!("value {number}"), item);
+                added.map_err(|failure| Failure::fatal(failure.message + hint))
+            })?;
         }
         StageInput::Groups(groups) => {
             let Nothing {} = ctx.parse_args()?;
@@ -88,6 +111,29 @@ fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
     Ok(out)
 }
 
+/// Counts the items that are meant; without arguments all of them.
+fn count_items(ctx: &StageContext, input: &StageInput, count: &mut Sum) -> Result<(), Failure> {
+    let args: Counted = ctx.parse_args()?;
+    let pattern = args.pattern.as_deref();
+    let selector = pattern
+        .map(|pattern| Selector::new(ctx, pattern, args.invert))
+        .transpose()?;
+    if args.invert && selector.is_none() {
+        return Err(Failure::fatal("invert of count needs a pattern"));
+    }
+    input.each(ctx, |number, item| {
+        let value = match &args.field {
+            Some(name) => fields::maybe(number, item, name)?,
+            None => Some(item),
+        };
+        // A field that is not there is not counted, whatever the pattern.
+        match value {
+            Some(value) if selector.as_ref().is_none_or(|selector| selector.takes(value)) => count.add(Number::Int(1)),
+            _ => Ok(()),
+        }
+    })
+}
+
 impl Tally {
     fn new(of: Of) -> Self {
         Self {
@@ -97,28 +143,14 @@ impl Tally {
         }
     }
 
-    fn map(&mut self, number: u64, item: Item<'_>, field: Option<&str>) -> Result<(), Failure> {
-        let value = match field {
-            None => item,
-            // What is not there is not counted, but it has no number that could be left out of a sum.
-            Some(name) if self.of == Of::Count => match fields::maybe(number, item, name)? {
-                Some(value) => value,
-                None => return Ok(()),
-            },
-            Some(name) => fields::of(number, item, name)?,
-        };
-        self.add(&format_args!("item {number}"), value)
-    }
-
     fn add(&mut self, what: &std::fmt::Arguments<'_>, value: Item<'_>) -> Result<(), Failure> {
         if self.of == Of::Count {
-            self.sum.add(Number::Int(1));
-            return Ok(());
+            return self.sum.add(Number::Int(1));
         }
         let number =
             Number::of(value).ok_or_else(|| Failure::fatal(format!("{what} is no number: {}", shown(value))))?;
         match self.of {
-            Of::Sum | Of::Count => self.sum.add(number),
+            Of::Sum | Of::Count => self.sum.add(number)?,
             Of::Min => self.best = Some(self.best.map_or(number, |best| best.min(number))),
             Of::Max => self.best = Some(self.best.map_or(number, |best| best.max(number))),
         }

@@ -74,6 +74,27 @@ async fn as_map_of_a_fold() {
 }
 
 #[tokio::test]
+async fn patterns_select_what_is_kept_or_counted_and_may_look_like_no_text() {
+    let stages = Registry::new().stages(&[]);
+    let table = [
+        (r#"count {"pattern":"x"}"#, json!([1, "axe", "x"]), "2\n"),
+        (r#"count {"pattern":"x","invert":true}"#, json!([1, "axe"]), "1\n"),
+        (
+            r#"count {"pattern":5,"field":"a"}"#,
+            json!([{"a": 15}, {"a": "5"}, {"b": 5}, {"a": 4}]),
+            "2\n",
+        ),
+        (r#"grep {"pattern":1.50}"#, json!(["1.5", "1x50"]), "\"1x50\"\n"),
+        (r#"grep {"pattern":true}"#, json!(["untrue", "x"]), "\"untrue\"\n"),
+    ];
+    for (function, input, expected) in table {
+        let spec = spec(Form::fold(), function, "identity");
+        let found = map_fold(&stages, &spec, items(&input)).await.unwrap();
+        assert_eq!(found, expected, "{function}");
+    }
+}
+
+#[tokio::test]
 async fn as_reduce_of_a_fold() {
     let stages = Registry::new().stages(&[]);
     let table: [(&str, &[&str], &str); 9] = [
@@ -164,9 +185,22 @@ async fn what_cannot_work_fails_for_good_and_says_why() {
             fold,
             r#"sum {"feild":"n"}"#,
             json!([]),
-            "arguments of sum do not fit: unknown field `feild`",
+            "arguments of sum do not fit: unknown field `feild`, expected `field` (--map-arg)",
         ),
-        (fold, "grep", json!([]), "missing field `pattern`"),
+        (
+            fold,
+            "grep",
+            json!([]),
+            "grep as map needs the argument pattern (--map-arg pattern=...)",
+        ),
+        (fold, r#"grep {"pattern":[1]}"#, json!([]), "[1] is no text"),
+        (fold, r#"count {"invert":true}"#, json!([]), "needs a pattern"),
+        (
+            fold,
+            "sum",
+            json!([i64::MAX, "170141183460469231731687303715884105727"]),
+            "beyond 128 bits",
+        ),
         (
             fold,
             r#"grep {"pattern":"("}"#,
@@ -211,6 +245,18 @@ async fn what_cannot_be_reduced_fails_for_good_and_says_why() {
     for (form, function, input, reason) in [
         (fold, "word-count", "1\n", "word-count cannot reduce in the fold form"),
         (fold, r#"sum {"field":"n"}"#, "1\n", "unknown field `field`"),
+        (
+            fold,
+            "top-n",
+            "1\n",
+            "top-n as reduce needs the argument n (--reduce-arg n=...)",
+        ),
+        (
+            fold,
+            "count",
+            "\"x\"\n",
+            "to count what matches, map with count and its pattern",
+        ),
         (fold, "sum-by-key", "1\n", "value 1 is no object: 1"),
         (fold, "sum-by-key", "{\"a\":\"1\"}\n", "value 1 has no number in \"a\""),
         (

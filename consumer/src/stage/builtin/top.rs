@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::super::{Item, Role, StageContext, StageInput, lines};
 use super::number::Number;
+use super::text::Text;
 use super::{fields, shown};
 use crate::handler::Failure;
 
@@ -15,7 +16,7 @@ const MOST: usize = 100_000;
 #[serde(deny_unknown_fields)]
 struct Args {
     n: usize,
-    field: Option<String>,
+    field: Option<Text>,
 }
 
 /// The greatest so far, and a few more.

@@ -96,12 +96,53 @@ async fn csv_records_are_objects_also_with_line_breaks_in_quotes() {
     let failure = identity(dir.path(), csv(24)).await.unwrap_err();
     assert_eq!(
         failure,
-        Failure::fatal("record 1 of the chunk has 1 fields, its header 2")
+        Failure::fatal(format!(
+            "record 1 of the chunk has 1 fields, its header 2 ({}, byte 21)",
+            path.display()
+        ))
     );
     let other: Chunk = serde_json::from_value(json!({"csv": {
         "header": "a;b", "delimiter": ";", "slices": []}}))
     .unwrap();
     assert_eq!(identity(dir.path(), other).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_failure_names_the_file_and_the_place_of_the_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    std::fs::write(&a, "1\n2\n3\n4").unwrap();
+    std::fs::write(&b, "5\n\nno\n").unwrap();
+    let stages = below(&Registry::new(), dir.path());
+    let sum = spec(Form::fold(), "sum", "sum");
+    for (form, from, reason) in [
+        ("lines", 2, format!("item 5 is no number:  ({}, line 2)", b.display())),
+        (
+            "json-lines",
+            2,
+            format!("line 6 of the chunk is not JSON ({}, line 3)", b.display()),
+        ),
+    ] {
+        let chunk = json!({form: [slice(&a, from, 7), slice(&b, 0, 6)]});
+        let failure = map(&stages, &sum, serde_json::from_value(chunk).unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(failure.message, reason);
+    }
+    let chunk = json!({"lines": [slice(&a, 2, 7), slice(&b, 3, 6)]});
+    let failure = map(&stages, &sum, serde_json::from_value(chunk).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        failure.message,
+        format!("item 4 is no number: no ({}, byte 3)", b.display())
+    );
+    let failure = map(&stages, &sum, chunk_of(&b, "files", b"x")).await.unwrap_err();
+    assert!(
+        failure.message.ends_with(&format!("({})", b.display())),
+        "{}",
+        failure.message
+    );
 }
 
 #[tokio::test]
@@ -185,7 +226,10 @@ async fn bad_descriptions_and_bad_lines_are_refused() {
     let path = dir.path().join("f");
     let chunk = chunk_of(&path, "json-lines", b"1\n{\"a\":\n3\n");
     let failure = identity(dir.path(), chunk).await.unwrap_err();
-    assert_eq!(failure, Failure::fatal("line 2 of the chunk is not JSON"));
+    assert_eq!(
+        failure,
+        Failure::fatal(format!("line 2 of the chunk is not JSON ({}, line 2)", path.display()))
+    );
     for (start, end, reason) in [
         (5, 3, "has no bytes 5 to 3"),
         (0, 99, "has no bytes"),

@@ -6,35 +6,39 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use serde_json::Value;
-use workyard_producer::{JobId, Kind, Policy};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum, ValueHint};
+use workyard_producer::{JobId, JobState, Kind, Policy, RawJson};
 
 use crate::cli::value;
 
 const MAP_REDUCE_HELP: &str = "\
 Map and reduce functions are kinds: stages and handlers of the consumers, or built in: word-count, line-count, grep,
-identity, sum, count, min, max, top-n, histogram, sum-by-key.
+identity, sum, count, min, max, top-n, histogram, sum-by-key. Their required arguments: pattern of grep, n of top-n, width
+of histogram, by and field of sum-by-key.
+
+The value of --map-arg NAME=VALUE is JSON if it is, else a string; 'pattern=\"5\"' is a string for sure.
 
 A fold reduces partial values in a tree to one result. The keyed form reduces pairs key by key; it is taken with --keyed,
 --combine or --partitions, and for sum-by-key over word-count or histogram.
 
 Examples:
   workyard map-reduce --input 'docs/**/*.md' --map word-count --reduce sum-by-key --combine sum-by-key --top 10
-  workyard map-reduce --input 'logs/*.log' --map grep --map-arg pattern=ERROR --reduce identity
+  workyard map-reduce --input 'logs/*.log' --map grep --map-arg pattern=ERROR --reduce identity --raw
+  workyard map-reduce --input 'logs/*.log' --map count --map-arg pattern=ERROR --reduce sum
   seq 1000 | workyard map-reduce --items - --map sum --reduce sum
   workyard map-reduce --input s3://bucket/sales-*.csv --map sum-by-key --map-arg by=city --map-arg field=price --reduce sum-by-key
   workyard map-reduce --input big.jsonl --map my-stage --reduce top-n --reduce-arg n=5 --allow-failures 1% --detach
 
-Globs: * does not pass a slash, ** does; hidden files are to be named. Consumers must see the files under the same
-names. Without --format the endings .jsonl, .ndjson, .csv and .tsv tell; --items takes a JSON array or JSON lines.";
+Globs: * does not pass a slash, ** does; there are no braces; hidden files are to be named. Consumers must see the files
+under the same names, and not compressed. Without --format the endings .jsonl, .ndjson, .csv and .tsv tell, all other files
+are lines; --items takes a JSON array or JSON lines, of at most 1 MiB each.";
 
 /// Arguments of `map-reduce`.
 #[derive(Debug, Args)]
-#[command(after_help = MAP_REDUCE_HELP)]
+#[command(after_help = MAP_REDUCE_HELP, group = ArgGroup::new("source").required(true).args(["input", "items"]))]
 pub(crate) struct MapReduceArgs {
     /// Input files: a path, a glob, or s3://bucket/prefix*; may be repeated
-    #[arg(long, num_args = 1.., required_unless_present = "items", conflicts_with = "items", value_name = "PATTERN", value_hint = ValueHint::FilePath)]
+    #[arg(long, num_args = 1.., value_name = "PATTERN", value_hint = ValueHint::FilePath)]
     pub(crate) input: Vec<String>,
     /// Input values: a file, or - for stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -42,7 +46,7 @@ pub(crate) struct MapReduceArgs {
     /// What the input is made of
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<FormatArg>,
-    /// What separates the fields of CSV [default: , or a tab for .tsv]
+    /// What separates the fields of CSV [default: a comma, or a tab for .tsv]
     #[arg(long, value_name = "CHAR")]
     pub(crate) delimiter: Option<char>,
     /// Maps a chunk
@@ -92,13 +96,13 @@ pub(crate) struct MapReduceArgs {
 pub(crate) struct FunctionArgs {
     /// For the map function; JSON if it is, else a string; may be repeated
     #[arg(long = "map-arg", value_parser = value::argument, value_name = "NAME=VALUE")]
-    pub(crate) map_args: Vec<(String, Value)>,
+    pub(crate) map_args: Vec<(String, RawJson)>,
     /// For the reduce function
     #[arg(long = "reduce-arg", value_parser = value::argument, value_name = "NAME=VALUE")]
-    pub(crate) reduce_args: Vec<(String, Value)>,
+    pub(crate) reduce_args: Vec<(String, RawJson)>,
     /// For the combine function
     #[arg(long = "combine-arg", value_parser = value::argument, requires = "combine", value_name = "NAME=VALUE")]
-    pub(crate) combine_args: Vec<(String, Value)>,
+    pub(crate) combine_args: Vec<(String, RawJson)>,
 }
 
 /// How a job runs.
@@ -132,7 +136,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Result")]
 pub(crate) struct ShowArgs {
-    /// Only the pairs with the greatest values
+    /// Only the pairs with the greatest values; of a fold the greatest numbers of its one object, or of its list
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "N")]
     pub(crate) top: Option<u64>,
     /// Pairs by value, the greatest first, not by key
@@ -141,6 +145,9 @@ pub(crate) struct ShowArgs {
     /// The parts of a keyed result one after the other, not merged
     #[arg(long, conflicts_with_all = ["top", "by_value"])]
     pub(crate) parts: bool,
+    /// Strings as they are, without quotes and escapes, and no table: for a pipe
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 /// What an input is made of.
@@ -207,6 +214,9 @@ pub(crate) enum JobAction {
         /// Pass over this many jobs first
         #[arg(long, default_value_t = 0, value_name = "N")]
         offset: u64,
+        /// Only jobs in this state: pending, mapping, shuffling, reducing, completed, failed, cancelled
+        #[arg(long, value_parser = value::job_state, value_name = "STATE")]
+        state: Option<JobState>,
     },
     /// Print the result of a completed job
     Result {
@@ -292,6 +302,7 @@ mod tests {
             &["--combine-arg", "a=1"],
             &["--id", "a:b"],
             &["--top", "0"],
+            &["--raw", "--parts", "--top", "3"],
             &["--top", "3", "--parts"],
             &["--detach", "--wait-timeout", "1s"],
         ] {
@@ -303,6 +314,7 @@ mod tests {
             &["job"],
             &["job", "a:b"],
             &["job", "wait"],
+            &["job", "list", "--state", "lost"],
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
         }

@@ -1,0 +1,107 @@
+//! What somebody who waits for a job should know while it does not get on: nobody serves its queue, its tasks fail, or are
+//! handed back because nobody knows a function.
+//!
+//! Invariant: each thing is told once, and of many errors only a few. Reads only; a look that fails says nothing.
+
+use std::time::{Duration, Instant};
+
+use workyard_producer::{JobHandle, JobRecord};
+
+use super::output::summary;
+use super::session::Session;
+
+/// Silence at first, and between two looks.
+const EVERY: Duration = Duration::from_secs(2);
+/// Errors that are told while somebody waits.
+const MOST_ERRORS: usize = 3;
+/// Characters of an error.
+const SHOWN: usize = 400;
+
+/// What was told so far.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    next: Instant,
+    idle: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Notes {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            next: now + EVERY,
+            idle: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// What is new, if it is time for a look.
+    pub(crate) async fn news(&mut self, job: &JobHandle, record: &JobRecord, session: &Session) -> Vec<String> {
+        if Instant::now() < self.next || record.state.is_terminal() {
+            return Vec::new();
+        }
+        self.next = Instant::now() + EVERY;
+        let mut news = Vec::new();
+        if let Some(reason) = idle(record, session).await
+            && !self.idle.contains(&reason)
+        {
+            self.idle.push(reason.clone());
+            news.push(reason);
+        }
+        if self.errors.len() < MOST_ERRORS {
+            let errors = job.errors().await.unwrap_or_default();
+            news.extend(self.new_errors(errors));
+        }
+        news
+    }
+
+    fn new_errors(&mut self, errors: Vec<(String, String)>) -> Vec<String> {
+        let mut news = Vec::new();
+        for (member, error) in errors {
+            let text = summary(&error, SHOWN);
+            if self.errors.len() < MOST_ERRORS && !self.errors.contains(&text) {
+                news.push(format!("{member}: {text}"));
+                self.errors.push(text);
+            }
+        }
+        news
+    }
+}
+
+/// Why nothing of the job runs, as far as its queue tells.
+pub(crate) async fn idle(record: &JobRecord, session: &Session) -> Option<String> {
+    if record.state.is_terminal() {
+        return None;
+    }
+    let queue = &session.queue;
+    let stats = session.client.stats(queue).await.ok()?;
+    if stats.consumers == 0 {
+        let command = format!("workyard-consumer --queue {queue} --jobs-read FOLDER");
+        return Some(format!(
+            "no consumer serves queue {queue}; start one with `{command}` or with --config FILE"
+        ));
+    }
+    if stats.paused {
+        return Some(format!("queue {queue} is paused; `workyard resume -q {queue}` goes on"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_once_and_of_many_only_a_few() {
+        let mut notes = Notes::new(Instant::now());
+        let errors = |texts: &[&str]| {
+            let errors = texts
+                .iter()
+                .zip(0..)
+                .map(|(text, n)| (format!("m:{n}"), (*text).to_owned()));
+            errors.collect::<Vec<_>>()
+        };
+        assert_eq!(notes.new_errors(errors(&["boom", "boom"])), ["m:0: boom"]);
+        assert_eq!(notes.new_errors(errors(&["boom", "b", "c", "d"])), ["m:1: b", "m:2: c"]);
+        assert_eq!(notes.new_errors(errors(&["e"])), [""; 0]);
+    }
+}
