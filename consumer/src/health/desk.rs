@@ -67,17 +67,17 @@ pub(crate) struct Desk {
     inner: Mutex<Inner>,
 }
 
-/// A task of a kind runs here, until this is dropped.
-pub(crate) struct KindRunning {
+/// A probe of a kind runs here, until this is dropped.
+pub(crate) struct Probing {
     desk: Arc<Desk>,
     kind: String,
 }
 
-impl Drop for KindRunning {
+impl Drop for Probing {
     fn drop(&mut self) {
         self.desk.with(|inner| {
-            let running = &mut inner.gauges.of(&self.kind).running;
-            *running = running.saturating_sub(1);
+            let probing = &mut inner.gauges.of(&self.kind).probing;
+            *probing = probing.saturating_sub(1);
         });
     }
 }
@@ -121,15 +121,6 @@ impl Desk {
 
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A task of this kind begins here; it runs until the answer is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, kind: &str) -> KindRunning {
-        self.with(|inner| inner.gauges.of(kind).running += 1);
-        KindRunning {
-            desk: Arc::clone(self),
-            kind: kind.to_owned(),
-        }
     }
 
     /// A task has ended. If it failed as a probe of a kind that fails everywhere, that was no attempt of its own: the
@@ -281,13 +272,21 @@ impl Desk {
         })
     }
 
-    /// Whether a task of this kind may run now; else how long it should wait.
-    pub(crate) fn admits(&self, kind: &str) -> Result<(), Duration> {
+    /// Whether a task of this kind may run now; else how long it should wait. Where one at a time may, the answer is
+    /// to be kept while it runs; the usual case costs one look.
+    pub(crate) fn admits(self: &Arc<Self>, kind: &str) -> Result<Option<Probing>, Duration> {
         let now = self.now();
         self.with(|inner| {
             let gauge = inner.gauges.of(kind);
-            match gauge.watch.admits(gauge.running, now) {
-                Allowed::All | Allowed::Probe => Ok(()),
+            match gauge.watch.admits(gauge.probing, now) {
+                Allowed::All => Ok(None),
+                Allowed::Probe => {
+                    gauge.probing += 1;
+                    Ok(Some(Probing {
+                        desk: Arc::clone(self),
+                        kind: kind.to_owned(),
+                    }))
+                }
                 // Spread, so that what was handed back does not come again in one wave.
                 Allowed::Nothing { until } => Err(until.saturating_sub(now).mul_f64(1.0 + fastrand::f64() / 4.0)),
             }

@@ -1,4 +1,4 @@
-//! What is known of each kind here: its watch (outcomes, run times, breaker), and how many of its tasks run.
+//! What is known of each kind here: its watch (outcomes, run times, breaker), and its probes under way.
 //!
 //! Invariant: bounded; kinds beyond the limit are watched together as `*`.
 
@@ -14,7 +14,8 @@ const MOST_KINDS: usize = 256;
 #[derive(Default)]
 pub(super) struct Gauge {
     pub(super) watch: Watch,
-    pub(super) running: usize,
+    /// Its tasks under way that were let through one at a time.
+    pub(super) probing: usize,
     /// Its breaker as the maintainer said it: in the fleet's time, not in ours.
     pub(super) said: Breaker,
 }

@@ -20,7 +20,7 @@ use workyard_shared::record::Record;
 use crate::context::{Attempt, Lifeline};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
-use crate::health::Desk;
+use crate::health::{Desk, Probing};
 use crate::jobs::{JobBook, MemberTask};
 
 /// How long a task of a kind that nobody here knows is left to others.
@@ -54,6 +54,7 @@ pub(super) struct Start {
     record: Record,
     work: Work,
     slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    probing: Option<Probing>,
 }
 
 /// What to do with a claimed task.
@@ -139,7 +140,7 @@ impl Held {
     }
 
     /// Decides about a claimed task, and takes its slot if it may run.
-    pub(super) fn judge(&self, fleet: &Fleet, book: &Arc<JobBook>, desk: &Desk, grant: Grant) -> Judged {
+    pub(super) fn judge(&self, fleet: &Fleet, book: &Arc<JobBook>, desk: &Arc<Desk>, grant: Grant) -> Judged {
         let record = match &grant.record {
             Ok(record) => record.clone(),
             Err(error) => {
@@ -160,9 +161,10 @@ impl Held {
             }
             return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
         }
-        if let Err(wait) = desk.admits(record.kind()) {
-            return Judged::Unhandled(handback(&grant, false, wait));
-        }
+        let probing = match desk.admits(record.kind()) {
+            Ok(probing) => probing,
+            Err(wait) => return Judged::Unhandled(handback(&grant, false, wait)),
+        };
         // The function took these bytes unseen from whoever called it.
         if let Err(error) = check_payload(&record.payload()) {
             return Judged::Refused(malformed(&grant, &record, &error.to_string()));
@@ -187,6 +189,7 @@ impl Held {
             record,
             work,
             slot: (slot, kind_slot),
+            probing,
         }))
     }
 
@@ -195,7 +198,6 @@ impl Held {
         &mut self,
         fleet: &Arc<Fleet>,
         session: &Arc<Lifeline>,
-        desk: &Arc<Desk>,
         start: Start,
         done: &UnboundedSender<(Done, Duration)>,
     ) {
@@ -204,6 +206,7 @@ impl Held {
             record,
             work,
             slot,
+            probing,
         } = start;
         let Some(holding) = self.tasks.get_mut(&grant.id) else {
             return;
@@ -230,11 +233,10 @@ impl Held {
             created_ms: record.created_ms,
             retention: options.retention.unwrap_or(DEFAULT_RETENTION),
         };
-        let running = desk.begin(record.kind());
         let (done, middleware) = (done.clone(), Arc::clone(&fleet.middleware));
         tokio::spawn(async move {
             let ended = execute(task, middleware).await;
-            drop(running);
+            drop(probing);
             // A lane that has ended gave this task up already.
             done.send(ended).ok();
         });

@@ -232,7 +232,7 @@ impl Lane {
         while let Some(grant) = self.ready.pop_front() {
             match self.held.judge(&self.fleet, &self.book, &self.desk, grant) {
                 Judged::Run(job) => {
-                    self.held.spawn(&self.fleet, &session, &self.desk, *job, &self.done_in);
+                    self.held.spawn(&self.fleet, &session, *job, &self.done_in);
                     self.started_at = Instant::now();
                 }
                 Judged::NoSlot(grant) => {

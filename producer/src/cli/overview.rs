@@ -243,6 +243,41 @@ pub(crate) async fn consumers(session: &mut Session) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// Of a consumer's queues, the one in which it does worst, ready to be shown.
+struct Standing {
+    error_percent: String,
+    health: String,
+    load: String,
+    circuit: String,
+}
+
+fn worst_standing(health: &serde_json::Value) -> Standing {
+    let queues = health["balance"].as_array().map_or(&[][..], Vec::as_slice);
+    let score = |queue: &&serde_json::Value| queue["health"].as_f64().unwrap_or(1.0);
+    let worst = queues.iter().min_by(|a, b| score(a).total_cmp(&score(b)));
+    let number = |name: &str| {
+        let value = worst.and_then(|queue| queue[name].as_f64());
+        value.map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"))
+    };
+    let kinds = worst.and_then(|queue| queue["kinds"].as_object());
+    let sum = |name: &str| -> u64 {
+        let kinds = kinds.into_iter().flat_map(|kinds| kinds.values());
+        kinds.filter_map(|kind| kind[name].as_u64()).sum()
+    };
+    let (runs, errors) = (sum("runs"), sum("errors"));
+    Standing {
+        error_percent: (errors * 100)
+            .checked_div(runs)
+            .map_or_else(|| "-".to_owned(), |percent| percent.to_string()),
+        health: number("health"),
+        load: number("load"),
+        circuit: worst
+            .and_then(|queue| queue["circuit"].as_str())
+            .unwrap_or("-")
+            .to_owned(),
+    }
+}
+
 fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
     let heads = [
         "consumer",
@@ -254,6 +289,10 @@ fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
         ">processed",
         ">errors",
         ">mean",
+        ">err %",
+        ">health",
+        ">load",
+        "circuit",
         "host",
         "version",
         "lease ends",
@@ -273,6 +312,7 @@ fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
         let mean = health["mean_run_ms"]
             .as_f64()
             .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"));
+        let worst = worst_standing(&health);
         grid.row([
             view.id.clone(),
             if view.alive { "yes" } else { "no" }.to_owned(),
@@ -283,6 +323,10 @@ fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
             said("processed"),
             said("errors"),
             mean,
+            worst.error_percent,
+            worst.health,
+            worst.load,
+            worst.circuit,
             said("host"),
             said("version"),
             clock.relative(view.lease_ends_at),
