@@ -173,13 +173,17 @@ async fn eight_producers_never_push_a_queue_above_its_limit_and_lose_nothing() {
     wait_until(SOON, || async { yard.overview().await.pending == 1000 }).await;
     let worker = yard.work(registry(), yard.config()).await;
     let (mut highest, mut accepted) = (0, 0);
+    let begun = Instant::now();
     while accepted < 8 * EACH {
-        highest = highest.max(yard.overview().await.pending);
+        let seen = yard.overview().await;
+        assert!(begun.elapsed() < SOON * 2, "stuck: {seen:?}");
+        highest = highest.max(seen.pending);
         while let Some(done) = producers.try_join_next() {
             accepted += done.unwrap();
         }
     }
-    assert_eq!(highest, 1000);
+    // That it was reached is known from above; how high a sample finds it depends on the machine.
+    assert!(highest <= 1000, "{highest}");
     yard.reaches("completed", 8 * EACH).await;
     worker.stop().await;
     assert_eq!(yard.total("submitted").await, 8 * EACH);
