@@ -31,6 +31,11 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
         () = async {
             loop {
                 if let Err(error) = serve(&watch, &queue, &mut patience).await {
+                    if matches!(error, Error::Full { .. }) {
+                        // No trouble: what is in the inbox waits there for room, and room comes as tasks end.
+                        tokio::time::sleep(FOR_ROOM).await;
+                        continue;
+                    }
                     // What the other loops meet too, they report.
                     if matches!(error, Error::Unavailable { outage: Outage::OutOfMemory, .. }) {
                         watch.failed(&error);
@@ -44,6 +49,9 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
         } => {}
     }
 }
+
+/// Pause between looks for room in a queue that is at its limit.
+const FOR_ROOM: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Serves until an error.
 async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<(), Error> {

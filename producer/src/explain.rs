@@ -4,7 +4,8 @@
 //! What the words are is for whoever shows them. Reads only, in a handful of bounded looks.
 
 use serde::{Deserialize, Serialize};
-use workyard_shared::broker::InboxItem;
+use workyard_shared::balance::{Breaker, Bulletin};
+use workyard_shared::broker::{InboxItem, Queue};
 use workyard_shared::name::QueueName;
 use workyard_shared::record::State;
 
@@ -43,15 +44,18 @@ struct Facts<'a> {
     stats: &'a QueueStats,
     serving: Serving,
     pace: Pace,
+    /// What the maintainer says of the fleet.
+    bulletin: Bulletin,
     /// Tasks that are claimed before it, if it is pending.
     ahead: Option<u64>,
 }
 
-/// HERE: reasons that lie with the kind or the consumers and not with the queue: "circuit open" (all consumers that
-/// know the kind get probes only), "breaker open" (the kind is parked fleet-wide). Add them to [`Reason`], read what
-/// they need into [`Facts`], and give them words in `cli/why.rs`.
-fn circuits_and_breakers(_facts: &Facts<'_>) -> Vec<Reason> {
-    Vec::new()
+/// What lies with the kind and not with the queue.
+fn breakers(facts: &Facts<'_>) -> Option<Reason> {
+    let kind = facts.bulletin.fleet.kinds.get(&facts.view.kind)?;
+    (kind.breaker != Breaker::Closed).then(|| Reason::BreakerOpen {
+        kind: facts.view.kind.clone(),
+    })
 }
 
 fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
@@ -93,7 +97,7 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
     if serving.healthy == 0 {
         reasons.push(Reason::NoConsumer { alive: serving.alive });
     }
-    reasons.extend(circuits_and_breakers(facts));
+    reasons.extend(breakers(facts));
     if let Some(ahead) = facts.ahead {
         // What nothing else holds up starts when those before it have gone.
         let starts_in_ms = facts.pace.takes_ms(ahead).filter(|_| reasons.is_empty());
@@ -115,6 +119,12 @@ fn id_of(item: &InboxItem) -> Option<String> {
 }
 
 impl Client {
+    /// One that is of another release says nothing.
+    async fn bulletin(&self, calls: &Queue) -> Result<Bulletin, Error> {
+        let json = self.patiently(|| calls.fleet()).await?.unwrap_or_default();
+        Ok(serde_json::from_str(&json).unwrap_or_default())
+    }
+
     /// Why a task is not running, what it waits for, and about when it starts.
     ///
     /// # Errors
@@ -133,6 +143,7 @@ impl Client {
                     stats: &stats,
                     serving,
                     pace: self.pace(queue, &stats).await?,
+                    bulletin: self.bulletin(&calls).await?,
                     ahead: ahead.filter(|_| view.state == State::Pending),
                 };
                 (Some(view.state), reasons(&facts))
@@ -221,6 +232,7 @@ mod tests {
                 slots: healthy,
             },
             pace: Pace { arrival: 0.0, drain },
+            bulletin: Bulletin::default(),
             ahead: (state == State::Pending).then_some(6),
         };
         reasons(&facts)

@@ -56,6 +56,11 @@ pub enum Reason {
     },
     /// The queue is paused.
     Paused,
+    /// Its kind fails everywhere: the fleet's breaker holds its tasks back, and a few probes show when it works again.
+    BreakerOpen {
+        /// The kind.
+        kind: String,
+    },
     /// No consumer of the queue is alive and well.
     NoConsumer {
         /// Those that are alive, but drain or are unhealthy.

@@ -6,11 +6,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use workyard_shared::balance::{
-    Allowed, Blame, Breaker, Circuit, Fleet, Policy, Standing, Turn, Vitals, claim_size, health_score, load_score, rank,
+    Allowed, Blame, Breaker, Bulletin, Circuit, Policy, Standing, Turn, Vitals, claim_size, health_score,
+    load_score, rank,
 };
 use workyard_shared::broker::{Rank, Report};
 
@@ -22,17 +23,6 @@ const GRAIN_US: u64 = 64;
 
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
-
-/// What the maintainer tells everybody.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Bulletin {
-    /// The queue's setting.
-    pub(super) policy: Policy,
-    /// The time that breakers are measured in, ms since the epoch of Redis' clock.
-    pub(super) now_ms: u64,
-    pub(super) fleet: Fleet,
-}
 
 /// How much this consumer may claim now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

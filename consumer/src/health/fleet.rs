@@ -6,10 +6,8 @@
 use std::time::Duration;
 
 use workyard_shared::Error;
-use workyard_shared::balance::{Fleet, Vitals};
+use workyard_shared::balance::{Bulletin, Fleet, Vitals};
 use workyard_shared::broker::Queue;
-
-use super::desk::Bulletin;
 
 /// Pause between looks while tasks run ...
 const BUSY: Duration = Duration::from_millis(500);

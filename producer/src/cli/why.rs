@@ -85,6 +85,9 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
             format!("consumers that know no handler for kind {kind} handed it back {times}")
         }
         Reason::Paused => format!("queue {queue} is paused"),
+        Reason::BreakerOpen { kind } => {
+            format!("kind {kind} fails everywhere: its breaker is open, and only a few probes run until one succeeds")
+        }
         Reason::NoConsumer { alive: 0 } => format!("no consumer serves queue {queue} now"),
         Reason::NoConsumer { alive } => {
             format!("no healthy consumer serves queue {queue} now: {alive} drain or are unhealthy")

@@ -22,8 +22,10 @@ mod policy;
 mod watch;
 mod limit;
 mod overload;
+mod bulletin;
 
 pub use breaker::Breaker;
+pub use bulletin::Bulletin;
 pub use circuit::{Allowed, Circuit, Turn};
 pub use fleet::{Fleet, KindFleet};
 pub use limit::Limit;
