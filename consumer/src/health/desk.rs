@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use workyard_shared::balance::{
-    Allowed, Blame, Breaker, Bulletin, Circuit, Policy, Standing, Turn, Vitals, claim_size, health_score,
-    load_score, rank,
+    Allowed, Blame, Breaker, Bulletin, Circuit, Policy, Standing, Turn, Vitals, claim_size, health_score, load_score,
+    rank,
 };
 use workyard_shared::broker::{Rank, Report};
 
