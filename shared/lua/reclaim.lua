@@ -6,7 +6,7 @@ reclaim: KEYS the shared keys, running:<dead>, session:<dead>, notices:<dead>
          Reply reclaimed | dead-lettered as poison | 1 if more are left
 
 Only the end of a lease makes work reclaimable. Tasks keep their score, so they are next. One whose
-consumers died 3 times is poison: into the dead-letter set. leave: a consumer's own good-bye, the
+consumers died 3 times (or max_attempts times, if that is more) is poison: into the dead-letter set. leave: a consumer's own good-bye, the
 same road without the crash count.
 
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
@@ -50,6 +50,9 @@ local function give_back(keys, running, consumer, most, now, crashed)
       if crashed then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
       if crashed and m.crashes >= POISON_LIMIT then
         record = call('HGET', keys[TASKS], id)
+        if m.crashes < (options_of(record).max_attempts or 0) then record = nil end -- it was told to bear more
+      end
+      if record then
         local kind = kind_of(record)
         bury(keys, id, kind, created_of(record), m, now, consumer, 'poison', 'poison: ' .. m.crashes .. ' consumers died while they ran it')
         follow(keys, now, { id }, 'failed')

@@ -41,6 +41,7 @@ local function set(keys, argv)
   call('HLEN', keys[CFG]); call('ZCARD', keys[PARKED])
   for i = 1, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
   if not is_paused(keys) then wake(keys, MAX_WOKEN) end
+  wake_maintainer(keys) -- it tells everybody how the queue balances now
   return redis.status_reply('OK')
 end
 

@@ -49,11 +49,12 @@ impl Watched {
 
 /// Sets the policy and waits until the maintainer has told everybody.
 async fn choose(yard: &Yard, policy: &str) {
-    let mut connection = yard.server.connection().await;
-    redis::Cmd::hset(yard.queue.keys().named("cfg"), "balance", policy)
-        .exec_async(&mut connection)
-        .await
+    let set = workyard_tests::workspace_binary("workyard")
+        .args(["--redis-url", &yard.server.url(), "queue", "set", "q"])
+        .arg(format!("balance={policy}"))
+        .output()
         .unwrap();
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
     let said = format!("\"policy\":\"{policy}\"");
     wait_until(SOON, || async {
         yard.queue
@@ -89,6 +90,8 @@ async fn four_equal_idle_consumers_get_equal_shares() {
         }
         let before: Vec<u64> = workers.iter().map(Watched::count).collect();
         for _ in 0..100 {
+            // Idle is who has parked again: a claim behind the last result may still be on its way.
+            wait_until(SOON, || async { yard.overview().await.parked == 4 }).await;
             let id = yard.add("work", "1", |_| {}).await;
             yard.ended(&id).await;
         }
@@ -274,35 +277,4 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
     }
     assert_eq!(woken, 1);
     assert_eq!(yard.overview().await.parked, 199);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idle_consumer_costs_redis_less_than_two_commands_a_second() {
-    let yard = Yard::start().await;
-    let worker = Watched::start(&yard, yard.config(), Duration::ZERO).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    // Top-level commands only: what functions call inside is counted under their own names.
-    let sent = |text: &str| -> u64 {
-        let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
-        let own = ["fcall:", "set:", "blmove:", "ping:", "ssubscribe:"];
-        let lines = text.lines().filter_map(|line| line.strip_prefix("cmdstat_"));
-        lines
-            .filter(|line| own.iter().any(|name| line.starts_with(name)))
-            .filter_map(calls)
-            .sum()
-    };
-    let info = || async {
-        let mut connection = yard.server.connection().await;
-        redis::cmd("INFO")
-            .arg("commandstats")
-            .query_async::<String>(&mut connection)
-            .await
-            .unwrap()
-    };
-    let (before, span) = (sent(&info().await), Duration::from_secs(10));
-    tokio::time::sleep(span).await;
-    let sent = sent(&info().await) - before;
-    println!("an idle consumer, the maintainer too, sent at most {sent} commands in {span:?} (aim 20)");
-    assert!(sent <= 30, "{sent}");
-    worker.running.stop().await;
 }

@@ -94,7 +94,7 @@ fn config(corpus: &Path, spill: &Path) -> String {
         \x20   n = collections.Counter(w for line in task['payload'] for w in re.split('[ \\t\\n\\v\\f\\r]+', line) if w)\n\
         \x20   out = [[w, c] for w, c in n.items()] if task['form'] == 'keyed' else [n]\n\
         \x20   print(json.dumps({'type': 'result', 'id': task['id'], 'token': task['token'], 'result': out}), flush=True)\n";
-    let mut text = String::from("concurrency = 2\nlease = \"1s\"\n[[queues]]\nname = \"q\"\n");
+    let mut text = String::from("concurrency = 2\nlease = \"600ms\"\n[[queues]]\nname = \"q\"\n");
     writeln!(text, "[jobs]\nread = [{corpus:?}]\nspill = [{spill:?}]").unwrap();
     writeln!(text, "[handlers.awk]\ntype = \"command\"\nrecords = \"text\"").unwrap();
     writeln!(
@@ -217,7 +217,7 @@ async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis
         // Far below a second each, also on a busy machine: a chunk under which three consumers die is poison.
         .chunk_size(16 << 10)
         .max_attempts(100)
-        .keyed(3)
+        .keyed(16)
         .submit()
         .await
         .unwrap();
@@ -256,7 +256,7 @@ async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis
     let record = job.status().await.unwrap();
     assert_eq!(
         (record.maps.done, record.reduces.done),
-        (record.maps.total, 3),
+        (record.maps.total, 16),
         "each counted once"
     );
     job.delete().await.unwrap();

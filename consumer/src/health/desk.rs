@@ -41,6 +41,8 @@ struct Inner {
     version: u64,
     circuit: Circuit,
     served: u64,
+    /// Beats that still say the rank, after a change of the policy.
+    moving: u32,
     vitals: Vitals,
     health: f64,
     load: f64,
@@ -98,6 +100,7 @@ impl Desk {
                 version: 0,
                 circuit: Circuit::new(),
                 served: 0,
+                moving: 0,
                 vitals: Vitals::default(),
                 health: 1.0,
                 load: 0.0,
@@ -183,7 +186,10 @@ impl Desk {
             self.judge(inner, now);
             // Numbers, text and lists: this cannot fail.
             let vitals = serde_json::to_string(&inner.vitals).unwrap_or_default();
-            let rank = stand(inner, !inner.circuit.is_closed());
+            // Only load changes while one waits, and a policy that is new.
+            let moves = inner.bulletin.policy == Policy::Adaptive || inner.moving > 0;
+            inner.moving = inner.moving.saturating_sub(1);
+            let rank = stand(inner, !inner.circuit.is_closed()).filter(|_| moves);
             Report {
                 vitals,
                 known: inner.version,
@@ -219,6 +225,9 @@ impl Desk {
             {
                 gauge.said = Breaker::Closed;
                 gauge.watch.learn(Breaker::Closed, consumers, 0.0);
+            }
+            if inner.bulletin.policy != bulletin.policy {
+                inner.moving = 3;
             }
             (inner.bulletin, inner.version) = (bulletin, version);
         });
@@ -260,6 +269,11 @@ impl Desk {
             }
             stand(inner, probe)
         })
+    }
+
+    /// A claim brought tasks under this token.
+    pub(crate) fn served(&self, token: u64) {
+        self.with(|inner| inner.served = token);
     }
 
     /// Whether a task of this kind may run now; else how long it should wait. Where one at a time may, the answer is

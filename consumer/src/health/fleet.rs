@@ -1,18 +1,18 @@
 //! The maintainer's part: from all reports of a queue to what everybody hears with the next beat.
 //!
 //! Invariant: advice only, and bounded: one read of the reports, one write if something changed. While nothing runs it
-//! looks every five seconds or when somebody says that it is urgent, so that an idle fleet costs next to nothing.
+//! looks four times a minute, or when somebody says that it is urgent, so that an idle fleet costs next to nothing.
 
 use std::time::Duration;
 
 use workyard_shared::Error;
-use workyard_shared::balance::{Bulletin, Fleet, Vitals};
+use workyard_shared::balance::{Bulletin, Fleet, Policy, Vitals};
 use workyard_shared::broker::Queue;
 
 /// Pause between looks while tasks run ...
 const BUSY: Duration = Duration::from_millis(500);
 /// ... and while none do.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(15);
 /// An unchanged bulletin is said again after this: it would expire.
 const RENEW_MS: u64 = 20_000;
 
@@ -55,7 +55,8 @@ impl FleetWatch {
         let busy = vitals.iter().any(|v| v.running > 0 || !v.kinds.is_empty()) || !is_calm(&fleet);
         let bulletin = Bulletin { policy, now_ms, fleet };
         let news = bulletin.policy != self.said.policy || bulletin.fleet != self.said.fleet;
-        if news || !survey.gone.is_empty() || (busy && now_ms > self.said.now_ms + RENEW_MS) {
+        if news || !survey.gone.is_empty() || ((busy || policy != Policy::Pull) && now_ms > self.said.now_ms + RENEW_MS)
+        {
             let gone = &survey.gone[..survey.gone.len().min(1000)];
             let json = serde_json::to_string(&bulletin).unwrap_or_default();
             self.queue.set_fleet(&json, gone).await?;

@@ -46,7 +46,8 @@ impl JobChores {
     /// Those of Redis.
     pub(crate) async fn round(&mut self) -> Result<Option<Duration>, Error> {
         let mut next: Option<Duration> = None;
-        for job in self.queue.jobs_due().await? {
+        let due_jobs = self.queue.jobs_due().await?;
+        for job in due_jobs {
             let due = match self.tend(&job).await {
                 // Its keys are damaged: that is its own trouble, not that of the jobs behind it.
                 Err(why) if !why.is_temporary() => {

@@ -449,6 +449,9 @@ impl Lane {
     }
 
     fn take(&mut self, grants: Vec<Grant>) {
+        if let Some(grant) = grants.first() {
+            self.desk.served(grant.token);
+        }
         for grant in grants {
             self.above = self.above.max(grant.token);
             let inserted = self.held.insert(&grant);
