@@ -38,7 +38,7 @@ local function set(keys, argv)
     local wrong = wrong_setting(argv[i], argv[i + 1])
     if wrong then return refuse(wrong) end
   end
-  call('HLEN', keys[CFG]); call('ZCARD', keys[PARKED])
+  call('HLEN', keys[CFG]); call('ZCARD', keys[PARKED]); call('HLEN', keys[STATE])
   for i = 1, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
   if not is_paused(keys) then wake(keys, MAX_WOKEN) end
   wake_maintainer(keys) -- it tells everybody how the queue balances now
