@@ -98,6 +98,8 @@ async fn the_job_of_the_document_runs_as_it_stands_there() {
         ..yard.config()
     };
     let worker = spawn(Registry::new(), config);
+    // A reader has a consumer that runs, or `workyard install`: the functions are there.
+    yard.broker.link().ensure_library().await.unwrap();
     let document = include_str!("../../docs/jobs.md");
     let blocks = document
         .split("```sh\n")
