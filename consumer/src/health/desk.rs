@@ -1,7 +1,7 @@
 //! What one consumer knows of its health in one queue, and what follows: how much it may claim, with which rank it
 //! parks, which kinds it leaves alone for now.
 //!
-//! Invariant: one lock, never held over an await. The clock is the fleet's: what the maintainer said, and how long ago.
+//! Invariant: one lock, never held over an await. The clock is this desk's own; what the maintainer says in the fleet's time is turned into it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,16 +10,12 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use workyard_shared::balance::{
-    Allowed, Blame, Breaker, Bulletin, Circuit, Policy, Standing, Turn, Vitals, claim_size, health_score, load_score,
-    rank,
+    Allowed, Blame, Breaker, Bulletin, Circuit, Policy, Rank, Turn, Vitals, claim_size, health_score, load_score,
 };
-use workyard_shared::broker::{Rank, Report};
+use workyard_shared::broker::Report;
 
 use super::gauge::Gauges;
 use super::host::Host;
-
-/// The grain of `balance::rank` under `adaptive`: with it time of service leaves room for the load above it.
-const GRAIN_US: u64 = 64;
 
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
@@ -189,11 +185,11 @@ impl Desk {
             // Only load changes while one waits, and a policy that is new.
             let moves = inner.bulletin.policy == Policy::Adaptive || inner.moving > 0;
             inner.moving = inner.moving.saturating_sub(1);
-            let rank = stand(inner, !inner.circuit.is_closed()).filter(|_| moves);
+            let rank = Rank::of(inner.bulletin.policy, inner.load, !inner.circuit.is_closed()).filter(|_| moves);
             Report {
                 vitals,
                 known: inner.version,
-                rank: rank.map(|rank| rank.base + inner.served / rank.grain),
+                rank: rank.map(|rank| rank.at(inner.served)),
                 urgent,
             }
         })
@@ -267,7 +263,7 @@ impl Desk {
                 inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
                 inner.load = load_score(&inner.vitals, &inner.bulletin.fleet);
             }
-            stand(inner, probe)
+            Rank::of(inner.bulletin.policy, inner.load, probe)
         })
     }
 
@@ -312,30 +308,6 @@ impl Desk {
             circuit: inner.circuit.name(),
             vitals: inner.vitals.clone(),
         })
-    }
-}
-
-fn stand(inner: &Inner, probe: bool) -> Option<Rank> {
-    let standing = Standing {
-        load_score: inner.load,
-        probe,
-        ..Standing::default()
-    };
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "whole and below 2^53"
-    )]
-    let base = rank(inner.bulletin.policy, &standing).max(0.0) as u64;
-    match inner.bulletin.policy {
-        // A due probe is one task per pause: behind idle healthy consumers it would never come.
-        _ if probe => Some(Rank {
-            base: 0,
-            grain: 1 << 52,
-        }),
-        Policy::Pull => None,
-        Policy::RoundRobin => Some(Rank { base, grain: 1 }),
-        Policy::Adaptive => Some(Rank { base, grain: GRAIN_US }),
     }
 }
 

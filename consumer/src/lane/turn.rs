@@ -6,7 +6,8 @@
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use workyard_shared::Error;
-use workyard_shared::broker::{ClaimRequest, Queue, Rank, Turn, TurnAnswer};
+use workyard_shared::balance::Rank;
+use workyard_shared::broker::{ClaimRequest, Queue, Turn, TurnAnswer};
 use workyard_shared::name::SessionId;
 use workyard_shared::outage::{Patience, Watch};
 

@@ -30,7 +30,7 @@ pub use circuit::{Allowed, Circuit, Turn};
 pub use fleet::{Fleet, KindFleet};
 pub use limit::Limit;
 pub use overload::{Overload, OverloadInput};
-pub use policy::{Policy, Standing, claim_size, rank};
+pub use policy::{Policy, Rank, Standing, claim_size, rank};
 pub use run_times::{RECENT, RunTimes};
 pub use score::{Blame, MAX_ERROR_RATE, MIN_HEALTH, MIN_RUNS, health_score, load_score, pressure};
 pub use vitals::{KindVitals, MAX_KINDS, Vitals};

@@ -77,26 +77,60 @@ const GRAIN_US: u64 = 64;
 const BELOW_STEP: u64 = 1 << 45;
 const EXACT: u64 = (1 << 53) - 1;
 
-/// The rank of a consumer that waits; the lowest is woken first. A due probe comes before everyone:
-/// it is one task per pause, and behind idle healthy consumers it would never come.
+/// A rank but for the moment of service, which the claim that parks decides: see [`Rank::at`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// The part that load decides.
+    pub base: u64,
+    /// How many microseconds of having been served earlier count as one.
+    pub grain: u64,
+}
+
+impl Rank {
+    /// Where a consumer of this load stands; `None`: by the time of parking. A due probe comes before everyone: it
+    /// is one task per pause, and behind idle healthy consumers it would never come.
+    #[must_use]
+    pub fn of(policy: Policy, load_score: f64, probe: bool) -> Option<Self> {
+        if probe {
+            return Some(Self {
+                base: 0,
+                grain: 1 << 52,
+            });
+        }
+        match policy {
+            Policy::Pull => None,
+            Policy::RoundRobin => Some(Self { base: 0, grain: 1 }),
+            Policy::Adaptive => {
+                let score = if load_score.is_nan() { f64::INFINITY } else { load_score };
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "whole and within 0..255"
+                )]
+                let step = (score / STEP).round().clamp(0.0, STEPS) as u64;
+                Some(Self {
+                    base: step * BELOW_STEP,
+                    grain: GRAIN_US,
+                })
+            }
+        }
+    }
+
+    /// The rank of one that was last served then.
+    #[must_use]
+    pub fn at(self, served_us: u64) -> u64 {
+        let most = if self.grain == GRAIN_US { BELOW_STEP - 1 } else { EXACT };
+        self.base + (served_us / self.grain).min(most)
+    }
+}
+
+/// The rank of a consumer that waits; the lowest is woken first.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "all below 2^53")]
 pub fn rank(policy: Policy, standing: &Standing) -> f64 {
-    if standing.probe {
-        return 0.0;
-    }
-    match policy {
-        Policy::Pull => standing.parked_us.min(EXACT) as f64,
-        Policy::RoundRobin => standing.served_us.min(EXACT) as f64,
-        Policy::Adaptive => {
-            let score = if standing.load_score.is_nan() {
-                f64::INFINITY
-            } else {
-                standing.load_score
-            };
-            let step = (score / STEP).round().clamp(0.0, STEPS);
-            step * BELOW_STEP as f64 + (standing.served_us / GRAIN_US).min(BELOW_STEP - 1) as f64
-        }
+    match Rank::of(policy, standing.load_score, standing.probe) {
+        None => standing.parked_us.min(EXACT) as f64,
+        Some(rank) => rank.at(standing.served_us) as f64,
     }
 }
 

@@ -3,19 +3,11 @@
 use redis::{Cmd, Value};
 
 use super::{Queue, reply};
+use crate::balance::Rank;
 use crate::error::Error;
 use crate::limits::MAX_CLAIM_BYTES;
 use crate::name::SessionId;
 use crate::record::{Meta, Record};
-
-/// Where a consumer stands among those that wait: the lowest `base + token of its last claim / grain` is woken first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rank {
-    /// The part that its load decides, below 2^53 with the rest.
-    pub base: u64,
-    /// How many microseconds of having been served earlier count as one.
-    pub grain: u64,
-}
 
 /// What a consumer asks for.
 #[derive(Debug, Clone, Copy)]

@@ -18,7 +18,7 @@ mod wait;
 #[cfg(test)]
 mod header_tests;
 
-pub use claim::{ClaimRequest, Claimed, Grant, Rank};
+pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use inspect::{COUNTERS, Holding, Overview, Place, Seen};
