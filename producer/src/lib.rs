@@ -57,6 +57,7 @@ pub use stats::{MinuteCounts, QueueStats};
 pub use task_builder::{TaskBuilder, task};
 pub use view::TaskView;
 
+pub use workyard_shared::balance::Policy as Balance;
 pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, JobGlance, PurgePlace};
 pub use workyard_shared::envelope::NewTask;
 pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy};
@@ -65,4 +66,4 @@ pub use workyard_shared::name::{JobId, Kind, Prefix, QueueName, TaskId};
 pub use workyard_shared::options::{Backoff, TaskOptions};
 pub use workyard_shared::overload::Overload;
 pub use workyard_shared::record::{Ended, State};
-pub use workyard_shared::settings::{Balance, Setting, Settings};
+pub use workyard_shared::settings::{Setting, Settings};

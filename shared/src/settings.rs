@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::balance::Policy;
 use crate::error::Error;
 use crate::overload::Overload;
 
@@ -14,46 +15,13 @@ pub const MAX_LIMIT: u64 = 1_000_000_000;
 /// The names of all settings, in the order in which they are shown.
 pub const NAMES: [&str; 4] = ["paused", "balance", "max_pending", "overload"];
 
-/// Which idle consumer gets the next task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Balance {
-    /// Whoever waits longest.
-    #[default]
-    Pull,
-    /// Each in turn.
-    RoundRobin,
-    /// The one with the lowest load first.
-    Adaptive,
-}
-
-impl Balance {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pull, Self::RoundRobin, Self::Adaptive];
-
-    /// The name in settings.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::RoundRobin => "round-robin",
-            Self::Adaptive => "adaptive",
-        }
-    }
-
-    /// The one of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.as_str() == name)
-    }
-}
-
 /// One setting with its value, as text `name=value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     /// `paused`: hand out nothing.
     Paused(bool),
     /// `balance`: who gets the next task.
-    Balance(Balance),
+    Balance(Policy),
     /// `max_pending`: most tasks that may wait; 0 is no limit.
     MaxPending(u64),
     /// `overload`: what happens to those above it.
@@ -108,9 +76,10 @@ impl FromStr for Setting {
                 "1" => Ok(Self::Paused(true)),
                 _ => Err(must_be("0 or 1")),
             },
-            "balance" => Balance::parse(value)
+            "balance" => value
+                .parse()
                 .map(Self::Balance)
-                .ok_or_else(|| must_be("pull, round-robin or adaptive")),
+                .map_err(|_| must_be("pull, round-robin or adaptive")),
             "max_pending" => value
                 .parse()
                 .ok()
@@ -131,7 +100,7 @@ pub struct Settings {
     /// Whether nothing is handed out.
     pub paused: bool,
     /// Who gets the next task.
-    pub balance: Balance,
+    pub balance: Policy,
     /// Most tasks that may wait; 0 is no limit.
     pub max_pending: u64,
     /// What happens to those above it.

@@ -5,7 +5,7 @@
 //! what the maintainer makes of all of them; [`health_score`], [`load_score`] and [`Blame`] judge;
 //! [`Circuit`] (one consumer), [`Breaker`] (one kind, everywhere), [`Watch`] (one kind on one consumer) and
 //! [`Limit`] (slots) act on it;
-//! [`Policy`] turns it into a rank and a claim size; [`Overload`] is the queue as an autoscaler sees it.
+//! [`Policy`] turns it into a rank and a claim size.
 //!
 //! Invariant: no clock, no randomness, no Redis. `now` is the time since any fixed start (epoch or
 //! process start), the same one for every call on a value. Every result is finite, whatever comes in.
@@ -21,7 +21,6 @@ mod circuit;
 mod policy;
 mod watch;
 mod limit;
-mod overload;
 mod bulletin;
 
 pub use breaker::Breaker;
@@ -29,7 +28,6 @@ pub use bulletin::Bulletin;
 pub use circuit::{Allowed, Circuit, Turn};
 pub use fleet::{Fleet, KindFleet};
 pub use limit::Limit;
-pub use overload::{Overload, OverloadInput};
 pub use policy::{Policy, Rank, Standing, claim_size, rank};
 pub use run_times::{RECENT, RunTimes};
 pub use score::{Blame, MAX_ERROR_RATE, MIN_HEALTH, MIN_RUNS, health_score, load_score, pressure};
