@@ -484,7 +484,7 @@ async fn an_ended_job_goes_with_its_retention() {
     let tended = yard.queue.job_tend(&id, None, &[]).await.unwrap();
     assert!(tended.due_in.is_some_and(|due| due <= brief.retention), "{tended:?}");
     workyard_tests::wait_until(std::time::Duration::from_secs(15), || async {
-        for due in yard.queue.jobs_due().await.unwrap() {
+        for due in yard.queue.jobs_due().await.unwrap().0 {
             yard.queue.job_tend(&due, None, &[]).await.unwrap();
         }
         yard.queue.job_record(&id).await.unwrap().is_none()

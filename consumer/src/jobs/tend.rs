@@ -45,21 +45,18 @@ impl JobChores {
     /// # Errors
     /// Those of Redis.
     pub(crate) async fn round(&mut self) -> Result<Option<Duration>, Error> {
-        let mut next: Option<Duration> = None;
-        let due_jobs = self.queue.jobs_due().await?;
+        let (due_jobs, soon) = self.queue.jobs_due().await?;
+        let mut next = soon.then_some(ROUND);
         for job in due_jobs {
             let due = match self.tend(&job).await {
                 // Its keys are damaged: that is its own trouble, not that of the jobs behind it.
                 Err(why) if !why.is_temporary() => {
                     self.complain(&job, &why);
-                    None
+                    Some(ROUND)
                 }
                 other => other?,
             };
             next = [next, due].into_iter().flatten().min();
-        }
-        if self.queue.has_active_jobs().await? {
-            next = Some(next.unwrap_or(ROUND));
         }
         Ok(next.map(|span| span.clamp(ROUND / 10, ROUND)))
     }

@@ -97,8 +97,7 @@ impl Broker {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn now_ms(&self) -> Result<u64, Error> {
-        let [seconds, micros] = reply::counts(self.link.call(&redis::cmd("TIME")).await?)?;
-        Ok(seconds * 1000 + micros / 1000)
+        Ok(now_us(&self.link).await? / 1000)
     }
 
     /// The queues that a client library or a consumer has used.
@@ -114,6 +113,12 @@ impl Broker {
         names.sort();
         Ok(names)
     }
+}
+
+/// Redis' clock, in us since the epoch.
+async fn now_us(link: &Link) -> Result<u64, Error> {
+    let [seconds, micros] = reply::counts(link.call(&redis::cmd("TIME")).await?)?;
+    Ok(seconds * 1_000_000 + micros)
 }
 
 /// The calls on one queue partition.

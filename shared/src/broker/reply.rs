@@ -35,6 +35,19 @@ pub(super) fn strings(value: Value) -> Result<Vec<String>, Error> {
     array(value)?.into_iter().map(string).collect()
 }
 
+/// Members of a sorted set with their scores, which are whole numbers from 0 on.
+pub(super) fn scored(value: Value) -> Result<Vec<(String, u64)>, Error> {
+    let pair = |value| {
+        let mut pair = array(value)?.into_iter();
+        let (Some(member), Some(Value::Double(score))) = (pair.next(), pair.next()) else {
+            return Err(Error::Protocol("a member without its score".to_owned()));
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 2^53")]
+        Ok((string(member)?, score.max(0.0) as u64))
+    };
+    array(value)?.into_iter().map(pair).collect()
+}
+
 pub(super) fn int(value: &Value) -> Result<i64, Error> {
     match value {
         Value::Int(n) => Ok(*n),

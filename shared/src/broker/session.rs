@@ -243,24 +243,12 @@ impl Queue {
     }
 }
 
-/// Consumers with the end of their leases, as ZRANGE WITHSCORES answers.
-fn leases(answer: Value) -> Result<Vec<(SessionId, u64)>, Error> {
-    let mut found = Vec::new();
-    for pair in reply::array(answer)? {
-        let mut pair = reply::array(pair)?.into_iter();
-        let (Some(id), Some(Value::Double(ends))) = (pair.next(), pair.next()) else {
-            return Err(Error::Protocol("a consumer without a lease".to_owned()));
-        };
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "milliseconds, below 2^53"
-        )]
-        if let Ok(id) = SessionId::new(reply::string(id)?) {
-            found.push((id, ends.max(0.0) as u64));
-        }
-    }
-    Ok(found)
+/// Consumers with the end of their leases. Somebody else may have put anything into the set: only names are consumers.
+fn leases(value: Value) -> Result<Vec<(SessionId, u64)>, Error> {
+    let scored = reply::scored(value)?.into_iter();
+    Ok(scored
+        .filter_map(|(id, ends)| Some((SessionId::new(id).ok()?, ends)))
+        .collect())
 }
 
 impl Broker {

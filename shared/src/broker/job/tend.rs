@@ -9,6 +9,11 @@ use crate::error::Error;
 use crate::job::JobState;
 use crate::name::{JobId, SessionId};
 
+/// Jobs looked at in one round.
+const MOST_DUE: usize = 100;
+/// What is due within this is due soon.
+const SOON_MS: u64 = 5000;
+
 /// The answer to a look after a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tended {
@@ -32,40 +37,25 @@ pub enum Spilled {
 }
 
 impl Queue {
-    /// Jobs that are due to be looked after, at most 100.
+    /// Jobs that are due to be looked after, at most 100, and whether others will be within the next seconds: all
+    /// but ended ones that only wait for their retention. A queue without jobs costs one command.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn jobs_due(&self) -> Result<Vec<JobId>, Error> {
-        let mut any = redis::cmd("EXISTS");
-        any.arg(self.keys.named("jobs:due"));
-        // The usual case of a queue without jobs costs one command.
-        if reply::count(&self.link.call(&any).await?)? == 0 {
-            return Ok(Vec::new());
+    pub async fn jobs_due(&self) -> Result<(Vec<JobId>, bool), Error> {
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(self.keys.named("jobs:due"))
+            .arg(0)
+            .arg(MOST_DUE - 1)
+            .arg("WITHSCORES");
+        let first = reply::scored(self.link.call(&cmd).await?)?;
+        if first.is_empty() {
+            return Ok((Vec::new(), false));
         }
         let now_ms = self.now_us().await? / 1000;
-        let mut cmd = redis::cmd("ZRANGEBYSCORE");
-        cmd.arg(self.keys.named("jobs:due")).arg("-inf").arg(now_ms);
-        cmd.arg("LIMIT").arg(0).arg(100);
-        let ids = reply::strings(self.link.call(&cmd).await?)?;
-        Ok(ids.iter().filter_map(|id| JobId::new(id).ok()).collect())
-    }
-
-    /// Whether any job of this queue is to be looked at within the next seconds: all but ended ones that only wait
-    /// for their retention.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn has_active_jobs(&self) -> Result<bool, Error> {
-        let mut any = redis::cmd("EXISTS");
-        any.arg(self.keys.named("jobs:due"));
-        if reply::count(&self.link.call(&any).await?)? == 0 {
-            return Ok(false);
-        }
-        let soon = self.now_us().await? / 1000 + 5000;
-        let mut cmd = redis::cmd("ZCOUNT");
-        cmd.arg(self.keys.named("jobs:due")).arg("-inf").arg(soon);
-        Ok(reply::count(&self.link.call(&cmd).await?)? > 0)
+        let soon = first.len() == MOST_DUE || first.iter().any(|(_, at)| *at > now_ms && *at <= now_ms + SOON_MS);
+        let due = first.iter().filter(|(_, at)| *at <= now_ms);
+        Ok((due.filter_map(|(id, _)| JobId::new(id).ok()).collect(), soon))
     }
 
     /// Redis' clock, in us since the epoch.
@@ -73,8 +63,7 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn now_us(&self) -> Result<u64, Error> {
-        let [seconds, micros] = reply::counts(self.link.call(&redis::cmd("TIME")).await?)?;
-        Ok(seconds * 1_000_000 + micros)
+        crate::broker::now_us(&self.link).await
     }
 
     /// Does what is due for a job, in a bounded step. `gone`: spilled files that have been
