@@ -20,6 +20,22 @@ local function tell(keys, id, sessions, text)
   call('HDEL', keys[WAITERS], id)
 end
 
+-- Notes that `session` wants to hear of `id`; of one id at most MAX_SESSIONS bytes of sessions are told.
+local MAX_SESSIONS = 2048
+
+local function ask(keys, id, session)
+  local sessions = call('HGET', keys[WAITERS], id)
+  if not sessions then
+    call('HSET', keys[WAITERS], id, session)
+  elseif not find(',' .. sessions .. ',', ',' .. session .. ',', 1, true) and #sessions < MAX_SESSIONS then
+    call('HSET', keys[WAITERS], id, sessions .. ',' .. session)
+  end
+end
+
+local function wrong_waiter(session)
+  if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
+end
+
 local function keep(keys, id, text, retention, now)
   if retention <= 0 then return end
   call('HSET', keys[RESULTS], id, text)

@@ -8,15 +8,20 @@ job_delete: KEYS as job_cancel   ARGV '1' if its spilled files are gone
 job_wait:   KEYS as job_cancel   ARGV waiter session
             Reply its state, or 'unknown'. If it is not over, 'job <id> LF <state>' comes on channel done:<session>.
 ]]
-local MAX_JOB_WAITERS = 2048 -- bytes of waiter sessions
 local DAMAGED = 'the record of this job is damaged: it can only be deleted'
+
+-- The job, or nil and the answer that says why there is none to work on.
+local function find_job(keys, now)
+  local job, damaged = load_job(keys, now)
+  if damaged then return nil, refuse(DAMAGED) end
+  return job, 'unknown'
+end
 
 local function job_cancel(keys)
   local now = clock()
   check_job(keys)
-  local job, damaged = load_job(keys, now)
-  if damaged then return refuse(DAMAGED) end
-  if not job then return 'unknown' end
+  local job, answer = find_job(keys, now)
+  if not job then return answer end
   if JOB_OVER[job.state] then return 'finished' end
   end_job(keys, job, 'cancelled', 'cancelled', now)
   save_job(keys, job, now)
@@ -39,9 +44,8 @@ end
 local function job_retry(keys)
   local now = clock()
   check_job(keys)
-  local job, damaged = load_job(keys, now)
-  if damaged then return refuse(DAMAGED) end
-  if not job then return 'unknown' end
+  local job, answer = find_job(keys, now)
+  if not job then return answer end
   if job.state == 'completed' then return 'completed' end
   if not JOB_OVER[job.state] then return 'running' end
   if job.sealed == 0 then return 'lost' end
@@ -115,19 +119,12 @@ end
 
 local function job_wait(keys, argv)
   local session, name = argv[1], 'job ' .. job_id(keys)
-  if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
-  local job, damaged = load_job(keys, (clock()))
-  if damaged then return refuse(DAMAGED) end
-  if not job then return 'unknown' end
-  local state = job.state
-  if JOB_OVER[state] then return state end
-  local sessions = call('HGET', keys[WAITERS], name)
-  if not sessions then
-    call('HSET', keys[WAITERS], name, session)
-  elseif not find(',' .. sessions .. ',', ',' .. session .. ',', 1, true) and #sessions < MAX_JOB_WAITERS then
-    call('HSET', keys[WAITERS], name, sessions .. ',' .. session)
-  end
-  return state
+  local wrong = wrong_waiter(session)
+  if wrong then return wrong end
+  local job, answer = find_job(keys, (clock()))
+  if not job then return answer end
+  if not JOB_OVER[job.state] then ask(keys, name, session) end
+  return job.state
 end
 
 register('job_cancel', job_cancel, 'allow-oom')

@@ -9,8 +9,6 @@ follow:   KEYS the shared keys   ARGV ms for which the batches of ids that end a
 
 The asking and the looking are one step: a task cannot end between them unheard.
 ]]
-local MAX_SESSIONS = 2048 -- bytes of waiter sessions per task
-
 local function failed_text(keys, id, record)
   local m = parse_meta(call('HGET', keys[META], id))
   return terminal_text('failed', kind_of(record), created_of(record), m.started, tonumber(m.at), m, m.consumer, m.reason, m.error)
@@ -18,7 +16,8 @@ end
 
 local function wait(keys, argv)
   local session, reply = argv[1], {}
-  if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
+  local wrong = wrong_waiter(session)
+  if wrong then return wrong end
   if #argv > MAX_BATCH + 1 then return refuse('wait takes at most ' .. MAX_BATCH .. ' ids') end
   for i = 2, #argv do
     local id = argv[i]
@@ -28,12 +27,7 @@ local function wait(keys, argv)
     elseif call('ZSCORE', keys[FAILED], id) then
       reply[i - 1] = failed_text(keys, id, record)
     else
-      local sessions = call('HGET', keys[WAITERS], id)
-      if not sessions then
-        call('HSET', keys[WAITERS], id, session)
-      elseif not find(',' .. sessions .. ',', ',' .. session .. ',', 1, true) and #sessions < MAX_SESSIONS then
-        call('HSET', keys[WAITERS], id, sessions .. ',' .. session)
-      end
+      ask(keys, id, session)
       reply[i - 1] = 'waiting'
     end
   end
