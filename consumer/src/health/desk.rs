@@ -177,8 +177,7 @@ impl Desk {
             inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
             inner.vitals.lag_ms = self.host.lag_ms();
             inner.vitals.rtt_ms = self.host.rtt_ms();
-            inner.vitals.cpu = self.host.cpu();
-            inner.vitals.memory = self.host.memory();
+            (inner.vitals.cpu, inner.vitals.memory) = self.host.load();
             self.judge(inner, now);
             // Numbers, text and lists: this cannot fail.
             let vitals = serde_json::to_string(&inner.vitals).unwrap_or_default();

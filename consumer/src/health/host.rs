@@ -11,20 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 /// Pause between looks at the loop.
 const LAG_EVERY: Duration = Duration::from_millis(100);
-/// Shortest span over which CPU is measured.
-const CPU_EVERY: Duration = Duration::from_millis(500);
+/// Shortest span over which CPU is measured, and between two looks at memory.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is known of the machine.
 pub(crate) struct Host {
     lag_us: AtomicU64,
     rtt_us: AtomicU64,
-    cpu: Mutex<Cpu>,
+    load: Mutex<Load>,
 }
 
-struct Cpu {
+/// Shares in use, 0 to 1, as they were when last looked at.
+#[derive(Clone, Copy)]
+struct Load {
     at: Instant,
     used: Duration,
-    share: f64,
+    cpu: f64,
+    memory: f64,
 }
 
 impl Host {
@@ -46,10 +49,11 @@ impl Host {
         Self {
             lag_us: AtomicU64::new(0),
             rtt_us: AtomicU64::new(0),
-            cpu: Mutex::new(Cpu {
+            load: Mutex::new(Load {
                 at: Instant::now(),
                 used: cpu_used().unwrap_or_default(),
-                share: 0.0,
+                cpu: 0.0,
+                memory: memory_used(),
             }),
         }
     }
@@ -67,24 +71,27 @@ impl Host {
         millis(&self.rtt_us)
     }
 
-    /// Share of the CPU that is in use, 0 to 1.
-    pub(super) fn cpu(&self) -> f64 {
-        let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
-        let span = cpu.at.elapsed();
-        if span >= CPU_EVERY
+    /// Shares of CPU and memory in use, 0 to 1. Every queue asks with every beat: the files are read once for all.
+    pub(super) fn load(&self) -> (f64, f64) {
+        let mut load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = load.at.elapsed();
+        if span >= LOOK_EVERY
             && let Some(used) = cpu_used()
         {
-            let busy = used.saturating_sub(cpu.used).as_secs_f64();
-            cpu.share = (busy / span.as_secs_f64() / cores()).clamp(0.0, 1.0);
-            (cpu.at, cpu.used) = (Instant::now(), used);
+            let busy = used.saturating_sub(load.used).as_secs_f64();
+            *load = Load {
+                at: Instant::now(),
+                used,
+                cpu: (busy / span.as_secs_f64() / cores()).clamp(0.0, 1.0),
+                memory: memory_used(),
+            };
         }
-        cpu.share
+        (load.cpu, load.memory)
     }
+}
 
-    /// Share of the memory that is in use, 0 to 1.
-    pub(super) fn memory(&self) -> f64 {
-        memory().unwrap_or(0.0).clamp(0.0, 1.0)
-    }
+fn memory_used() -> f64 {
+    memory().unwrap_or(0.0).clamp(0.0, 1.0)
 }
 
 /// A mean in which the newest counts a quarter. Two writers may lose an update: it is a mean.
@@ -178,8 +185,9 @@ mod tests {
     #[test]
     fn shares_are_between_nothing_and_all() {
         let host = Host::new();
-        assert!((0.0..=1.0).contains(&host.cpu()));
-        assert!((0.0..=1.0).contains(&host.memory()));
+        let (cpu, memory) = host.load();
+        assert!((0.0..=1.0).contains(&cpu));
+        assert!((0.0..=1.0).contains(&memory));
         host.answered(Duration::from_millis(8));
         assert!((host.rtt_ms() - 2.0).abs() < 0.01, "the newest counts a quarter");
         assert!(cores() > 0.0);
