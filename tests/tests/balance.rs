@@ -64,8 +64,33 @@ async fn choose(yard: &Yard, policy: &str) {
             .is_some_and(|json| json.contains(&said))
     })
     .await;
-    // With the next beat everybody hears it, with the one after that it stands in its new place.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Everybody has heard it when its health key says so, and stands in its new place: with a beat under `adaptive`, whose
+    // ranks are far below any time of parking, and under `round-robin` with the next task, which the caller runs first.
+    let heard = format!("\"balance\":\"{policy}\"");
+    wait_until(SOON, || async {
+        let consumers = yard.queue.consumers().await.unwrap();
+        let mut all = !consumers.is_empty();
+        for (consumer, _) in consumers {
+            all &= yard
+                .broker
+                .health(&consumer)
+                .await
+                .unwrap()
+                .is_some_and(|json| json.contains(&heard));
+        }
+        all
+    })
+    .await;
+    if policy == "adaptive" {
+        let connection = yard.server.connection().await;
+        let late = redis::Cmd::zcount(yard.queue.keys().named("parked"), 1_i64 << 50, "+inf");
+        let late = &late;
+        wait_until(SOON, || {
+            let mut connection = connection.clone();
+            async move { late.query_async::<u64>(&mut connection).await.unwrap() == 0 }
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

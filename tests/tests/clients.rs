@@ -111,7 +111,11 @@ async fn the_job_of_the_document_runs_as_it_stands_there() {
         .unwrap();
     // The reader's redis-cli knows the server by itself.
     let example = example.replace("redis-cli ", &format!("redis-cli -p {} ", yard.server.port()));
-    let shell = tokio::process::Command::new("sh").args(["-ec", &example]).output();
+    // It waits in a loop: one that does not end in time must not go on behind the test.
+    let shell = tokio::process::Command::new("sh")
+        .args(["-ec", &example])
+        .kill_on_drop(true)
+        .output();
     let ran = tokio::time::timeout(SOON, shell)
         .await
         .expect("the example ends")
