@@ -41,6 +41,7 @@ mod ingest;
 mod maintain;
 mod pulse;
 mod signals;
+mod worker_config;
 mod worker;
 pub mod daemon;
 pub mod testing;
@@ -52,7 +53,8 @@ pub use middleware::Middleware;
 pub use registry::Registry;
 pub use slots::QueueOrder;
 pub use stage::{CsvText, FileText, Groups, Item, Records, Role, Stage, StageContext, StageInput};
-pub use worker::{Worker, WorkerConfig};
+pub use worker::Worker;
+pub use worker_config::WorkerConfig;
 
 pub use tokio_util::sync::CancellationToken;
 pub use workyard_shared::Error;

@@ -2,7 +2,7 @@
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use workyard_shared::broker::{Broker, Turn, TurnAnswer};
+use workyard_shared::broker::{Broker, Claimed, Turn, TurnAnswer};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName};
 use workyard_shared::outage::Watch;

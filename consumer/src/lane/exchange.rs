@@ -1,0 +1,189 @@
+//! What a lane says to Redis and hears from it: when it claims and how much, when it settles, what the answers mean.
+//!
+//! Invariant: at most one claim and one batch of outcomes are under way. Room is reserved before a claim is sent and
+//! given back for whatever it did not bring.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tracing::debug;
+use workyard_shared::broker::{Claimed, Grant, Turn};
+use workyard_shared::limits::MAX_BATCH;
+
+use super::Lane;
+use super::held::Inserted;
+use super::turn::{TurnDone, TurnOrder};
+use crate::health::Share;
+
+/// How much work, by mean run time, a lane claims ahead of its free slots.
+const LOOKAHEAD: Duration = Duration::from_millis(20);
+
+impl Lane {
+    /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
+    fn ahead(&self) -> usize {
+        let Some(mean) = self.fleet.counters.mean_run() else {
+            return 0;
+        };
+        if self.cautious {
+            return 0;
+        }
+        let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
+        usize::try_from(per_slot)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.fleet.slots.total())
+            .min(self.fleet.prefetch)
+    }
+
+    /// Sends what has ended, unless the batch before it is still under way.
+    pub(super) fn next_settle(&mut self) {
+        if self.settling.is_some() || self.outbox.is_empty() || self.session.is_none() {
+            return;
+        }
+        self.number += 1;
+        let turn = self.outbox.take(self.number);
+        self.settling = self.send(turn, 0, None);
+    }
+
+    /// Claims, unless a claim is still under way or there is no room.
+    pub(super) fn next_claim(&mut self, draining: bool) {
+        let Some(session) = &self.session else { return };
+        if self.claiming.is_some() || draining {
+            return;
+        }
+        let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
+        let wanted = if self.hungry { self.reserve() } else { 0 };
+        if wanted > 0 {
+            self.woken = false;
+        } else if self.woken {
+            self.pass_on();
+        }
+        if wanted > 0 || subscribe.is_some() {
+            self.claiming = self.send(Turn::default(), wanted, subscribe);
+        }
+    }
+
+    /// Takes room for the next claim, as much as health allows.
+    fn reserve(&mut self) -> usize {
+        let room = self.fleet.slots.reserve(self.index, self.ahead(), MAX_BATCH);
+        if room == 0 {
+            return 0;
+        }
+        self.probing = false;
+        let allowed = match self.desk.share(room, self.held.len()) {
+            Share::Some(n) => n.min(room),
+            Share::Probe => {
+                self.probing = true;
+                1
+            }
+            Share::Nothing(until) => {
+                // Not hungry until then: a wake-up goes to another.
+                self.hungry = false;
+                self.poll_at = until;
+                0
+            }
+        };
+        self.fleet.slots.unreserve(self.index, room - allowed);
+        allowed
+    }
+
+    /// A turn on its way; `None` without a session.
+    fn send(&self, turn: Turn, wanted: usize, subscribe: Option<String>) -> Option<BoxFuture<'static, TurnDone>> {
+        let order = TurnOrder {
+            connection: self.connection,
+            turn,
+            session: self.session.as_ref()?.session.clone(),
+            subscribe,
+            wanted,
+            above: self.above,
+            rank: self.desk.rank(self.probing, self.above, self.held.len()),
+        };
+        let (queue, fleet) = (self.queue.clone(), &self.fleet);
+        Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))
+    }
+
+    /// We were woken and have no room (another queue took it): wake another in our place.
+    fn pass_on(&mut self) {
+        self.woken = false;
+        let Some(session) = self.session.clone() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = session.queue.unpark(&session.session).await {
+                debug!(%error, "a wake-up could not be passed on; the poll finds the task");
+            }
+        });
+    }
+
+    pub(super) fn finish_turn(&mut self, done: TurnDone) {
+        let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
+        self.subscribed |= current && done.subscribed && done.connection == self.connection;
+        let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
+        let granted = if let Some(Claimed::Tasks(grants) | Claimed::More(grants)) = claimed {
+            grants.len()
+        } else {
+            0
+        };
+        if !current || done.answer.is_none() {
+            self.fleet.slots.unreserve(self.index, done.wanted);
+            return;
+        }
+        self.fleet
+            .slots
+            .unreserve(self.index, done.wanted.saturating_sub(granted));
+        let Some(answer) = done.answer else { return };
+        if !done.turn.is_empty() {
+            self.outbox.settled(&self.fleet, &done.turn, &answer);
+        }
+        match answer.claimed {
+            Some(Claimed::Tasks(grants)) => {
+                if grants.is_empty() {
+                    self.desk.nothing();
+                }
+                let short = grants.len() < done.wanted;
+                self.take(grants);
+                if short {
+                    self.rest();
+                } else {
+                    self.fleet.slots.set_dry(self.index, false);
+                }
+            }
+            Some(Claimed::More(grants)) => {
+                self.take(grants);
+                self.fleet.slots.set_dry(self.index, false);
+            }
+            Some(Claimed::Paused) => {
+                self.desk.nothing();
+                self.rest();
+            }
+            // The pulse hears the same with its next beat, and brings a new session: until then
+            // every claim would be answered like this one.
+            Some(Claimed::Lost) => {
+                self.woken = false;
+                self.rest();
+            }
+            None => {}
+        }
+    }
+
+    fn take(&mut self, grants: Vec<Grant>) {
+        if let Some(grant) = grants.first() {
+            self.desk.served(grant.token);
+        }
+        for grant in grants {
+            self.above = self.above.max(grant.token);
+            let inserted = self.held.insert(&grant);
+            if inserted != Inserted::New {
+                // Reserved twice: a redelivery of what we hold, or a task that comes back to us.
+                self.fleet.slots.unreserve(self.index, 1);
+            }
+            if inserted != Inserted::Known {
+                self.ready.push_back(grant);
+            }
+        }
+    }
+
+    /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.
+    fn rest(&mut self) {
+        self.hungry = self.woken;
+        self.fleet.slots.set_dry(self.index, true);
+        self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
+    }
+}
