@@ -346,6 +346,14 @@ async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
     let mut hand = Hand::register(&yard.queue).await;
     let id = job_id("ca");
     submit(&yard.queue, &id, &spec(Form::fold()), 5000).await;
+    for _ in 0..4 {
+        yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    }
+    assert_eq!(
+        yard.overview().await.pending,
+        2000,
+        "the window: one call cannot clear it away"
+    );
     let grants = hand.claim(50).await;
     let late = hand.work(&id, &grants[0]).await;
     assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Cancelled);
@@ -638,4 +646,34 @@ async fn delete_all(yard: &Yard, job: &str) {
         }
     }
     assert!(keys(yard, &format!("job:{job}")).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_task_settles_only_under_the_token_of_its_claim_and_once_in_a_batch() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("fence");
+    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    let grants = hand.claim(2).await;
+    for (verdict, wrong) in [(JobVerdict::Done, -1), (JobVerdict::Final, 1), (JobVerdict::Drop, 1)] {
+        let mut stale = hand.work(&id, &grants[0]).await;
+        (stale.verdict, stale.token) = (verdict, stale.token.checked_add_signed(wrong).unwrap());
+        let expected = if verdict == JobVerdict::Drop {
+            JobSettled::Dropped
+        } else {
+            JobSettled::Stale
+        };
+        assert_eq!(hand.settle(&id, vec![stale]).await, [expected]);
+        assert_eq!(hand.record(&id).await.maps.done, 0);
+        assert_eq!(yard.overview().await.running, 2, "it is held as before");
+    }
+    let done = hand.work(&id, &grants[0]).await;
+    let twice = hand.settle(&id, vec![done.clone(), done]).await;
+    assert_eq!(twice, [JobSettled::Kept, JobSettled::Stale]);
+    assert_eq!(hand.record(&id).await.maps.done, 1);
+    let last = hand.work(&id, &grants[1]).await;
+    hand.settle(&id, vec![last]).await;
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, "0,1,");
+    counts_add_up(&yard).await;
 }
