@@ -48,14 +48,12 @@ async fn nothing_of_it_is_left(yard: &Yard, job: &str) {
     assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
     let keys = keys(yard, &format!("job:{job}")).await;
     assert!(keys.is_empty(), "{keys:?}");
-    assert!(
-        yard.queue
-            .jobs(0, 10)
-            .await
-            .unwrap()
-            .iter()
-            .all(|glance| glance.id != id)
-    );
+    let mut connection = yard.server.connection().await;
+    for list in ["jobs", "jobs:due"] {
+        let score = redis::Cmd::zscore(yard.queue.keys().named(list), job);
+        let score: Option<f64> = score.query_async(&mut connection).await.unwrap();
+        assert_eq!(score, None, "{job} is still in {list}");
+    }
 }
 
 #[tokio::test]
@@ -676,4 +674,42 @@ async fn a_task_settles_only_under_the_token_of_its_claim_and_once_in_a_batch() 
     hand.work_all(&id, DONE).await;
     assert_eq!(hand.result(&id, 0).await, "0,1,");
     counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_record_and_result_only() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    for (name, form) in [
+        ("lean-f", Form::Fold { fan_in: Some(2) }),
+        ("lean-k", Form::Keyed { partitions: 2 }),
+    ] {
+        let id = job_id(name);
+        submit(&yard.queue, &id, &spec(form), 8).await;
+        let mut connection = yard.server.connection().await;
+        let mut fields = async |part: &str| -> u64 {
+            let len = redis::Cmd::hlen(yard.queue.keys().job_key(&id, part));
+            len.query_async(&mut connection).await.unwrap()
+        };
+        for grant in hand.claim(5).await {
+            let done = hand.work(&id, &grant).await;
+            hand.settle(&id, vec![done]).await;
+        }
+        assert_eq!(fields(":chunks").await, 3, "{name}: descriptions of done chunks stay");
+        hand.work_all(&id, |member| match member {
+            "r:3.0" | "r:1" => JobVerdict::Final,
+            _ => JobVerdict::Done,
+        })
+        .await;
+        // The top of the tree, or one partition, is missing: of the tree only its children are left.
+        let left = if name == "lean-f" { 2 } else { 2 * 8 };
+        assert_eq!(fields(":data").await, left, "{name}");
+        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        hand.work_all(&id, DONE).await;
+        assert_eq!(hand.record(&id).await.state, JobState::Completed);
+        let mut keys = keys(&yard, &format!("job:{name}")).await;
+        keys.sort();
+        let key = |part: &str| format!("workyard:{{q}}:job:{name}{part}");
+        assert_eq!(keys, [key(""), key(":out")]);
+    }
 }
