@@ -1,9 +1,12 @@
 //! The protocol of map-reduce jobs, step by step, on a real Redis: who counts, who waits, what is kept.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use workyard_shared::broker::{
-    CancelAnswer, Grant, Handback, JobCancelled, JobDeleted, JobRetried, JobSettled, JobSubmitted, JobVerdict, Turn,
+    CancelAnswer, ClaimRequest, Claimed, Grant, Handback, JobCancelled, JobDeleted, JobRetried, JobSettled,
+    JobSubmitted, JobVerdict, Turn,
 };
 use workyard_shared::job::{Form, JobState, Part, Policy};
 use workyard_shared::name::SessionId;
@@ -484,12 +487,12 @@ async fn an_ended_job_goes_with_its_retention() {
     let mut hand = Hand::register(&yard.queue).await;
     let id = job_id("gone");
     let mut brief = spec(Form::fold());
-    brief.retention = std::time::Duration::from_secs(1);
+    brief.retention = Duration::from_secs(1);
     submit(&yard.queue, &id, &brief, 2).await;
     hand.work_all(&id, DONE).await;
     let tended = yard.queue.job_tend(&id, None, &[]).await.unwrap();
     assert!(tended.due_in.is_some_and(|due| due <= brief.retention), "{tended:?}");
-    workyard_tests::wait_until(std::time::Duration::from_secs(15), || async {
+    workyard_tests::wait_until(Duration::from_secs(15), || async {
         for due in yard.queue.jobs_due().await.unwrap().0 {
             yard.queue.job_tend(&due, None, &[]).await.unwrap();
         }
@@ -549,7 +552,7 @@ async fn cancel_and_retry_over_running_tasks_keep_the_counters_right_and_leave_n
                 id: o.id,
                 token: o.token,
                 unhandled: false,
-                delay: std::time::Duration::ZERO,
+                delay: Duration::ZERO,
             });
             let turn = Turn {
                 number,
@@ -712,4 +715,69 @@ async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_reco
         let key = |part: &str| format!("workyard:{{q}}:job:{name}{part}");
         assert_eq!(keys, [key(""), key(":out")]);
     }
+}
+
+#[tokio::test]
+async fn a_call_feeds_few_large_chunks_and_all_come_in_their_turn() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let (id, spec, nonce) = (job_id("large"), spec(Form::fold()), SessionId::fresh());
+    let chunk = Bytes::from(format!("{{\"items\":[\"{}\"]}}", "x".repeat(1_000_000)));
+    for at in 0..10 {
+        let submitted = yard
+            .queue
+            .job_submit(&id, &nonce, &spec, at, std::slice::from_ref(&chunk), at == 9);
+        assert_eq!(submitted.await.unwrap(), JobSubmitted::Taken(at + 1));
+    }
+    assert_eq!(yard.overview().await.pending, 4, "4 MiB in one call");
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, expected(10));
+}
+
+#[tokio::test]
+async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no_dead_letter() {
+    const SOON: Duration = Duration::from_secs(15);
+    const BRIEF: Duration = Duration::from_millis(100);
+    let yard = Yard::start().await;
+    // Nobody is judged for one lease after a silence, and the first beat ends one: a short lease.
+    yard.queue.heartbeat(&SessionId::fresh(), BRIEF, true).await.unwrap();
+    let mut hand = Hand::register(&yard.queue).await;
+    let mut lenient = spec(Form::fold());
+    lenient.policy = Policy::Allow(1);
+    let id = job_id("po");
+    submit(&yard.queue, &id, &lenient, 2).await;
+    let keep = hand.claim(1).await.remove(0);
+    for _ in 0..3 {
+        let mortal = SessionId::fresh();
+        yard.queue.heartbeat(&mortal, BRIEF, true).await.unwrap();
+        let claim = ClaimRequest {
+            consumer: &mortal,
+            most: 1,
+            above: 0,
+            park: false,
+            rank: None,
+        };
+        let claimed = yard.queue.claim(claim).await.unwrap();
+        assert!(matches!(&claimed, Claimed::Tasks(grants) | Claimed::More(grants) if grants.len() == 1));
+        workyard_tests::wait_until(SOON, || async {
+            yard.queue.heartbeat(&hand.consumer, SOON * 40, false).await.unwrap();
+            yard.queue.dead_consumers().await.unwrap().contains(&mortal)
+        })
+        .await;
+        yard.queue.reclaim(&mortal).await.unwrap();
+    }
+    assert_eq!(yard.overview().await.failed, 1, "poison");
+    let (_, members) = yard.queue.job_live(&id, 0).await.unwrap();
+    yard.queue.job_tend(&id, None, &members).await.unwrap();
+    assert_eq!(yard.overview().await.failed, 0, "the job has it");
+    let lost = if member_of(&keep) == "m:0" { 1 } else { 0 };
+    assert_eq!(yard.queue.job_failed(&id, 10).await.unwrap(), [lost]);
+    assert!(!yard.queue.job_errors(&id).await.unwrap()[&format!("m:{lost}")].is_empty());
+    let done = hand.work(&id, &keep).await;
+    hand.settle(&id, vec![done]).await;
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.record(&id).await.accepted, 1);
+    assert_eq!(hand.result(&id, 0).await, format!("{},", 1 - lost));
+    counts_add_up(&yard).await;
+    nothing_of_it_is_left(&yard, "po").await;
 }
