@@ -781,3 +781,22 @@ async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no
     counts_add_up(&yard).await;
     nothing_of_it_is_left(&yard, "po").await;
 }
+
+#[tokio::test]
+async fn errors_and_run_times_that_are_kept_have_a_cap() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("capped");
+    submit(&yard.queue, &id, &spec(Form::fold()), 400).await;
+    let failing = |member: &str| match member[2..].parse::<u64>() {
+        Ok(chunk) if chunk < 150 => JobVerdict::Retry,
+        _ => JobVerdict::Done,
+    };
+    hand.work_all(&id, failing).await;
+    assert_eq!(hand.record(&id).await.maps.retried, 150);
+    assert_eq!(yard.queue.job_errors(&id).await.unwrap().len(), 100);
+    assert_eq!(yard.queue.job_runs(&id).await.unwrap().0.len(), 101, "of 250");
+    let runs = redis::Cmd::llen(yard.queue.keys().job_key(&id, ":runs"));
+    let kept: u64 = runs.query_async(&mut yard.server.connection().await).await.unwrap();
+    assert_eq!(kept, 101);
+}

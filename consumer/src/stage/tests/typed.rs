@@ -190,9 +190,9 @@ async fn a_function_that_emits_too_much_fails_for_good_and_holds_no_more_than_th
         (one_partition(), "many"),
         (Form::fold(), "whole"),
     ] {
-        let failure = super::map(&stages, &spec(form, kind, "identity"), ten.clone())
-            .await
-            .unwrap_err();
+        // Not `unwrap_err`: what it must not be is not printed.
+        let mapped = super::map(&stages, &spec(form, kind, "identity"), ten.clone()).await;
+        let failure = mapped.err().unwrap();
         assert_eq!(failure.next, Next::Final, "{kind}");
         let said = &failure.message;
         assert!(said.starts_with("it emits more than the 256 MiB"), "{kind}: {said}");
