@@ -61,6 +61,8 @@ const CALLS: [(&str, &[&str], &[&str]); 18] = [
         &["running:gone", "session:gone", "notices:gone"],
         &["gone", "100"],
     ),
+    ("unpark", &[], &["c"]),
+    ("pass_on", &[], &[]),
     ("leave", &["running:c", "session:c", "notices:c"], &["c", "100"]),
     ("sweep", &[], &["100"]),
     ("cancel", &[], &["first", ""]),
