@@ -12,7 +12,7 @@ same road without the crash count.
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
 unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
          just woken passes the wake-up on.
-pass_on: KEYS the shared keys   Reply pending tasks. One that was woken and has no room wakes another in its place. Its
+pass_on: KEYS the shared keys   ARGV none   Reply pending tasks. One that was woken and has no room wakes another in its place. Its
          own place is left alone: this may come late, behind a claim of its own that parked it again, and then
          nobody would wake it. If it is the next to be woken it passes that on too, and is not parked any more.
 ]]

@@ -62,7 +62,7 @@ const CALLS: [(&str, &[&str], &[&str]); 18] = [
         &["gone", "100"],
     ),
     ("unpark", &[], &["c"]),
-    ("pass_on", &[], &[]),
+    ("pass_on", &[], &[""]),
     ("leave", &["running:c", "session:c", "notices:c"], &["c", "100"]),
     ("sweep", &[], &["100"]),
     ("cancel", &[], &["first", ""]),
