@@ -12,7 +12,7 @@ use workyard_tests::Yard;
 const BASE: &str = "workyard:{q}:";
 
 /// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
-const CALLS: [(&str, &[&str], &[&str]); 18] = [
+const CALLS: [(&str, &[&str], &[&str]); 20] = [
     (
         "enqueue",
         &["producer:s"],
