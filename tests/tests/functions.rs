@@ -12,7 +12,7 @@ use workyard_tests::Yard;
 const BASE: &str = "workyard:{q}:";
 
 /// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
-const CALLS: [(&str, &[&str], &[&str]); 20] = [
+const CALLS: [(&str, &[&str], &[&str]); 18] = [
     (
         "enqueue",
         &["producer:s"],
@@ -61,8 +61,6 @@ const CALLS: [(&str, &[&str], &[&str]); 20] = [
         &["running:gone", "session:gone", "notices:gone"],
         &["gone", "100"],
     ),
-    ("unpark", &[], &["c"]),
-    ("pass_on", &[], &[""]),
     ("leave", &["running:c", "session:c", "notices:c"], &["c", "100"]),
     ("sweep", &[], &["100"]),
     ("cancel", &[], &["first", ""]),
