@@ -75,7 +75,10 @@ impl Cli {
             return Ok(folder.clone());
         }
         let us = std::env::current_exe()?;
-        let target = us.ancestors().nth(2).map_or_else(PathBuf::new, std::path::Path::to_owned);
+        let target = us
+            .ancestors()
+            .nth(2)
+            .map_or_else(PathBuf::new, std::path::Path::to_owned);
         Ok(target.join("peers"))
     }
 

@@ -48,7 +48,8 @@ pub(crate) fn compare(theirs: &Path, revision: &str, rounds: usize, words: &[Str
 }
 
 fn table(revision: &str, seen: BTreeMap<String, (Vec<f64>, Vec<f64>, String)>) -> String {
-    let mut out = format!("| figure | unit | {revision} | here | here / {revision} | lowest .. highest of the rounds |\n");
+    let mut out =
+        format!("| figure | unit | {revision} | here | here / {revision} | lowest .. highest of the rounds |\n");
     out += "|---|---|---|---|---|---|\n";
     for (name, (mut old, mut new, unit)) in seen {
         let mut ratios: Vec<f64> = old.iter().zip(&new).map(|(old, new)| new / old).collect();
@@ -66,14 +67,23 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds() {
-        let seen = BTreeMap::from([("drain".to_owned(), (vec![10.0, 10.0, 10.0], vec![20.0, 5.0, 15.0], "/s".to_owned()))]);
+        let seen = BTreeMap::from([(
+            "drain".to_owned(),
+            (vec![10.0, 10.0, 10.0], vec![20.0, 5.0, 15.0], "/s".to_owned()),
+        )]);
         let text = table("v1", seen);
-        assert!(text.contains("| drain | /s | 10.0 | 15.0 | 1.50 | 0.50 .. 2.00 |"), "{text}");
+        assert!(
+            text.contains("| drain | /s | 10.0 | 15.0 | 1.50 | 0.50 .. 2.00 |"),
+            "{text}"
+        );
     }
 
     #[test]
     fn lines_that_are_no_figures_are_passed_over() {
         assert_eq!(parse("# 2 cores"), None);
-        assert_eq!(parse(r#"{"figure":"drain","median":2.5,"unit":"/s"}"#), Some(("drain".to_owned(), (2.5, "/s".to_owned()))));
+        assert_eq!(
+            parse(r#"{"figure":"drain","median":2.5,"unit":"/s"}"#),
+            Some(("drain".to_owned(), (2.5, "/s".to_owned())))
+        );
     }
 }

@@ -137,7 +137,10 @@ pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
         reason = "a place in a slice"
     )]
     let at = (values.len() as f64 * share) as usize;
-    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    values
+        .get(at.min(values.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -146,7 +149,12 @@ mod tests {
 
     #[test]
     fn rounds_of_one_cell_become_median_and_spread() {
-        let round = |value| [figure("drain", value, "/s", ""), cell("Peers", "rq", "drain", "/s", value * 2.0)];
+        let round = |value| {
+            [
+                figure("drain", value, "/s", ""),
+                cell("Peers", "rq", "drain", "/s", value * 2.0),
+            ]
+        };
         let all: Vec<Figure> = [3.0, 1.0, 2.0].into_iter().flat_map(round).collect();
         let summary = summarize(&all);
         assert_eq!(summary.len(), 2);

@@ -137,6 +137,9 @@ pub(crate) async fn install(group: &str, folder: &Path, sources: &Path) -> anyho
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let reason = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    let reason = text
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("no reason given");
     bail!("not installed: {}", reason.trim())
 }

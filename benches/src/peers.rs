@@ -197,7 +197,10 @@ impl Peer {
             Kind::Absent(_) => return "-".to_owned(),
             Kind::Rust => return locked(&sources.join("rust/Cargo.lock"), self.name).unwrap_or_default(),
             Kind::Node => {
-                let ask = format!("require('{}/package.json').version + ', Node ' + process.versions.node", self.name);
+                let ask = format!(
+                    "require('{}/package.json').version + ', Node ' + process.versions.node",
+                    self.name
+                );
                 output(Command::new("node").current_dir(root.join("node")).args(["-p", &ask]))
             }
             Kind::Python => {
@@ -222,7 +225,9 @@ pub(crate) fn output(command: &mut Command) -> Option<String> {
 /// The version of a package in a Cargo.lock.
 fn locked(file: &Path, package: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
-    let entry = text.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
+    let entry = text
+        .split("[[package]]")
+        .find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
     let line = entry.lines().find_map(|line| line.strip_prefix("version = "))?;
     Some(line.trim_matches('"').to_owned())
 }

@@ -62,7 +62,10 @@ pub(crate) struct Plan {
 
 impl Part {
     pub(crate) fn name(self) -> &'static str {
-        PARTS.iter().find(|(part, ..)| *part == self).map_or("", |(_, name, ..)| name)
+        PARTS
+            .iter()
+            .find(|(part, ..)| *part == self)
+            .map_or("", |(_, name, ..)| name)
     }
 }
 
@@ -80,7 +83,11 @@ impl Plan {
         Ok(Self {
             rounds: cli.rounds(),
             quick: cli.quick,
-            chosen: PARTS.iter().map(|(part, ..)| *part).filter(|part| chosen(*part)).collect(),
+            chosen: PARTS
+                .iter()
+                .map(|(part, ..)| *part)
+                .filter(|part| chosen(*part))
+                .collect(),
             names,
             tasks: cli.tasks.unwrap_or(if cli.quick { 200_000 } else { 1_000_000 }),
             concurrency: cli.concurrency,
@@ -119,7 +126,11 @@ impl Plan {
     pub(crate) fn announcement(&self) -> String {
         let names: Vec<&str> = self.chosen.iter().map(|part| part.name()).collect();
         let minutes = self.duration().as_secs().div_ceil(60);
-        format!("{}: {} rounds, about {minutes} min, installing not counted", names.join(", "), self.rounds)
+        format!(
+            "{}: {} rounds, about {minutes} min, installing not counted",
+            names.join(", "),
+            self.rounds
+        )
     }
 
     /// The settings, for the document.
@@ -173,7 +184,11 @@ impl Plan {
             Part::Payload => sweep.payload().await,
             Part::Consumers => sweep.consumers().await,
             Part::Backlog if self.quick => sweep.backlog(&[("10k", 10_000), ("1M", 1_000_000)]).await,
-            Part::Backlog => sweep.backlog(&[("10k", 10_000), ("1M", 1_000_000), ("5M", 5_000_000)]).await,
+            Part::Backlog => {
+                sweep
+                    .backlog(&[("10k", 10_000), ("1M", 1_000_000), ("5M", 5_000_000)])
+                    .await
+            }
         }
     }
 }
@@ -185,8 +200,16 @@ fn split(words: &[String]) -> anyhow::Result<(Vec<Part>, Vec<String>)> {
         if let Some((part, ..)) = PARTS.iter().find(|(_, name, ..)| name == word) {
             parts.push(*part);
         } else {
-            let known: Vec<&str> = PARTS.iter().map(|(_, name, ..)| *name).chain(PEERS.iter().map(|p| p.name)).collect();
-            ensure!(known.contains(&word.as_str()), "--only knows no {word:?}; it knows {}", known.join(", "));
+            let known: Vec<&str> = PARTS
+                .iter()
+                .map(|(_, name, ..)| *name)
+                .chain(PEERS.iter().map(|p| p.name))
+                .collect();
+            ensure!(
+                known.contains(&word.as_str()),
+                "--only knows no {word:?}; it knows {}",
+                known.join(", ")
+            );
             names.push(word.clone());
         }
     }
@@ -200,7 +223,9 @@ mod tests {
     use super::*;
 
     fn plan(words: &[&str]) -> anyhow::Result<Plan> {
-        Plan::of(&Cli::parse_from([&["workyard-bench", "--consumer", "x"], words].concat()))
+        Plan::of(&Cli::parse_from(
+            [&["workyard-bench", "--consumer", "x"], words].concat(),
+        ))
     }
 
     #[test]
@@ -225,6 +250,11 @@ mod tests {
         assert_eq!(some.chosen, [Part::Peers, Part::Aof]);
         let wanted = some.peers().unwrap();
         assert!(wanted("bullmq") && !wanted("rq"));
-        assert!(plan(&["--only", "nonsense"]).unwrap_err().to_string().contains("bullmq"));
+        assert!(
+            plan(&["--only", "nonsense"])
+                .unwrap_err()
+                .to_string()
+                .contains("bullmq")
+        );
     }
 }

@@ -21,7 +21,9 @@ pub(crate) fn start(target: SocketAddr, round_trip: Duration) -> anyhow::Result<
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             // Without a server behind it the client sees its connection closed, and tries again.
-            let Ok(server) = TcpStream::connect(target) else { continue };
+            let Ok(server) = TcpStream::connect(target) else {
+                continue;
+            };
             let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else {
                 continue;
             };
@@ -46,7 +48,10 @@ fn direction(mut from: TcpStream, mut to: TcpStream, late: Duration) {
     });
     std::thread::spawn(move || {
         while let Ok((due, bytes)) = receive.recv() {
-            while let Some(early) = due.checked_duration_since(Instant::now()).filter(|early| !early.is_zero()) {
+            while let Some(early) = due
+                .checked_duration_since(Instant::now())
+                .filter(|early| !early.is_zero())
+            {
                 std::thread::park_timeout(early);
             }
             if to.write_all(&bytes).is_err() {

@@ -23,7 +23,11 @@ the tables of Workyard alone from the release of a paused queue until it is empt
 ";
 
 /// The plots: file, title, tables and columns that become groups of bars.
-type Picture = (&'static str, &'static str, &'static [(&'static str, &'static [&'static str])]);
+type Picture = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static [&'static str])],
+);
 
 const PICTURES: [Picture; 3] = [
     (
@@ -31,7 +35,13 @@ const PICTURES: [Picture; 3] = [
         "Side by side: tasks per second",
         &[(
             RATES,
-            &["drain", "enqueue in bulk", "enqueue, 64 callers", "enqueue one by one", "full cycle, 64 callers"],
+            &[
+                "drain",
+                "enqueue in bulk",
+                "enqueue, 64 callers",
+                "enqueue one by one",
+                "full cycle, 64 callers",
+            ],
         )],
     ),
     (
@@ -57,7 +67,13 @@ const PICTURES: [Picture; 3] = [
 ];
 
 /// Writes everything below `docs`.
-pub(crate) fn write(docs: &Path, server: &str, settings: &str, summaries: &[Summary], field: Option<&Field>) -> anyhow::Result<()> {
+pub(crate) fn write(
+    docs: &Path,
+    server: &str,
+    settings: &str,
+    summaries: &[Summary],
+    field: Option<&Field>,
+) -> anyhow::Result<()> {
     let images = docs.join("images");
     std::fs::create_dir_all(&images)?;
     let mut text = format!("{HEAD}\n{}\n{settings}\n", machine(server));
@@ -104,9 +120,18 @@ fn groups(parts: &[(&str, &[&str])], summaries: &[Summary]) -> Vec<Group> {
 pub(crate) fn who(field: &Field) -> String {
     let mut out = "## Who was measured, and how\n\n| name | version | task of a killed worker | retries | settings | not measured because |\n|---|---|---|---|---|---|\n".to_owned();
     for peer in &field.peers {
-        let Peer { name, claim, retries, settings, .. } = peer;
+        let Peer {
+            name,
+            claim,
+            retries,
+            settings,
+            ..
+        } = peer;
         let version = field.versions.get(name).map_or("", String::as_str);
-        let reason = field.reasons.get(name).map_or(String::new(), |reason| reason.replace('|', "/"));
+        let reason = field
+            .reasons
+            .get(name)
+            .map_or(String::new(), |reason| reason.replace('|', "/"));
         out += &format!("| {name} | {version} | {claim} | {retries} | {settings} | {reason} |\n");
     }
     out
@@ -115,15 +140,22 @@ pub(crate) fn who(field: &Field) -> String {
 /// The machine and the programs, in one paragraph.
 fn machine(server: &str) -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let memory: u64 = memory.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    let memory: u64 = memory
+        .and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let ask = |program: &str, words: &[&str]| output(Command::new(program).args(words)).unwrap_or_default();
     let (redis, kernel) = (ask(server, &["--version"]), ask("uname", &["-sr"]));
     let redis = redis.split(" sha=").next().unwrap_or_default().to_owned();
-    let (commit, day) = (ask("git", &["rev-parse", "--short", "HEAD"]), ask("date", &["-u", "+%Y-%m-%d"]));
+    let (commit, day) = (
+        ask("git", &["rev-parse", "--short", "HEAD"]),
+        ask("date", &["-u", "+%Y-%m-%d"]),
+    );
     format!(
         "{day}, revision {commit}: {cores} cores of {}, {} GB, {kernel}, {redis}.",
         model.unwrap_or("an unnamed processor"),

@@ -121,7 +121,11 @@ pub(crate) fn url(port: u16) -> String {
 
 /// The field of an INFO answer.
 fn number(info: &str, field: &str) -> Option<u64> {
-    info.lines().find_map(|line| line.strip_prefix(field))?.trim().parse().ok()
+    info.lines()
+        .find_map(|line| line.strip_prefix(field))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 async fn info(link: &Link, section: &str) -> anyhow::Result<String> {

@@ -134,7 +134,11 @@ impl Bout<'_> {
         // What a producer and a worker reach together, when they share the machine; half of it.
         let half = 0.5 / (1.0 / drain + 1.0 / many.rate());
         self.note(HALF, "rate", "/s", half);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred thousand")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few hundred thousand"
+        )]
         let tasks = ((half * HALF_SECONDS) as usize).clamp(200, 300_000);
         self.pickup(HALF, tasks, half).await?;
         if self.peer.cycle {
@@ -147,7 +151,9 @@ impl Bout<'_> {
     async fn fill_and_drain(&mut self) -> anyhow::Result<f64> {
         self.flush().await?;
         let (memory, cpu) = (self.server.memory(self.link).await?, self.server.cpu(self.link).await?);
-        let filled = self.mode(if self.peer.bulk { "bulk" } else { "many" }, self.peer.tasks).await?;
+        let filled = self
+            .mode(if self.peer.bulk { "bulk" } else { "many" }, self.peer.tasks)
+            .await?;
         if self.peer.bulk {
             self.note(RATES, "enqueue in bulk", "/s", filled.rate());
         }
@@ -163,7 +169,12 @@ impl Bout<'_> {
         let spent = self.server.cpu(self.link).await? - cpu;
         self.note(RATES, "drain", "/s", drained.rate());
         self.note(COSTS, "Redis CPU, drain", "us", micros(spent, drained.count));
-        self.note(COSTS, "worker CPU, drain", "us", per_task(drained.cpu * 1e6, drained.count));
+        self.note(
+            COSTS,
+            "worker CPU, drain",
+            "us",
+            per_task(drained.cpu * 1e6, drained.count),
+        );
         Ok(drained.rate())
     }
 

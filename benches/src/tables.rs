@@ -10,12 +10,18 @@ pub(crate) fn all(summaries: &[Summary]) -> String {
             names.push(summary.figure.table);
         }
     }
-    names.iter().map(|name| format!("## {name}\n\n{}\n", one(name, summaries))).collect()
+    names
+        .iter()
+        .map(|name| format!("## {name}\n\n{}\n", one(name, summaries)))
+        .collect()
 }
 
 /// The summaries of one table.
 pub(crate) fn of<'a>(name: &str, summaries: &'a [Summary]) -> Vec<&'a Summary> {
-    summaries.iter().filter(|summary| summary.figure.table == name).collect()
+    summaries
+        .iter()
+        .filter(|summary| summary.figure.table == name)
+        .collect()
 }
 
 fn one(name: &str, summaries: &[Summary]) -> String {
@@ -52,13 +58,18 @@ fn matrix(cells: &[&Summary]) -> String {
             rows.push(&cell.figure.row);
         }
     }
-    let head: Vec<String> = columns.iter().map(|(column, unit)| format!("{column}, {unit}")).collect();
+    let head: Vec<String> = columns
+        .iter()
+        .map(|(column, unit)| format!("{column}, {unit}"))
+        .collect();
     let mut out = format!("| | {} |\n|---|{}\n", head.join(" | "), "---|".repeat(columns.len()));
     for row in rows {
         let texts: Vec<String> = columns
             .iter()
             .map(|(column, _)| {
-                let found = cells.iter().find(|cell| cell.figure.row == row && cell.figure.column == *column);
+                let found = cells
+                    .iter()
+                    .find(|cell| cell.figure.row == row && cell.figure.column == *column);
                 found.map_or("-".to_owned(), |cell| spread(cell))
             })
             .collect();

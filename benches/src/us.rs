@@ -34,7 +34,10 @@ impl Peer for Us {
     }
 
     async fn bulk(&self, payloads: Vec<String>) -> anyhow::Result<()> {
-        let tasks = payloads.iter().map(|text| self.task(text)).collect::<anyhow::Result<_>>()?;
+        let tasks = payloads
+            .iter()
+            .map(|text| self.task(text))
+            .collect::<anyhow::Result<_>>()?;
         self.client.enqueue_many(&self.queue, tasks).await?;
         Ok(())
     }

@@ -63,7 +63,11 @@ pub fn payload() -> String {
 
 /// What the handler of every peer calls.
 pub fn hit(payload: &str) {
-    let sent: u64 = payload.split(';').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let sent: u64 = payload
+        .split(';')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let Some(tally) = TALLY.get() else { return };
     let Ok(mut guard) = tally.spans.lock() else { return };
     let begun = *guard.1.get_or_insert_with(|| (Instant::now(), cpu()));
@@ -130,7 +134,8 @@ pub async fn run<P: Peer>(peer: P, args: &[String]) -> anyhow::Result<()> {
         }
         "bulk" => {
             for first in (0..count).step_by(BULK) {
-                peer.bulk((first..count.min(first + BULK)).map(|_| payload()).collect()).await?;
+                peer.bulk((first..count.min(first + BULK)).map(|_| payload()).collect())
+                    .await?;
             }
         }
         "cycle" => {
@@ -144,7 +149,12 @@ pub async fn run<P: Peer>(peer: P, args: &[String]) -> anyhow::Result<()> {
         }
         "feed" => feed(&peer, count, word(2).parse()?).await?,
         "work" => {
-            TALLY.set(Tally { wanted: count, spans: Mutex::new((Vec::new(), None)) }).ok();
+            TALLY
+                .set(Tally {
+                    wanted: count,
+                    spans: Mutex::new((Vec::new(), None)),
+                })
+                .ok();
             say(&serde_json::json!({"ready": true}));
             peer.work(word(2) == "keep").await?;
             bail!("the worker has ended early");
@@ -161,7 +171,10 @@ async fn feed<P: Peer>(peer: &P, count: usize, rate: f64) -> anyhow::Result<()> 
     let mut sends = tokio::task::JoinSet::new();
     for n in 0..count {
         let due = Duration::from_secs_f64(n as f64 / rate);
-        if let Some(early) = due.checked_sub(begun.elapsed()).filter(|early| *early > Duration::from_millis(1)) {
+        if let Some(early) = due
+            .checked_sub(begun.elapsed())
+            .filter(|early| *early > Duration::from_millis(1))
+        {
             tokio::time::sleep(early).await;
         }
         let peer = peer.clone();
