@@ -80,7 +80,6 @@ pub(crate) const PEERS: [Peer; 11] = [
         tasks: 19_200,
         bulk: false,
         cycle: false,
-        ..PEER
     },
     Peer {
         name: "apalis-redis",

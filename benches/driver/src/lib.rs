@@ -39,7 +39,15 @@ pub fn words() -> Vec<String> {
 /// What a worker has seen.
 struct Tally {
     wanted: usize,
-    spans: Mutex<(Vec<u64>, Option<(Instant, f64)>)>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// From send to handler, in nanoseconds.
+    spans: Vec<u64>,
+    /// When the first task came, and the CPU seconds until then.
+    begun: Option<(Instant, f64)>,
 }
 
 static TALLY: OnceLock<Tally> = OnceLock::new();
@@ -61,7 +69,7 @@ pub fn payload() -> String {
     format!("{:x<98}", format!("{};", now()))
 }
 
-/// What the handler of every peer calls.
+/// What the handler of every peer calls, inside of the runtime.
 pub fn hit(payload: &str) {
     let sent: u64 = payload
         .split(';')
@@ -69,11 +77,11 @@ pub fn hit(payload: &str) {
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
     let Some(tally) = TALLY.get() else { return };
-    let Ok(mut guard) = tally.spans.lock() else { return };
-    let begun = *guard.1.get_or_insert_with(|| (Instant::now(), cpu()));
-    guard.0.push(now().saturating_sub(sent));
-    if guard.0.len() == tally.wanted {
-        let mut spans = std::mem::take(&mut guard.0);
+    let Ok(mut guard) = tally.seen.lock() else { return };
+    let begun = *guard.begun.get_or_insert_with(|| (Instant::now(), cpu()));
+    guard.spans.push(now().saturating_sub(sent));
+    if guard.spans.len() == tally.wanted {
+        let mut spans = std::mem::take(&mut guard.spans);
         // The first tenth warms up.
         spans.drain(..spans.len() / 10);
         spans.sort_unstable();
@@ -82,9 +90,9 @@ pub fn hit(payload: &str) {
             "count": tally.wanted, "seconds": begun.0.elapsed().as_secs_f64(), "cpu": cpu() - begun.1,
             "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999),
         });
-        std::thread::spawn(move || {
+        tokio::spawn(async move {
             // The last acknowledgements go out.
-            std::thread::sleep(Duration::from_millis(300));
+            tokio::time::sleep(Duration::from_millis(300)).await;
             say(&line);
             std::process::exit(0);
         });
@@ -152,7 +160,7 @@ pub async fn run<P: Peer>(peer: P, args: &[String]) -> anyhow::Result<()> {
             TALLY
                 .set(Tally {
                     wanted: count,
-                    spans: Mutex::new((Vec::new(), None)),
+                    seen: Mutex::default(),
                 })
                 .ok();
             say(&serde_json::json!({"ready": true}));

@@ -19,11 +19,18 @@ impl Peer for Apalis {
     }
 
     async fn bulk(&self, payloads: Vec<String>) -> anyhow::Result<()> {
-        self.0.clone().push_bulk(payloads).await.map_err(|e| anyhow::anyhow!("{e:?}"))
+        self.0
+            .clone()
+            .push_bulk(payloads)
+            .await
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
     }
 
     async fn work(&self, _keep: bool) -> anyhow::Result<()> {
-        let worker = WorkerBuilder::new("bench").backend(self.0.clone()).concurrency(100).build(noop);
+        let worker = WorkerBuilder::new("bench")
+            .backend(self.0.clone())
+            .concurrency(100)
+            .build(noop);
         Ok(worker.run().await?)
     }
 
@@ -34,7 +41,9 @@ impl Peer for Apalis {
         storage.push_task(task).await.map_err(|e| anyhow::anyhow!("{e:?}"))?;
         let mut results: futures::stream::BoxStream<'_, _> = WaitForCompletion::<usize>::wait_for(&mut storage, [id]);
         let ended = results.next().await;
-        ended.ok_or_else(|| anyhow::anyhow!("no result"))?.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        ended
+            .ok_or_else(|| anyhow::anyhow!("no result"))?
+            .map_err(|e| anyhow::anyhow!("{e:?}"))?;
         Ok(())
     }
 }
@@ -43,5 +52,9 @@ impl Peer for Apalis {
 async fn main() -> anyhow::Result<()> {
     let keep = std::env::args().nth(3).is_some_and(|word| word == "keep");
     let config = Config::default().batch_size(100).persist_results(keep);
-    run(Apalis(RedisStorage::new(apalis_redis::connect(url()?).await?).with_config(config)), &words()).await
+    run(
+        Apalis(RedisStorage::new(apalis_redis::connect(url()?).await?).with_config(config)),
+        &words(),
+    )
+    .await
 }

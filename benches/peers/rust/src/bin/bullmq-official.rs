@@ -8,7 +8,6 @@ use bullmq::types::RemoveOnFinish;
 use bullmq::worker::CancellationToken;
 use bullmq::{
     BulkJob, Job, JobOptions, Queue, QueueEvent, QueueEvents, QueueEventsOptions, QueueOptions, Worker, WorkerOptions,
-
 };
 use tokio::sync::{OnceCell, oneshot};
 use workyard_bench_driver::{Peer, hit, run, url, words};
@@ -22,7 +21,10 @@ struct BullMq {
 }
 
 fn options() -> JobOptions {
-    JobOptions { attempts: Some(3), ..JobOptions::default() }
+    JobOptions {
+        attempts: Some(3),
+        ..JobOptions::default()
+    }
 }
 
 fn connection() -> anyhow::Result<RedisConnectionOptions> {
@@ -31,7 +33,10 @@ fn connection() -> anyhow::Result<RedisConnectionOptions> {
 
 /// Hands out the `completed` events of the queue by job id.
 async fn listen() -> anyhow::Result<Waiters> {
-    let options = QueueEventsOptions { connection: connection()?, ..QueueEventsOptions::default() };
+    let options = QueueEventsOptions {
+        connection: connection()?,
+        ..QueueEventsOptions::default()
+    };
     let events = QueueEvents::with_options("bench", options).await?;
     let waiters = Waiters::default();
     let ours = waiters.clone();
@@ -54,7 +59,10 @@ impl Peer for BullMq {
     }
 
     async fn bulk(&self, payloads: Vec<String>) -> anyhow::Result<()> {
-        let jobs = payloads.into_iter().map(|p| BulkJob::with_options("noop", p, options())).collect();
+        let jobs = payloads
+            .into_iter()
+            .map(|p| BulkJob::with_options("noop", p, options()))
+            .collect();
         self.queue.add_bulk(jobs).await?;
         Ok(())
     }
@@ -76,7 +84,10 @@ impl Peer for BullMq {
         // The id is ours, so that who waits is known before the job can end.
         let id = format!("job-{:032x}", fastrand::u128(..));
         let (done, ended) = oneshot::channel();
-        waiters.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.insert(id.clone(), done);
+        waiters
+            .lock()
+            .map_err(|_| anyhow::anyhow!("poisoned"))?
+            .insert(id.clone(), done);
         self.queue.add("noop", payload).options(options()).job_id(id).await?;
         Ok(ended.await?)
     }
@@ -85,5 +96,12 @@ impl Peer for BullMq {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let queue = Queue::with_options("bench", QueueOptions::new().connection(connection()?)).await?;
-    run(BullMq { queue: Arc::new(queue), waiters: Arc::default() }, &words()).await
+    run(
+        BullMq {
+            queue: Arc::new(queue),
+            waiters: Arc::default(),
+        },
+        &words(),
+    )
+    .await
 }

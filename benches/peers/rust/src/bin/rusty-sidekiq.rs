@@ -35,6 +35,9 @@ impl Peer for Sidekiq {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // One connection for each worker: a BRPOP occupies it.
-    let pool = bb8::Pool::builder().max_size(128).build(RedisConnectionManager::new(url()?)?).await?;
+    let pool = bb8::Pool::builder()
+        .max_size(128)
+        .build(RedisConnectionManager::new(url()?)?)
+        .await?;
     run(Sidekiq(pool), &words()).await
 }
