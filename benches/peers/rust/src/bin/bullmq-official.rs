@@ -33,7 +33,9 @@ fn connection() -> anyhow::Result<RedisConnectionOptions> {
 
 /// Hands out the `completed` events of the queue by job id.
 async fn listen() -> anyhow::Result<Waiters> {
+    // From the first event on: one that came before we read would never wake its caller.
     let options = QueueEventsOptions {
+        last_event_id: Some("0".to_owned()),
         connection: connection()?,
         ..QueueEventsOptions::default()
     };
