@@ -1,0 +1,3 @@
+//! What both programs of the benchmark draw with.
+
+pub mod svg;
