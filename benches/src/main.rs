@@ -2,9 +2,11 @@
 //!
 //! Called by `scripts/bench`. It asserts nothing: it measures, and prints what it measured with.
 
+mod balance;
 mod daemon;
 mod jobs;
 mod measure;
+mod overhead;
 mod server;
 
 use std::path::PathBuf;
@@ -36,7 +38,8 @@ struct Cli {
     /// The daemon that drains; by default the one that was built with this.
     #[arg(long)]
     consumer: Option<PathBuf>,
-    /// Only this: singles, throughput, latency, jobs or cores.
+    /// Only this: singles, throughput, latency, jobs, cores, adaptive (its cost beside pull), or balance, which all the
+    /// others leave out: the paper's four workers under each policy, each round with another seed, about a minute a round.
     #[arg(long)]
     only: Option<String>,
     /// Chunks of the map-reduce job.
@@ -58,6 +61,9 @@ async fn main() -> anyhow::Result<()> {
     }
     let tasks = cli.tasks.unwrap_or(if cli.quick { 200_000 } else { 1_000_000 });
     let consumer = cli.consumer.map_or_else(Daemon::beside_us, Ok)?;
+    if cli.only.as_deref() == Some("balance") {
+        return balance::run(&Server::start(&cli.server).await?, cli.rounds.max(1)).await;
+    }
     let mut rounds: Vec<Vec<Figure>> = Vec::new();
     for _ in 0..cli.rounds.max(1) {
         let server = Server::start(&cli.server).await?;
@@ -69,6 +75,9 @@ async fn main() -> anyhow::Result<()> {
         if wanted("throughput") {
             figures.extend(measure::throughput(&server, &consumer, tasks, cli.concurrency).await?);
             figures.extend(measure::bare(&server, tasks).await?);
+        }
+        if wanted("adaptive") {
+            figures.extend(overhead::adaptive(&server, &consumer, tasks / 2, cli.concurrency).await?);
         }
         if wanted("latency") {
             figures.extend(measure::latency(&server, if cli.quick { 1000 } else { 5000 }).await?);

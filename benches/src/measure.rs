@@ -41,7 +41,7 @@ pub(crate) fn figure(name: &'static str, value: f64, unit: &'static str, note: i
     }
 }
 
-fn queue(link: &Link) -> anyhow::Result<Queue> {
+pub(crate) fn queue(link: &Link) -> anyhow::Result<Queue> {
     Ok(Broker::new(link.clone(), Prefix::default()).queue(&QueueName::new("bench")?))
 }
 
@@ -67,7 +67,7 @@ fn per_task(total: f64, count: usize) -> f64 {
 }
 
 /// Enqueues `count` tasks in bulk over two submitters.
-async fn fill(server: &Server, count: usize) -> anyhow::Result<Duration> {
+pub(crate) async fn fill(server: &Server, count: usize) -> anyhow::Result<Duration> {
     let payload = payload();
     let begun = Instant::now();
     let mut lanes = Vec::new();
@@ -118,13 +118,7 @@ pub(crate) async fn throughput(
     }
     let (cpu, cpu_daemon, begun) = (server.cpu(&link).await?, daemon.cpu(), Instant::now());
     queue.set_paused(false).await?;
-    loop {
-        let seen = queue.overview().await?;
-        if seen.pending + seen.running == 0 {
-            break;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    drained(&queue).await?;
     let drained = begun.elapsed();
     let (cpu_drain, cpu_daemon) = (server.cpu(&link).await? - cpu, daemon.cpu() - cpu_daemon);
     let micros = |span: Duration| per_task(span.as_secs_f64() * 1e6, count);
@@ -146,6 +140,17 @@ pub(crate) async fn throughput(
             "queued, 100 bytes of payload, UUIDv7 id",
         ),
     ])
+}
+
+/// Returns when nothing waits or runs.
+pub(crate) async fn drained(queue: &Queue) -> anyhow::Result<()> {
+    loop {
+        let seen = queue.overview().await?;
+        if seen.pending + seen.running == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// The floor: the bare commands that store and take a task, without functions, counters, fences or leases, in

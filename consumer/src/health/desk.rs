@@ -49,7 +49,6 @@ pub(crate) struct Desk {
     /// Something happened that the fleet should hear before the next beat.
     pub(crate) urgent: Arc<Notify>,
     queue: String,
-    capacity: usize,
     host: Arc<Host>,
     started: Instant,
     inner: Mutex<Inner>,
@@ -83,11 +82,10 @@ pub(crate) struct Standings {
 }
 
 impl Desk {
-    pub(crate) fn new(queue: &str, capacity: usize, host: Arc<Host>, urgent: Arc<Notify>) -> Self {
+    pub(crate) fn new(queue: &str, host: Arc<Host>, urgent: Arc<Notify>) -> Self {
         Self {
             urgent,
             queue: queue.to_owned(),
-            capacity,
             host,
             started: Instant::now(),
             inner: Mutex::new(Inner {
@@ -170,10 +168,10 @@ impl Desk {
     }
 
     /// Measures and judges; what the next heartbeat says.
-    pub(crate) fn beat(&self, running: usize, urgent: bool) -> Report {
+    pub(crate) fn beat(&self, running: usize, capacity: usize, urgent: bool) -> Report {
         let now = self.now();
         self.with(|inner| {
-            inner.vitals.capacity = u32::try_from(self.capacity).unwrap_or(u32::MAX);
+            inner.vitals.capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
             inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
             inner.vitals.lag_ms = self.host.lag_ms();
             inner.vitals.rtt_ms = self.host.rtt_ms();

@@ -30,7 +30,7 @@ impl Lane {
         let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
         usize::try_from(per_slot)
             .unwrap_or(usize::MAX)
-            .saturating_mul(self.fleet.slots.total())
+            .saturating_mul(self.fleet.slots.usable())
             .min(self.fleet.prefetch)
     }
 

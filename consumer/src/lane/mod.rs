@@ -293,14 +293,20 @@ impl Lane {
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             self.fleet.counters.ran(run, done.is_failure());
-            let probe = done
-                .kind()
-                .and_then(|kind| self.desk.ended(kind, !done.is_failure(), run));
-            match probe.and_then(|again| done.as_handback(again)) {
+            match self.measure(&done, run).and_then(|again| done.as_handback(again)) {
                 Some(handback) => self.outbox.hand_back(handback),
                 None => self.outbox.add(done),
             }
         }
+    }
+
+    /// Tells whoever measures; see [`Desk::ended`] for the answer.
+    fn measure(&self, done: &Done, run: Duration) -> Option<Duration> {
+        let (kind, ok) = (done.kind()?, !done.is_failure());
+        if let Some(slots) = self.fleet.registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
+            slots.ended(run, ok);
+        }
+        self.desk.ended(kind, ok, run)
     }
 }
 
