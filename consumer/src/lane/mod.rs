@@ -298,6 +298,8 @@ impl Lane {
                 None => self.outbox.add(done),
             }
         }
+        // We may wait with the rank of one that had more to do: the claim that finds nothing parks with the new one.
+        self.hungry |= self.desk.ranks_by_load();
     }
 
     /// Tells whoever measures; see [`Desk::ended`] for the answer.

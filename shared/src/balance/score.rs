@@ -117,7 +117,8 @@ pub fn load_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
     } else {
         slow
     };
-    ((1.0 - health_score(vitals, fleet)) + vitals.load() + slow).clamp(0.0, WORST_LOAD_SCORE)
+    ((1.0 - health_score(vitals, fleet)) + vitals.load() + slow + Blame::of(vitals, fleet).rate)
+        .clamp(0.0, WORST_LOAD_SCORE)
 }
 
 /// Into 0..1; NaN is 0.
