@@ -125,10 +125,11 @@ async fn watch(every: Duration, session: &mut Session) -> Result<Exit, CliError>
 fn picture(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
     let reports: Vec<(&ConsumerView, Report)> = views.iter().map(|view| (view, report(view))).collect();
     let mut text = consumers(&reports, clock, terminal);
-    for more in [kinds(&reports, terminal), machines(&reports, terminal)] {
-        if let Some(more) = more {
-            text = format!("{text}\n\n{more}");
-        }
+    for more in [kinds(&reports, terminal), machines(&reports, terminal)]
+        .into_iter()
+        .flatten()
+    {
+        text = format!("{text}\n\n{more}");
     }
     text
 }
