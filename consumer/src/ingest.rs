@@ -131,3 +131,16 @@ fn entry(reason: &str, bytes: &[u8]) -> String {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
     json!({ "reason": reason, "bytes": bytes.len(), "raw": shown }).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inbox_is_looked_at_again_before_the_queue_runs_dry() {
+        let ms = Duration::from_millis;
+        for (dry, pause) in [(None, 100), (Some(60_000), 100), (Some(200), 50), (Some(1), 5)] {
+            assert_eq!(for_room(dry.map(ms)), ms(pause), "{dry:?}");
+        }
+    }
+}

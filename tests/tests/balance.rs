@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
 use workyard_shared::balance::Policy;
+use workyard_shared::name::QueueName;
 use workyard_shared::settings::Setting;
 use workyard_tests::{Running, Yard, wait_until};
 
@@ -376,19 +377,18 @@ async fn a_kind_that_gets_slower_side_by_side_runs_with_fewer_slots_and_gets_the
     worker.stop().await;
 }
 
-/// The paper's four workers (name, mean run time in ms, failures in 100 runs, slots) on a queue of their own, 300 tasks
-/// evenly at 60 % of capacity. Answers how many tasks ended in which way, and which percentage of the runs each had.
-async fn paper(yard: &Yard, policy: Policy) -> ([u64; 2], Vec<(&'static str, u64)>) {
-    let name = workyard_tests::queue_name(policy.as_str());
-    let queue = yard.broker.queue(&name);
-    let mut workers = Vec::new();
+/// One of the paper's workers: its name, what it started, the worker.
+type Hand = (&'static str, Arc<AtomicU64>, Running);
+
+/// The paper's four (mean run time in ms, failures in 100 runs, slots) on a queue.
+fn papers_workers(yard: &Yard, name: &QueueName) -> Vec<Hand> {
     let fleet = [
         ("fast", 200, 5, 8),
         ("medium", 500, 10, 5),
         ("slow", 1000, 15, 3),
         ("unreliable", 300, 30, 4),
     ];
-    for (profile, ms, fails, slots) in fleet {
+    let start = |(profile, ms, fails, slots)| {
         let started = Arc::new(AtomicU64::new(0));
         let mut registry = Registry::new();
         let count = Arc::clone(&started);
@@ -410,8 +410,16 @@ async fn paper(yard: &Yard, policy: Policy) -> ([u64; 2], Vec<(&'static str, u64
             queues: vec![(name.clone(), 1)],
             ..yard.config()
         };
-        workers.push((profile, started, workyard_tests::spawn(registry, config)));
-    }
+        (profile, started, workyard_tests::spawn(registry, config))
+    };
+    fleet.map(start).into_iter().collect()
+}
+
+/// 300 tasks, evenly at 60 % of the capacity of the paper's workers. Answers how many were completed and how many
+/// dead-lettered, and which percentage of the runs each worker had.
+async fn paper(yard: &Yard, policy: Policy) -> ([u64; 2], Vec<(&'static str, u64)>) {
+    let name = workyard_tests::queue_name(policy.as_str());
+    let (queue, workers) = (yard.broker.queue(&name), papers_workers(yard, &name));
     wait_until(SOON, || async {
         queue.overview().await.is_ok_and(|seen| seen.parked == 4)
     })
@@ -435,15 +443,13 @@ async fn paper(yard: &Yard, policy: Policy) -> ([u64; 2], Vec<(&'static str, u64
         let task = (workyard_shared::name::TaskId::fresh(), task);
         submitter.submit(vec![task], true, None, SOON).await.unwrap();
     }
-    let ended = |seen: &workyard_shared::broker::Overview| {
-        ["completed", "failed"].map(|name| seen.totals.get(name).copied().unwrap_or(0))
-    };
     wait_until(SOON * 3, || async {
         let seen = queue.overview().await.unwrap();
         seen.pending + seen.scheduled + seen.running == 0
     })
     .await;
-    let ended = ended(&queue.overview().await.unwrap());
+    let totals = queue.overview().await.unwrap().totals;
+    let ended = ["completed", "failed"].map(|name| totals.get(name).copied().unwrap_or(0));
     let runs: u64 = workers
         .iter()
         .map(|(_, started, _)| started.load(Ordering::SeqCst))
