@@ -479,5 +479,6 @@ async fn of_the_papers_four_workers_the_unreliable_one_gets_less_under_adaptive_
         assert_eq!(completed + failed, 300, "a task was lost");
     }
     let unreliable = |(_, shares): &([u64; 2], Vec<(&'static str, u64)>)| shares[3].1;
-    assert!(unreliable(&adaptive) < unreliable(&in_turn), "{adaptive:?}");
+    // About 60 % of what it has in turn; 85 % if ranks lag behind the load or the maintainer wakes up late.
+    assert!(unreliable(&adaptive) * 5 < unreliable(&in_turn) * 4, "{adaptive:?}");
 }
