@@ -54,6 +54,7 @@ impl Lane {
         let wanted = if self.hungry { self.reserve() } else { 0 };
         if wanted > 0 {
             self.woken = false;
+            self.lighter = false;
         } else if self.woken {
             self.pass_on();
         }
@@ -157,6 +158,7 @@ impl Lane {
             // every claim would be answered like this one.
             Some(Claimed::Lost) => {
                 self.woken = false;
+                self.lighter = false;
                 self.rest();
             }
             None => {}
@@ -182,7 +184,7 @@ impl Lane {
 
     /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.
     fn rest(&mut self) {
-        self.hungry = self.woken;
+        self.hungry = self.woken || self.lighter;
         self.fleet.slots.set_dry(self.index, true);
         self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
     }

@@ -72,6 +72,8 @@ pub(crate) struct Lane {
     /// We were woken since the last claim was sent. Its reply may say "nothing" and the wake-up that
     /// came right behind it be heard first: resting on that reply would lose the task to the poll.
     woken: bool,
+    /// Tasks ended since the last claim was sent: what that parks us with is not our load any more.
+    lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
@@ -118,6 +120,7 @@ impl Lane {
             above: 0,
             hungry: true,
             woken: false,
+            lighter: false,
             started_at: Instant::now(),
             cautious: false,
             subscribed: false,
@@ -298,8 +301,11 @@ impl Lane {
                 None => self.outbox.add(done),
             }
         }
-        // We may wait with the rank of one that had more to do: the claim that finds nothing parks with the new one.
-        self.hungry |= self.desk.ranks_by_load();
+        // We may wait with the rank of one that had more to do: a claim that finds nothing parks with the new one.
+        if self.desk.ranks_by_load() {
+            self.lighter = true;
+            self.hungry = true;
+        }
     }
 
     /// Tells whoever measures; see [`Desk::ended`] for the answer.
