@@ -1,3 +1,4 @@
-//! What the benchmark and the simulator share: the consumers that they compare policies with.
+//! What both programs of the benchmark share: the consumers that they compare policies with, and how they draw.
 
 pub mod profile;
+pub mod svg;

@@ -47,7 +47,14 @@ impl Lane {
     /// Claims, unless a claim is still under way or there is no room.
     pub(super) fn next_claim(&mut self, draining: bool) {
         let Some(session) = &self.session else { return };
-        if self.claiming.is_some() || draining {
+        if self.claiming.is_some() {
+            return;
+        }
+        if draining {
+            // The claim that was under way when the drain began may have parked us again.
+            if self.woken {
+                self.pass_on();
+            }
             return;
         }
         let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
@@ -107,7 +114,7 @@ impl Lane {
         self.woken = false;
         let Some(session) = self.session.clone() else { return };
         tokio::spawn(async move {
-            if let Err(error) = session.queue.unpark(&session.session).await {
+            if let Err(error) = session.queue.pass_on().await {
                 debug!(%error, "a wake-up could not be passed on; the poll finds the task");
             }
         });

@@ -63,7 +63,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed`
-    #[arg(long, global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(long, visible_alias = "redis", global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) redis_url: String,
     /// What the keys of this installation begin with [default: workyard]
     #[arg(long, global = true, env = "WORKYARD_PREFIX", value_parser = value::named::<Prefix>, value_name = "PREFIX")]
