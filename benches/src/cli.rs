@@ -16,8 +16,9 @@ pub(crate) struct Cli {
     /// With --quick: the peers too.
     #[arg(long)]
     pub(crate) peers: bool,
-    /// Only these parts: singles, throughput, latency, jobs, cores, peers, aof, round-trip, payload, consumers, backlog,
-    /// or names of peers.
+    /// Only these parts: singles, throughput, latency, jobs, cores, peers, aof, round-trip, payload, consumers, adaptive (its
+    /// cost beside pull), backlog, or names of peers. Or, alone: balance, the paper's four workers under each policy, each
+    /// round with another seed, about 35 s a round.
     #[arg(long, value_delimiter = ',', value_name = "NAME[,NAME]")]
     pub(crate) only: Vec<String>,
     /// Tasks in one bulk round.

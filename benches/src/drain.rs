@@ -68,7 +68,7 @@ pub(crate) struct Drained {
 }
 
 /// Enqueues in bulk over two submitters.
-async fn fill(load: &Load<'_>) -> anyhow::Result<Duration> {
+pub(crate) async fn fill(load: &Load<'_>) -> anyhow::Result<Duration> {
     let payload = payload(load.payload);
     let chunk = (CHUNK_BYTES / load.payload.max(1)).clamp(1, CHUNK);
     let begun = Instant::now();
@@ -141,7 +141,7 @@ pub(crate) async fn drained(server: &Server, load: &Load<'_>, so_far: Drained) -
 }
 
 /// Until enough are done; answers how many that were. One HLEN a look: a slow drain must not be billed for its watcher.
-async fn await_rest(link: &Link, queue: &Queue, load: &Load<'_>) -> anyhow::Result<usize> {
+pub(crate) async fn await_rest(link: &Link, queue: &Queue, load: &Load<'_>) -> anyhow::Result<usize> {
     let mut left = redis::cmd("HLEN");
     left.arg(queue.keys().named("tasks"));
     loop {

@@ -2,6 +2,7 @@
 //!
 //! Called by `scripts/bench`. It asserts nothing: it measures, and prints what it measured with.
 
+mod balance;
 mod bare;
 mod cli;
 mod compare;
@@ -11,6 +12,7 @@ mod figures;
 mod harness;
 mod jobs;
 mod measure;
+mod overhead;
 mod peers;
 mod plan;
 mod proxy;
@@ -41,6 +43,9 @@ async fn main() -> anyhow::Result<()> {
     if let Some(theirs) = &cli.compare_with {
         let revision = cli.revision.as_deref().unwrap_or("before");
         return compare::compare(theirs, revision, cli.rounds(), &cli.compared());
+    }
+    if cli.only == ["balance"] {
+        return balance::run(&Server::start(&cli.server).await?, cli.rounds()).await;
     }
     let plan = Plan::of(&cli)?;
     eprintln!("# {}", plan.announcement());

@@ -13,7 +13,7 @@ use crate::peers::PEERS;
 use crate::server::Server;
 use crate::side::Field;
 use crate::sweep::Sweep;
-use crate::{bare, jobs, measure};
+use crate::{bare, jobs, measure, overhead};
 
 /// One part of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +28,12 @@ pub(crate) enum Part {
     RoundTrip,
     Payload,
     Consumers,
+    Adaptive,
     Backlog,
 }
 
 /// Each part, its name, and about how long it takes: in a full round, and in a quick one.
-const PARTS: [(Part, &str, u64, u64); 11] = [
+const PARTS: [(Part, &str, u64, u64); 12] = [
     (Part::Singles, "singles", 10, 3),
     (Part::Throughput, "throughput", 30, 6),
     (Part::Latency, "latency", 15, 3),
@@ -43,6 +44,7 @@ const PARTS: [(Part, &str, u64, u64); 11] = [
     (Part::RoundTrip, "round-trip", 20, 8),
     (Part::Payload, "payload", 20, 8),
     (Part::Consumers, "consumers", 30, 12),
+    (Part::Adaptive, "adaptive", 35, 20),
     (Part::Backlog, "backlog", 120, 15),
 ];
 
@@ -75,7 +77,7 @@ impl Plan {
         let everything = cli.only.is_empty();
         let chosen = |part: Part| match part {
             Part::Peers => parts.contains(&part) || !names.is_empty() || everything && (cli.peers || !cli.quick),
-            Part::Aof | Part::RoundTrip | Part::Payload | Part::Consumers | Part::Backlog => {
+            Part::Aof | Part::RoundTrip | Part::Payload | Part::Consumers | Part::Adaptive | Part::Backlog => {
                 parts.contains(&part) || everything && !cli.quick
             }
             _ => parts.contains(&part) || everything,
@@ -183,6 +185,10 @@ impl Plan {
             Part::RoundTrip => sweep.round_trip().await,
             Part::Payload => sweep.payload().await,
             Part::Consumers => sweep.consumers().await,
+            Part::Adaptive => {
+                let load = Load::new(server, consumer, self.varied(), self.concurrency);
+                overhead::adaptive(server, &load).await
+            }
             Part::Backlog if self.quick => sweep.backlog(&[("10k", 10_000), ("1M", 1_000_000)]).await,
             Part::Backlog => {
                 sweep
