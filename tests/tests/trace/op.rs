@@ -83,6 +83,10 @@ pub enum Op {
     },
     /// A process starts: a new session.
     Join,
+    /// A consumer dies, is found out, and another process starts.
+    Die {
+        of: u8,
+    },
     EndLease {
         of: u8,
     },
@@ -129,7 +133,7 @@ pub enum Op {
 }
 
 /// Ids in use: few, so that they meet again.
-pub const IDS: u8 = 8;
+pub const IDS: u8 = 10;
 
 fn spec() -> impl Strategy<Value = Spec> {
     (
@@ -184,7 +188,7 @@ fn settle() -> impl Strategy<Value = Op> {
 fn op() -> impl Strategy<Value = Op> {
     let ids = || vec(0..IDS, 1..3);
     let tasks = prop_oneof![
-        20 => (0..2_u8, any::<bool>(), vec(spec(), 1..4))
+        14 => (0..2_u8, any::<bool>(), vec(spec(), 1..4))
             .prop_map(|(producer, awaited, tasks)| Op::Enqueue { producer, awaited, tasks }),
         4 => (0..2_u8).prop_map(|producer| Op::Resend { producer }),
         1 => (0..2_u8).prop_map(|producer| Op::Outdated { producer }),
@@ -202,6 +206,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (who(), 0..3_u8).prop_map(|(by, back)| Op::Resettle { by, back }),
         2 => (who(), who(), pick()).prop_map(|(by, of, pick)| Op::Progress { by, of, pick }),
         4 => who().prop_map(|by| Op::Beat { by }),
+        9 => who().prop_map(|of| Op::Die { of }),
         4 => Just(Op::Join),
         5 => who().prop_map(|of| Op::EndLease { of }),
         2 => who().prop_map(|by| Op::Leave { by }),
@@ -222,5 +227,5 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Sequences of things that happen.
 pub fn ops() -> impl Strategy<Value = Vec<Op>> {
-    vec(op(), 1..120)
+    vec(op(), 1..160)
 }

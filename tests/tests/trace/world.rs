@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use workyard_shared::broker::{Queue, Turn};
-use workyard_shared::link::Link;
 use workyard_shared::name::SessionId;
 
 use super::op::{How, Op, Spec};
@@ -17,7 +16,7 @@ use super::rules::Known;
 use super::view;
 
 pub const LEASE: Duration = Duration::from_secs(600);
-const MAX_SESSIONS: usize = 12;
+const MAX_SESSIONS: usize = 24;
 /// The newest ones are in play; of the others somebody may still hold tokens.
 const IN_PLAY: usize = 5;
 
@@ -42,8 +41,6 @@ pub struct Caller {
 pub struct World {
     pub queue: Queue,
     pub redis: MultiplexedConnection,
-    /// Hears the wake-ups of some sessions.
-    pub ears: Link,
     pub reference: Reference,
     pub names: Vec<SessionId>,
     pub clients: Vec<Client>,
@@ -69,11 +66,10 @@ pub fn task_id(n: u8) -> String {
 }
 
 impl World {
-    pub async fn new(queue: Queue, redis: MultiplexedConnection, ears: Link) -> Self {
+    pub async fn new(queue: Queue, redis: MultiplexedConnection) -> Result<Self, String> {
         let mut world = Self {
             queue,
             redis,
-            ears,
             reference: Reference {
                 silent: true, // no heartbeat was ever heard
                 ..Reference::default()
@@ -84,9 +80,9 @@ impl World {
             now_us: 0,
         };
         for op in [Op::Join, Op::GraceOver] {
-            world.step(&op).await.expect("a start");
+            world.step(&op).await?;
         }
-        world
+        Ok(world)
     }
 
     /// Does one step and compares everything.
@@ -137,6 +133,13 @@ impl World {
                 self.queue.set_paused(*on).await.map_err(|e| e.to_string())
             }
             Op::Wait { id } => self.wait(&task_id(*id)).await,
+            Op::Die { of } => {
+                let of = self.pick(*of);
+                self.grace_over().await?;
+                self.end_lease(of).await?;
+                self.reclaim(of).await?;
+                self.join().await
+            }
             Op::EndLease { of } => self.end_lease(self.pick(*of)).await,
             Op::Silence => self.silence().await,
             Op::GraceOver => self.grace_over().await,
@@ -154,7 +157,7 @@ impl World {
         let hears = n % 3 != 1;
         if hears {
             let channel = self.queue.keys().wake_channel(&name);
-            self.ears.subscribe(&channel).await.map_err(|e| e.to_string())?;
+            self.queue.link().subscribe(&channel).await.map_err(|e| e.to_string())?;
         }
         self.names.push(name);
         self.clients.push(Client::default());
