@@ -9,6 +9,7 @@ use workyard_shared::name::SessionId;
 use workyard_shared::record::{Ended, Meta, State};
 
 use super::reference::{Due, Place, Reference};
+use super::world::session_name;
 
 const SPAN: f64 = 256.0;
 
@@ -142,7 +143,7 @@ impl Reference {
     }
 
     pub fn view(&self) -> View {
-        let name = |session: usize| format!("c{session}");
+        let name = session_name;
         let mut view = View {
             leaving: self.results.keys().cloned().collect(),
             parked: self.parked.iter().map(|s| name(*s)).collect(),
@@ -160,7 +161,7 @@ impl Reference {
                     Due::At(ms) => format!("scheduled {ms} for {priority}"),
                     Due::In(ms) => format!("scheduled in {ms} for {priority}"),
                 },
-                Place::Running { session, token, score } => format!("running c{session} {token} {score}"),
+                Place::Running { session, token, score } => format!("running {} {token} {score}", name(*session)),
                 Place::Failed => "failed".to_owned(),
             };
             view.places.insert(id.clone(), vec![place]);

@@ -61,6 +61,10 @@ pub fn session(name: &str) -> SessionId {
     SessionId::new(name).expect("a session id")
 }
 
+pub fn session_name(n: usize) -> String {
+    format!("c{n:02}") // sorts as they were made
+}
+
 pub fn task_id(n: u8) -> String {
     format!("t{n}")
 }
@@ -153,7 +157,7 @@ impl World {
         if n == MAX_SESSIONS {
             return Ok(());
         }
-        let name = session(&format!("c{n}"));
+        let name = session(&session_name(n));
         let hears = n % 3 != 1;
         if hears {
             let channel = self.queue.keys().wake_channel(&name);
