@@ -47,14 +47,17 @@ where
         let steps = steps.map(|action| format!("\n  {action:?}")).collect();
         broken = broken.or(Some((property.name.to_owned(), steps)));
     }
-    if broken.is_none() && has_circle(&model) {
-        broken = Some(("every run ends".to_owned(), String::new()));
+    if broken.is_none()
+        && let Some(circle) = circle(&model)
+    {
+        let states = circle.iter().map(|state| format!("\n  {state:?}")).collect();
+        broken = Some(("every run ends".to_owned(), states));
     }
     Report { states, broken }
 }
 
-/// Whether steps can lead back to a state.
-fn has_circle<M: Model>(model: &M) -> bool
+/// States that lead one to another and back to the first, if there are any.
+fn circle<M: Model>(model: &M) -> Option<Vec<M::State>>
 where
     M::State: Hash + Eq + Clone,
 {
@@ -74,7 +77,10 @@ where
         };
         match seen.get(&child) {
             Some(true) => {}
-            Some(false) => return true,
+            Some(false) => {
+                let way = way.into_iter().map(|(state, _)| state);
+                return Some(way.skip_while(|state| *state != child).collect());
+            }
             None => {
                 let next = model.next_states(&child);
                 seen.insert(child.clone(), false);
@@ -82,5 +88,5 @@ where
             }
         }
     }
-    false
+    None
 }

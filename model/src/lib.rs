@@ -7,6 +7,8 @@
 //! It does not run the functions themselves: that they do what the models say is what `tests/tests/trace` compares.
 
 mod explore;
+pub mod fan_in;
 pub mod task;
+pub mod wakeup;
 
 pub use explore::{Report, explore};

@@ -198,10 +198,14 @@ impl World {
 
     pub async fn resettle(&mut self, by: usize, back: u8) -> Result<(), String> {
         let sent = &self.clients[by].sent;
-        let Some(at) = sent.len().checked_sub(1 + usize::from(back)) else {
+        let Some((_, last, _)) = sent.last() else {
             return Ok(());
         };
-        let (number, how, tasks) = sent[at].clone();
+        // Of the same edge: it has one memory.
+        let mut alike = sent.iter().rev().filter(|(_, how, _)| how.edge() == last.edge());
+        let Some((number, how, tasks)) = alike.nth(usize::from(back)).cloned() else {
+            return Ok(());
+        };
         self.send_settle(by, number, how, &tasks).await
     }
 

@@ -68,7 +68,7 @@ pub enum Op {
         how: How,
         picks: Vec<u8>,
     },
-    /// The settle that was `back` before the last one comes again, with its number.
+    /// The settle that was `back` before the last one of its sort comes again, with its number.
     Resettle {
         by: u8,
         back: u8,
@@ -158,7 +158,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 
 fn how() -> impl Strategy<Value = How> {
     prop_oneof![
-        3 => Just(How::Complete),
+        4 => Just(How::Complete),
         3 => any::<bool>().prop_map(|now| How::Retry { now }),
         1 => Just(How::Final),
         2 => prop::bool::weighted(0.3).prop_map(|delayed| How::Release { delayed }),
@@ -203,10 +203,10 @@ fn op() -> impl Strategy<Value = Op> {
         20 => (who(), 1..4_u8, any::<bool>(), prop::bool::weighted(0.25))
             .prop_map(|(by, most, park, lost)| Op::Claim { by, most, park, lost }),
         20 => settle(),
-        6 => (who(), 0..3_u8).prop_map(|(by, back)| Op::Resettle { by, back }),
+        7 => (who(), 0..2_u8).prop_map(|(by, back)| Op::Resettle { by, back }),
         2 => (who(), who(), pick()).prop_map(|(by, of, pick)| Op::Progress { by, of, pick }),
         4 => who().prop_map(|by| Op::Beat { by }),
-        9 => who().prop_map(|of| Op::Die { of }),
+        6 => who().prop_map(|of| Op::Die { of }),
         4 => Just(Op::Join),
         5 => who().prop_map(|of| Op::EndLease { of }),
         2 => who().prop_map(|by| Op::Leave { by }),

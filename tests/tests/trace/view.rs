@@ -161,7 +161,7 @@ impl Reference {
                     Due::At(ms) => format!("scheduled {ms} for {priority}"),
                     Due::In(ms) => format!("scheduled in {ms} for {priority}"),
                 },
-                Place::Running { session, token, score } => format!("running {} {token} {score}", name(*session)),
+                Place::Running { session, token, score } => format!("running {} {token} {score}", name(session)),
                 Place::Failed => "failed".to_owned(),
             };
             view.places.insert(id.clone(), vec![place]);
