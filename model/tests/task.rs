@@ -36,11 +36,12 @@ fn deaths() -> Bounds {
     }
 }
 
-/// Two tasks, one consumer and a network that loses replies and brings copies.
+/// Two tasks that fail and are handed back, one consumer, and a network that loses replies and brings copies.
 fn network() -> Bounds {
     Bounds {
         consumers: 1,
         failures: true,
+        releases: 1,
         faults: Faults {
             most: 2,
             reply_lost: true,
@@ -51,12 +52,11 @@ fn network() -> Bounds {
     }
 }
 
-/// One task that fails, is handed back and cancelled, two consumers, everything that happens to processes and network.
+/// One task that fails and is cancelled, two consumers, everything that happens to processes and network.
 fn everything() -> Bounds {
     Bounds {
         tasks: 1,
         failures: true,
-        releases: 1,
         cancels: 1,
         faults: Faults {
             most: 2,
@@ -64,9 +64,24 @@ fn everything() -> Bounds {
             freeze: true,
             reply_lost: true,
             copy: true,
+            ..NONE
+        },
+        ..PLAIN
+    }
+}
+
+/// Redis is away for longer than a lease.
+fn outage() -> Bounds {
+    Bounds {
+        faults: Faults {
+            most: 2,
+            crash: true,
+            freeze: true,
+            reply_lost: true,
             outage: true,
             ..NONE
         },
+        tasks: 1,
         ..PLAIN
     }
 }
@@ -125,6 +140,11 @@ fn a_task_survives_everything_that_happens_to_processes_and_network() {
 }
 
 #[test]
+fn a_task_survives_an_outage_and_nobody_who_lives_is_robbed() {
+    holds("outage", outage());
+}
+
+#[test]
 fn a_task_survives_the_loss_of_the_logs_tail() {
     holds("tail", tail());
 }
@@ -132,4 +152,88 @@ fn a_task_survives_the_loss_of_the_logs_tail() {
 #[test]
 fn a_task_survives_a_clock_that_goes_back() {
     holds("clock", clock());
+}
+
+fn is_found(mutant: Mutant, bounds: Bounds) {
+    let report = explore(Tasks {
+        bounds,
+        mutant: Some(mutant),
+    });
+    println!("{mutant:?}: {report}");
+    assert!(report.broken.is_some(), "{mutant:?} was not found");
+}
+
+#[test]
+fn a_settle_without_its_fence_is_found() {
+    is_found(Mutant::NoFence, tail());
+}
+
+#[test]
+fn a_token_that_does_not_grow_after_a_lost_log_is_found() {
+    is_found(Mutant::TokenIsCounter, tail());
+}
+
+#[test]
+fn a_token_that_goes_back_with_the_clock_is_found() {
+    is_found(Mutant::TokenIsClock, clock());
+}
+
+#[test]
+fn a_promote_in_two_steps_is_found() {
+    is_found(Mutant::TwoStepPromote, network());
+}
+
+#[test]
+fn a_reclaim_that_does_not_check_the_lease_is_found() {
+    is_found(Mutant::ReclaimUnchecked, deaths());
+}
+
+#[test]
+fn a_reclaim_right_after_an_outage_is_found() {
+    is_found(Mutant::NoGrace, outage());
+}
+
+#[test]
+fn an_enqueue_that_is_not_idempotent_is_found() {
+    is_found(Mutant::EnqueueNotIdempotent, network());
+}
+
+#[test]
+fn a_settle_that_forgets_its_answer_is_found() {
+    is_found(Mutant::NoSettleMemory, network());
+}
+
+#[test]
+fn an_old_batch_that_takes_the_place_of_a_new_one_is_found() {
+    is_found(Mutant::OldBatchForgets, network());
+}
+
+#[test]
+fn a_claim_that_is_not_answered_again_is_found() {
+    is_found(Mutant::NoRedelivery, network());
+}
+
+#[test]
+fn a_failure_without_end_is_found() {
+    is_found(Mutant::NoLastAttempt, network());
+}
+
+#[test]
+fn a_poison_task_that_goes_on_killing_is_found() {
+    is_found(Mutant::NoPoison, deaths());
+}
+
+#[test]
+fn a_cancel_that_leaves_the_task_with_its_holder_is_found() {
+    is_found(Mutant::CancelKeepsHolder, everything());
+}
+
+#[test]
+fn a_consumer_that_never_recounts_is_found() {
+    is_found(Mutant::NoRecount, tail());
+}
+
+#[test]
+fn a_complete_in_two_steps_is_found() {
+    is_found(Mutant::TwoStepComplete, network());
 }

@@ -2,7 +2,7 @@
 
 use stateright::{Model, Property};
 
-use super::store::Task;
+use super::store::{ATTEMPTS, POISON, Task};
 use super::world::{Process, State, Tasks};
 
 fn places(state: &State, no: usize, task: &Task) -> usize {
@@ -31,6 +31,13 @@ pub(super) fn properties() -> Vec<Property<Tasks>> {
             let mut tasks = state.store.tasks.iter().enumerate();
             tasks.all(|(no, task)| places(state, no, task) == usize::from(task.exists))
         }),
+        Property::always(
+            "a task bears no more deaths and failures than it may",
+            |_, state: &State| {
+                let mut tasks = state.store.tasks.iter();
+                tasks.all(|task| !task.exists || task.failed || (task.crashes < POISON && task.failures < ATTEMPTS))
+            },
+        ),
         Property::always("nobody who lives is robbed", |_, state: &State| !state.robbed),
         Property::always("a repeat gets the first answer", |_, state: &State| {
             !state.answer_changed

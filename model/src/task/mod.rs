@@ -39,6 +39,8 @@ pub enum Mutant {
     NoPoison,
     /// Cancel leaves a running task with its holder.
     CancelKeepsHolder,
+    /// A consumer does not look what it holds after its connection was lost.
+    NoRecount,
     /// A complete takes the task out of running, and out of the tasks with another call.
     TwoStepComplete,
 }

@@ -15,6 +15,7 @@ impl State {
             Action::Settle(c, run, how, fate) => self.settle(c, run, how, fate, mutant),
             Action::Repeat(c) => self.repeat(c, mutant),
             Action::Beat(c) => self.beat(c),
+            Action::Recount(c) => self.recount(c, mutant),
             Action::Restart(c) => self.join(c),
             Action::LeaseEnds(session) => self.store.sessions[session].lease_ended = self.store.sessions[session].here,
             Action::GracePasses => {
@@ -69,6 +70,9 @@ impl State {
                         .sessions
                         .resize(n.max(self.store.sessions.len()), Session::default());
                     self.rolled_back = true;
+                    for consumer in &mut self.consumers {
+                        consumer.recount = true;
+                    }
                     self.away();
                 }
             }
@@ -173,12 +177,12 @@ impl State {
                 Some(Claimed::Again(task, token)) => Answer::Granted(Run {
                     task,
                     token,
-                    grant: self.newest[task],
+                    grant: self.store.newest[task],
                 }),
                 Some(Claimed::New(task, token)) => {
                     self.clock += 1;
                     self.grants += 1;
-                    self.newest[task] = self.grants;
+                    self.store.newest[task] = self.grants;
                     let grant = self.grants;
                     Answer::Granted(Run { task, token, grant })
                 }
@@ -187,7 +191,7 @@ impl State {
                 let before = self.store.tasks[settle.task].clone();
                 let letter = self.store.settle(session, settle, mutant);
                 let written = before != self.store.tasks[settle.task];
-                self.stale_accepted |= written && settle.grant != self.newest[settle.task];
+                self.stale_accepted |= written && settle.grant != self.store.newest[settle.task];
                 Answer::Settled(letter)
             }
         }
@@ -198,6 +202,36 @@ impl State {
         consumer.overslept = false;
         if !self.store.heartbeat(consumer.session, false) {
             self.join(c);
+        }
+    }
+
+    /// What Redis says that it holds, and it knows of no more, goes back: the log lost that it has ended.
+    fn recount(&mut self, c: usize, mutant: Option<Mutant>) {
+        let consumer = &mut self.consumers[c];
+        let settling = matches!(consumer.unanswered, Some((Call::Settle(_), _)));
+        if !consumer.recount || settling {
+            return;
+        }
+        consumer.recount = false;
+        let known = |task, token| consumer.runs.iter().any(|run| run.task == task && run.token == token);
+        let held = &self.store.sessions[consumer.session].running;
+        let ghosts = held
+            .iter()
+            .filter(|(task, token)| *token <= consumer.above && !known(*task, *token));
+        if mutant == Some(Mutant::NoRecount) {
+            return;
+        }
+        for (task, token) in ghosts.copied().collect::<Vec<_>>() {
+            let consumer = &mut self.consumers[c];
+            consumer.number += 1;
+            let settle = Settle {
+                how: How::Release,
+                number: consumer.number,
+                task,
+                token,
+                grant: self.store.newest[task],
+            };
+            self.apply(self.consumers[c].session, Call::Settle(settle), mutant);
         }
     }
 

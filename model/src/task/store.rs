@@ -1,7 +1,7 @@
 //! Redis as the functions see it, and the functions: one method is one call, all of it or nothing.
 //!
-//! Invariant: a method uses nothing but its arguments and the store. Two fields are ghosts that no function reads:
-//! they remember for the checks what was accepted and how often a task has ended. They come and go with the log.
+//! Invariant: a method uses nothing but its arguments and the store. Some fields are ghosts that no function reads:
+//! they remember for the checks what was accepted, how often a task has ended, who got it last. They come and go with the log.
 
 #![expect(unreachable_pub, reason = "a state of the model can be read by whoever checks it")]
 
@@ -10,9 +10,9 @@ use super::Mutant;
 /// Tasks by number.
 pub type TaskNo = usize;
 /// Poison after so many deaths: 2 here, so that few faults reach it.
-const POISON: u8 = 2;
+pub const POISON: u8 = 2;
 /// Attempts of a task.
-const ATTEMPTS: u8 = 2;
+pub const ATTEMPTS: u8 = 2;
 
 /// How a consumer settles a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +66,8 @@ pub struct Store {
     pub producer: u8,
     pub silent: bool,
     pub grace: bool,
+    /// Ghost: the newest grant of each task. Of what the log lost nothing is left here either.
+    pub newest: Vec<u8>,
 }
 
 impl Store {

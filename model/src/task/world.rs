@@ -82,6 +82,8 @@ pub struct Consumer {
     pub unanswered: Option<(Call, Option<Letter>)>,
     /// It stood still since its last heartbeat.
     pub overslept: bool,
+    /// Its connection was lost: it will compare what it holds with what Redis says.
+    pub recount: bool,
 }
 
 /// Everything at one moment.
@@ -105,9 +107,8 @@ pub struct State {
     pub releases: u8,
     pub cancels: u8,
     pub rolled_back: bool,
-    /// Ghosts: grants so far, and the newest of each task.
+    /// Ghost: grants so far.
     pub grants: u8,
-    pub newest: Vec<u8>,
     /// Ghosts: what must never be.
     pub stale_accepted: bool,
     pub robbed: bool,
@@ -129,6 +130,7 @@ pub enum Action {
     Settle(usize, usize, How, Fate),
     Repeat(usize),
     Beat(usize),
+    Recount(usize),
     Restart(usize),
     LeaseEnds(usize),
     GracePasses,
@@ -190,6 +192,7 @@ impl Tasks {
 
     fn of_consumer(self, state: &State, c: usize, consumer: &Consumer, fates: &[Fate], actions: &mut Vec<Action>) {
         actions.push(Action::Beat(c));
+        actions.push(Action::Recount(c));
         if consumer.unanswered.is_some() {
             // One claim and one settle under way at a time; here one of both.
             actions.push(Action::Repeat(c));
@@ -248,6 +251,7 @@ impl Model for Tasks {
         let mut store = Store {
             tasks: vec![Default::default(); self.bounds.tasks],
             sessions: vec![Session::default(); self.bounds.consumers],
+            newest: vec![0; self.bounds.tasks],
             ..Store::default()
         };
         let mut consumers = Vec::new();
@@ -270,7 +274,6 @@ impl Model for Tasks {
             cancels: 0,
             rolled_back: false,
             grants: 0,
-            newest: vec![0; self.bounds.tasks],
             stale_accepted: false,
             robbed: false,
             answer_changed: false,
@@ -303,6 +306,7 @@ impl Consumer {
             runs: Vec::new(),
             unanswered: None,
             overslept: false,
+            recount: false,
         }
     }
 }
