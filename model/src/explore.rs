@@ -29,7 +29,7 @@ impl Display for Report {
 }
 
 /// Looks at all states of `model`, until a property is broken.
-pub fn explore<M>(model: M) -> Report
+pub fn explore<M>(model: &M) -> Report
 where
     M: Model + Clone + Send + Sync + 'static,
     M::State: Hash + Eq + Clone + Debug + Send + Sync,
@@ -48,7 +48,7 @@ where
         broken = broken.or(Some((property.name.to_owned(), steps)));
     }
     if broken.is_none()
-        && let Some(circle) = circle(&model)
+        && let Some(circle) = circle(model)
     {
         let states = circle.iter().map(|state| format!("\n  {state:?}")).collect();
         broken = Some(("every run ends".to_owned(), states));

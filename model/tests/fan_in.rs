@@ -38,7 +38,7 @@ const STRICT: FanIn = FanIn {
 };
 
 fn holds(name: &str, model: FanIn) {
-    let report = explore(model);
+    let report = explore(&model);
     println!("{name}: {report}");
     assert_eq!(report.broken, None);
 }
@@ -46,7 +46,7 @@ fn holds(name: &str, model: FanIn) {
 fn is_found(mutant: Mutant) {
     let found = [COPIES, STRICT, SMALL].into_iter().any(|model| {
         let mutant = Some(mutant);
-        let report = explore(FanIn { mutant, ..model });
+        let report = explore(&FanIn { mutant, ..model });
         println!("{mutant:?}: {report}");
         report.broken.is_some()
     });

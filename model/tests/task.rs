@@ -119,7 +119,7 @@ fn clock() -> Bounds {
 }
 
 fn holds(name: &str, bounds: Bounds) {
-    let report = explore(Tasks { bounds, mutant: None });
+    let report = explore(&Tasks { bounds, mutant: None });
     println!("{name}: {report}");
     assert_eq!(report.broken, None);
 }
@@ -155,7 +155,7 @@ fn a_task_survives_a_clock_that_goes_back() {
 }
 
 fn is_found(mutant: Mutant, bounds: Bounds) {
-    let report = explore(Tasks {
+    let report = explore(&Tasks {
         bounds,
         mutant: Some(mutant),
     });

@@ -28,7 +28,7 @@ const CROWDED: WakeUps = WakeUps {
 };
 
 fn holds(name: &str, model: WakeUps) {
-    let report = explore(model);
+    let report = explore(&model);
     println!("{name}: {report}");
     assert_eq!(report.broken, None);
 }
@@ -36,7 +36,7 @@ fn holds(name: &str, model: WakeUps) {
 fn is_found(mutant: Mutant) {
     let found = [FEW, CROWDED].into_iter().any(|model| {
         let mutant = Some(mutant);
-        let report = explore(WakeUps { mutant, ..model });
+        let report = explore(&WakeUps { mutant, ..model });
         println!("{mutant:?}: {report}");
         report.broken.is_some()
     });

@@ -1,7 +1,5 @@
 //! The job's record in Redis, its tasks, and the functions: one method is one call.
 
-#![expect(unreachable_pub, reason = "a state of the model can be read by whoever checks it")]
-
 use super::Mutant;
 
 /// A step of the job: a chunk, or the reduce, which is numbered behind them; and whether it is a backup copy.

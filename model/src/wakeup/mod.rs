@@ -139,14 +139,6 @@ impl WakeUps {
                     state.tell(n);
                 }
             }
-            Action::Die(c) => {
-                state.crashes_left -= 1;
-                state.consumers[c].life = Life::Dead;
-            }
-            Action::Drain(c) => {
-                state.drains_left -= 1;
-                state.leave(c, Life::Draining, mutant);
-            }
             Action::PassOn(c) => {
                 state.consumers[c].woken = false;
                 let parked = state.parked.len();
@@ -154,6 +146,21 @@ impl WakeUps {
                 if mutant != Some(Mutant::FullIsSilent) && parked == state.parked.len() {
                     state.tell(1);
                 }
+            }
+            other => self.harm(state, other),
+        }
+    }
+
+    /// What somebody does to it from outside.
+    fn harm(self, state: &mut State, action: Action) {
+        match action {
+            Action::Die(c) => {
+                state.crashes_left -= 1;
+                state.consumers[c].life = Life::Dead;
+            }
+            Action::Drain(c) => {
+                state.drains_left -= 1;
+                state.leave(c, Life::Draining, self.mutant);
             }
             Action::Poll(c) => {
                 state.polls_left -= 1;
@@ -167,7 +174,7 @@ impl WakeUps {
             Action::Pause => (state.paused, state.pauses_left) = (true, state.pauses_left - 1),
             Action::Resume => {
                 state.paused = false;
-                if mutant != Some(Mutant::ResumeIsSilent) {
+                if self.mutant != Some(Mutant::ResumeIsSilent) {
                     state.wake(MOST_WOKEN);
                 }
             }
@@ -177,6 +184,7 @@ impl WakeUps {
                 let consumer = &mut state.consumers[c];
                 (consumer.hears, consumer.hungry, consumer.woken) = (false, true, true);
             }
+            _ => unreachable!("{action:?} goes on by itself"),
         }
     }
 }

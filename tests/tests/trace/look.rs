@@ -117,7 +117,7 @@ impl Look {
                     Ok(stats) => add(&mut done.reached, stats),
                     Err(why) => {
                         let why = if shrink {
-                            self.shrink(&mut runner, tree, why)
+                            self.shrink(&mut runner, tree, &why)
                         } else {
                             why
                         };
@@ -130,7 +130,7 @@ impl Look {
     }
 
     /// The shortest sequence that still fails, a step a line.
-    fn shrink(&self, runner: &mut TestRunner, tree: impl ValueTree<Value = Vec<Op>>, first: String) -> String {
+    fn shrink(&self, runner: &mut TestRunner, tree: impl ValueTree<Value = Vec<Op>>, first: &str) -> String {
         let ops = tree.current();
         let again = runner.run_one(tree, |ops| {
             let followed = self.runtime.block_on(self.follow(&ops));

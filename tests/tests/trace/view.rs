@@ -41,6 +41,27 @@ fn take<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> T {
     redis::from_redis_value(values.next().expect("an answer")).expect("of this type")
 }
 
+/// A task's counters as text.
+fn counts_of(meta: &[u8]) -> String {
+    let m = Meta::parse(meta);
+    format!(
+        "{} failures, {} crashes, {} releases, {} unhandled, {} {:?}",
+        m.failures, m.crashes, m.releases, m.unhandled, m.reason, m.progress
+    )
+}
+
+/// How a task ended, as text.
+fn ended_of(text: Vec<u8>) -> String {
+    let e = Ended::parse(&text.into()).expect("a terminal text");
+    let state = match e.state {
+        State::Completed => "completed",
+        State::Cancelled => "cancelled",
+        State::Expired => "expired",
+        other => panic!("{other:?} among the results"),
+    };
+    format!("{state} {} {} {}", e.failures, e.crashes, e.releases)
+}
+
 /// Reads everything in one transaction.
 pub async fn read(redis: &mut MultiplexedConnection, queue: &Queue, sessions: &[SessionId]) -> (View, Moment) {
     let key = |name: &str| queue.keys().named(name);
@@ -91,25 +112,10 @@ pub async fn read(redis: &mut MultiplexedConnection, queue: &Queue, sessions: &[
     let leases: Vec<(String, f64)> = take(&mut answers);
     view.sessions = leases.into_iter().map(|(id, ends)| (id, ends > now_ms)).collect();
     view.expiring = ids(take(&mut answers)).collect();
-    for (id, meta) in take::<BTreeMap<String, Vec<u8>>>(&mut answers) {
-        let m = Meta::parse(&meta);
-        let text = format!(
-            "{} failures, {} crashes, {} releases, {} unhandled, {} {:?}",
-            m.failures, m.crashes, m.releases, m.unhandled, m.reason, m.progress
-        );
-        view.counts.insert(id, text);
-    }
-    for (id, text) in take::<BTreeMap<String, Vec<u8>>>(&mut answers) {
-        let e = Ended::parse(&text.into()).expect("a terminal text");
-        let state = match e.state {
-            State::Completed => "completed",
-            State::Cancelled => "cancelled",
-            State::Expired => "expired",
-            other => panic!("{other:?} among the results"),
-        };
-        view.results
-            .insert(id, format!("{state} {} {} {}", e.failures, e.crashes, e.releases));
-    }
+    let metas: BTreeMap<String, Vec<u8>> = take(&mut answers);
+    view.counts = metas.into_iter().map(|(id, meta)| (id, counts_of(&meta))).collect();
+    let results: BTreeMap<String, Vec<u8>> = take(&mut answers);
+    view.results = results.into_iter().map(|(id, text)| (id, ended_of(text))).collect();
     view.waiters = take::<BTreeMap<String, String>>(&mut answers).into_keys().collect();
     view.stats = take(&mut answers);
     view.stats.remove("minute");
