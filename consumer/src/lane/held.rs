@@ -72,6 +72,11 @@ impl Held {
         self.tasks.len()
     }
 
+    /// Ids and tokens of all.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        self.tasks.iter().map(|(id, holding)| (id.clone(), holding.token))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -11,6 +11,7 @@ mod ending;
 mod exchange;
 mod held;
 mod outbox;
+mod recount;
 mod turn;
 
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use crate::health::Desk;
 use crate::jobs::JobBook;
 use held::{Held, Judged};
 use outbox::Outbox;
+use recount::Recount;
 use turn::TurnDone;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
@@ -59,6 +61,7 @@ pub(crate) struct Lane {
     outbox: Outbox,
     settling: Option<BoxFuture<'static, TurnDone>>,
     claiming: Option<BoxFuture<'static, TurnDone>>,
+    recount: Recount,
     book: Arc<JobBook>,
     desk: Arc<Desk>,
     /// The claim under way is a probe's.
@@ -107,6 +110,7 @@ impl Lane {
             outbox: Outbox::default(),
             settling: None,
             claiming: None,
+            recount: Recount::default(),
             book: JobBook::open(
                 queue.clone(),
                 Arc::clone(&fleet.stages),
@@ -142,7 +146,9 @@ impl Lane {
                 break;
             }
             self.start_ready();
-            // In this order: what is handed back may be claimed again, by us too.
+            // In this order: a look at what we hold begins while nothing of it is being settled; what is handed back
+            // may be claimed again, by us too.
+            self.next_recount();
             self.next_settle();
             self.next_claim(draining);
             let freed = fleet.slots.freed.notified();
@@ -159,6 +165,10 @@ impl Lane {
                 done = drive(&mut self.claiming) => {
                     self.claiming = None;
                     self.finish_turn(done);
+                }
+                looked = drive(&mut self.recount.under_way) => {
+                    self.recount.under_way = None;
+                    self.finish_recount(looked);
                 }
                 _ = self.done_out.recv_many(&mut finished, MAX_BATCH) => self.collect(&mut finished),
                 () = fleet.drain.cancelled(), if !draining => {
@@ -191,6 +201,7 @@ impl Lane {
             LaneEvent::Disconnected => {
                 self.subscribed = false;
                 self.connection += 1;
+                self.recount.due = true;
                 self.hungry = true;
                 self.woken = true;
             }
@@ -318,8 +329,8 @@ impl Lane {
     }
 }
 
-/// The turn under way, or never.
-async fn drive(turn: &mut Option<BoxFuture<'static, TurnDone>>) -> TurnDone {
+/// What is under way, or never.
+async fn drive<T>(turn: &mut Option<BoxFuture<'static, T>>) -> T {
     match turn {
         Some(turn) => turn.await,
         None => std::future::pending().await,
