@@ -11,7 +11,7 @@ use super::args::{JobAction, JobArgs, ShowArgs};
 use super::exit::{CliError, Exit};
 use super::job_view::{self, JobView};
 use super::session::Session;
-use super::{job_notes, job_progress, job_result};
+use super::{job_document, job_notes, job_progress, job_result};
 
 /// Jobs of one look for those in a state.
 const PAGE: usize = 200;
@@ -102,7 +102,7 @@ async fn list(limit: u64, offset: u64, state: Option<JobState>, session: &mut Se
     if session.out.json {
         let jobs: Vec<_> = jobs
             .iter()
-            .map(|job| job_view::document(job.id.as_str(), session.queue.as_str(), &job.record))
+            .map(|job| job_document::document(job.id.as_str(), session.queue.as_str(), &job.record))
             .collect();
         session.out.document(&jobs)?;
         return Ok(Exit::Done);

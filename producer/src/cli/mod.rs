@@ -35,6 +35,7 @@ mod job_progress;
 mod job_result;
 mod job_view;
 mod job;
+mod job_document;
 mod map_reduce;
 mod shell;
 
