@@ -121,9 +121,10 @@ async fn the_python_example_turns_exceptions_into_failures() {
 
 #[tokio::test]
 async fn the_python_example_ends_on_sigterm_and_prints_do_not_break_the_protocol() {
-    let worker = example("timeout = \"1s\"");
+    // Long enough for a busy machine to start Python again.
+    let worker = example("timeout = \"4s\"");
     let failure = run(&worker, "pause", r#"{"seconds":1000}"#).await.unwrap_err();
-    assert_eq!(failure.message, "timed out after 1s");
+    assert_eq!(failure.message, "timed out after 4s");
     assert_eq!(run(&worker, "pause", r#"{"seconds":0}"#).await.unwrap(), "null");
     assert_eq!(run(&worker, "sum", "[2]").await.unwrap(), "2");
 }
