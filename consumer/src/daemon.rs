@@ -53,7 +53,13 @@ pub struct Cli {
     config: Option<PathBuf>,
     /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed` for a server that is
     /// started or joined. Goes before the file's `redis_url`.
-    #[arg(long, env = "WORKYARD_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        visible_alias = "redis",
+        env = "WORKYARD_REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     redis_url: Option<String>,
     /// What all keys begin with.
     #[arg(long, env = "WORKYARD_PREFIX")]
@@ -244,6 +250,7 @@ fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option
         concurrency: cli.concurrency.unwrap_or(file.concurrency),
         lease: file.lease,
         drain_timeout: file.drain_timeout,
+        watch_host: file.watch_host,
         jobs: jobs(cli, file)?,
         until_empty: cli.until_empty,
         allow_eviction: cli.allow_eviction,

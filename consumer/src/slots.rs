@@ -34,6 +34,8 @@ struct Share {
 pub(crate) struct Slots {
     running: Arc<Semaphore>,
     total: usize,
+    /// Of these, how many the limits of the kinds leave to be used.
+    usable: AtomicUsize,
     order: QueueOrder,
     shares: Vec<Share>,
     /// Serialises reservations; held for nanoseconds, never over an await.
@@ -55,6 +57,7 @@ impl Slots {
         Self {
             running: Arc::new(Semaphore::new(total)),
             total,
+            usable: AtomicUsize::new(total),
             order,
             shares,
             reserving: Mutex::new(()),
@@ -64,6 +67,15 @@ impl Slots {
 
     pub(crate) fn total(&self) -> usize {
         self.total
+    }
+
+    /// How many tasks this worker can run at once now: what it claims for, and its capacity in reports.
+    pub(crate) fn usable(&self) -> usize {
+        self.usable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_usable(&self, slots: usize) {
+        self.usable.store(slots.min(self.total), Ordering::Relaxed);
     }
 
     /// Slots in use by handlers that have not ended.
@@ -81,7 +93,7 @@ impl Slots {
         let held: usize = self.shares.iter().map(|share| share.held.load(Ordering::Relaxed)).sum();
         // Blocking handlers that outlived their task hold a permit, but no task.
         let lost = self.running().saturating_sub(held);
-        let room = (self.total + ahead).saturating_sub(held + lost);
+        let room = (self.usable() + ahead).saturating_sub(held + lost);
         let n = room.min(self.allowance(lane, ahead)).min(most);
         self.shares[lane].held.fetch_add(n, Ordering::Relaxed);
         drop(guard);
@@ -102,7 +114,7 @@ impl Slots {
                     .filter(|(i, s)| *i != lane && is_wet(s))
                     .map(|(_, s)| s.weight)
                     .sum();
-                let share = ((self.total + ahead) * mine.weight)
+                let share = ((self.usable() + ahead) * mine.weight)
                     .div_ceil(mine.weight + others)
                     .max(1);
                 share.saturating_sub(mine.held.load(Ordering::Relaxed))
@@ -151,5 +163,18 @@ mod tests {
         slots.unreserve(0, 6);
         slots.set_dry(0, true);
         assert_eq!(slots.reserve(1, 0, 100), 6);
+    }
+
+    #[test]
+    fn what_the_limits_of_kinds_leave_unused_is_not_claimed_for() {
+        let slots = Slots::new(8, QueueOrder::Strict, &[1]);
+        slots.set_usable(3);
+        assert_eq!(slots.reserve(0, 0, 100), 3);
+        slots.set_usable(2);
+        assert_eq!(slots.reserve(0, 0, 100), 0, "more is held than may be");
+        slots.unreserve(0, 2);
+        assert_eq!(slots.reserve(0, 0, 100), 1);
+        slots.set_usable(100);
+        assert_eq!(slots.reserve(0, 0, 100), 6);
     }
 }

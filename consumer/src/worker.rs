@@ -31,6 +31,7 @@ use crate::pulse::{self, Station};
 use crate::registry::Registry;
 use crate::report::Reporter;
 use crate::slots::Slots;
+use crate::tuner::Tuner;
 use crate::wake::{Route, Switchboard};
 use crate::worker_config::WorkerConfig;
 
@@ -122,15 +123,10 @@ impl Worker {
         let watching = CancellationToken::new();
         let _until_the_end = watching.clone().drop_guard();
         let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
-        let host = Host::start(watching.clone());
+        let host = Host::start(self.config.watch_host, watching.clone());
         let urgent = Arc::new(Notify::new());
         let desk = |(queue, _): &(QueueName, usize)| {
-            Arc::new(Desk::new(
-                queue.as_str(),
-                self.config.concurrency,
-                Arc::clone(&host),
-                Arc::clone(&urgent),
-            ))
+            Arc::new(Desk::new(queue.as_str(), Arc::clone(&host), Arc::clone(&urgent)))
         };
         let fleet = Arc::new(Fleet {
             broker,
@@ -149,6 +145,7 @@ impl Worker {
             poll: self.config.poll,
             prefetch: self.config.prefetch,
         });
+        fleet.slots.set_usable(fleet.registry.usable(self.config.concurrency));
         info!(consumer = %id, queues = ?weights.len(), concurrency = self.config.concurrency, "consumer {id} starts");
         Loops::start(&fleet, &self.config, &id, pushes)?
             .until_stopped(&fleet, &self.config, stop)
@@ -244,6 +241,12 @@ impl Loops {
                 duties,
             };
             helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
+        }
+        if fleet.registry.limited().any(|(_, slots)| slots.moves()) {
+            let tuner = Tuner {
+                fleet: Arc::clone(fleet),
+            };
+            helpers.push(tokio::spawn(tuner.run(stop_helpers.clone())));
         }
         helpers.push(tokio::spawn(Switchboard { routes }.run(pushes)));
         let reporter = Reporter {

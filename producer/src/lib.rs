@@ -60,7 +60,7 @@ pub use view::TaskView;
 pub use workyard_shared::balance::Policy as Balance;
 pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, JobGlance, PurgePlace};
 pub use workyard_shared::envelope::NewTask;
-pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy};
+pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy, ResultPlace};
 pub use workyard_shared::link::LinkConfig;
 pub use workyard_shared::name::{JobId, Kind, Prefix, QueueName, TaskId};
 pub use workyard_shared::options::{Backoff, TaskOptions};

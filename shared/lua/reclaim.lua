@@ -12,6 +12,9 @@ same road without the crash count.
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
 unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
          just woken passes the wake-up on.
+pass_on: KEYS the shared keys   ARGV none   Reply pending tasks. One that was woken and has no room wakes another in its place. Its
+         own place is left alone: this may come late, behind a claim of its own that parked it again, and then
+         nobody would wake it. If it is the next to be woken it passes that on too, and is not parked any more.
 ]]
 -- Whether sessions that have ended may be judged. Not during the lease that follows a silence, and not
 -- before the silence has been noted: after an outage the caller of this may be back before anybody's
@@ -103,7 +106,15 @@ local function unpark(keys, argv)
   return 0
 end
 
+local function pass_on(keys)
+  local waiting = call('ZCARD', keys[PENDING])
+  call('ZCARD', keys[PARKED])
+  if waiting > 0 and not is_paused(keys) then wake(keys, 1) end
+  return waiting
+end
+
 register('unpark', unpark, 'allow-oom')
+register('pass_on', pass_on, 'allow-oom')
 register('dead', dead, 'no-writes')
 register('reclaim', reclaim, 'allow-oom')
 register('leave', leave, 'allow-oom')

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use workyard_consumer::{Context, Failure, Registry};
+use workyard_shared::broker::ClaimRequest;
 use workyard_tests::Yard;
+use workyard_tests::hand::Hand;
 
 const SOON: Duration = Duration::from_secs(8);
 
@@ -44,6 +46,31 @@ async fn all_end(yard: &Yard) -> bool {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     false
+}
+
+#[tokio::test]
+async fn a_wake_up_that_is_passed_on_late_leaves_who_parked_again_to_be_woken() {
+    let yard = Yard::start().await;
+    let hand = Hand::register(&yard.queue).await;
+    // It was woken without room, and passes that on; before the call arrives it had room again, and found nothing.
+    let claim = ClaimRequest {
+        consumer: &hand.consumer,
+        most: 10,
+        above: 0,
+        park: true,
+        rank: None,
+    };
+    yard.queue.claim(claim).await.unwrap();
+    yard.queue.pass_on().await.unwrap();
+    assert_eq!(
+        yard.overview().await.parked,
+        1,
+        "nobody would wake it for the next task"
+    );
+    // With a task there it may be woken once more, and has no place to lose then.
+    yard.add("k", "1", |_| {}).await;
+    yard.queue.pass_on().await.unwrap();
+    assert_eq!(yard.overview().await.parked, 0);
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub struct DaemonConfig {
     pub lease: Duration,
     /// `drain_timeout`: how long running tasks may take to finish at shutdown (default 30 s).
     pub drain_timeout: Duration,
+    /// `watch_host`: whether CPU and memory of the host count (default true).
+    pub watch_host: bool,
     /// `queue_order`: how queues share the daemon (default strict).
     pub queue_order: QueueOrder,
     /// `[[queues]]`: what it serves, in the file's order; at least one, no name twice.
@@ -70,6 +72,7 @@ struct Raw {
     concurrency: Option<u64>,
     lease: Option<HumanDuration>,
     drain_timeout: Option<HumanDuration>,
+    watch_host: Option<bool>,
     #[serde(default)]
     queue_order: QueueOrder,
     #[serde(default)]
@@ -111,6 +114,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         },
         lease: checks::duration("lease", lease, LEASES)?,
         drain_timeout: checks::duration("drain_timeout", drain, Duration::ZERO..=MAX_DRAIN)?,
+        watch_host: raw.watch_host.unwrap_or(true),
         queue_order: raw.queue_order,
         queues: queues(raw.queues)?,
         jobs: jobs::check(&raw.jobs, base)?,

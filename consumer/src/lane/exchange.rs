@@ -30,7 +30,7 @@ impl Lane {
         let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
         usize::try_from(per_slot)
             .unwrap_or(usize::MAX)
-            .saturating_mul(self.fleet.slots.total())
+            .saturating_mul(self.fleet.slots.usable())
             .min(self.fleet.prefetch)
     }
 
@@ -47,13 +47,21 @@ impl Lane {
     /// Claims, unless a claim is still under way or there is no room.
     pub(super) fn next_claim(&mut self, draining: bool) {
         let Some(session) = &self.session else { return };
-        if self.claiming.is_some() || draining {
+        if self.claiming.is_some() {
+            return;
+        }
+        if draining {
+            // The claim that was under way when the drain began may have parked us again.
+            if self.woken {
+                self.pass_on();
+            }
             return;
         }
         let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
         let wanted = if self.hungry { self.reserve() } else { 0 };
         if wanted > 0 {
             self.woken = false;
+            self.lighter = false;
         } else if self.woken {
             self.pass_on();
         }
@@ -106,7 +114,7 @@ impl Lane {
         self.woken = false;
         let Some(session) = self.session.clone() else { return };
         tokio::spawn(async move {
-            if let Err(error) = session.queue.unpark(&session.session).await {
+            if let Err(error) = session.queue.pass_on().await {
                 debug!(%error, "a wake-up could not be passed on; the poll finds the task");
             }
         });
@@ -157,6 +165,7 @@ impl Lane {
             // every claim would be answered like this one.
             Some(Claimed::Lost) => {
                 self.woken = false;
+                self.lighter = false;
                 self.rest();
             }
             None => {}
@@ -182,7 +191,7 @@ impl Lane {
 
     /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.
     fn rest(&mut self) {
-        self.hungry = self.woken;
+        self.hungry = self.woken || self.lighter;
         self.fleet.slots.set_dry(self.index, true);
         self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
     }

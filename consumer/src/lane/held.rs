@@ -22,6 +22,7 @@ use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
 use crate::health::{Desk, Probing};
 use crate::jobs::{JobBook, MemberTask};
+use crate::kind_slots::KindPermit;
 
 /// How long a task of a kind that nobody here knows is left to others.
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub(super) struct Start {
     grant: Grant,
     record: Record,
     work: Work,
-    slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    slot: (OwnedSemaphorePermit, Option<KindPermit>),
     probing: Option<Probing>,
 }
 
@@ -174,10 +175,10 @@ impl Held {
         if let Err(error) = check_payload(&record.payload()) {
             return Judged::Refused(malformed(&grant, &record, &error.to_string()));
         }
-        let kind_slot = match entry.and_then(|entry| entry.limit.as_ref()) {
-            Some(limit) => match Arc::clone(limit).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) => return Judged::KindFull(grant),
+        let kind_slot = match entry.and_then(|entry| entry.slots.as_ref()) {
+            Some(slots) => match slots.try_run() {
+                Some(permit) => Some(permit),
+                None => return Judged::KindFull(grant),
             },
             None => None,
         };

@@ -75,6 +75,8 @@ pub(crate) struct Lane {
     /// We were woken since the last claim was sent. Its reply may say "nothing" and the wake-up that
     /// came right behind it be heard first: resting on that reply would lose the task to the poll.
     woken: bool,
+    /// Tasks ended since the last claim was sent: what that parks us with is not our load any more.
+    lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
@@ -122,6 +124,7 @@ impl Lane {
             above: 0,
             hungry: true,
             woken: false,
+            lighter: false,
             started_at: Instant::now(),
             cautious: false,
             subscribed: false,
@@ -304,14 +307,25 @@ impl Lane {
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             self.fleet.counters.ran(run, done.is_failure());
-            let probe = done
-                .kind()
-                .and_then(|kind| self.desk.ended(kind, !done.is_failure(), run));
-            match probe.and_then(|again| done.as_handback(again)) {
+            match self.measure(&done, run).and_then(|again| done.as_handback(again)) {
                 Some(handback) => self.outbox.hand_back(handback),
                 None => self.outbox.add(done),
             }
         }
+        // We may wait with the rank of one that had more to do: a claim that finds nothing parks with the new one.
+        if self.desk.ranks_by_load() {
+            self.lighter = true;
+            self.hungry = true;
+        }
+    }
+
+    /// Tells whoever measures; see [`Desk::ended`] for the answer.
+    fn measure(&self, done: &Done, run: Duration) -> Option<Duration> {
+        let (kind, ok) = (done.kind()?, !done.is_failure());
+        if let Some(slots) = self.fleet.registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
+            slots.ended(run, ok);
+        }
+        self.desk.ended(kind, ok, run)
     }
 }
 

@@ -178,6 +178,14 @@ impl Queue {
         self.link.call(&cmd).await.map(|_| ())
     }
 
+    /// Wakes another in place of one that was woken and has no room. Harmless however late it comes.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn pass_on(&self) -> Result<(), Error> {
+        self.link.call(&self.fcall("pass_on", &[])).await.map(|_| ())
+    }
+
     /// Says good-bye: gives back what is still held, in steps, and ends the session.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::value;
 
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
-pub(crate) use service::{CompletionsArgs, ManArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs};
+pub(crate) use service::{CompletionsArgs, ConsumersArgs, ManArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs};
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
 const EXIT_CODES: &str = "\
@@ -63,7 +63,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed`
-    #[arg(long, global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(long, visible_alias = "redis", global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) redis_url: String,
     /// What the keys of this installation begin with [default: workyard]
     #[arg(long, global = true, env = "WORKYARD_PREFIX", value_parser = value::named::<Prefix>, value_name = "PREFIX")]
@@ -171,9 +171,9 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// List the consumers and how they are
     #[command(
-        after_help = "Without --queue the consumers of all queues are shown.\n\nExample:\n  workyard consumers --json"
+        after_help = "Per consumer: what it holds and runs, errors, health (0 to 1), load score (lower is better) and circuit, those of the queue in which it does worst. Per kind: its slots, and what ran in the last ten seconds, with the last twenty run times. Per machine: what presses it. --watch draws anew until Ctrl-C; piped it writes block after block, with --json a line each time.\n\nWithout --queue the consumers of all queues are shown.\n\nExamples:\n  workyard consumers --json\n  workyard consumers --queue emails --watch\n  workyard consumers --watch 5s --json | jq -c '.[] | [.id, .health.running]'"
     )]
-    Consumers,
+    Consumers(ConsumersArgs),
     /// Show inbox items that were refused, with the reason
     #[command(after_help = "Example:\n  workyard rejected --queue emails")]
     Rejected(RejectedArgs),
@@ -201,6 +201,11 @@ impl Command {
             Self::Enqueue(args) => Some(args.block_timeout),
             _ => None,
         }
+    }
+
+    /// Whether it goes on until it is told to end.
+    pub(crate) fn watches(&self) -> bool {
+        matches!(self, Self::Consumers(ConsumersArgs { watch: Some(_) }))
     }
 }
 
@@ -276,6 +281,8 @@ mod tests {
             &["queue", "show"],
             &["explain"],
             &["enqueue", "k", "--block-timeout", "soon"],
+            &["consumers", "--watch", "0s"],
+            &["consumers", "--watch", "often"],
             &["queues", "--queue", "a/b"],
             &["queues", "--prefix", "{x}"],
             &["nonsense"],

@@ -3,6 +3,7 @@
 //! Nothing here acts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 use workyard_producer::{QueueName, Setting};
@@ -15,6 +16,14 @@ pub(crate) struct StatsArgs {
     /// Show what happened in each minute of the last 24 hours
     #[arg(long)]
     pub(crate) minutes: bool,
+}
+
+/// Arguments of `consumers`.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumersArgs {
+    /// Show them again and again, every second or as often as said, until Ctrl-C
+    #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = value::pause, value_name = "EVERY")]
+    pub(crate) watch: Option<Duration>,
 }
 
 /// Arguments of `rejected`.
