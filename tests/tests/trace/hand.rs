@@ -2,6 +2,7 @@
 
 use redis::Cmd;
 
+use super::op::Expiry;
 use super::reference::{Due, Place};
 use super::world::World;
 
@@ -53,6 +54,30 @@ impl World {
             return Ok(());
         }
         self.write(&cmd).await
+    }
+
+    /// The time stands in the record, and in the set that the sweep looks at.
+    pub async fn expire(&mut self, id: &str) -> Result<(), String> {
+        let Some(task) = self.reference.tasks.get_mut(id) else {
+            return Ok(());
+        };
+        if task.spec.expiry != Expiry::Far {
+            return Ok(());
+        }
+        task.spec.expiry = Expiry::Past;
+        let mut cmd = self.cmd("HGET", "tasks");
+        let record: String = cmd
+            .arg(id)
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|e| e.to_string())?;
+        let (before, rest) = record.split_once("expires_at=").ok_or("a record without its expiry")?;
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let mut cmd = self.cmd("HSET", "tasks");
+        self.write(cmd.arg(id).arg(format!("{before}expires_at=1{rest}")))
+            .await?;
+        let mut cmd = self.cmd("ZADD", "expiring");
+        self.write(cmd.arg("XX").arg(1).arg(id)).await
     }
 
     pub async fn results_old(&mut self) -> Result<(), String> {

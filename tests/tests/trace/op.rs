@@ -109,6 +109,10 @@ pub enum Op {
     },
     /// Time passes: all that is scheduled is due.
     AllDue,
+    /// Time passes: the task's expiry, if it has one, is over.
+    Expire {
+        id: u8,
+    },
     Sweep,
     /// Time passes: all results have outlived their retention.
     ResultsOld,
@@ -143,7 +147,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         prop_oneof![3 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(5))],
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.2),
-        prop_oneof![6 => Just(Expiry::Never), 1 => Just(Expiry::Past), 1 => Just(Expiry::Far)],
+        prop_oneof![6 => Just(Expiry::Never), 1 => Just(Expiry::Past), 3 => Just(Expiry::Far)],
     )
         .prop_map(|(id, kind, priority, max_attempts, keeps, delayed, expiry)| Spec {
             id,
@@ -219,7 +223,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => who().prop_map(|of| Op::Reclaim { of }),
         5 => (1..4_u8).prop_map(|most| Op::Promote { most }),
         3 => Just(Op::AllDue),
-        2 => Just(Op::Sweep),
+        4 => (0..IDS).prop_map(|id| Op::Expire { id }),
+        4 => Just(Op::Sweep),
         1 => Just(Op::ResultsOld),
     ];
     prop_oneof![4 => tasks, 7 => consumers, 2 => maintainer]

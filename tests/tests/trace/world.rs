@@ -148,6 +148,7 @@ impl World {
             Op::Silence => self.silence().await,
             Op::GraceOver => self.grace_over().await,
             Op::AllDue => self.all_due().await,
+            Op::Expire { id } => self.expire(&task_id(*id)).await,
             Op::ResultsOld => self.results_old().await,
         }
     }
