@@ -112,6 +112,30 @@ impl Registry {
         Ok(self)
     }
 
+    /// Takes a kind over from another registry as it is: what its handler keeps running between tasks goes on.
+    pub(crate) fn keep(&mut self, kind: &str, from: &Self) {
+        if let Some(entry) = from.entries.get(kind) {
+            self.entries.insert(kind.to_owned(), entry.clone());
+        }
+        if let Some(stage) = from.stages.get(kind) {
+            self.stages.insert(kind.to_owned(), Arc::clone(stage));
+        }
+    }
+
+    /// The handlers, and the functions beside them, that `next` does not have.
+    pub(crate) fn without(&self, next: &Self) -> Vec<(Arc<dyn Handler>, Option<Arc<dyn Stage>>)> {
+        let gone = self.entries.iter().filter(|(kind, entry)| {
+            let after = next.entries.get(*kind);
+            after.is_none_or(|after| !Arc::ptr_eq(&after.handler, &entry.handler))
+        });
+        gone.map(|(kind, entry)| (Arc::clone(&entry.handler), self.stages.get(kind).cloned()))
+            .collect()
+    }
+
+    pub(crate) fn registered_stages(&self) -> HashMap<String, Arc<dyn Stage>> {
+        self.stages.clone()
+    }
+
     /// The functions of jobs, which read below `places` only.
     pub(crate) fn stages(&self, places: &[Place]) -> Stages {
         Stages::new(self.stages.clone(), Places::new(places, Some(Objects::fetcher())))

@@ -41,13 +41,14 @@ struct Report<'a> {
 
 impl Reporter {
     pub(crate) fn json(&self, fleet: &Fleet) -> String {
+        let registry = fleet.registry();
         let report = Report {
             consumer: self.consumer.as_str(),
             host: &self.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             queues: self.queues.iter().map(QueueName::as_str).collect(),
-            kinds: fleet.registry.kinds(),
+            kinds: registry.kinds(),
             capacity: fleet.slots.total(),
             running: fleet.slots.running(),
             processed: fleet.counters.processed.load(Ordering::Relaxed),

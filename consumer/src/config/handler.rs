@@ -20,7 +20,7 @@ const MAX_CONCURRENCY: usize = 10_000;
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// One handler, as configured.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HandlerConfig {
     /// The kind of task it runs.
@@ -34,7 +34,7 @@ pub struct HandlerConfig {
 }
 
 /// The four types of handler.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
     /// One process per task.

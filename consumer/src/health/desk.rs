@@ -3,6 +3,7 @@
 //!
 //! Invariant: one lock, never held over an await. The clock is this desk's own; what the maintainer says in the fleet's time is turned into it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use super::host::Host;
 
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
+
+/// Broken kinds that are named.
+const MOST_BROKEN: usize = 20;
 
 /// How much this consumer may claim now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub(crate) struct Desk {
     /// Something happened that the fleet should hear before the next beat.
     pub(crate) urgent: Arc<Notify>,
     queue: String,
-    capacity: usize,
+    capacity: AtomicUsize,
     host: Arc<Host>,
     started: Instant,
     inner: Mutex<Inner>,
@@ -87,7 +91,7 @@ impl Desk {
         Self {
             urgent,
             queue: queue.to_owned(),
-            capacity,
+            capacity: AtomicUsize::new(capacity),
             host,
             started: Instant::now(),
             inner: Mutex::new(Inner {
@@ -173,7 +177,7 @@ impl Desk {
     pub(crate) fn beat(&self, running: usize, urgent: bool) -> Report {
         let now = self.now();
         self.with(|inner| {
-            inner.vitals.capacity = u32::try_from(self.capacity).unwrap_or(u32::MAX);
+            inner.vitals.capacity = u32::try_from(self.capacity.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
             inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
             inner.vitals.lag_ms = self.host.lag_ms();
             inner.vitals.rtt_ms = self.host.rtt_ms();
@@ -295,6 +299,21 @@ impl Desk {
     /// Whether the circuit is closed.
     pub(crate) fn is_well(&self) -> bool {
         self.with(|inner| inner.circuit.is_closed())
+    }
+
+    /// The queue's name.
+    pub(crate) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// How many tasks this consumer runs at once, from now on.
+    pub(crate) fn set_capacity(&self, capacity: usize) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    /// Kinds that fail everywhere, at most twenty.
+    pub(crate) fn broken_kinds(&self) -> Vec<String> {
+        self.with(|inner| inner.gauges.broken(MOST_BROKEN))
     }
 
     /// What people see.

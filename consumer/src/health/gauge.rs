@@ -54,6 +54,12 @@ impl Gauges {
         vitals.cap();
     }
 
+    /// Kinds whose breaker the maintainer has not closed, at most `most`.
+    pub(super) fn broken(&self, most: usize) -> Vec<String> {
+        let broken = self.kinds.iter().filter(|(_, gauge)| gauge.said != Breaker::Closed);
+        broken.map(|(kind, _)| kind.clone()).take(most).collect()
+    }
+
     /// The circuit has turned: what ran before says nothing about now.
     pub(super) fn clear(&mut self) {
         for gauge in self.kinds.values_mut() {

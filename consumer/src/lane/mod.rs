@@ -32,6 +32,8 @@ use crate::execute::Done;
 use crate::fleet::Fleet;
 use crate::health::Desk;
 use crate::jobs::JobBook;
+use crate::metrics::Clerk;
+use crate::ops::TICK;
 use held::{Held, Judged};
 use outbox::Outbox;
 use turn::TurnDone;
@@ -61,6 +63,7 @@ pub(crate) struct Lane {
     claiming: Option<BoxFuture<'static, TurnDone>>,
     book: Arc<JobBook>,
     desk: Arc<Desk>,
+    clerk: Clerk,
     /// The claim under way is a probe's.
     probing: bool,
     /// Ends what the book has running, with this lane.
@@ -112,6 +115,7 @@ impl Lane {
                 closing.clone(),
             ),
             desk: Arc::clone(&fleet.desks[index]),
+            clerk: Clerk::new(Arc::clone(&fleet.meters.queues[index])),
             probing: false,
             _book_open: closing.drop_guard(),
             number: 0,
@@ -134,7 +138,9 @@ impl Lane {
         let fleet = Arc::clone(&self.fleet);
         let mut draining = false;
         let mut halted = false;
+        let mut ticks = tokio::time::interval(TICK);
         loop {
+            fleet.progress.lanes[self.index].now();
             if draining && self.is_idle() {
                 break;
             }
@@ -167,12 +173,15 @@ impl Lane {
                     self.give_back_all();
                 }
                 () = tokio::time::sleep_until(self.poll_at.into()), if !self.hungry => self.hungry = true,
+                // Nothing to do but to show that this loop goes round.
+                _ = ticks.tick() => {}
                 () = freed, if !self.ready.is_empty() || self.hungry => {}
                 // A slot that a blocking handler held beyond its task comes back unannounced.
                 () = tokio::time::sleep(RECHECK), if !self.ready.is_empty() || (self.hungry && self.claiming.is_none()) => {}
             }
         }
         self.leave().await;
+        fleet.progress.lanes[self.index].end();
     }
 
     fn is_idle(&self) -> bool {
@@ -227,11 +236,16 @@ impl Lane {
     /// Starts what is ready as far as there are slots.
     fn start_ready(&mut self) {
         let Some(session) = self.session.clone() else { return };
+        if self.ready.is_empty() {
+            return;
+        }
+        let registry = self.fleet.registry();
         let mut waiting = VecDeque::new();
         while let Some(grant) = self.ready.pop_front() {
-            match self.held.judge(&self.fleet, &self.book, &self.desk, grant) {
+            match self.held.judge(&self.fleet, &registry, &self.book, &self.desk, grant) {
                 Judged::Run(job) => {
-                    self.held.spawn(&self.fleet, &session, *job, &self.done_in);
+                    self.held
+                        .spawn(&self.fleet, &session, &mut self.clerk, *job, &self.done_in);
                     self.started_at = Instant::now();
                 }
                 Judged::NoSlot(grant) => {
@@ -293,6 +307,7 @@ impl Lane {
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             self.fleet.counters.ran(run, done.is_failure());
+            self.clerk.ended(&done, run);
             let probe = done
                 .kind()
                 .and_then(|kind| self.desk.ended(kind, !done.is_failure(), run));
