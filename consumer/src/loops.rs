@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use workyard_shared::Error;
-use workyard_shared::name::{QueueName, SessionId};
+use workyard_shared::name::SessionId;
 
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;

@@ -13,11 +13,11 @@ use crate::config;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks a running daemon whether it is alive: exit code 0 if it is, 1 if not, 2 if nobody says where to ask.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  workyard-consumer healthcheck --http 9464\n  workyard-consumer healthcheck --ready   # WORKYARD_HTTP, or the file's `http`, says where"
 )]
-pub struct Healthcheck {
+pub(crate) struct Healthcheck {
     /// Where the daemon's HTTP is: a port of this machine, or address and port.
     #[arg(long, env = "WORKYARD_HTTP", value_name = "ADDR")]
     http: Option<Address>,

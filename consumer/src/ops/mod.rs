@@ -10,8 +10,7 @@ mod progress;
 mod routes;
 mod verdict;
 
-pub use healthcheck::Healthcheck;
-pub(crate) use healthcheck::healthcheck;
+pub(crate) use healthcheck::{Healthcheck, healthcheck};
 pub(crate) use notify::Notifier;
 pub(crate) use outside::Outside;
 pub(crate) use progress::{Progress, TICK, tick};

@@ -27,6 +27,7 @@ mod queue;
 mod explain;
 mod warning;
 mod overview;
+mod metrics;
 mod job_notes;
 mod job_progress;
 mod job_result;
@@ -154,6 +155,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Consumers => overview::consumers(session).await,
+        Command::Metrics(args) => metrics::run(&args, session).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),
     }

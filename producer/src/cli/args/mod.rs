@@ -18,7 +18,7 @@ use super::value;
 
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
-pub(crate) use service::{CompletionsArgs, ManArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs};
+pub(crate) use service::{CompletionsArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs};
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
 const EXIT_CODES: &str = "\
@@ -174,6 +174,11 @@ pub(crate) enum Command {
         after_help = "Without --queue the consumers of all queues are shown.\n\nExample:\n  workyard consumers --json"
     )]
     Consumers,
+    /// Print the figures of all queues for Prometheus, or serve them
+    #[command(
+        after_help = "Names and meanings: docs/metrics.md. A bare port is one of 127.0.0.1.\n\nExamples:\n  workyard metrics\n  workyard metrics --listen 9465\n  workyard metrics --listen 0.0.0.0:9465"
+    )]
+    Metrics(MetricsArgs),
     /// Show inbox items that were refused, with the reason
     #[command(after_help = "Example:\n  workyard rejected --queue emails")]
     Rejected(RejectedArgs),
