@@ -230,7 +230,7 @@ async fn a_scrape_of_a_busy_daemon_with_100_queues_and_many_kinds_is_quick_and_s
             let kind = if i < 15 { "sleep".to_owned() } else { format!("invented:{i}") };
             (TaskId::fresh(), new_task(&kind, r#"{"ms":30}"#))
         });
-        submitter.submit(tasks.collect(), true, None, LIMIT).await.unwrap();
+        submitter.submit(tasks.collect::<Vec<_>>(), true, None, LIMIT).await.unwrap();
     }
     let daemon = daemon(&yard, &names);
     let address = http_of(&daemon).await;

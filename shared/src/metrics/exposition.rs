@@ -26,7 +26,8 @@ pub struct Histogram {
 enum Value {
     Counter(u64),
     Amount(f64),
-    Gauge(f64),
+    Gauge(i64),
+    Level(f64),
     Histogram(Histogram),
     Info,
 }
@@ -55,14 +56,14 @@ impl Exposition {
     }
 
     /// A value that goes up and down.
-    #[expect(clippy::cast_precision_loss, reason = "depths and bytes; Prometheus has nothing but doubles")]
     pub fn gauge(&mut self, family: &'static Family, labels: &[&str], value: u64) {
-        self.level(family, labels, value as f64);
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.add(family, labels, Value::Gauge(value));
     }
 
     /// A value that goes up and down and need not be whole.
     pub fn level(&mut self, family: &'static Family, labels: &[&str], value: f64) {
-        self.add(family, labels, Value::Gauge(value));
+        self.add(family, labels, Value::Level(value));
     }
 
     /// A distribution.
@@ -120,15 +121,23 @@ impl Collector for Exposition {
 }
 
 fn write(encoder: &mut MetricEncoder<'_>, sample: &Sample) -> fmt::Result {
-    let none = None::<&prometheus_client::metrics::exemplar::Exemplar<[(&str, &str); 0], f64>>;
     if matches!(sample.value, Value::Info) {
-        return encoder.encode_info(&sample.labels);
+        encoder.encode_info(&sample.labels)
+    } else if sample.labels.is_empty() {
+        // As a family it would have empty braces.
+        write_value(encoder, &sample.value)
+    } else {
+        write_value(&mut encoder.encode_family(&sample.labels)?, &sample.value)
     }
-    let mut encoder = encoder.encode_family(&sample.labels)?;
-    match &sample.value {
+}
+
+fn write_value(encoder: &mut MetricEncoder<'_>, value: &Value) -> fmt::Result {
+    let none = None::<&prometheus_client::metrics::exemplar::Exemplar<[(&str, &str); 0], f64>>;
+    match value {
         Value::Counter(value) => encoder.encode_counter(value, none),
         Value::Amount(value) => encoder.encode_counter(value, none),
         Value::Gauge(value) => encoder.encode_gauge(value),
+        Value::Level(value) => encoder.encode_gauge(value),
         Value::Histogram(value) => {
             let count = value.buckets.iter().map(|(_, n)| n).sum();
             encoder.encode_histogram::<[(&str, &str); 0]>(value.sum, count, &value.buckets, None)
