@@ -176,7 +176,8 @@ async fn whoever_floods_or_stalls_the_http_server_is_cut_off_and_others_are_serv
     }
     let begun = Instant::now();
     assert_eq!(get(address, "/healthz").await.0, 200);
-    let first = idle[0].read(&mut [0; 512]);
+    let mut answer = [0; 512];
+    let first = idle[0].read(&mut answer);
     let ended = tokio::time::timeout(LIMIT, first).await.expect("it is cut off");
     println!("served among 80 that stall, these cut off, after {:?} (limit 5 s): {ended:?}", begun.elapsed());
 }

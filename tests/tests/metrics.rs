@@ -147,7 +147,7 @@ async fn a_daemon_counts_what_ran_and_the_command_shows_the_installation_and_pro
     yard.add("sleep", r#"{"ms":1}"#, |o| o.delay = Some(Duration::from_secs(3600))).await;
     yard.reaches("completed", 20).await;
     yard.reaches("failed", 1).await;
-    let text = scraped(address, r#"workyard_consumer_runs_total{queue="q",kind="sleep",outcome="timed_out"}"#, 1.0).await;
+    let text = scraped(address, r#"workyard_consumer_runs_total{queue="q",kind="sleep",outcome="failed"}"#, 1.0).await;
     let expected = [
         (r#"workyard_consumer_runs_total{queue="q",kind="sleep",outcome="completed"}"#, 20.0),
         (r#"workyard_consumer_runs_total{queue="q",kind="flaky",outcome="failed"}"#, 1.0),

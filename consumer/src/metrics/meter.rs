@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use workyard_shared::broker::{FailVerdict, JobVerdict};
 use workyard_shared::metrics::OTHER;
 
 use super::spread::{BATCH, CALL_US, RUN_US, Spread};
@@ -22,37 +21,22 @@ const MOST_PAIRS: usize = 128;
 pub(crate) enum Outcome {
     Completed,
     Failed,
-    TimedOut,
 }
 
 impl Outcome {
-    pub(super) const ALL: [(Self, &'static str); 3] = [
-        (Self::Completed, "completed"),
-        (Self::Failed, "failed"),
-        (Self::TimedOut, "timed_out"),
-    ];
+    pub(super) const ALL: [(Self, &'static str); 2] = [(Self::Completed, "completed"), (Self::Failed, "failed")];
 
     /// `None`: the run was stopped, or handed back.
     fn of(done: &Done) -> Option<Self> {
-        match done {
-            Done::Completed(_) => Some(Self::Completed),
-            Done::Failed(report, _) if report.verdict == FailVerdict::Timeout => Some(Self::TimedOut),
-            Done::Failed(..) => Some(Self::Failed),
-            Done::Member(_, _, outcome) => match outcome.verdict {
-                JobVerdict::Done => Some(Self::Completed),
-                JobVerdict::Timeout => Some(Self::TimedOut),
-                JobVerdict::Drop | JobVerdict::Elsewhere => None,
-                _ => Some(Self::Failed),
-            },
-            Done::HandedBack(_) | Done::Dropped { .. } => None,
-        }
+        done.kind()?;
+        Some(if done.is_failure() { Self::Failed } else { Self::Completed })
     }
 }
 
 /// One kind of one queue.
 #[derive(Debug)]
 pub(super) struct KindMeter {
-    pub(super) runs: [AtomicU64; 3],
+    pub(super) runs: [AtomicU64; 2],
     pub(super) run: Spread,
     pub(super) wait: Spread,
 }

@@ -148,7 +148,7 @@ families! {
     RELOADS = "workyard_consumer_reloads_total" Counter Daemon ["outcome"]
         "Reloads of the configuration, by outcome";
     RUNS = "workyard_consumer_runs_total" Counter Daemon ["queue", "kind", "outcome"]
-        "Tasks that ended here, by outcome of the run";
+        "Runs that came to an end here, by outcome";
     RUN = "workyard_consumer_run_seconds" Histogram Daemon ["queue", "kind"]
         "Run times of tasks that completed or failed";
     WAIT = "workyard_consumer_wait_seconds" Histogram Daemon ["queue", "kind"]
