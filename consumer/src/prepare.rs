@@ -55,4 +55,3 @@ async fn try_prepare(broker: &Broker, config: &WorkerConfig) -> Result<(), Error
     }
     Ok(())
 }
-

@@ -48,7 +48,9 @@ pub(crate) fn start(
 ) -> JoinHandle<()> {
     let (fleet, notifier) = (Arc::clone(fleet), Arc::clone(notifier));
     tokio::spawn(async move {
-        let (Some(reloads), Some(mut hangups)) = (reloads, hangups) else { return };
+        let (Some(reloads), Some(mut hangups)) = (reloads, hangups) else {
+            return;
+        };
         while hangups.recv().await.is_some() {
             notifier.reloading();
             let status = reload(&fleet, Arc::clone(&reloads)).await;

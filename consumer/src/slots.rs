@@ -77,7 +77,10 @@ impl Slots {
         let debt = self.debt.load(Ordering::Relaxed);
         let grown = total.saturating_sub(before);
         self.running.add_permits(grown.saturating_sub(debt));
-        self.debt.store(debt.saturating_sub(grown) + before.saturating_sub(total), Ordering::Relaxed);
+        self.debt.store(
+            debt.saturating_sub(grown) + before.saturating_sub(total),
+            Ordering::Relaxed,
+        );
         self.pay();
         for (share, weight) in self.shares.iter().zip(weights) {
             share.weight.store(*weight, Ordering::Relaxed);
@@ -138,9 +141,7 @@ impl Slots {
                     .map(|(_, s)| s.weight.load(Ordering::Relaxed))
                     .sum();
                 let weight = mine.weight.load(Ordering::Relaxed);
-                let share = ((self.total() + ahead) * weight)
-                    .div_ceil(weight + others)
-                    .max(1);
+                let share = ((self.total() + ahead) * weight).div_ceil(weight + others).max(1);
                 share.saturating_sub(mine.held.load(Ordering::Relaxed))
             }
         }

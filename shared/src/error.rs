@@ -91,8 +91,19 @@ impl std::fmt::Display for Outage {
 impl Error {
     /// Every [`Self::class`].
     pub const CLASSES: [&'static str; 13] = [
-        "away", "loading", "read_only", "out_of_memory", "storage_failing", "busy", "cluster_down", "reply_lost",
-        "denied", "lease_lost", "full", "invalid", "protocol",
+        "away",
+        "loading",
+        "read_only",
+        "out_of_memory",
+        "storage_failing",
+        "busy",
+        "cluster_down",
+        "reply_lost",
+        "denied",
+        "lease_lost",
+        "full",
+        "invalid",
+        "protocol",
     ];
 
     /// One word for what it is, for counters.

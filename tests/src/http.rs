@@ -17,8 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn http_of(daemon: &Daemon) -> SocketAddr {
     wait_for(PATIENCE, || async {
         let log = daemon.stderr();
-        let rest = log.split("HTTP on ").nth(1).or_else(|| log.split("metrics on http://").nth(1))?;
-        rest.split(|c: char| c == '/' || c.is_whitespace()).next()?.trim_end_matches(':').parse().ok()
+        let rest = log
+            .split("HTTP on ")
+            .nth(1)
+            .or_else(|| log.split("metrics on http://").nth(1))?;
+        rest.split(|c: char| c == '/' || c.is_whitespace())
+            .next()?
+            .trim_end_matches(':')
+            .parse()
+            .ok()
     })
     .await
 }
@@ -42,5 +49,7 @@ pub async fn send(address: SocketAddr, request: &[u8]) -> String {
         stream.read_to_end(&mut answer).await.ok();
         String::from_utf8_lossy(&answer).into_owned()
     };
-    tokio::time::timeout(PATIENCE, talk).await.expect("the server neither answers nor closes")
+    tokio::time::timeout(PATIENCE, talk)
+        .await
+        .expect("the server neither answers nor closes")
 }

@@ -29,13 +29,17 @@ impl NotifySocket {
         let socket = UnixDatagram::bind(dir.path().join("notify")).expect("a socket");
         let heard = Heard::default();
         let kept = Arc::downgrade(&heard);
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .expect("a timeout");
         std::thread::spawn(move || {
             let mut message = [0; 4096];
             while let Some(kept) = kept.upgrade() {
                 if let Ok(n) = socket.recv(&mut message) {
                     let text = String::from_utf8_lossy(&message[..n]).into_owned();
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), text));
+                    kept.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((Instant::now(), text));
                 }
             }
         });

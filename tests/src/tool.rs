@@ -11,11 +11,18 @@ use std::process::{Command, Output, Stdio};
 /// When it is here and cannot be run.
 pub fn checked_by(program: &str, args: &[&str], input: &str, how_to_get: &str) -> Option<Output> {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED: {program} is not here, so `{program} {}` was not run. {how_to_get}", args.join(" "));
+            eprintln!(
+                "SKIPPED: {program} is not here, so `{program} {}` was not run. {how_to_get}",
+                args.join(" ")
+            );
             return None;
         }
         Err(error) => panic!("{program} cannot be run: {error}"),

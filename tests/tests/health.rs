@@ -64,7 +64,10 @@ async fn a_daemon_is_ready_until_it_drains_and_alive_until_it_ends() {
     let daemon = daemon(&yard, &yard.server.url(), &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
-    assert_eq!(get(address, "/healthz").await, (200, "{\"status\":\"ok\"}\n".to_owned()));
+    assert_eq!(
+        get(address, "/healthz").await,
+        (200, "{\"status\":\"ok\"}\n".to_owned())
+    );
     assert_eq!(get(address, "/nothing").await.0, 404);
     yard.add("sleep", r#"{"ms":4000}"#, |_| {}).await;
     wait_until(LIMIT, || async { yard.overview().await.running == 1 }).await;
@@ -116,7 +119,11 @@ async fn without_the_functions_and_without_the_right_to_load_them_a_daemon_is_no
     let daemon = daemon(&yard, &url, &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
-    let _: () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("FUNCTION")
+        .arg("FLUSH")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
     is_unready_because(address, "workyard install").await;
     yard.broker.link().ensure_library().await.unwrap();
     becomes_ready(address).await;
@@ -129,7 +136,10 @@ async fn the_healthcheck_of_a_container_answers_with_its_exit_code() {
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
     let port = address.port().to_string();
-    assert_eq!(healthcheck(&["--http", &port]), (Some(0), "{\"status\":\"ok\"}\n".to_owned()));
+    assert_eq!(
+        healthcheck(&["--http", &port]),
+        (Some(0), "{\"status\":\"ok\"}\n".to_owned())
+    );
     assert_eq!(healthcheck(&["--ready", "--http", &address.to_string()]).0, Some(0));
     daemon.kill9();
     let begun = Instant::now();
@@ -165,7 +175,11 @@ async fn whoever_floods_or_stalls_the_http_server_is_cut_off_and_others_are_serv
     assert!(!send(address, huge.as_bytes()).await.contains("200 OK"));
     let many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));
     assert!(!send(address, many.as_bytes()).await.contains("200 OK"));
-    let posted = send(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc").await;
+    let posted = send(
+        address,
+        b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc",
+    )
+    .await;
     assert!(posted.contains("405"), "{posted}");
     // More than it takes at once, and none of them says anything.
     let mut idle = Vec::new();
@@ -179,7 +193,10 @@ async fn whoever_floods_or_stalls_the_http_server_is_cut_off_and_others_are_serv
     let mut answer = [0; 512];
     let first = idle[0].read(&mut answer);
     let ended = tokio::time::timeout(LIMIT, first).await.expect("it is cut off");
-    println!("served among 80 that stall, these cut off, after {:?} (limit 5 s): {ended:?}", begun.elapsed());
+    println!(
+        "served among 80 that stall, these cut off, after {:?} (limit 5 s): {ended:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,13 +32,19 @@ fn write(yard: &Yard, text: &str) -> PathBuf {
 
 fn service(yard: &Yard, url: &str, socket: &NotifySocket) -> Daemon {
     let mut command = workspace_binary("workyard-consumer");
-    command.arg("--config").arg(write(yard, FILE)).env("WORKYARD_REDIS_URL", url);
+    command
+        .arg("--config")
+        .arg(write(yard, FILE))
+        .env("WORKYARD_REDIS_URL", url);
     socket.announce(&mut command, WATCHDOG);
     Daemon::spawn(&mut command)
 }
 
 async fn says(socket: &NotifySocket, text: &str) {
-    wait_until(LIMIT, || async { socket.messages().iter().any(|said| said.contains(text)) }).await;
+    wait_until(LIMIT, || async {
+        socket.messages().iter().any(|said| said.contains(text))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +104,10 @@ async fn a_wedged_runtime_does_not_feed_the_watchdog_and_is_not_alive() {
     assert_eq!(get(address, "/healthz").await.0, 200);
     // As many as the runtime has threads: nothing goes round any more.
     yard.add_many(4, "wedge", "null").await;
-    wait_until(LIMIT, || async { socket.silence("WATCHDOG=1").is_some_and(|silence| silence > WATCHDOG) }).await;
+    wait_until(LIMIT, || async {
+        socket.silence("WATCHDOG=1").is_some_and(|silence| silence > WATCHDOG)
+    })
+    .await;
     says(&socket, "STATUS=wedged: the runtime has made no progress").await;
     let (status, body) = get(address, "/healthz").await;
     assert!(status == 503 && body.contains("runtime"), "{status} {body}");
@@ -112,22 +121,43 @@ async fn a_reload_changes_concurrency_handlers_and_log_and_drops_no_task() {
     socket.hears("READY=1", 1, LIMIT).await;
     yard.add_many(3, "sleep", r#"{"ms":4000}"#).await;
     let late = yard.add("later", "1", |_| {}).await;
-    wait_until(LIMIT, || async { daemon.log().contains("no handler for kind \"later\"") || yard.overview().await.running == 1 }).await;
+    wait_until(LIMIT, || async {
+        daemon.log().contains("no handler for kind \"later\"") || yard.overview().await.running == 1
+    })
+    .await;
     let more = FILE.replace("concurrency = 1", "concurrency = 4\nlog = \"error\"");
-    write(&yard, &format!("{more}\n[handlers.later]\ntype = \"builtin\"\nfunction = \"echo\"\n"));
+    write(
+        &yard,
+        &format!("{more}\n[handlers.later]\ntype = \"builtin\"\nfunction = \"echo\"\n"),
+    );
     daemon.signal(Signal::HUP);
     socket.hears("RELOADING=1", 1, LIMIT).await;
     socket.hears("READY=1", 2, LIMIT).await;
-    assert!(socket.messages().iter().any(|said| said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC=")));
+    assert!(
+        socket
+            .messages()
+            .iter()
+            .any(|said| said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC="))
+    );
     wait_until(LIMIT, || async { yard.overview().await.running >= 2 }).await;
     yard.reaches("completed", 4).await;
     assert_eq!(yard.result(&late).await, "1");
     let seen = yard.overview().await;
-    assert_eq!((seen.totals["completed"], seen.totals.get("retried"), seen.totals.get("reclaimed")), (4, None, None));
+    assert_eq!(
+        (
+            seen.totals["completed"],
+            seen.totals.get("retried"),
+            seen.totals.get("reclaimed")
+        ),
+        (4, None, None)
+    );
     daemon.signal(Signal::TERM);
     assert!(daemon.wait_exit(LIMIT).await.success());
     let log = daemon.log();
-    assert!(log.contains(" starts") && !log.contains("has ended"), "the level was not changed: {log}");
+    assert!(
+        log.contains(" starts") && !log.contains("has ended"),
+        "the level was not changed: {log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +172,17 @@ async fn a_reload_that_cannot_hold_whole_is_refused_whole_and_said() {
     ];
     for (i, (setting, reason)) in refused.into_iter().enumerate() {
         let text = FILE.replace("lease = \"3s\"", setting).replace("concurrency = 1", "");
-        write(&yard, &format!("{}\n{text}", if setting.starts_with("conc") { "" } else { "concurrency = 7" }));
+        write(
+            &yard,
+            &format!(
+                "{}\n{text}",
+                if setting.starts_with("conc") {
+                    ""
+                } else {
+                    "concurrency = 7"
+                }
+            ),
+        );
         daemon.signal(Signal::HUP);
         socket.hears("READY=1", i + 2, LIMIT).await;
         says(&socket, "STATUS=reload refused").await;
@@ -157,7 +197,10 @@ async fn a_reload_that_cannot_hold_whole_is_refused_whole_and_said() {
 
 #[test]
 fn systemd_itself_finds_no_fault_in_the_unit_and_it_is_hardened() {
-    let unit = format!("{}/../scripts/systemd/workyard-consumer@.service", env!("CARGO_MANIFEST_DIR"));
+    let unit = format!(
+        "{}/../scripts/systemd/workyard-consumer@.service",
+        env!("CARGO_MANIFEST_DIR")
+    );
     // Its programs are installed by the package: verify gets a copy that names one that is there.
     let text = std::fs::read_to_string(&unit).unwrap();
     assert!(text.contains("ExecStart=/usr/bin/workyard-consumer "));
@@ -168,7 +211,10 @@ fn systemd_itself_finds_no_fault_in_the_unit_and_it_is_hardened() {
     let how = "It is part of systemd.";
     if let Some(output) = checked_by("systemd-analyze", &["verify", "--man=no", &path], "", how) {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains("workyard-consumer@")).collect();
+        let ours: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("workyard-consumer@"))
+            .collect();
         assert!(ours.is_empty(), "{ours:#?}");
     }
     let args = ["security", "--offline=true", "--threshold=25", &path];

@@ -16,8 +16,8 @@ use crate::slots::QueueOrder;
 
 use super::checks::{self, HumanDuration};
 use super::handler::{self, HandlerConfig};
-use super::log::LogFilter;
 use super::jobs::{self, JobsConfig};
+use super::log::LogFilter;
 use super::problem::Problem;
 use super::secret::{Secret, SecretSource};
 
@@ -105,7 +105,8 @@ impl Listen {
             Self::Port(port) => port.to_string(),
             Self::Text(text) => text,
         };
-        text.parse().map_err(|error| Problem::new("http", checks::reason(&error)))
+        text.parse()
+            .map_err(|error| Problem::new("http", checks::reason(&error)))
     }
 }
 

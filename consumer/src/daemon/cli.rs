@@ -39,7 +39,13 @@ pub struct Cli {
     pub(super) config: Option<PathBuf>,
     /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed` for a server that is
     /// started or joined. Goes before the file's `redis_url`.
-    #[arg(long, visible_alias = "redis", env = "WORKYARD_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        visible_alias = "redis",
+        env = "WORKYARD_REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(super) redis_url: Option<String>,
     /// What all keys begin with.
     #[arg(long, env = "WORKYARD_PREFIX")]

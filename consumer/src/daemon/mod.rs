@@ -107,7 +107,10 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
     let outcome = runtime.block_on(async {
         let keeper = managed.map(|redis| tokio::spawn(keep_up(redis)));
         let reloading = Reloading::new(cli.clone(), file, registry.clone(), logging);
-        let ended = Worker::new(worker, registry)?.with_reloads(reloading.hook()).serve().await;
+        let ended = Worker::new(worker, registry)?
+            .with_reloads(reloading.hook())
+            .serve()
+            .await;
         if let Some(keeper) = keeper {
             keeper.abort();
         }

@@ -37,7 +37,9 @@ impl Reloading {
         let changed = needs_restart(&self.cli, &holds.0, &file);
         if !changed.is_empty() {
             let changed = changed.join(", ");
-            let why = format!("only a restart can change {changed}; a reload can change concurrency, weights, log and handlers");
+            let why = format!(
+                "only a restart can change {changed}; a reload can change concurrency, weights, log and handlers"
+            );
             return Err(workyard_shared::Error::Invalid(why).into());
         }
         let registry = settings::registry(&file, Some((&holds.0, &holds.1)))?;
@@ -60,14 +62,21 @@ fn needs_restart(cli: &Cli, old: &DaemonConfig, new: &DaemonConfig) -> Vec<&'sta
     let table = [
         ("redis_url", cli.redis_url.is_none() && url(old) != url(new)),
         ("prefix", cli.prefix.is_none() && old.prefix != new.prefix),
-        ("the names or order of queues", cli.queues.is_empty() && names(old) != names(new)),
+        (
+            "the names or order of queues",
+            cli.queues.is_empty() && names(old) != names(new),
+        ),
         ("queue_order", old.queue_order != new.queue_order),
         ("lease", old.lease != new.lease),
         ("drain_timeout", old.drain_timeout != new.drain_timeout),
         ("http", cli.http.is_none() && old.http != new.http),
         ("[jobs]", old.jobs != new.jobs),
     ];
-    table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    table
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 #[cfg(test)]
@@ -76,7 +85,8 @@ mod tests {
 
     use super::*;
 
-    const FILE: &str = "concurrency = 2\n[[queues]]\nname = \"q\"\n[handlers.a]\ntype = \"builtin\"\nfunction = \"echo\"\n";
+    const FILE: &str =
+        "concurrency = 2\n[[queues]]\nname = \"q\"\n[handlers.a]\ntype = \"builtin\"\nfunction = \"echo\"\n";
 
     fn changes(flags: &[&str], from: &str, to: &str) -> Vec<&'static str> {
         let read = |text: &str| crate::config::parse(text, "x.toml".as_ref()).unwrap();
@@ -107,7 +117,11 @@ mod tests {
             assert_eq!(changes(&[], whole, to), [name]);
         }
         assert_eq!(changes(&[], "\"q\"", "\"r\""), ["the names or order of queues"]);
-        assert_eq!(changes(&["--http", "9464"], whole, "http = 1"), [""; 0], "a flag goes before the file");
+        assert_eq!(
+            changes(&["--http", "9464"], whole, "http = 1"),
+            [""; 0],
+            "a flag goes before the file"
+        );
         assert_eq!(changes(&["--queue", "z"], "\"q\"", "\"r\""), [""; 0]);
     }
 }

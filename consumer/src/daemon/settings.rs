@@ -88,7 +88,11 @@ fn jobs(cli: &Cli, file: &DaemonConfig) -> Result<JobsConfig, Error> {
 /// The queues of the flags, else those of the file, with their weights.
 pub(super) fn queues(cli: &Cli, file: &DaemonConfig) -> Result<Vec<(QueueName, usize)>, Error> {
     if cli.queues.is_empty() {
-        return Ok(file.queues.iter().map(|queue| (queue.name.clone(), queue.weight)).collect());
+        return Ok(file
+            .queues
+            .iter()
+            .map(|queue| (queue.name.clone(), queue.weight))
+            .collect());
     }
     cli.queues.iter().map(|name| Ok((QueueName::new(name)?, 1))).collect()
 }

@@ -21,9 +21,6 @@ use super::host::Host;
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
 
-/// Broken kinds that are named.
-const MOST_BROKEN: usize = 20;
-
 /// How much this consumer may claim now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
@@ -311,9 +308,9 @@ impl Desk {
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    /// Kinds that fail everywhere, at most twenty.
+    /// Kinds that fail everywhere, some of them if there are many.
     pub(crate) fn broken_kinds(&self) -> Vec<String> {
-        self.with(|inner| inner.gauges.broken(MOST_BROKEN))
+        self.with(|inner| inner.gauges.broken())
     }
 
     /// What people see.

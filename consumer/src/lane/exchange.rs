@@ -140,8 +140,7 @@ impl Lane {
         let Some(answer) = done.answer else { return };
         self.clerk.queue.claimed(granted);
         if !done.turn.is_empty() {
-            self.outbox
-                .settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
+            self.outbox.settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
         }
         match answer.claimed {
             Some(Claimed::Tasks(grants)) => {

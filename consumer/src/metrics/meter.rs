@@ -29,7 +29,11 @@ impl Outcome {
     /// `None`: the run was stopped, or handed back.
     fn of(done: &Done) -> Option<Self> {
         done.kind()?;
-        Some(if done.is_failure() { Self::Failed } else { Self::Completed })
+        Some(if done.is_failure() {
+            Self::Failed
+        } else {
+            Self::Completed
+        })
     }
 }
 
@@ -81,9 +85,13 @@ impl QueueMeter {
         if let Some(meter) = kinds.get(kind) {
             return (Arc::clone(meter), true);
         }
-        let own = self.pairs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MOST_PAIRS).then_some(n + 1));
+        let own = self.pairs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+            (n < MOST_PAIRS).then_some(n + 1)
+        });
         let name = if own.is_ok() { kind } else { OTHER };
-        let meter = kinds.entry(name.to_owned()).or_insert_with(|| Arc::new(KindMeter::new()));
+        let meter = kinds
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(KindMeter::new()));
         (Arc::clone(meter), own.is_ok())
     }
 }
@@ -210,7 +218,13 @@ mod tests {
         let kinds = meters.queues[0].kinds.lock().unwrap();
         assert_eq!(kinds.len(), MOST_PAIRS + 1);
         let other = kinds[OTHER].wait.read(1.0).unwrap();
-        assert_eq!(other.buckets.iter().map(|(_, n)| n).sum::<u64>(), 500 - MOST_PAIRS as u64);
-        assert_eq!(meters.queues[1].kinds.lock().unwrap().keys().collect::<Vec<_>>(), [OTHER]);
+        assert_eq!(
+            other.buckets.iter().map(|(_, n)| n).sum::<u64>(),
+            500 - MOST_PAIRS as u64
+        );
+        assert_eq!(
+            meters.queues[1].kinds.lock().unwrap().keys().collect::<Vec<_>>(),
+            [OTHER]
+        );
     }
 }

@@ -10,7 +10,15 @@ use workyard_shared::metrics::Histogram;
 
 /// Bounds for times, in microseconds: 1 ms to 10 minutes, coarse, since each is a series per queue and kind.
 pub(super) const RUN_US: [u64; 9] = [
-    1_000, 5_000, 25_000, 100_000, 500_000, 2_500_000, 10_000_000, 60_000_000, 600_000_000,
+    1_000,
+    5_000,
+    25_000,
+    100_000,
+    500_000,
+    2_500_000,
+    10_000_000,
+    60_000_000,
+    600_000_000,
 ];
 /// Bounds for round trips, in microseconds: 100 us to 5 s.
 pub(super) const CALL_US: [u64; 9] = [100, 250, 500, 1_000, 2_500, 10_000, 50_000, 500_000, 5_000_000];
@@ -47,7 +55,11 @@ impl Spread {
     /// `None` before the first observation; `unit` is how many of ours make one of the family's.
     #[expect(clippy::cast_precision_loss, reason = "Prometheus has nothing but doubles")]
     pub(super) fn read(&self, unit: f64) -> Option<Histogram> {
-        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        let counts: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .collect();
         if counts.iter().all(|n| *n == 0) {
             return None;
         }

@@ -68,7 +68,11 @@ fn ask(url: &str) -> Result<(bool, String), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| told(&e))?.block_on(async {
         // A proxy of the environment is not between a machine and itself.
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|e| told(&e))?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()
+            .map_err(|e| told(&e))?;
         let answer = client.get(url).send().await.map_err(|e| told(&e.without_url()))?;
         let ok = answer.status().is_success();
         Ok((ok, answer.text().await.map_err(|e| told(&e.without_url()))?))

@@ -53,7 +53,10 @@ impl View {
     /// # Errors
     /// What does not.
     pub(super) fn alive(&self) -> Result<(), String> {
-        let since = *self.answering_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let since = *self
+            .answering_since
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let started = self.fleet.get().is_some();
         verdict::alive(
             &self.progress,
@@ -86,14 +89,19 @@ impl View {
     /// Unparking nobody changes nothing, and Redis refuses it when it would refuse every settle too: it loads, is a
     /// replica, cannot write to its disk, or does not know the functions and this user may not load them.
     async fn function_answers(&self) -> Result<(), Error> {
-        let Some(queue) = self.queues.first() else { return Ok(()) };
+        let Some(queue) = self.queues.first() else {
+            return Ok(());
+        };
         self.broker.queue(queue).unpark(&SessionId::fresh()).await
     }
 
     async fn probe(&self) {
         loop {
             let answers = !matches!(self.broker.now_ms().await, Err(error) if error.is_temporary());
-            let mut since = self.answering_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut since = self
+                .answering_since
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             *since = answers.then(|| since.unwrap_or_else(Instant::now));
             drop(since);
             tokio::time::sleep(PROBE_EVERY).await;
@@ -139,7 +147,9 @@ impl Outside {
         if listener.is_some() || notifier.is_on() {
             let notifier = Arc::clone(notifier);
             let run = move || run(&view, listener, &notifier, &ended);
-            let thread = std::thread::Builder::new().name("workyard-outside".to_owned()).spawn(run);
+            let thread = std::thread::Builder::new()
+                .name("workyard-outside".to_owned())
+                .spawn(run);
             outside.thread = Some(thread.map_err(|e| Error::Invalid(format!("no thread for HTTP: {e}")))?);
         }
         Ok(outside)

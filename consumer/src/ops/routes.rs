@@ -64,7 +64,10 @@ fn answer(verdict: Result<(), String>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, json)
         }
     };
-    let head = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    let head = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
     (code, head, format!("{json}\n")).into_response()
 }
 

@@ -35,18 +35,26 @@ pub(super) fn alive(
     for (queue, mark) in queues.iter().zip(&progress.lanes) {
         let age = mark.age(now);
         if stuck(age) {
-            return Err(format!("the loop of queue {queue} has made no progress for {} s", seconds(age)));
+            return Err(format!(
+                "the loop of queue {queue} has made no progress for {} s",
+                seconds(age)
+            ));
         }
     }
     // Whoever was cut off with Redis gets the same time anew when it is back.
     if answering.is_none_or(|span| !stuck(span)) {
         return Ok(());
     }
-    for (name, mark) in [("the connection", &progress.link), ("the heartbeat's connection", &progress.pulse)] {
+    for (name, mark) in [
+        ("the connection", &progress.link),
+        ("the heartbeat's connection", &progress.pulse),
+    ] {
         let age = mark.age(now);
         if stuck(age) {
             let age = seconds(age);
-            return Err(format!("{name} has had no answer for {age} s, though Redis answers another one"));
+            return Err(format!(
+                "{name} has had no answer for {age} s, though Redis answers another one"
+            ));
         }
     }
     Ok(())

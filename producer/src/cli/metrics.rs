@@ -60,7 +60,9 @@ async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliErro
     let bound = listener.local_addr().map_err(refuse)?;
     session.out.note(&format!("metrics on http://{bound}/metrics"));
     if !address.is_loopback() {
-        session.out.note("note: others than this machine can reach it; it has no password and no encryption");
+        session
+            .out
+            .note("note: others than this machine can reach it; it has no password and no encryption");
     }
     let page = Arc::new(Page {
         client: session.client.clone(),

@@ -99,10 +99,18 @@ impl Broker {
             pipeline.cmd("LLEN").arg(queue.keys.inbox());
             pipeline.cmd("LLEN").arg(queue.keys.ingesting());
             pipeline.add_command(queue.settings_cmd());
-            pipeline.cmd("ZREVRANGE").arg(queue.keys.named("jobs")).arg(0).arg(JOBS - 1);
+            pipeline
+                .cmd("ZREVRANGE")
+                .arg(queue.keys.named("jobs"))
+                .arg(0)
+                .arg(JOBS - 1);
         }
         let mut answers = self.link().pipeline(&pipeline).await?.into_iter();
-        let mut next = || answers.next().unwrap_or_else(|| Err(Error::Protocol("a short pipeline".to_owned())));
+        let mut next = || {
+            answers
+                .next()
+                .unwrap_or_else(|| Err(Error::Protocol("a short pipeline".to_owned())))
+        };
         let (mut figures, mut jobs) = (Vec::with_capacity(calls.len()), Vec::new());
         for (at, queue) in calls.iter().enumerate() {
             let overview = Overview::read(next()?)?;
@@ -155,7 +163,11 @@ impl Broker {
         });
         let alive = futures_util::future::try_join_all(alive).await?;
         let ids: BTreeSet<&str> = alive.iter().flatten().map(SessionId::process).collect();
-        let ids: Vec<SessionId> = ids.into_iter().take(REPORTS).map(SessionId::new).collect::<Result<_, _>>()?;
+        let ids: Vec<SessionId> = ids
+            .into_iter()
+            .take(REPORTS)
+            .map(SessionId::new)
+            .collect::<Result<_, _>>()?;
         let mut counts: BTreeMap<String, CircuitCount> = BTreeMap::new();
         for report in self.healths(&ids).await?.into_iter().flatten() {
             // The report is the consumer's own word: what cannot be read says nothing.

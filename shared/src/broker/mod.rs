@@ -23,8 +23,8 @@ mod header_tests;
 
 pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};
-pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use figures::{CircuitCount, QueueFigures};
+pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use inspect::{Holding, Place, Seen};
 pub use job::{
     JobCancelled, JobDeleted, JobGlance, JobOutcome, JobPulse, JobRetried, JobSettled, JobSubmitted, JobTurn,

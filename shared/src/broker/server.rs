@@ -32,7 +32,9 @@ impl ServerFigures {
         let number = |name: &str| field(name).and_then(|text| text.parse().ok());
         let of_calls = |name: &str| -> Option<u64> {
             let stats = field("cmdstat_fcall")?;
-            let value = stats.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
+            let value = stats
+                .split(',')
+                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
             value.parse().ok()
         };
         let said: Vec<bool> = ["rdb_last_bgsave_status", "aof_last_write_status"]

@@ -50,7 +50,9 @@ impl FromStr for Address {
         if let Ok(port) = text.parse::<u16>() {
             return Ok(Self((Ipv4Addr::LOCALHOST, port).into()));
         }
-        let named = text.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
+        let named = text
+            .strip_prefix("localhost:")
+            .and_then(|port| port.parse::<u16>().ok());
         if let Some(port) = named {
             return Ok(Self((Ipv4Addr::LOCALHOST, port).into()));
         }
@@ -77,10 +79,21 @@ mod tests {
         ];
         for (text, address, loopback, ask) in table {
             let read: Address = text.parse().unwrap();
-            assert_eq!((read.to_string().as_str(), read.is_loopback()), (address, loopback), "{text}");
+            assert_eq!(
+                (read.to_string().as_str(), read.is_loopback()),
+                (address, loopback),
+                "{text}"
+            );
             assert_eq!(read.to_ask().to_string(), ask, "{text}");
         }
-        for bad in ["", "70000", ":9464", "example.org:80", "127.0.0.1", "http://127.0.0.1:80"] {
+        for bad in [
+            "",
+            "70000",
+            ":9464",
+            "example.org:80",
+            "127.0.0.1",
+            "http://127.0.0.1:80",
+        ] {
             let error = bad.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains("0.0.0.0:9464"), "{error}");
         }

@@ -78,7 +78,11 @@ impl Exposition {
 
     fn add(&mut self, family: &'static Family, labels: &[&str], value: Value) {
         debug_assert_eq!(family.labels.len(), labels.len(), "{}", family.name);
-        let labels = family.labels.iter().copied().zip(labels.iter().map(|text| (*text).to_owned()));
+        let labels = family
+            .labels
+            .iter()
+            .copied()
+            .zip(labels.iter().map(|text| (*text).to_owned()));
         let sample = Sample {
             labels: labels.collect(),
             value,

@@ -186,8 +186,16 @@ mod tests {
             assert!(name.starts_with("workyard_"), "{name}");
             assert_eq!(name.ends_with("_total"), family.form == Form::Counter, "{name}");
             assert_eq!(name.ends_with("_info"), family.form == Form::Info, "{name}");
-            assert!(!["_ms", "_milliseconds", "_us", "_kb"].iter().any(|unit| name.contains(unit)), "{name}");
-            assert!(FAMILIES[..i].iter().all(|other| other.name != name), "{name} stands twice");
+            assert!(
+                !["_ms", "_milliseconds", "_us", "_kb"]
+                    .iter()
+                    .any(|unit| name.contains(unit)),
+                "{name}"
+            );
+            assert!(
+                FAMILIES[..i].iter().all(|other| other.name != name),
+                "{name} stands twice"
+            );
         }
     }
 }

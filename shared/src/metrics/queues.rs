@@ -37,7 +37,15 @@ pub async fn read(out: &mut Exposition, broker: &Broker, queues: &[QueueName]) -
 /// # Errors
 /// As [`Error`] sorts them.
 pub async fn read_circuits(out: &mut Exposition, broker: &Broker, queues: &[QueueName]) -> Result<(), Error> {
-    for (queue, CircuitCount { circuits, lowest_health, .. }) in broker.circuits(queues).await? {
+    for (
+        queue,
+        CircuitCount {
+            circuits,
+            lowest_health,
+            ..
+        },
+    ) in broker.circuits(queues).await?
+    {
         // A report may name what this scrape did not ask for.
         if !queues.iter().any(|name| name.as_str() == queue) {
             continue;
@@ -131,7 +139,12 @@ mod tests {
         let mut out = Exposition::default();
         add_kinds(&mut out, &figures, 50);
         let text = out.encode(false).unwrap();
-        assert_eq!(text.lines().filter(|line| line.starts_with("workyard_kind_events_total{")).count(), 51);
+        assert_eq!(
+            text.lines()
+                .filter(|line| line.starts_with("workyard_kind_events_total{"))
+                .count(),
+            51
+        );
         let other = r#"workyard_kind_events_total{queue="q",kind="other",event="completed"} 10"#;
         assert!(text.contains(other), "{text}");
     }

@@ -7,7 +7,10 @@ use workyard_consumer::{Context, Failure, LinkConfig, QueueName, Registry, Worke
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let url = std::env::args().nth(1).unwrap_or_default();
     let mut registry = Registry::new();
     registry.register("wedge", |_: Context, _: serde_json::Value| async {
