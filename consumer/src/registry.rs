@@ -29,6 +29,12 @@ pub(crate) struct Entry {
     pub(crate) limit: Option<Arc<Semaphore>>,
 }
 
+/// A handler that is not in use any more, and the function of jobs beside it.
+pub(crate) struct Retired {
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) stage: Option<Arc<dyn Stage>>,
+}
+
 /// Kinds and their handlers.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -123,13 +129,16 @@ impl Registry {
     }
 
     /// The handlers, and the functions beside them, that `next` does not have.
-    pub(crate) fn without(&self, next: &Self) -> Vec<(Arc<dyn Handler>, Option<Arc<dyn Stage>>)> {
+    pub(crate) fn without(&self, next: &Self) -> Vec<Retired> {
         let gone = self.entries.iter().filter(|(kind, entry)| {
             let after = next.entries.get(*kind);
             after.is_none_or(|after| !Arc::ptr_eq(&after.handler, &entry.handler))
         });
-        gone.map(|(kind, entry)| (Arc::clone(&entry.handler), self.stages.get(kind).cloned()))
-            .collect()
+        gone.map(|(kind, entry)| Retired {
+            handler: Arc::clone(&entry.handler),
+            stage: self.stages.get(kind).cloned(),
+        })
+        .collect()
     }
 
     pub(crate) fn registered_stages(&self) -> HashMap<String, Arc<dyn Stage>> {

@@ -15,9 +15,8 @@ use workyard_shared::Error;
 
 use crate::Registry;
 use crate::fleet::Fleet;
-use crate::handler::Handler;
 use crate::ops::Notifier;
-use crate::stage::Stage;
+use crate::registry::Retired;
 
 /// How often it is looked whether a handler that is gone still runs.
 const RETIRE_CHECK: Duration = Duration::from_millis(250);
@@ -85,8 +84,8 @@ fn apply(fleet: &Arc<Fleet>, fresh: Fresh) {
     let mut handlers = fleet.handlers.write().unwrap_or_else(PoisonError::into_inner);
     let before = std::mem::replace(&mut *handlers, Arc::clone(&registry));
     drop(handlers);
-    for (handler, stage) in before.without(&registry) {
-        fleet.retiring.spawn(retire(handler, stage));
+    for gone in before.without(&registry) {
+        fleet.retiring.spawn(retire(gone));
     }
     for desk in &fleet.desks {
         desk.set_capacity(fresh.concurrency);
@@ -96,7 +95,8 @@ fn apply(fleet: &Arc<Fleet>, fresh: Fresh) {
 }
 
 /// Closes a handler when nobody has it any more: its tasks hold it while they run.
-async fn retire(handler: Arc<dyn Handler>, stage: Option<Arc<dyn Stage>>) {
+async fn retire(gone: Retired) {
+    let Retired { handler, stage } = gone;
     let is_used = || Arc::strong_count(&handler) > 1 || stage.as_ref().is_some_and(|s| Arc::strong_count(s) > 1);
     while is_used() {
         tokio::time::sleep(RETIRE_CHECK).await;

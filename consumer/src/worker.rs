@@ -132,7 +132,7 @@ impl Worker {
             Ok(true) => {
                 let (config, reloads) = (self.config.clone(), self.reloads.clone());
                 let host = Host::start(watching.clone());
-                let fleet = Arc::new(self.fleet(broker, watch, host, progress));
+                let fleet = Arc::new(self.fleet(broker, watch, &host, progress));
                 outside.view.show(&fleet);
                 notifier.ready("working");
                 let reloading = reload::start(&fleet, reloads, &notifier, hangups);
@@ -140,7 +140,10 @@ impl Worker {
                 reloading.abort();
                 outcome
             }
-            Ok(false) => Ok(()),
+            Ok(false) => {
+                notifier.stopping("stopped while it waited for Redis");
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         outside.end().await;
@@ -148,17 +151,17 @@ impl Worker {
     }
 
     /// What the loops share.
-    fn fleet(self, broker: Broker, watch: Watch, host: Arc<Host>, progress: Arc<Progress>) -> Fleet {
+    fn fleet(self, broker: Broker, watch: Watch, host: &Arc<Host>, progress: Arc<Progress>) -> Fleet {
         let (config, urgent) = (self.config, Arc::new(Notify::new()));
         let weights: Vec<usize> = config.queues.iter().map(|(_, weight)| *weight).collect();
         let desk = |(queue, _): &(QueueName, usize)| {
-            let (host, urgent) = (Arc::clone(&host), Arc::clone(&urgent));
+            let (host, urgent) = (Arc::clone(host), Arc::clone(&urgent));
             Arc::new(Desk::new(queue.as_str(), config.concurrency, host, urgent))
         };
         Fleet {
             broker,
             desks: config.queues.iter().map(desk).collect(),
-            host: Arc::clone(&host),
+            host: Arc::clone(host),
             urgent: Arc::clone(&urgent),
             stages: Arc::new(self.registry.stages(&config.jobs.read)),
             spill: Arc::new(Spill::new(config.jobs.spill.clone())),

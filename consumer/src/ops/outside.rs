@@ -1,7 +1,7 @@
 //! The thread that answers for the daemon, and what it sees of it.
 
 use std::net::TcpListener;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub(crate) struct View {
     /// This thread's own calls.
     pub(super) broker: Broker,
     stuck: Duration,
-    answering_since: std::sync::Mutex<Option<Instant>>,
+    answering_since: Mutex<Option<Instant>>,
 }
 
 impl View {
@@ -53,10 +53,7 @@ impl View {
     /// # Errors
     /// What does not.
     pub(super) fn alive(&self) -> Result<(), String> {
-        let since = *self
-            .answering_since
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let since = *self.answering_since.lock().unwrap_or_else(PoisonError::into_inner);
         let started = self.fleet.get().is_some();
         verdict::alive(
             &self.progress,
@@ -95,15 +92,16 @@ impl View {
         self.broker.queue(queue).unpark(&SessionId::fresh()).await
     }
 
+    /// Redis answers this thread, or does not.
+    fn heard(&self, answers: bool) {
+        let mut since = self.answering_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = answers.then(|| since.unwrap_or_else(Instant::now));
+    }
+
     async fn probe(&self) {
         loop {
             let answers = !matches!(self.broker.now_ms().await, Err(error) if error.is_temporary());
-            let mut since = self
-                .answering_since
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            *since = answers.then(|| since.unwrap_or_else(Instant::now));
-            drop(since);
+            self.heard(answers);
             tokio::time::sleep(PROBE_EVERY).await;
         }
     }
@@ -135,9 +133,9 @@ impl Outside {
             stop: stop.clone(),
             broker: own_broker(config.link.clone(), config.prefix.clone())?,
             stuck: stuck_after(notifier.watchdog()),
-            answering_since: std::sync::Mutex::new(None),
+            answering_since: Mutex::new(None),
         });
-        let listener = config.http.map(|address| bind(address)).transpose()?;
+        let listener = config.http.map(bind).transpose()?;
         let ended = CancellationToken::new();
         let mut outside = Self {
             view: Arc::clone(&view),
