@@ -59,6 +59,11 @@ impl Daemon {
         Ok(Self { child, _dir: dir })
     }
 
+    /// The most memory that it ever had resident, in bytes; zero where there is no `/proc`.
+    pub(crate) fn resident(&self) -> u64 {
+        peak(self.child.id())
+    }
+
     /// CPU time of it so far, user and system; zero where there is no `/proc`.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
@@ -67,4 +72,11 @@ impl Daemon {
         let ticks: u32 = words.skip(11).take(2).filter_map(|word| word.parse::<u32>().ok()).sum();
         TICK * ticks
     }
+}
+
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes: Option<u64> = line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+    kilobytes.unwrap_or(0) * 1024
 }

@@ -11,7 +11,7 @@ use workyard_shared::link::LinkConfig;
 use workyard_shared::name::QueueName;
 
 use crate::daemon::Daemon;
-use crate::measure::{Figure, figure, per_second};
+use crate::figures::{Figure, figure, per_second};
 use crate::server::Server;
 
 /// Longest wait for one job.

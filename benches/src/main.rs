@@ -1,54 +1,35 @@
-//! `workyard-bench`: figures of this build on this machine, on a Redis of its own.
+//! `workyard-bench`: figures of this build on this machine, and of its peers, on a Redis of its own.
 //!
 //! Called by `scripts/bench`. It asserts nothing: it measures, and prints what it measured with.
 
+mod balance;
+mod bare;
+mod cli;
+mod compare;
 mod daemon;
+mod drain;
+mod figures;
+mod harness;
 mod jobs;
 mod measure;
+mod overhead;
+mod peers;
+mod plan;
+mod proxy;
+mod report;
 mod server;
-
-use std::path::PathBuf;
+mod side;
+mod sweep;
+mod tables;
+mod us;
 
 use clap::Parser;
 
-use daemon::Daemon;
-use measure::Figure;
+use cli::Cli;
+use figures::{Figure, Summary, summarize};
+use plan::Plan;
 use server::Server;
-
-/// Measures this build of Workyard and prints a table.
-#[derive(Debug, Parser)]
-struct Cli {
-    /// Fewer tasks: about half a minute.
-    #[arg(long)]
-    quick: bool,
-    /// Rounds; each figure is printed with its spread.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Tasks in one bulk round.
-    #[arg(long)]
-    tasks: Option<usize>,
-    /// Tasks at once in the daemon.
-    #[arg(long, default_value_t = 100)]
-    concurrency: usize,
-    /// The server to start.
-    #[arg(long, default_value = "redis-server")]
-    server: String,
-    /// The daemon that drains; by default the one that was built with this.
-    #[arg(long)]
-    consumer: Option<PathBuf>,
-    /// Only this: singles, throughput, latency, jobs or cores.
-    #[arg(long)]
-    only: Option<String>,
-    /// Chunks of the map-reduce job.
-    #[arg(long, default_value_t = 100_000)]
-    chunks: u64,
-    /// Be a consumer of the CPU-bound job on this Redis; the benchmark starts itself so.
-    #[arg(long, hide = true, value_name = "URL")]
-    as_consumer: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
+use side::Field;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -56,65 +37,59 @@ async fn main() -> anyhow::Result<()> {
     if let Some(url) = &cli.as_consumer {
         return jobs::consumer(url).await;
     }
-    let tasks = cli.tasks.unwrap_or(if cli.quick { 200_000 } else { 1_000_000 });
-    let consumer = cli.consumer.map_or_else(Daemon::beside_us, Ok)?;
-    let mut rounds: Vec<Vec<Figure>> = Vec::new();
-    for _ in 0..cli.rounds.max(1) {
-        let server = Server::start(&cli.server).await?;
-        let wanted = |name: &str| cli.only.as_deref().is_none_or(|only| only == name);
-        let mut figures = Vec::new();
-        if wanted("singles") {
-            figures.extend(measure::singles(&server, if cli.quick { 20_000 } else { 100_000 }).await?);
-        }
-        if wanted("throughput") {
-            figures.extend(measure::throughput(&server, &consumer, tasks, cli.concurrency).await?);
-            figures.extend(measure::bare(&server, tasks).await?);
-        }
-        if wanted("latency") {
-            figures.extend(measure::latency(&server, if cli.quick { 1000 } else { 5000 }).await?);
-        }
-        if wanted("jobs") {
-            figures.extend(jobs::chunks(&server, &consumer, cli.chunks, cli.concurrency).await?);
-        }
-        if wanted("cores") {
-            figures.extend(jobs::cores(&server).await?);
-        }
-        rounds.push(figures);
+    if !cli.as_peer.is_empty() {
+        return us::peer(&cli.as_peer).await;
     }
-    print(&rounds, cli.json);
+    if let Some(theirs) = &cli.compare_with {
+        let revision = cli.revision.as_deref().unwrap_or("before");
+        return compare::compare(theirs, revision, cli.rounds(), &cli.compared());
+    }
+    if cli.only == ["balance"] {
+        return balance::run(&Server::start(&cli.server).await?, cli.rounds()).await;
+    }
+    let plan = Plan::of(&cli)?;
+    eprintln!("# {}", plan.announcement());
+    let server = Server::start(&cli.server).await?;
+    let mut field = match plan.peers() {
+        Some(wanted) => Some(Field::install(cli.peers_dir()?, &cli.sources, server.url(), wanted).await?),
+        None => None,
+    };
+    let figures = measure_all(&plan, &server, field.as_mut()).await?;
+    drop(server);
+    let summaries = summarize(&figures);
+    print(&summaries, field.as_ref(), cli.json);
+    if let Some(file) = &cli.figures {
+        let lines: Vec<serde_json::Value> = summaries.iter().map(Summary::json).collect();
+        std::fs::write(file, serde_json::to_string_pretty(&lines)?)?;
+    }
+    if let Some(docs) = &cli.docs {
+        report::write(docs, &cli.server, &plan.settings(), &summaries, field.as_ref())?;
+        eprintln!("# written: {}/benchmarks.md", docs.display());
+    }
     Ok(())
 }
 
-/// The median of all rounds, with the lowest and the highest.
-fn print(rounds: &[Vec<Figure>], json: bool) {
-    let Some(first) = rounds.first() else { return };
-    if !json {
-        println!(
-            "{:<28} {:>12} {:<8} {:>25}  note",
-            "figure", "median", "unit", "lowest .. highest"
-        );
-    }
-    for (i, figure) in first.iter().enumerate() {
-        let mut values: Vec<f64> = rounds
-            .iter()
-            .filter_map(|round| round.get(i))
-            .map(|f| f.value)
-            .collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let (low, median, high) = (values[0], values[values.len() / 2], values[values.len() - 1]);
-        if json {
-            let line = serde_json::json!({
-                "figure": figure.name, "median": median, "lowest": low, "highest": high,
-                "unit": figure.unit, "note": figure.note, "rounds": values.len(),
-            });
-            println!("{line}");
-        } else {
-            let digits = usize::from(median < 1000.0);
-            let spread = format!("{low:.digits$} .. {high:.digits$}");
-            println!(
-                "{:<28} {median:>12.digits$} {:<8} {spread:>25}  {}",
-                figure.name, figure.unit, figure.note
-            );
+/// All rounds. One that fails ends the run: a figure of a broken run would mislead.
+async fn measure_all(plan: &Plan, server: &Server, mut field: Option<&mut Field>) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for round in 0..plan.rounds {
+        for part in plan.parts(round) {
+            eprintln!("# round {} of {}: {}", round + 1, plan.rounds, part.name());
+            figures.extend(plan.measure(part, server, field.as_deref_mut()).await?);
         }
+    }
+    Ok(figures)
+}
+
+fn print(summaries: &[Summary], field: Option<&Field>, json: bool) {
+    if json {
+        for summary in summaries {
+            println!("{}", summary.json());
+        }
+        return;
+    }
+    print!("{}", tables::all(summaries));
+    if let Some(field) = field {
+        print!("{}", report::who(field));
     }
 }

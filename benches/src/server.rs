@@ -1,5 +1,6 @@
-//! A Redis of the benchmark's own: AOF off, loopback, ended with it.
+//! A Redis of the benchmark's own: loopback, AOF off unless a measurement turns it on, ended with it.
 
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,9 @@ impl Server {
                 "",
                 "--appendonly",
                 "no",
+                // Whether a hash is being rehashed is seen by DEBUG alone.
+                "--enable-debug-command",
+                "yes",
             ])
             .args(["--dir", &dir.path().to_string_lossy()])
             .stdout(Stdio::null())
@@ -56,7 +60,11 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        url(self.port)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// A link that has answered.
@@ -79,12 +87,24 @@ impl Server {
 
     /// Bytes in use.
     pub(crate) async fn memory(&self, link: &Link) -> anyhow::Result<u64> {
-        let info = info(link, "memory").await?;
-        let used = info
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:"))
-            .context("no used_memory")?;
-        Ok(used.trim().parse()?)
+        number(&info(link, "memory").await?, "used_memory:").context("no used_memory")
+    }
+
+    /// Turns the append-only file off, or on with a policy; returns when Redis has rewritten it.
+    pub(crate) async fn aof(&self, link: &Link, policy: &str) -> anyhow::Result<()> {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET");
+        match policy {
+            "off" => set.arg("appendonly").arg("no"),
+            policy => set.arg("appendfsync").arg(policy).arg("appendonly").arg("yes"),
+        };
+        link.call(&set).await?;
+        while number(&info(link, "persistence").await?, "aof_rewrite_in_progress:") != Some(0)
+            || number(&info(link, "persistence").await?, "aof_rewrite_scheduled:") != Some(0)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Empties it.
@@ -92,6 +112,20 @@ impl Server {
         link.call(&redis::cmd("FLUSHALL")).await?;
         Ok(())
     }
+}
+
+/// The address of a server on this machine.
+pub(crate) fn url(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}/")
+}
+
+/// The field of an INFO answer.
+fn number(info: &str, field: &str) -> Option<u64> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(field))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 async fn info(link: &Link, section: &str) -> anyhow::Result<String> {

@@ -12,6 +12,8 @@ use workyard_shared::envelope::NewTask;
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_shared::submit::Submitter;
 
+use crate::kind_slots::KindPermit;
+
 /// How long [`Context::enqueue`] waits out an outage.
 const ENQUEUE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,7 +44,7 @@ pub(crate) struct Attempt {
     pub(crate) lifeline: Option<Arc<Lifeline>>,
     /// Given back when the last clone is gone: a blocking function holds its slot by this.
     #[expect(dead_code, reason = "held, not read")]
-    pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>>,
+    pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<KindPermit>)>>,
 }
 
 impl From<Attempt> for Context {
@@ -169,8 +171,11 @@ impl Context {
     /// Adds a task to this task's queue. Give it an id made from this task's own
     /// (`format!("{}-mail", ctx.id())`): an attempt that runs again then adds nothing twice.
     ///
+    /// It never waits for room, whatever the queue's `overload` says: room comes as tasks end, and handlers that all
+    /// wait for it in their slots would never end.
+    ///
     /// # Errors
-    /// As [`Error`] sorts them.
+    /// [`Error::Full`] if the queue is at its limit: fail with [`Failure::retry_after`](crate::Failure::retry_after), or go on without. Others as [`Error`] sorts them.
     pub async fn enqueue(&self, mut task: NewTask) -> Result<Accepted, Error> {
         let Some(lifeline) = &self.attempt.lifeline else {
             return Ok(Accepted::Created);

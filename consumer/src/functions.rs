@@ -15,11 +15,11 @@ use crate::handler::Failure;
 use crate::registry::Registry;
 use crate::stage::blocking::Pure;
 use crate::stage::values::{each_item, each_of_group, each_of_sequence, of_group, push_result, unfit};
-use crate::stage::{StageContext, StageInput, lines};
+use crate::stage::{Emitted, StageContext, StageInput};
 
 /// Where a function of [`Registry::map_pairs`] puts its pairs.
 pub struct Emit<K, V> {
-    out: Vec<u8>,
+    out: Emitted,
     failed: Option<Failure>,
     types: PhantomData<fn(K, V)>,
 }
@@ -33,16 +33,17 @@ impl<K, V> fmt::Debug for Emit<K, V> {
 impl<K: Serialize, V: Serialize> Emit<K, V> {
     fn new() -> Self {
         Self {
-            out: Vec::new(),
+            out: Emitted::default(),
             failed: None,
             types: PhantomData,
         }
     }
 
-    /// Emits a pair. One that cannot be written as JSON fails the task, once the function returns.
+    /// Emits a pair. One that cannot be written as JSON fails the task, and so does one too many (a task emits 256 MiB
+    /// at most), once the function returns.
     pub fn pair(&mut self, key: K, value: V) {
-        if let Err(failure) = lines::push(&mut self.out, &(key, value)) {
-            self.failed.get_or_insert(failure);
+        if self.failed.is_none() {
+            self.failed = self.out.push(&(key, value)).err();
         }
     }
 }
@@ -66,9 +67,9 @@ impl Registry {
         F: Fn(T) -> Result<R, Failure> + Send + Sync + 'static,
     {
         self.function(kind, false, move |ctx, input| {
-            let mut out = Vec::new();
-            each_item(ctx, &input, |item| lines::push(&mut out, &function(item)?))?;
-            Ok(out)
+            let mut out = Emitted::default();
+            each_item(ctx, &input, |item| out.push(&function(item)?))?;
+            Ok(out.into_lines())
         })
     }
 
@@ -98,9 +99,9 @@ impl Registry {
                 Ok(())
             })?;
             drop(input);
-            let mut out = Vec::new();
-            lines::push(&mut out, &function(items)?)?;
-            Ok(out)
+            let mut out = Emitted::default();
+            out.push(&function(items)?)?;
+            Ok(out.into_lines())
         })
     }
 
@@ -136,7 +137,7 @@ impl Registry {
                 function(item, &mut emit)?;
                 emit.failed.take().map_or(Ok(()), Err)
             })?;
-            Ok(emit.out)
+            Ok(emit.out.into_lines())
         })
     }
 
@@ -163,7 +164,7 @@ impl Registry {
                 Some(so_far) => function(so_far, value),
                 None => Ok(value),
             };
-            let mut out = Vec::new();
+            let mut out = Emitted::default();
             if let StageInput::Groups(groups) = &input {
                 groups.each(|group| {
                     let mut total = None;
@@ -173,15 +174,15 @@ impl Registry {
                     })?;
                     total.map_or(Ok(()), |total| push_result(&mut out, group, &total))
                 })?;
-                return Ok(out);
+                return Ok(out.into_lines());
             }
             let mut total = None;
             each_of_sequence(ctx, &input, |value| {
                 total = Some(join(total.take(), value)?);
                 Ok(())
             })?;
-            total.map_or(Ok(()), |total| lines::push(&mut out, &total))?;
-            Ok(out)
+            total.map_or(Ok(()), |total| out.push(&total))?;
+            Ok(out.into_lines())
         })
     }
 
@@ -204,10 +205,10 @@ impl Registry {
         F: Fn(Vec<T>) -> Result<R, Failure> + Send + Sync + 'static,
     {
         self.function(kind, false, move |ctx, input| {
-            let mut out = Vec::new();
+            let mut out = Emitted::default();
             if let StageInput::Groups(groups) = &input {
                 groups.each(|group| push_result(&mut out, group, &function(of_group(ctx, group)?)?))?;
-                return Ok(out);
+                return Ok(out.into_lines());
             }
             let mut values = Vec::new();
             each_of_sequence(ctx, &input, |value| {
@@ -215,8 +216,8 @@ impl Registry {
                 Ok(())
             })?;
             drop(input);
-            lines::push(&mut out, &function(values)?)?;
-            Ok(out)
+            out.push(&function(values)?)?;
+            Ok(out.into_lines())
         })
     }
 
@@ -245,13 +246,13 @@ impl Registry {
             let StageInput::Groups(groups) = &input else {
                 return Err(ctx.misuse("it reduces the values of keys"));
             };
-            let mut out = Vec::new();
+            let mut out = Emitted::default();
             groups.each(|group| {
                 let json = group.key.as_json();
                 let key = serde_json::from_str(json).map_err(|error| unfit(ctx, &format!("key {json}"), &error))?;
                 push_result(&mut out, group, &function(&key, of_group(ctx, group)?)?)
             })?;
-            Ok(out)
+            Ok(out.into_lines())
         })
     }
 

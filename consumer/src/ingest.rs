@@ -5,6 +5,8 @@
 //! item in ingesting, which is always emptied first; ingest itself moves only what it saw, byte for
 //! byte. If we die anywhere here, the next ingester goes on.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -31,9 +33,9 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
         () = async {
             loop {
                 if let Err(error) = serve(&watch, &queue, &mut patience).await {
-                    if matches!(error, Error::Full { .. }) {
+                    if let Error::Full { estimated_wait, .. } = error {
                         // No trouble: what is in the inbox waits there for room, and room comes as tasks end.
-                        tokio::time::sleep(FOR_ROOM).await;
+                        tokio::time::sleep(for_room(estimated_wait)).await;
                         continue;
                     }
                     // What the other loops meet too, they report.
@@ -50,8 +52,14 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
     }
 }
 
-/// Pause between looks for room in a queue that is at its limit.
-const FOR_ROOM: std::time::Duration = std::time::Duration::from_millis(100);
+/// Longest and shortest pause between looks for room in a queue that is at its limit.
+const FOR_ROOM: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(5)];
+
+/// A quarter of the time in which the queue would run dry, so that consumers never wait for what lies in the inbox.
+fn for_room(estimated_wait: Option<Duration>) -> Duration {
+    let [longest, shortest] = FOR_ROOM;
+    estimated_wait.map_or(longest, |dry| (dry / 4).clamp(shortest, longest))
+}
 
 /// Serves until an error.
 async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<(), Error> {
@@ -122,4 +130,17 @@ fn judge(queue: &Queue, item: &InboxItem) -> Verdict {
 fn entry(reason: &str, bytes: &[u8]) -> String {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
     json!({ "reason": reason, "bytes": bytes.len(), "raw": shown }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inbox_is_looked_at_again_before_the_queue_runs_dry() {
+        let ms = Duration::from_millis;
+        for (dry, pause) in [(None, 100), (Some(60_000), 100), (Some(200), 50), (Some(1), 5)] {
+            assert_eq!(for_room(dry.map(ms)), ms(pause), "{dry:?}");
+        }
+    }
 }

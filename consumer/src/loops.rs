@@ -22,6 +22,7 @@ use crate::maintain::Maintainer;
 use crate::ops::Notifier;
 use crate::pulse::{self, Station};
 use crate::report::Reporter;
+use crate::tuner::Tuner;
 use crate::wake::{Route, Switchboard};
 use crate::worker_config::WorkerConfig;
 
@@ -79,6 +80,11 @@ impl Loops {
             };
             helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
         }
+        // Also when no kind moves now: a reload may bring one.
+        let tuner = Tuner {
+            fleet: Arc::clone(fleet),
+        };
+        helpers.push(tokio::spawn(tuner.run(stop_helpers.clone())));
         helpers.push(tokio::spawn(Switchboard { routes }.run(pushes)));
         let reporter = Reporter {
             consumer: id.clone(),

@@ -22,7 +22,8 @@ use crate::health::Desk;
 use crate::metrics::{Call, QueueMeter};
 use crate::report::Reporter;
 
-/// Beats per health report: a report lives three of them.
+/// Beats per health report of a consumer that runs nothing, so that an idle one sends next to nothing; one that runs
+/// something reports with each. A report lives nine beats.
 const BEATS_PER_REPORT: u32 = 3;
 /// Urgent news waits at least this long behind the last beat.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
@@ -119,7 +120,8 @@ impl Pulse {
             if beaten.contains(&true) {
                 self.fleet.progress.pulse.now();
             }
-            if beats % BEATS_PER_REPORT == 0 && beaten.contains(&true) {
+            let due = beats % BEATS_PER_REPORT == 0 || (!urgent && self.fleet.slots.running() > 0);
+            if due && beaten.contains(&true) {
                 self.report(every).await;
             }
             beats += 1;
@@ -146,7 +148,8 @@ impl Pulse {
             }
             let register = !session.registered;
             let desk = &session.station.desk;
-            let report = desk.beat(self.fleet.slots.running(), urgent);
+            let slots = &self.fleet.slots;
+            let report = desk.beat(slots.running(), slots.usable(), urgent);
             let sent = Instant::now();
             match session.calls.beat(&session.id, self.lease, register, &report).await {
                 Ok(Beat::Ok {

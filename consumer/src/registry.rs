@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 use tracing::warn;
 use workyard_shared::Error;
 use workyard_shared::name::Kind;
@@ -18,6 +17,7 @@ use workyard_shared::name::Kind;
 use crate::config::Place;
 use crate::context::Context;
 use crate::handler::{Failure, Handler};
+use crate::kind_slots::{Concurrency, KindSlots};
 use crate::stage::{Objects, Places, Stage, Stages};
 use crate::typed::{Blocking, Typed};
 
@@ -25,8 +25,8 @@ use crate::typed::{Blocking, Typed};
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) handler: Arc<dyn Handler>,
-    /// Slots of the kind; `None`: only the daemon's own limit.
-    pub(crate) limit: Option<Arc<Semaphore>>,
+    /// Slots of the kind; `None`: only the worker's own limit.
+    pub(crate) slots: Option<Arc<KindSlots>>,
 }
 
 /// A handler that is not in use any more, and the function of jobs beside it.
@@ -85,22 +85,48 @@ impl Registry {
         self.add(kind, Arc::new(Blocking::new(function)), None)
     }
 
-    /// Adds a handler; at most `limit` of its tasks run at once in this process.
+    /// Adds a handler; `limit` says how many of its tasks may run at once in this process.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `kind` is no kind, is taken, or `limit` is 0.
-    pub fn add(&mut self, kind: &str, handler: Arc<dyn Handler>, limit: Option<usize>) -> Result<&mut Self, Error> {
+    /// [`Error::Invalid`] if `kind` is no kind, is taken, or `limit` cannot be.
+    pub fn add(
+        &mut self,
+        kind: &str,
+        handler: Arc<dyn Handler>,
+        limit: Option<Concurrency>,
+    ) -> Result<&mut Self, Error> {
         let kind = Kind::new(kind)?;
-        if limit == Some(0) {
-            return Err(Error::Invalid(format!("the limit of kind {kind} must be at least 1")));
-        }
+        let slots = limit.map(|limit| KindSlots::new(kind.as_str(), limit)).transpose()?;
         let entry = Entry {
             handler,
-            limit: limit.map(|n| Arc::new(Semaphore::new(n))),
+            slots: slots.map(Arc::new),
         };
         if self.entries.insert(kind.as_str().to_owned(), entry).is_some() {
             return Err(Error::Invalid(format!("kind {kind} has a handler already")));
         }
+        Ok(self)
+    }
+
+    /// Limits how many tasks of a kind that has a handler run at once in this process.
+    ///
+    /// ```
+    /// # use workyard_consumer::{Concurrency, Context, Failure, Registry};
+    /// let mut registry = Registry::new();
+    /// registry
+    ///     .register("resize", |_: Context, name: String| async move { Ok::<String, Failure>(name) })?
+    ///     .limit("resize", Concurrency::Adaptive { min: 2, max: 32 })?;
+    /// # Ok::<(), workyard_consumer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `kind` has no handler, or `limit` cannot be.
+    pub fn limit(&mut self, kind: &str, limit: impl Into<Concurrency>) -> Result<&mut Self, Error> {
+        let Some(entry) = self.entries.get_mut(kind) else {
+            return Err(Error::Invalid(format!(
+                "kind {kind} has no handler to limit: register it first"
+            )));
+        };
+        entry.slots = Some(Arc::new(KindSlots::new(kind, limit.into())?));
         Ok(self)
     }
 
@@ -152,6 +178,26 @@ impl Registry {
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Entry> {
         self.entries.get(kind)
+    }
+
+    /// The kinds whose slots are limited.
+    pub(crate) fn limited(&self) -> impl Iterator<Item = (&str, &Arc<KindSlots>)> {
+        self.entries
+            .iter()
+            .filter_map(|(kind, entry)| Some((kind.as_str(), entry.slots.as_ref()?)))
+    }
+
+    /// How many of `total` slots can be in use at once. If every kind is limited, no more than all limits together:
+    /// what was claimed beyond would lie here while others have room for it. (A step of a job whose function is built
+    /// in has no kind of its own here, and shares this room.)
+    pub(crate) fn usable(&self, total: usize) -> usize {
+        let limit = |entry: &Entry| entry.slots.as_ref().map(|slots| slots.now().limit);
+        let unlimited_stages = self.stages.keys().any(|kind| !self.entries.contains_key(kind));
+        if self.entries.is_empty() || unlimited_stages {
+            return total;
+        }
+        let sum: Option<usize> = self.entries.values().map(limit).sum();
+        sum.map_or(total, |sum| sum.clamp(1, total))
     }
 
     /// Ends what the handlers keep running between tasks; after the drain.

@@ -87,11 +87,9 @@ fn apply(fleet: &Arc<Fleet>, fresh: Fresh) {
     for gone in before.without(&registry) {
         fleet.retiring.spawn(retire(gone));
     }
-    for desk in &fleet.desks {
-        desk.set_capacity(fresh.concurrency);
-    }
     // Last: it wakes the lanes, which then find all of the new.
-    fleet.slots.resize(fresh.concurrency, &fresh.weights);
+    let usable = registry.usable(fresh.concurrency);
+    fleet.slots.resize(fresh.concurrency, usable, &fresh.weights);
 }
 
 /// Closes a handler when nobody has it any more: its tasks hold it while they run.

@@ -1,5 +1,6 @@
 //! The health key: what a consumer says of itself, as JSON that any Redis client can read.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use workyard_shared::name::{QueueName, SessionId};
 
 use crate::fleet::Fleet;
 use crate::health::Standings;
+use crate::kind_slots::SlotsNow;
 
 /// Makes the reports of one worker.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ struct Report<'a> {
     up_ms: u64,
     draining: bool,
     healthy: bool,
+    /// Kinds with a limit of their own, and what it is now.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    concurrency: BTreeMap<&'a str, SlotsNow>,
     /// Per queue: health, load, circuit and what they come from.
     balance: Vec<Standings>,
 }
@@ -49,7 +54,7 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION"),
             queues: self.queues.iter().map(QueueName::as_str).collect(),
             kinds: registry.kinds(),
-            capacity: fleet.slots.total(),
+            capacity: fleet.slots.usable(),
             running: fleet.slots.running(),
             processed: fleet.counters.processed.load(Ordering::Relaxed),
             errors: fleet.counters.errors.load(Ordering::Relaxed),
@@ -58,6 +63,7 @@ impl Reporter {
             up_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: fleet.drain.is_cancelled(),
             healthy: fleet.desks.iter().all(|desk| desk.is_well()),
+            concurrency: registry.limited().map(|(kind, slots)| (kind, slots.now())).collect(),
             balance: fleet.desks.iter().map(|desk| desk.standings()).collect(),
         };
         // Numbers, text and lists: this cannot fail.

@@ -37,6 +37,8 @@ pub(crate) struct Slots {
     total: AtomicUsize,
     /// Permits to be taken away as soon as they are free.
     debt: AtomicUsize,
+    /// Of the total, how many the limits of the kinds leave to be used.
+    usable: AtomicUsize,
     order: QueueOrder,
     shares: Vec<Share>,
     /// Serialises reservations; held for nanoseconds, never over an await.
@@ -59,6 +61,7 @@ impl Slots {
             running: Arc::new(Semaphore::new(total)),
             total: AtomicUsize::new(total),
             debt: AtomicUsize::new(0),
+            usable: AtomicUsize::new(total),
             order,
             shares,
             reserving: Mutex::new(()),
@@ -71,7 +74,7 @@ impl Slots {
     }
 
     /// More or fewer slots, and other weights; at once, but what runs goes on.
-    pub(crate) fn resize(&self, total: usize, weights: &[usize]) {
+    pub(crate) fn resize(&self, total: usize, usable: usize, weights: &[usize]) {
         let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.total.swap(total, Ordering::Relaxed);
         let debt = self.debt.load(Ordering::Relaxed);
@@ -81,6 +84,7 @@ impl Slots {
             debt.saturating_sub(grown) + before.saturating_sub(total),
             Ordering::Relaxed,
         );
+        self.usable.store(usable.min(total), Ordering::Relaxed);
         self.pay();
         for (share, weight) in self.shares.iter().zip(weights) {
             share.weight.store(*weight, Ordering::Relaxed);
@@ -96,6 +100,15 @@ impl Slots {
             permit.forget();
             self.debt.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many tasks this worker can run at once now: what it claims for, and its capacity in reports.
+    pub(crate) fn usable(&self) -> usize {
+        self.usable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_usable(&self, slots: usize) {
+        self.usable.store(slots.min(self.total()), Ordering::Relaxed);
     }
 
     /// Slots in use by handlers that have not ended.
@@ -119,7 +132,7 @@ impl Slots {
         let held: usize = self.shares.iter().map(|share| share.held.load(Ordering::Relaxed)).sum();
         // Blocking handlers that outlived their task hold a permit, but no task.
         let lost = self.running().saturating_sub(held);
-        let room = (self.total() + ahead).saturating_sub(held + lost);
+        let room = (self.usable() + ahead).saturating_sub(held + lost);
         let n = room.min(self.allowance(lane, ahead)).min(most);
         self.shares[lane].held.fetch_add(n, Ordering::Relaxed);
         drop(guard);
@@ -141,7 +154,7 @@ impl Slots {
                     .map(|(_, s)| s.weight.load(Ordering::Relaxed))
                     .sum();
                 let weight = mine.weight.load(Ordering::Relaxed);
-                let share = ((self.total() + ahead) * weight).div_ceil(weight + others).max(1);
+                let share = ((self.usable() + ahead) * weight).div_ceil(weight + others).max(1);
                 share.saturating_sub(mine.held.load(Ordering::Relaxed))
             }
         }
@@ -184,19 +197,19 @@ mod tests {
     fn fewer_slots_are_taken_away_as_they_come_back_and_more_are_there_at_once() {
         let slots = Slots::new(3, QueueOrder::Strict, &[1]);
         let held: Vec<_> = (0..3).filter_map(|_| slots.try_run()).collect();
-        slots.resize(1, &[1]);
+        slots.resize(1, 1, &[1]);
         assert_eq!((held.len(), slots.running(), slots.total()), (3, 3, 1));
         drop(held);
         let one = slots.try_run();
         assert!(one.is_some() && slots.try_run().is_none(), "one slot, not three");
         assert_eq!(slots.running(), 1);
-        slots.resize(2, &[1]);
+        slots.resize(2, 2, &[1]);
         assert!(slots.try_run().is_some());
         let held = (slots.try_run(), slots.try_run());
         assert!(held.0.is_some() && held.1.is_none());
         // Smaller and larger again while all are held: the debt is forgiven first.
-        slots.resize(1, &[1]);
-        slots.resize(2, &[1]);
+        slots.resize(1, 1, &[1]);
+        slots.resize(2, 2, &[1]);
         drop((one, held));
         assert_eq!((slots.running(), slots.reserve(0, 0, 9)), (0, 2));
     }
@@ -209,5 +222,18 @@ mod tests {
         slots.unreserve(0, 6);
         slots.set_dry(0, true);
         assert_eq!(slots.reserve(1, 0, 100), 6);
+    }
+
+    #[test]
+    fn what_the_limits_of_kinds_leave_unused_is_not_claimed_for() {
+        let slots = Slots::new(8, QueueOrder::Strict, &[1]);
+        slots.set_usable(3);
+        assert_eq!(slots.reserve(0, 0, 100), 3);
+        slots.set_usable(2);
+        assert_eq!(slots.reserve(0, 0, 100), 0, "more is held than may be");
+        slots.unreserve(0, 2);
+        assert_eq!(slots.reserve(0, 0, 100), 1);
+        slots.set_usable(100);
+        assert_eq!(slots.reserve(0, 0, 100), 6);
     }
 }

@@ -131,7 +131,7 @@ impl Worker {
         let outcome = match prepare(&broker, &self.config, &watch, &notifier, &stop).await {
             Ok(true) => {
                 let (config, reloads) = (self.config.clone(), self.reloads.clone());
-                let host = Host::start(watching.clone());
+                let host = Host::start(self.config.watch_host, watching.clone());
                 let fleet = Arc::new(self.fleet(broker, watch, &host, progress));
                 outside.view.show(&fleet);
                 notifier.ready("working");
@@ -156,8 +156,10 @@ impl Worker {
         let weights: Vec<usize> = config.queues.iter().map(|(_, weight)| *weight).collect();
         let desk = |(queue, _): &(QueueName, usize)| {
             let (host, urgent) = (Arc::clone(host), Arc::clone(&urgent));
-            Arc::new(Desk::new(queue.as_str(), config.concurrency, host, urgent))
+            Arc::new(Desk::new(queue.as_str(), host, urgent))
         };
+        let slots = Slots::new(config.concurrency, config.order, &weights);
+        slots.set_usable(self.registry.usable(config.concurrency));
         Fleet {
             broker,
             desks: config.queues.iter().map(desk).collect(),
@@ -168,7 +170,7 @@ impl Worker {
             handlers: RwLock::new(Arc::new(self.registry)),
             retiring: TaskTracker::new(),
             middleware: self.middleware.into(),
-            slots: Slots::new(config.concurrency, config.order, &weights),
+            slots,
             counters: Counters::default(),
             meters: Meters::new(weights.len()),
             progress,

@@ -33,6 +33,9 @@ pub struct WorkerConfig {
     pub prefetch: usize,
     /// What map-reduce jobs may read, and where they may spill; nothing by default.
     pub jobs: JobsConfig,
+    /// Whether CPU and memory of the host count for its health and its adaptive limits; true by default. They are those of
+    /// the cgroup if its CPU is limited, else of the whole machine: say false where others use most of that.
+    pub watch_host: bool,
     /// Stop when all queues are empty and nothing runs or waits for a retry.
     pub until_empty: bool,
     /// Start also on a Redis that may evict tasks.
@@ -61,6 +64,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(30),
             prefetch: 900,
             jobs: JobsConfig::default(),
+            watch_host: true,
             until_empty: false,
             allow_eviction: false,
             http: None,

@@ -61,7 +61,7 @@ pub use view::TaskView;
 pub use workyard_shared::balance::Policy as Balance;
 pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, JobGlance, PurgePlace};
 pub use workyard_shared::envelope::NewTask;
-pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy};
+pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy, ResultPlace};
 pub use workyard_shared::link::LinkConfig;
 pub use workyard_shared::metrics::Exposition;
 pub use workyard_shared::name::{JobId, Kind, Prefix, QueueName, TaskId};

@@ -33,7 +33,8 @@ async fn jobs_are_shown_listed_cancelled_retried_and_deleted() {
         server.feed(&line, b"1\n2\n3\n").ok()
     };
     assert_eq!(submit("a", &["--chunk-size", "2"]).out, "a\n");
-    let detached = submit("b", &["--json", "--map-arg", "field=x", "--keyed", "--partitions", "3"]);
+    let keyed = ["--json", "--map-arg", "field=x", "--keyed", "--partitions", "3"];
+    let detached = submit("b", &[&keyed[..], &["--unchecked"]].concat());
     assert_eq!(detached.json(), serde_json::json!({"job": "b"}));
 
     let shown = server.run(&["job", "a", "--json"]).ok().json();
@@ -364,6 +365,69 @@ async fn wrong_input_is_told_before_anything_is_sent() {
         (&"completed".into(), &serde_json::Value::Null)
     );
     assert_eq!(from_stdin(&["--items", "-", "--keyed"], b" [ ]").ok().out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_built_in_function_cannot_do_is_refused_before_anything_is_sent() {
+    let server = Server::start(&[]).await;
+    let run = |line: &str| {
+        let words = ["map-reduce", "--items", "-", "--detach"]
+            .into_iter()
+            .chain(line.split(' '));
+        server.feed(&words.collect::<Vec<_>>(), b"1\n")
+    };
+    for (line, reason) in [
+        (
+            "--map grep --reduce identity",
+            "needs the argument pattern (--map-arg pattern=...)",
+        ),
+        (
+            "--map grep --map-arg pattern=( --reduce identity",
+            "the pattern of grep does not fit",
+        ),
+        (
+            "--map sum --reduce top-n --reduce-arg n=abc",
+            "string \"abc\", expected usize (--reduce-arg)",
+        ),
+        (
+            "--map identity --combine top-n --combine-arg n=0 --reduce sum",
+            "n of top-n must be 1 to",
+        ),
+        ("--map sum --map-arg feild=x --reduce sum", "unknown field `feild`"),
+        ("--map sum --reduce sum --keyed", "sum cannot map in the keyed form"),
+        ("--map sum --reduce word-count", "word-count cannot reduce"),
+    ] {
+        let refused = run(line).fails(2, reason);
+        assert!(refused.err.contains("--unchecked"), "{}", refused.err);
+    }
+    assert_eq!(
+        server.run(&["job", "list", "--json"]).ok().json(),
+        serde_json::json!([])
+    );
+    run("--map grep --reduce identity --unchecked").ok();
+    run("--map grep --map-arg pattern=x --reduce my-own --reduce-arg any=1").ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_shows_where_its_result_is_and_how_long_it_ran() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    completed(&server, &mut hands, "done", "55\n").await;
+    let shown = server.run(&["job", "done"]).ok().out;
+    for row in [
+        "result      1 part in workyard:{default}:job:done:out, 4 bytes",
+        "took        ",
+        "(maps ",
+    ] {
+        assert!(shown.contains(row), "{row}: {shown}");
+    }
+    let shown = server.run(&["job", "done", "--json"]).ok().json();
+    let place = serde_json::json!({"key": "workyard:{default}:job:done:out", "parts": 1, "bytes": 4});
+    assert_eq!((&shown["result"], &shown["starts"]), (&place, &1.into()));
+    assert!(shown["run_ms"].is_u64(), "{shown}");
+    items(&server.client(), "begun", 1, 1).await;
+    let shown = server.run(&["job", "begun", "--json"]).ok().json();
+    assert_eq!((shown.get("result"), shown.get("run_ms")), (None, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,10 +15,10 @@ local JOB_STEP = 1000        -- members touched in one call
 local TEND_EVERY = 1000      -- ms between looks at an active job
 local MAX_JOB_ERRORS = 100
 local MAX_CHUNKS = 10000000
-local JOB_TEXTS = { 'state', 'form', 'map', 'reduce', 'map_head', 'reduce_head', 'allow', 'spill', 'nonce', 'error' }
+local JOB_TEXTS = { 'state', 'form', 'map', 'reduce', 'map_head', 'reduce_head', 'allow', 'spill', 'nonce', 'error', 'result' }
 local JOB_NUMBERS = { 'maps', 'maps_done', 'maps_failed', 'maps_retried', 'maps_backup', 'reduces', 'reduces_done',
   'reduces_failed', 'reduces_retried', 'reduces_backup', 'submitted', 'sealed', 'next', 'live_maps', 'largest', 'accepted',
-  'bytes', 'result_bytes', 'full', 'spilled', 'swept', 'created', 'touched', 'started', 'mapped', 'reducing', 'finished',
+  'bytes', 'result_parts', 'result_bytes', 'result_spilled', 'result_spilled_bytes', 'starts', 'resumed', 'spent', 'full', 'spilled', 'swept', 'created', 'touched', 'started', 'mapped', 'reducing', 'finished',
   'fan_in', 'partitions', 'budget', 'retention', 'backups', 'epoch' }
 local JOB_OVER = { completed = true, failed = true, cancelled = true }
 
@@ -171,6 +171,7 @@ local function end_job(keys, job, state, why, now)
   if state == 'completed' then
     forget_data(keys, job)
     job.bytes = job.result_bytes
+    job.result, job.result_parts = keys[OUT], call('HLEN', keys[OUT])
   end
   -- More to remove, or spilled files: the maintainer goes on at once.
   local due = (left > 0 or job.spill ~= '') and now or now + job.retention
@@ -182,6 +183,7 @@ end
 -- A new start: tasks of the last one are strangers from now on.
 local function begin_epoch(keys, job)
   job.epoch = tonumber(call('HGET', keys[STATE], 'seq') or '0') + 1
+  job.starts = job.starts + 1
   call('HSET', keys[STATE], 'seq', int(job.epoch))
   job.base = job.id .. ':' .. int(job.epoch) .. ':'
 end

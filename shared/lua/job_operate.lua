@@ -58,7 +58,9 @@ local function job_retry(keys)
     save_job(keys, job, now)
     return 'more'
   end
-  job.error, job.finished, job.full, job.reduces_failed, job.live_maps = '', 0, 0, 0, 0
+  -- The time between its end and this call is not one in which it ran.
+  if job.started > 0 then job.spent = job.spent + math.max(0, job.finished - math.max(job.started, job.resumed)) end
+  job.error, job.finished, job.full, job.reduces_failed, job.live_maps, job.resumed = '', 0, 0, 0, 0, now
   begin_epoch(keys, job)
   job.state = 'mapping'
   if job.mapped > 0 and job.accepted >= job.maps_failed then

@@ -74,6 +74,10 @@ local function store_parts(keys, job, argv, o, member)
     else
       name, target = place and '0' or match(member, '^r:(%d+)'), keys[OUT]
       job.result_bytes = job.result_bytes + #part
+      local elsewhere = tonumber(match(part, '^s(%d+) '))
+      if elsewhere then
+        job.result_spilled, job.result_spilled_bytes = job.result_spilled + 1, job.result_spilled_bytes + elsewhere
+      end
     end
     if together then
       together[#together + 1], together[#together + 2] = name, part

@@ -77,7 +77,10 @@ local function seal(keys, job, now)
   job.sealed, job.maps, job.state = 1, job.submitted, 'mapping'
   begin_epoch(keys, job)
   if job.maps == 0 then
-    if job.form == 'fold' then call('HSET', keys[OUT], '0', 'inull\n') end
+    if job.form == 'fold' then
+      call('HSET', keys[OUT], '0', 'inull\n')
+      job.result_bytes = 6
+    end
     return end_job(keys, job, 'completed', '', now)
   end
   job.reduces = job.partitions

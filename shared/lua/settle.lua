@@ -2,13 +2,15 @@
 
 Fence: a task is the consumer's only while its running hash says so with this very token.
 Repeat: batches are numbered per consumer and edge; the last number gets its first answer again, so
-that a lost reply is never mistaken for a lost lease.
+that a lost reply is never mistaken for a lost lease. An older one is a copy that the network held back:
+it was answered long ago, and must not take the place of the newer answer. It is stale as a whole.
 ]]
 local function answered_settle(keys, session, edge, consumer, batch)
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return nil, true end
   local seen = call('HGET', session, edge)
   local number, letters = match(seen or '', '^(%d+) (%l*)$')
   if number == batch then return letters end
+  if number and tonumber(number) > tonumber(batch) then return nil, true end
 end
 
 -- The score that the task was claimed with, if the consumer still holds it with this token.

@@ -1,13 +1,17 @@
 //! The way in: tasks from many callers, coalesced into few calls, repeated until they are kept.
 //!
-//! One call is under way at a time; whatever arrives meanwhile goes with the next (no timer: an
-//! idle submitter sends at once). Invariant: each call has the next number of this submitter's
-//! session, and a repeat has the same number, so a lost reply never adds a task twice. If we die
-//! between call and answer, the caller never got its receipt; the tasks may or may not be there.
+//! Whatever arrives while calls are under way goes with the next (no timer: an idle submitter sends at once). There
+//! are two ways to Redis, so that it works on one call while this side reads the other's answer; the second is taken
+//! only by a call about as large, because many small calls cost more than they win. Invariant: a way has one call under
+//! way, with the next number of the way's own session, and a repeat has the same number, so a lost reply never adds a
+//! task twice. If we die between call and answer, the caller never got its receipt; the tasks may or may not be there.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::{Accepted, Batch, Queue};
@@ -19,6 +23,8 @@ use crate::outage::Patience;
 
 /// Callers that may wait in line before [`Submitter::submit`] itself waits.
 const LINE: usize = 4096;
+/// Up to so many tasks go in one call, however busy the other way is.
+const FEW: usize = 16;
 /// Payload bytes in one call, about: keeps a call short for everybody else.
 const CALL_BYTES: usize = 4 * MAX_CLAIM_BYTES;
 
@@ -49,15 +55,8 @@ impl Submitter {
     #[must_use]
     pub fn start(queue: Queue) -> Self {
         let (line, orders) = mpsc::channel(LINE);
-        tokio::spawn(
-            Sender {
-                queue,
-                session: SessionId::fresh(),
-                number: 0,
-                held: None,
-            }
-            .run(orders),
-        );
+        let ways = [Way::new(queue.clone()), Way::new(queue)];
+        tokio::spawn(Line::new(orders).run(Vec::from(ways)));
         Self { line }
     }
 
@@ -102,44 +101,120 @@ impl Submitter {
     }
 }
 
-struct Sender {
-    queue: Queue,
-    session: SessionId,
-    number: u64,
-    held: Option<Order>,
+impl Order {
+    fn bytes(&self) -> usize {
+        self.tasks.iter().map(|(_, task)| task.payload.len()).sum()
+    }
 }
 
-impl Sender {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        loop {
-            let first = match self.held.take() {
-                Some(order) => order,
-                None => match orders.recv().await {
-                    Some(order) => order,
-                    None => return,
-                },
-            };
-            let batch = self.gather(first, &mut orders);
-            self.send(batch).await;
+/// The orders that wait, and the rule when they go.
+struct Line {
+    orders: mpsc::Receiver<Order>,
+    waiting: VecDeque<Order>,
+    /// Tasks in `waiting`.
+    tasks: usize,
+    /// Tasks in the calls under way.
+    under_way: usize,
+}
+
+impl Line {
+    fn new(orders: mpsc::Receiver<Order>) -> Self {
+        Self {
+            orders,
+            waiting: VecDeque::new(),
+            tasks: 0,
+            under_way: 0,
         }
     }
 
-    /// Takes what else is in line and fits into the same call.
-    fn gather(&mut self, first: Order, orders: &mut mpsc::Receiver<Order>) -> Vec<Order> {
-        let bytes = |order: &Order| order.tasks.iter().map(|(_, t)| t.payload.len()).sum::<usize>();
-        let (mut count, mut size) = (first.tasks.len(), bytes(&first));
-        let mut batch = vec![first];
-        while let Ok(order) = orders.try_recv() {
-            count += order.tasks.len();
-            size += bytes(&order);
-            let alike = order.unique == batch[0].unique && order.waiter == batch[0].waiter;
-            if count > MAX_BATCH || size > CALL_BYTES || !alike {
-                self.held = Some(order);
+    async fn run(mut self, mut ways: Vec<Way>) {
+        let mut sending = FuturesUnordered::new();
+        let mut open = true;
+        while open || !sending.is_empty() || !self.waiting.is_empty() {
+            while self.tasks < MAX_BATCH
+                && let Ok(order) = self.orders.try_recv()
+            {
+                self.push(order);
+            }
+            if self.is_due()
+                && let Some(mut way) = ways.pop()
+            {
+                let batch = self.gather();
+                let count: usize = batch.iter().map(|order| order.tasks.len()).sum();
+                self.under_way += count;
+                sending.push(async move {
+                    way.send(batch).await;
+                    (way, count)
+                });
+                continue;
+            }
+            tokio::select! {
+                Some((way, count)) = sending.next() => {
+                    self.under_way -= count;
+                    ways.push(way);
+                }
+                order = self.orders.recv(), if open && self.tasks < MAX_BATCH => match order {
+                    Some(order) => self.push(order),
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    fn push(&mut self, order: Order) {
+        self.tasks += order.tasks.len();
+        self.waiting.push_back(order);
+    }
+
+    /// Whether what waits is worth a call beside the one under way.
+    fn is_due(&self) -> bool {
+        let worth = if self.under_way == 0 {
+            1
+        } else {
+            FEW.max(self.under_way) / 2
+        };
+        self.tasks >= worth
+    }
+
+    /// Takes from the front what fits into the same call; half of it, if the other way is free and it is much.
+    fn gather(&mut self) -> Vec<Order> {
+        let most = match self.under_way {
+            0 if self.tasks > FEW => self.tasks.div_ceil(2),
+            _ => MAX_BATCH,
+        };
+        let (mut batch, mut count, mut size) = (Vec::<Order>::new(), 0, 0);
+        while let Some(next) = self.waiting.front() {
+            let (tasks, bytes) = (next.tasks.len(), next.bytes());
+            let alike = batch
+                .first()
+                .is_none_or(|first| next.unique == first.unique && next.waiter == first.waiter);
+            let fits = count + tasks <= most.min(MAX_BATCH) && size + bytes <= CALL_BYTES;
+            if !(batch.is_empty() || alike && fits) {
                 break;
             }
-            batch.push(order);
+            batch.extend(self.waiting.pop_front());
+            count += tasks;
+            size += bytes;
         }
+        self.tasks -= count;
         batch
+    }
+}
+
+/// One way to Redis: a producer's session, one call at a time.
+struct Way {
+    queue: Queue,
+    session: SessionId,
+    number: u64,
+}
+
+impl Way {
+    fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            session: SessionId::fresh(),
+            number: 0,
+        }
     }
 
     async fn send(&mut self, orders: Vec<Order>) {

@@ -61,3 +61,21 @@ async fn a_server_that_lacks_something_is_slow_or_away_is_sorted() {
     assert!(matches!(unknown.open("s3://bucket"), Err(StoreError::Final { .. })));
     assert!(matches!(Store::open("s3://"), Err(StoreError::Final { .. })));
 }
+
+#[tokio::test]
+async fn without_credentials_the_answer_is_clear_and_nothing_is_asked() {
+    let (shelf, port) = s3::serve().await;
+    let endpoint = ("aws_endpoint".to_owned(), format!("http://127.0.0.1:{port}"));
+    let http = ("aws_allow_http".to_owned(), "true".to_owned());
+    let nobody = Stores::with_settings(vec![endpoint.clone(), http.clone()]);
+    let begun = std::time::Instant::now();
+    let refused = nobody.open("s3://bucket/x").unwrap_err();
+    println!("refused after {:?}", begun.elapsed());
+    assert!(matches!(refused, StoreError::Final { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("AWS_SKIP_SIGNATURE"), "{refused}");
+    assert!(shelf.lock().unwrap().asked.is_empty());
+    let anonymous = ("aws_skip_signature".to_owned(), "true".to_owned());
+    let public = Stores::with_settings(vec![endpoint, http, anonymous]);
+    let missing = public.open("s3://bucket").unwrap().read("gone").await;
+    assert!(matches!(missing, Err(StoreError::Missing { .. })), "{missing:?}");
+}

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
+use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
+use workyard_shared::balance::Policy;
+use workyard_shared::name::QueueName;
+use workyard_shared::settings::Setting;
 use workyard_tests::{Running, Yard, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -129,6 +132,66 @@ async fn four_equal_idle_consumers_get_equal_shares() {
     for worker in workers {
         worker.running.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_tasks_ended_stands_by_its_new_load_at_once_not_with_its_next_beat() {
+    let yard = Yard::start().await;
+    yard.queue.set(&[Setting::Balance(Policy::Adaptive)]).await.unwrap();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let (waits, mut registry) = (Arc::clone(&gate), Registry::new());
+    registry
+        .register("work", move |_: Context, _: serde_json::Value| {
+            let waits = Arc::clone(&waits);
+            async move {
+                drop(waits.acquire().await.unwrap());
+                Ok::<(), Failure>(())
+            }
+        })
+        .unwrap();
+    let config = WorkerConfig {
+        concurrency: 10,
+        // A beat every 40 s.
+        lease: Duration::from_secs(120),
+        watch_host: false,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    let connection = yard.server.connection().await;
+    let (consumer, _) = yard.queue.consumers().await.unwrap().pop().unwrap();
+    let rank = redis::Cmd::zscore(yard.queue.keys().named("parked"), consumer.as_str());
+    // The load score in tenths of what it is parked with; a time of parking is far above.
+    let step = || async {
+        let score: Option<f64> = rank.query_async(&mut connection.clone()).await.unwrap();
+        score.map(|score| score / 2_f64.powi(45))
+    };
+    gate.add_permits(1);
+    // The first to end makes it beat at once, and so hear of the policy.
+    let first = yard.add("work", "1", |_| {}).await;
+    yard.ended(&first).await;
+    wait_until(SOON, || async {
+        let id = yard.add("work", "1", |_| {}).await;
+        yard.ended(&id).await;
+        step().await.is_some_and(|step| step < 12.0)
+    })
+    .await;
+    gate.acquire().await.unwrap().forget();
+    // Beats that the first tasks asked for are over by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..6 {
+        let before = yard.overview().await.running;
+        yard.add("work", "1", |_| {}).await;
+        wait_until(SOON, || async { yard.overview().await.running > before }).await;
+        wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
+    }
+    assert!(step().await.is_some_and(|step| step > 13.0), "{:?}", step().await);
+    gate.add_permits(1);
+    let took = wait_until(Duration::from_secs(15), || async {
+        step().await.is_some_and(|step| step < 12.0)
+    })
+    .await;
+    println!("its rank followed its load after {took:?}");
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,4 +365,180 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
     }
     assert_eq!(woken, 1);
     assert_eq!(yard.overview().await.parked, 199);
+}
+
+/// The limit of kind `work` as the only consumer's health key says it.
+async fn slots_now(yard: &Yard) -> Option<u64> {
+    let (consumer, _) = yard.queue.consumers().await.unwrap().pop()?;
+    let json = yard.broker.health(&consumer).await.unwrap()?;
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    report["concurrency"]["work"]["limit"].as_u64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_gets_slower_side_by_side_runs_with_fewer_slots_and_gets_them_back_when_mended() {
+    const PATIENCE: Duration = Duration::from_secs(90);
+    let yard = Yard::start().await;
+    let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let crowded = Arc::new(AtomicBool::new(false));
+    let mut registry = Registry::new();
+    let (now, peak, slow) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&crowded));
+    registry
+        .register("work", move |_: Context, _: serde_json::Value| {
+            let beside = now.fetch_add(1, Ordering::SeqCst) + 1;
+            peak.fetch_max(beside, Ordering::SeqCst);
+            let takes = 30 * if slow.load(Ordering::SeqCst) { beside } else { 1 };
+            let now = Arc::clone(&now);
+            async move {
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Ok::<(), Failure>(())
+            }
+        })
+        .unwrap()
+        .limit("work", Concurrency::Adaptive { min: 2, max: 12 })
+        .unwrap();
+    let config = WorkerConfig {
+        concurrency: 50,
+        // The machine that runs these tests is full of others.
+        watch_host: false,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    let feed = async {
+        loop {
+            if yard.overview().await.pending < 500 {
+                yard.add_many(500, "work", "1").await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let act = async {
+        wait_until(SOON, || async { slots_now(&yard).await.is_some_and(|n| n < 6) }).await;
+        let took = wait_until(PATIENCE, || async { slots_now(&yard).await == Some(12) }).await;
+        println!("from 2 slots to 12 in {took:?} (about 10 s)");
+        crowded.store(true, Ordering::SeqCst);
+        let took = wait_until(PATIENCE, || async { slots_now(&yard).await.is_some_and(|n| n <= 6) }).await;
+        println!("down to 6 in {took:?} (about 10 s)");
+        // What is claimed follows: nothing lies here that others could run.
+        wait_until(SOON, || async { yard.overview().await.running <= 7 }).await;
+        most.store(0, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let peak = most.load(Ordering::SeqCst);
+        assert!((1..=7).contains(&peak), "{peak} ran side by side");
+        crowded.store(false, Ordering::SeqCst);
+        let took = wait_until(PATIENCE, || async { slots_now(&yard).await == Some(12) }).await;
+        println!("back to 12 in {took:?} (about 10 s)");
+    };
+    tokio::select! {
+        () = feed => {}
+        () = act => {}
+    }
+    worker.stop().await;
+}
+
+/// One of the paper's workers: its name, what it started, the worker.
+type Hand = (&'static str, Arc<AtomicU64>, Running);
+
+/// The paper's four (mean run time in ms, failures in 100 runs, slots) on a queue.
+fn papers_workers(yard: &Yard, name: &QueueName) -> Vec<Hand> {
+    let fleet = [
+        ("fast", 200, 5, 8),
+        ("medium", 500, 10, 5),
+        ("slow", 1000, 15, 3),
+        ("unreliable", 300, 30, 4),
+    ];
+    let start = |(profile, ms, fails, slots)| {
+        let started = Arc::new(AtomicU64::new(0));
+        let mut registry = Registry::new();
+        let count = Arc::clone(&started);
+        registry
+            .register("work", move |ctx: Context, task: u64| {
+                count.fetch_add(1, Ordering::SeqCst);
+                let luck = fastrand::Rng::with_seed(task << 8 | u64::from(ctx.attempt())).u64(0..100);
+                async move {
+                    if luck < fails {
+                        return Err(Failure::retry("bad luck"));
+                    }
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    Ok(())
+                }
+            })
+            .unwrap();
+        let config = WorkerConfig {
+            concurrency: slots,
+            queues: vec![(name.clone(), 1)],
+            ..yard.config()
+        };
+        (profile, started, workyard_tests::spawn(registry, config))
+    };
+    fleet.map(start).into_iter().collect()
+}
+
+/// 300 tasks, evenly at 60 % of the capacity of the paper's workers. Answers how many were completed and how many
+/// dead-lettered, and which percentage of the runs each worker had.
+async fn paper(yard: &Yard, policy: Policy) -> ([u64; 2], Vec<(&'static str, u64)>) {
+    let name = workyard_tests::queue_name(policy.as_str());
+    let (queue, workers) = (yard.broker.queue(&name), papers_workers(yard, &name));
+    wait_until(SOON, || async {
+        queue.overview().await.is_ok_and(|seen| seen.parked == 4)
+    })
+    .await;
+    queue.set(&[Setting::Balance(policy)]).await.unwrap();
+    let said = format!("\"policy\":\"{policy}\"");
+    wait_until(SOON, || async {
+        queue.fleet().await.unwrap().is_some_and(|json| json.contains(&said))
+    })
+    .await;
+
+    let submitter = workyard_shared::submit::Submitter::start(queue.clone());
+    let mut ticks = tokio::time::interval(Duration::from_millis(25));
+    for n in 0..300_u64 {
+        ticks.tick().await;
+        let mut task = workyard_tests::new_task("work", &n.to_string());
+        task.options.backoff = Some(workyard_shared::options::Backoff {
+            base: Duration::from_millis(100),
+            ..workyard_shared::options::Backoff::default()
+        });
+        let task = (workyard_shared::name::TaskId::fresh(), task);
+        submitter.submit(vec![task], true, None, SOON).await.unwrap();
+    }
+    wait_until(SOON * 3, || async {
+        let seen = queue.overview().await.unwrap();
+        seen.pending + seen.scheduled + seen.running == 0
+    })
+    .await;
+    let totals = queue.overview().await.unwrap().totals;
+    let ended = ["completed", "failed"].map(|name| totals.get(name).copied().unwrap_or(0));
+    let runs: u64 = workers
+        .iter()
+        .map(|(_, started, _)| started.load(Ordering::SeqCst))
+        .sum();
+    let mut shares = Vec::new();
+    for (profile, started, worker) in workers {
+        shares.push((profile, started.load(Ordering::SeqCst) * 100 / runs));
+        worker.stop().await;
+    }
+    (ended, shares)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_papers_four_workers_the_unreliable_one_gets_less_under_adaptive_and_nothing_is_lost() {
+    let yard = Yard::start().await;
+    let outcomes = tokio::join!(
+        paper(&yard, Policy::Pull),
+        paper(&yard, Policy::RoundRobin),
+        paper(&yard, Policy::Adaptive)
+    );
+    let (pull, in_turn, adaptive) = outcomes;
+    println!(
+        "shares in % of all runs: pull {:?}, round-robin {:?}, adaptive {:?}",
+        pull.1, in_turn.1, adaptive.1
+    );
+    for ([completed, failed], _) in [&pull, &in_turn, &adaptive] {
+        assert_eq!(completed + failed, 300, "a task was lost");
+    }
+    let unreliable = |(_, shares): &([u64; 2], Vec<(&'static str, u64)>)| shares[3].1;
+    // About 60 % of what it has in turn.
+    assert!(unreliable(&adaptive) * 5 < unreliable(&in_turn) * 4, "{adaptive:?}");
 }

@@ -1,9 +1,12 @@
 //! The protocol of map-reduce jobs, step by step, on a real Redis: who counts, who waits, what is kept.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use workyard_shared::broker::{
-    CancelAnswer, Grant, Handback, JobCancelled, JobDeleted, JobRetried, JobSettled, JobSubmitted, JobVerdict, Turn,
+    CancelAnswer, ClaimRequest, Claimed, Grant, Handback, JobCancelled, JobDeleted, JobRetried, JobSettled,
+    JobSubmitted, JobVerdict, Turn,
 };
 use workyard_shared::job::{Form, JobState, Part, Policy};
 use workyard_shared::name::SessionId;
@@ -48,14 +51,12 @@ async fn nothing_of_it_is_left(yard: &Yard, job: &str) {
     assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
     let keys = keys(yard, &format!("job:{job}")).await;
     assert!(keys.is_empty(), "{keys:?}");
-    assert!(
-        yard.queue
-            .jobs(0, 10)
-            .await
-            .unwrap()
-            .iter()
-            .all(|glance| glance.id != id)
-    );
+    let mut connection = yard.server.connection().await;
+    for list in ["jobs", "jobs:due"] {
+        let score = redis::Cmd::zscore(yard.queue.keys().named(list), job);
+        let score: Option<f64> = score.query_async(&mut connection).await.unwrap();
+        assert_eq!(score, None, "{job} is still in {list}");
+    }
 }
 
 #[tokio::test]
@@ -346,6 +347,14 @@ async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
     let mut hand = Hand::register(&yard.queue).await;
     let id = job_id("ca");
     submit(&yard.queue, &id, &spec(Form::fold()), 5000).await;
+    for _ in 0..4 {
+        yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    }
+    assert_eq!(
+        yard.overview().await.pending,
+        2000,
+        "the window: one call cannot clear it away"
+    );
     let grants = hand.claim(50).await;
     let late = hand.work(&id, &grants[0]).await;
     assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Cancelled);
@@ -478,12 +487,12 @@ async fn an_ended_job_goes_with_its_retention() {
     let mut hand = Hand::register(&yard.queue).await;
     let id = job_id("gone");
     let mut brief = spec(Form::fold());
-    brief.retention = std::time::Duration::from_secs(1);
+    brief.retention = Duration::from_secs(1);
     submit(&yard.queue, &id, &brief, 2).await;
     hand.work_all(&id, DONE).await;
     let tended = yard.queue.job_tend(&id, None, &[]).await.unwrap();
     assert!(tended.due_in.is_some_and(|due| due <= brief.retention), "{tended:?}");
-    workyard_tests::wait_until(std::time::Duration::from_secs(15), || async {
+    workyard_tests::wait_until(Duration::from_secs(15), || async {
         for due in yard.queue.jobs_due().await.unwrap().0 {
             yard.queue.job_tend(&due, None, &[]).await.unwrap();
         }
@@ -543,7 +552,7 @@ async fn cancel_and_retry_over_running_tasks_keep_the_counters_right_and_leave_n
                 id: o.id,
                 token: o.token,
                 unhandled: false,
-                delay: std::time::Duration::ZERO,
+                delay: Duration::ZERO,
             });
             let turn = Turn {
                 number,
@@ -638,4 +647,156 @@ async fn delete_all(yard: &Yard, job: &str) {
         }
     }
     assert!(keys(yard, &format!("job:{job}")).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_task_settles_only_under_the_token_of_its_claim_and_once_in_a_batch() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("fence");
+    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    let grants = hand.claim(2).await;
+    for (verdict, wrong) in [(JobVerdict::Done, -1), (JobVerdict::Final, 1), (JobVerdict::Drop, 1)] {
+        let mut stale = hand.work(&id, &grants[0]).await;
+        (stale.verdict, stale.token) = (verdict, stale.token.checked_add_signed(wrong).unwrap());
+        let expected = if verdict == JobVerdict::Drop {
+            JobSettled::Dropped
+        } else {
+            JobSettled::Stale
+        };
+        assert_eq!(hand.settle(&id, vec![stale]).await, [expected]);
+        assert_eq!(hand.record(&id).await.maps.done, 0);
+        assert_eq!(yard.overview().await.running, 2, "it is held as before");
+    }
+    let done = hand.work(&id, &grants[0]).await;
+    let twice = hand.settle(&id, vec![done.clone(), done]).await;
+    assert_eq!(twice, [JobSettled::Kept, JobSettled::Stale]);
+    assert_eq!(hand.record(&id).await.maps.done, 1);
+    let last = hand.work(&id, &grants[1]).await;
+    hand.settle(&id, vec![last]).await;
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, "0,1,");
+    counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_record_and_result_only() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    for (name, form) in [
+        ("lean-f", Form::Fold { fan_in: Some(2) }),
+        ("lean-k", Form::Keyed { partitions: 2 }),
+    ] {
+        let id = job_id(name);
+        submit(&yard.queue, &id, &spec(form), 8).await;
+        let mut connection = yard.server.connection().await;
+        let mut fields = async |part: &str| -> u64 {
+            let len = redis::Cmd::hlen(yard.queue.keys().job_key(&id, part));
+            len.query_async(&mut connection).await.unwrap()
+        };
+        for grant in hand.claim(5).await {
+            let done = hand.work(&id, &grant).await;
+            hand.settle(&id, vec![done]).await;
+        }
+        assert_eq!(fields(":chunks").await, 3, "{name}: descriptions of done chunks stay");
+        hand.work_all(&id, |member| match member {
+            "r:3.0" | "r:1" => JobVerdict::Final,
+            _ => JobVerdict::Done,
+        })
+        .await;
+        // The top of the tree, or one partition, is missing: of the tree only its children are left.
+        let left = if name == "lean-f" { 2 } else { 2 * 8 };
+        assert_eq!(fields(":data").await, left, "{name}");
+        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        hand.work_all(&id, DONE).await;
+        assert_eq!(hand.record(&id).await.state, JobState::Completed);
+        let mut keys = keys(&yard, &format!("job:{name}")).await;
+        keys.sort();
+        let key = |part: &str| format!("workyard:{{q}}:job:{name}{part}");
+        assert_eq!(keys, [key(""), key(":out")]);
+    }
+}
+
+#[tokio::test]
+async fn a_call_feeds_few_large_chunks_and_all_come_in_their_turn() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let (id, spec, nonce) = (job_id("large"), spec(Form::fold()), SessionId::fresh());
+    let chunk = Bytes::from(format!("{{\"items\":[\"{}\"]}}", "x".repeat(1_000_000)));
+    for at in 0..10 {
+        let submitted = yard
+            .queue
+            .job_submit(&id, &nonce, &spec, at, std::slice::from_ref(&chunk), at == 9);
+        assert_eq!(submitted.await.unwrap(), JobSubmitted::Taken(at + 1));
+    }
+    assert_eq!(yard.overview().await.pending, 4, "4 MiB in one call");
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.result(&id, 0).await, expected(10));
+}
+
+#[tokio::test]
+async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no_dead_letter() {
+    const SOON: Duration = Duration::from_secs(15);
+    const BRIEF: Duration = Duration::from_millis(100);
+    let yard = Yard::start().await;
+    // Nobody is judged for one lease after a silence, and the first beat ends one: a short lease.
+    yard.queue.heartbeat(&SessionId::fresh(), BRIEF, true).await.unwrap();
+    let mut hand = Hand::register(&yard.queue).await;
+    let mut lenient = spec(Form::fold());
+    lenient.policy = Policy::Allow(1);
+    let id = job_id("po");
+    submit(&yard.queue, &id, &lenient, 2).await;
+    let keep = hand.claim(1).await.remove(0);
+    for _ in 0..3 {
+        let mortal = SessionId::fresh();
+        yard.queue.heartbeat(&mortal, BRIEF, true).await.unwrap();
+        let claim = ClaimRequest {
+            consumer: &mortal,
+            most: 1,
+            above: 0,
+            park: false,
+            rank: None,
+        };
+        let claimed = yard.queue.claim(claim).await.unwrap();
+        assert!(matches!(&claimed, Claimed::Tasks(grants) | Claimed::More(grants) if grants.len() == 1));
+        workyard_tests::wait_until(SOON, || async {
+            yard.queue.heartbeat(&hand.consumer, SOON * 40, false).await.unwrap();
+            yard.queue.dead_consumers().await.unwrap().contains(&mortal)
+        })
+        .await;
+        yard.queue.reclaim(&mortal).await.unwrap();
+    }
+    assert_eq!(yard.overview().await.failed, 1, "poison");
+    let (_, members) = yard.queue.job_live(&id, 0).await.unwrap();
+    yard.queue.job_tend(&id, None, &members).await.unwrap();
+    assert_eq!(yard.overview().await.failed, 0, "the job has it");
+    let lost = if member_of(&keep) == "m:0" { 1 } else { 0 };
+    assert_eq!(yard.queue.job_failed(&id, 10).await.unwrap(), [lost]);
+    assert!(!yard.queue.job_errors(&id).await.unwrap()[&format!("m:{lost}")].is_empty());
+    let done = hand.work(&id, &keep).await;
+    hand.settle(&id, vec![done]).await;
+    hand.work_all(&id, DONE).await;
+    assert_eq!(hand.record(&id).await.accepted, 1);
+    assert_eq!(hand.result(&id, 0).await, format!("{},", 1 - lost));
+    counts_add_up(&yard).await;
+    nothing_of_it_is_left(&yard, "po").await;
+}
+
+#[tokio::test]
+async fn errors_and_run_times_that_are_kept_have_a_cap() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let id = job_id("capped");
+    submit(&yard.queue, &id, &spec(Form::fold()), 400).await;
+    let failing = |member: &str| match member[2..].parse::<u64>() {
+        Ok(chunk) if chunk < 150 => JobVerdict::Retry,
+        _ => JobVerdict::Done,
+    };
+    hand.work_all(&id, failing).await;
+    assert_eq!(hand.record(&id).await.maps.retried, 150);
+    assert_eq!(yard.queue.job_errors(&id).await.unwrap().len(), 100);
+    assert_eq!(yard.queue.job_runs(&id).await.unwrap().0.len(), 101, "of 250");
+    let runs = redis::Cmd::llen(yard.queue.keys().job_key(&id, ":runs"));
+    let kept: u64 = runs.query_async(&mut yard.server.connection().await).await.unwrap();
+    assert_eq!(kept, 101);
 }

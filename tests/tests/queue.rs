@@ -440,7 +440,7 @@ async fn a_kind_never_takes_more_than_its_own_slots_and_others_pass_it() {
     }
     let narrow = Arc::new(Narrow(Arc::clone(&now), Arc::clone(&most)));
     let registry = registry(|r| {
-        r.add("narrow", narrow, Some(2)).unwrap();
+        r.add("narrow", narrow, Some(2.into())).unwrap();
     });
     let mut config = yard.config();
     config.concurrency = 6;

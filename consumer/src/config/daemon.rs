@@ -48,6 +48,8 @@ pub struct DaemonConfig {
     pub http: Option<Address>,
     /// `log`: what is logged: a level, or a filter such as `info,workyard_consumer=debug` (default info).
     pub log: Option<LogFilter>,
+    /// `watch_host`: whether CPU and memory of the host count (default true).
+    pub watch_host: bool,
     /// `queue_order`: how queues share the daemon (default strict).
     pub queue_order: QueueOrder,
     /// `[[queues]]`: what it serves, in the file's order; at least one, no name twice.
@@ -78,6 +80,7 @@ struct Raw {
     drain_timeout: Option<HumanDuration>,
     http: Option<Listen>,
     log: Option<String>,
+    watch_host: Option<bool>,
     #[serde(default)]
     queue_order: QueueOrder,
     #[serde(default)]
@@ -143,6 +146,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
             Some(text) => Some(LogFilter::new(text).map_err(|reason| Problem::new("log", reason))?),
             None => None,
         },
+        watch_host: raw.watch_host.unwrap_or(true),
         queue_order: raw.queue_order,
         queues: queues(raw.queues)?,
         jobs: jobs::check(&raw.jobs, base)?,

@@ -11,12 +11,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use workyard_shared::name::Kind;
 
+use crate::kind_slots::Concurrency;
+
 use super::checks::{self, HumanDuration};
+use super::concurrency::RawConcurrency;
 use super::problem::Problem;
 use super::{BuiltinConfig, CommandConfig, HttpConfig, WorkerConfig};
 use super::{builtin, command, http, worker};
 
-const MAX_CONCURRENCY: usize = 10_000;
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// One handler, as configured.
@@ -25,8 +27,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct HandlerConfig {
     /// The kind of task it runs.
     pub kind: String,
-    /// Most of its tasks at once in this daemon; only the daemon's own limit without one.
-    pub concurrency: Option<usize>,
+    /// How many of its tasks may run at once in this daemon: a number, or `{ min = 2, max = 32 }` between which it
+    /// moves; only the daemon's own limit without one.
+    pub concurrency: Option<Concurrency>,
     /// Longest one attempt may take, on top of the task's own timeout; the earlier one ends it.
     pub timeout: Option<Duration>,
     /// What it does.
@@ -61,7 +64,7 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
     let choices = "\"command\", \"worker\", \"http\" or \"builtin\"";
     let kind_of: String =
         take(&mut table, "type")?.ok_or_else(|| Problem::new("type", format!("is missing; give {choices}")))?;
-    let concurrency: Option<u64> = take(&mut table, "concurrency")?;
+    let concurrency: Option<RawConcurrency> = take(&mut table, "concurrency")?;
     let timeout: Option<HumanDuration> = take(&mut table, "timeout")?;
     let rest = ValueDeserializer::from(Spanned::new(span, DeValue::Table(table)));
     let action = match kind_of.as_str() {
@@ -76,7 +79,7 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
     Ok(HandlerConfig {
         kind: kind.to_owned(),
         concurrency: concurrency
-            .map(|n| checks::number("concurrency", n, 1..=MAX_CONCURRENCY))
+            .map(|raw| raw.0.check().map_err(|text| Problem::new("concurrency", text)))
             .transpose()?,
         timeout: timeout
             .map(|t| checks::duration("timeout", t, Duration::from_millis(1)..=MAX_TIMEOUT))

@@ -61,6 +61,24 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
         ),
         ("timeout = \"0s\"", ":6: handlers.send.timeout: 0ms is out of range"),
         ("concurrency = 0", ":6: handlers.send.concurrency: 0 is out of range"),
+        (
+            "concurrency = -1",
+            ":6: handlers.send: invalid value: integer `-1`, expected a number of tasks, or { min = 2, max = 32 }",
+        ),
+        (
+            "concurrency = \"4\"",
+            "invalid type: string \"4\", expected a number of tasks, or",
+        ),
+        (
+            "concurrency = { min = 0, max = 4 }",
+            ":6: handlers.send.concurrency: min = 0 is out of range; give 1 to 10000",
+        ),
+        (
+            "concurrency = { min = 8, max = 4 }",
+            ":6: handlers.send.concurrency: min = 8 is above max = 4; give a min of at most 4",
+        ),
+        ("concurrency = { max = 4 }", ":6: handlers.send: missing field `min`"),
+        ("concurrency = { min = 1, max = 2, most = 3 }", "unknown field `most`"),
         ("final_exit_codes = [0]", "0 is no failing exit code"),
         ("final_exit_codes = [75]", "always means retry"),
         ("output = \"xml\"", ":6: handlers.send: unknown variant `xml`"),

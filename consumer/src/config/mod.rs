@@ -28,6 +28,7 @@
 mod builtin;
 mod checks;
 mod command;
+mod concurrency;
 mod daemon;
 mod error;
 mod handler;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::kind_slots::Concurrency;
 
 const HANDLER: &str = "[handlers.t]\ntype = \"builtin\"\nfunction = \"echo\"\n";
 const QUEUE: &str = "[[queues]]\nname = \"q\"\n";
@@ -25,6 +26,7 @@ const FULL: &str = r#"
         redis_url = "redis://u:hidden@h/"
         prefix = "shop.eu"
         concurrency = 16
+        watch_host = false
         lease = "1500ms"
         drain_timeout = "1m 30s"
         queue_order = "weighted"
@@ -51,7 +53,7 @@ fn a_minimal_file_gets_the_documented_defaults() {
     let config = read(&format!("{QUEUE}{HANDLER}")).unwrap();
     assert!(config.redis_url.is_none());
     assert_eq!(config.prefix.as_str(), "workyard");
-    assert!(config.concurrency >= 4);
+    assert!(config.concurrency >= 4 && config.watch_host);
     assert_eq!(config.lease, Duration::from_secs(3));
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.queue_order, QueueOrder::Strict);
@@ -72,12 +74,13 @@ fn every_field_of_the_daemon_is_read() {
         (config.lease, config.drain_timeout),
         (Duration::from_millis(1500), Duration::from_secs(90))
     );
+    assert!(!config.watch_host);
     assert_eq!(config.queue_order, QueueOrder::Weighted);
     assert_eq!(config.queues.iter().map(|q| q.weight).collect::<Vec<_>>(), [3, 1]);
     let handler = &config.handlers["mail:send"];
     assert_eq!(
         (handler.concurrency, handler.timeout),
-        (Some(4), Some(Duration::from_secs(30)))
+        (Some(Concurrency::Fixed(4)), Some(Duration::from_secs(30)))
     );
     let Action::Command(command) = &handler.action else {
         panic!("{handler:?}")
@@ -214,5 +217,16 @@ fn places_of_jobs_are_folders_and_object_stores() {
     ] {
         let error = refusal(&format!("{QUEUE}{HANDLER}[jobs]\n{line}"));
         assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn the_slots_of_a_kind_are_a_number_or_move_between_two() {
+    for (text, expected) in [
+        ("4", Concurrency::Fixed(4)),
+        ("{ min = 2, max = 32 }", Concurrency::Adaptive { min: 2, max: 32 }),
+    ] {
+        let config = read(&format!("{QUEUE}{HANDLER}\nconcurrency = {text}")).unwrap();
+        assert_eq!(config.handlers["t"].concurrency, Some(expected));
     }
 }

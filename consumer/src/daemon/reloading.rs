@@ -69,6 +69,7 @@ fn needs_restart(cli: &Cli, old: &DaemonConfig, new: &DaemonConfig) -> Vec<&'sta
         ("queue_order", old.queue_order != new.queue_order),
         ("lease", old.lease != new.lease),
         ("drain_timeout", old.drain_timeout != new.drain_timeout),
+        ("watch_host", old.watch_host != new.watch_host),
         ("http", cli.http.is_none() && old.http != new.http),
         ("[jobs]", old.jobs != new.jobs),
     ];

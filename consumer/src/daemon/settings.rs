@@ -60,6 +60,7 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         concurrency: cli.concurrency.unwrap_or(file.concurrency),
         lease: file.lease,
         drain_timeout: file.drain_timeout,
+        watch_host: file.watch_host,
         jobs: jobs(cli, file)?,
         until_empty: cli.until_empty,
         allow_eviction: cli.allow_eviction,

@@ -1,9 +1,8 @@
 //! What one consumer knows of its health in one queue, and what follows: how much it may claim, with which rank it
 //! parks, which kinds it leaves alone for now.
 //!
-//! Invariant: one lock, never held over an await. The clock is this desk's own; what the maintainer says in the fleet's time is turned into it.
+//! Invariant: one lock, never held over an await. The clock is this desk's own; the fleet's time is turned into it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +39,8 @@ struct Inner {
     served: u64,
     /// Beats that still say the rank, after a change of the policy.
     moving: u32,
+    /// Something ran in the window at the last beat.
+    busy: bool,
     vitals: Vitals,
     health: f64,
     load: f64,
@@ -50,7 +51,6 @@ pub(crate) struct Desk {
     /// Something happened that the fleet should hear before the next beat.
     pub(crate) urgent: Arc<Notify>,
     queue: String,
-    capacity: AtomicUsize,
     host: Arc<Host>,
     started: Instant,
     inner: Mutex<Inner>,
@@ -84,11 +84,10 @@ pub(crate) struct Standings {
 }
 
 impl Desk {
-    pub(crate) fn new(queue: &str, capacity: usize, host: Arc<Host>, urgent: Arc<Notify>) -> Self {
+    pub(crate) fn new(queue: &str, host: Arc<Host>, urgent: Arc<Notify>) -> Self {
         Self {
             urgent,
             queue: queue.to_owned(),
-            capacity: AtomicUsize::new(capacity),
             host,
             started: Instant::now(),
             inner: Mutex::new(Inner {
@@ -98,6 +97,7 @@ impl Desk {
                 circuit: Circuit::new(),
                 served: 0,
                 moving: 0,
+                busy: false,
                 vitals: Vitals::default(),
                 health: 1.0,
                 load: 0.0,
@@ -125,7 +125,9 @@ impl Desk {
             let turn = inner.circuit.on_result(ok, now);
             let turned = self.turned(inner, turn);
             let judged = !ok && self.judge(inner, now);
-            (probe, failing || turned || judged)
+            // The maintainer looks at a fleet that does nothing four times a minute: it should know that one works.
+            let first = !inner.busy;
+            (probe, failing || turned || judged || first)
         });
         if urgent {
             self.urgent.notify_one();
@@ -171,15 +173,16 @@ impl Desk {
     }
 
     /// Measures and judges; what the next heartbeat says.
-    pub(crate) fn beat(&self, running: usize, urgent: bool) -> Report {
+    pub(crate) fn beat(&self, running: usize, capacity: usize, urgent: bool) -> Report {
         let now = self.now();
         self.with(|inner| {
-            inner.vitals.capacity = u32::try_from(self.capacity.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            inner.vitals.capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
             inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
             inner.vitals.lag_ms = self.host.lag_ms();
             inner.vitals.rtt_ms = self.host.rtt_ms();
             (inner.vitals.cpu, inner.vitals.memory) = self.host.load();
             self.judge(inner, now);
+            inner.busy = !inner.vitals.kinds.is_empty();
             // Numbers, text and lists: this cannot fail.
             let vitals = serde_json::to_string(&inner.vitals).unwrap_or_default();
             // Only load changes while one waits, and a policy that is new.
@@ -267,6 +270,11 @@ impl Desk {
         })
     }
 
+    /// Whether a task that ends changes where this consumer stands while it waits.
+    pub(crate) fn ranks_by_load(&self) -> bool {
+        self.with(|inner| inner.bulletin.policy == Policy::Adaptive)
+    }
+
     /// A claim brought tasks under this token.
     pub(crate) fn served(&self, token: u64) {
         self.with(|inner| inner.served = token);
@@ -298,17 +306,11 @@ impl Desk {
         self.with(|inner| inner.circuit.is_closed())
     }
 
-    /// The queue's name.
     pub(crate) fn queue(&self) -> &str {
         &self.queue
     }
 
-    /// How many tasks this consumer runs at once, from now on.
-    pub(crate) fn set_capacity(&self, capacity: usize) {
-        self.capacity.store(capacity, Ordering::Relaxed);
-    }
-
-    /// Kinds that fail everywhere, some of them if there are many.
+    /// Kinds that fail everywhere.
     pub(crate) fn broken_kinds(&self) -> Vec<String> {
         self.with(|inner| inner.gauges.broken())
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use workyard_shared::balance::{Vitals, pressure};
 
 /// Pause between looks at the loop.
 const LAG_EVERY: Duration = Duration::from_millis(100);
@@ -16,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is known of the machine.
 pub(crate) struct Host {
+    /// False: whoever shares this machine is none of our business.
+    watch_load: bool,
     lag_us: AtomicU64,
     rtt_us: AtomicU64,
     load: Mutex<Load>,
@@ -32,8 +35,11 @@ struct Load {
 
 impl Host {
     /// Starts looking at the loop that runs the lanes, until `stop`.
-    pub(crate) fn start(stop: CancellationToken) -> Arc<Self> {
-        let host = Arc::new(Self::new());
+    pub(crate) fn start(watch_load: bool, stop: CancellationToken) -> Arc<Self> {
+        let host = Arc::new(Self {
+            watch_load,
+            ..Self::new()
+        });
         let looking = Arc::clone(&host);
         tokio::spawn(async move {
             while !stop.is_cancelled() {
@@ -47,6 +53,7 @@ impl Host {
 
     pub(crate) fn new() -> Self {
         Self {
+            watch_load: true,
             lag_us: AtomicU64::new(0),
             rtt_us: AtomicU64::new(0),
             load: Mutex::new(Load {
@@ -76,8 +83,23 @@ impl Host {
         millis(&self.rtt_us)
     }
 
+    /// How hard pressed it is, 0 to 1.
+    pub(crate) fn pressure(&self) -> f64 {
+        let (cpu, memory) = self.load();
+        pressure(&Vitals {
+            lag_ms: self.lag_ms(),
+            rtt_ms: self.rtt_ms(),
+            cpu,
+            memory,
+            ..Vitals::default()
+        })
+    }
+
     /// Shares of CPU and memory in use, 0 to 1. Every queue asks with every beat: the files are read once for all.
     pub(super) fn load(&self) -> (f64, f64) {
+        if !self.watch_load {
+            return (0.0, 0.0);
+        }
         let mut load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
         let span = load.at.elapsed();
         if span >= LOOK_EVERY

@@ -31,7 +31,7 @@ impl Lane {
         let per_slot = LOOKAHEAD.as_nanos() / mean.as_nanos().max(1);
         usize::try_from(per_slot)
             .unwrap_or(usize::MAX)
-            .saturating_mul(self.fleet.slots.total())
+            .saturating_mul(self.fleet.slots.usable())
             .min(self.fleet.prefetch)
     }
 
@@ -63,6 +63,7 @@ impl Lane {
         let wanted = if self.hungry { self.reserve() } else { 0 };
         if wanted > 0 {
             self.woken = false;
+            self.lighter = false;
         } else if self.woken {
             self.pass_on();
         }
@@ -167,6 +168,7 @@ impl Lane {
             // every claim would be answered like this one.
             Some(Claimed::Lost) => {
                 self.woken = false;
+                self.lighter = false;
                 self.rest();
             }
             None => {}
@@ -192,7 +194,7 @@ impl Lane {
 
     /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.
     fn rest(&mut self) {
-        self.hungry = self.woken;
+        self.hungry = self.woken || self.lighter;
         self.fleet.slots.set_dry(self.index, true);
         self.poll_at = Instant::now() + self.fleet.poll.mul_f64(0.75 + fastrand::f64() / 2.0);
     }

@@ -22,6 +22,7 @@ use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
 use crate::health::{Desk, Probing};
 use crate::jobs::{JobBook, MemberTask};
+use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
 use crate::registry::Registry;
 
@@ -55,7 +56,7 @@ pub(super) struct Start {
     grant: Grant,
     record: Record,
     work: Work,
-    slot: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    slot: (OwnedSemaphorePermit, Option<KindPermit>),
     probing: Option<Probing>,
 }
 
@@ -71,6 +72,11 @@ pub(super) enum Judged {
 impl Held {
     pub(super) fn len(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Ids and tokens of all.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        self.tasks.iter().map(|(id, holding)| (id.clone(), holding.token))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -178,10 +184,10 @@ impl Held {
         if let Err(error) = check_payload(&record.payload()) {
             return Judged::Refused(malformed(&grant, &record, &error.to_string()));
         }
-        let kind_slot = match entry.and_then(|entry| entry.limit.as_ref()) {
-            Some(limit) => match Arc::clone(limit).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) => return Judged::KindFull(grant),
+        let kind_slot = match entry.and_then(|entry| entry.slots.as_ref()) {
+            Some(slots) => match slots.try_run() {
+                Some(permit) => Some(permit),
+                None => return Judged::KindFull(grant),
             },
             None => None,
         };

@@ -7,10 +7,12 @@
 //! that is lost empties it, cancels the handlers, and tries to hand everything back under the old
 //! id: the fence refuses what belongs to others by then, and counts it.
 
+mod collect;
 mod ending;
 mod exchange;
 mod held;
 mod outbox;
+mod recount;
 mod turn;
 
 use std::collections::VecDeque;
@@ -36,6 +38,7 @@ use crate::metrics::Clerk;
 use crate::ops::TICK;
 use held::{Held, Judged};
 use outbox::Outbox;
+use recount::Recount;
 use turn::TurnDone;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
@@ -61,6 +64,7 @@ pub(crate) struct Lane {
     outbox: Outbox,
     settling: Option<BoxFuture<'static, TurnDone>>,
     claiming: Option<BoxFuture<'static, TurnDone>>,
+    recount: Recount,
     book: Arc<JobBook>,
     desk: Arc<Desk>,
     clerk: Clerk,
@@ -75,6 +79,8 @@ pub(crate) struct Lane {
     /// We were woken since the last claim was sent. Its reply may say "nothing" and the wake-up that
     /// came right behind it be heard first: resting on that reply would lose the task to the poll.
     woken: bool,
+    /// Tasks ended since the last claim was sent: what that parks us with is not our load any more.
+    lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
@@ -108,6 +114,7 @@ impl Lane {
             outbox: Outbox::default(),
             settling: None,
             claiming: None,
+            recount: Recount::default(),
             book: JobBook::open(
                 queue.clone(),
                 Arc::clone(&fleet.stages),
@@ -122,6 +129,7 @@ impl Lane {
             above: 0,
             hungry: true,
             woken: false,
+            lighter: false,
             started_at: Instant::now(),
             cautious: false,
             subscribed: false,
@@ -145,7 +153,9 @@ impl Lane {
                 break;
             }
             self.start_ready();
-            // In this order: what is handed back may be claimed again, by us too.
+            // In this order: a look at what we hold begins while nothing of it is being settled; what is handed back
+            // may be claimed again, by us too.
+            self.next_recount();
             self.next_settle();
             self.next_claim(draining);
             let freed = fleet.slots.freed.notified();
@@ -162,6 +172,10 @@ impl Lane {
                 done = drive(&mut self.claiming) => {
                     self.claiming = None;
                     self.finish_turn(done);
+                }
+                looked = drive(&mut self.recount.under_way) => {
+                    self.recount.under_way = None;
+                    self.finish_recount(looked);
                 }
                 _ = self.done_out.recv_many(&mut finished, MAX_BATCH) => self.collect(&mut finished),
                 () = fleet.drain.cancelled(), if !draining => {
@@ -197,6 +211,7 @@ impl Lane {
             LaneEvent::Disconnected => {
                 self.subscribed = false;
                 self.connection += 1;
+                self.recount.due = true;
                 self.hungry = true;
                 self.woken = true;
             }
@@ -296,31 +311,10 @@ impl Lane {
             self.outbox.release(grant.id, grant.token, BUSY_KIND_DELAY);
         }
     }
-
-    fn collect(&mut self, finished: &mut Vec<(Done, Duration)>) {
-        for (done, run) in finished.drain(..) {
-            let (id, token) = done.claim();
-            // One that is no longer held was given up with its session.
-            if !self.held.finish(id, token) {
-                continue;
-            }
-            self.cautious = false;
-            self.fleet.slots.unreserve(self.index, 1);
-            self.fleet.counters.ran(run, done.is_failure());
-            self.clerk.ended(&done, run);
-            let probe = done
-                .kind()
-                .and_then(|kind| self.desk.ended(kind, !done.is_failure(), run));
-            match probe.and_then(|again| done.as_handback(again)) {
-                Some(handback) => self.outbox.hand_back(handback),
-                None => self.outbox.add(done),
-            }
-        }
-    }
 }
 
-/// The turn under way, or never.
-async fn drive(turn: &mut Option<BoxFuture<'static, TurnDone>>) -> TurnDone {
+/// What is under way, or never.
+async fn drive<T>(turn: &mut Option<BoxFuture<'static, T>>) -> T {
     match turn {
         Some(turn) => turn.await,
         None => std::future::pending().await,

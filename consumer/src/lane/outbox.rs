@@ -45,6 +45,16 @@ impl Outbox {
         self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty() && self.members.is_empty()
     }
 
+    /// Ids and tokens of all.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let completions = self.completions.iter().map(|c| (c.id.clone(), c.token));
+        let failures = self.failures.iter().map(|(f, _)| (f.id.clone(), f.token));
+        let handbacks = self.handbacks.iter().map(|h| (h.id.clone(), h.token));
+        let members = self.members.iter().flat_map(|(_, outcomes)| outcomes);
+        let members = members.map(|o| (o.id.clone(), o.token));
+        completions.chain(failures).chain(handbacks).chain(members)
+    }
+
     pub(super) fn add(&mut self, done: Done) {
         match done {
             Done::Completed(completion) => self.completions.push_back(completion),

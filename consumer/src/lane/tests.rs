@@ -27,12 +27,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         spill: Arc::new(Spill::new(Vec::new())),
         host: Arc::new(Host::new()),
         urgent: Arc::new(Notify::new()),
-        desks: vec![Arc::new(Desk::new(
-            "q",
-            4,
-            Arc::new(Host::new()),
-            Arc::new(Notify::new()),
-        ))],
+        desks: vec![Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())))],
         handlers: std::sync::RwLock::new(Arc::new(Registry::new())),
         retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),

@@ -7,6 +7,7 @@
 
 pub(crate) mod blocking;
 pub(crate) mod builtin;
+mod emitted;
 mod input;
 mod item;
 pub(crate) mod lines;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use workyard_shared::job::Form;
+pub use workyard_shared::job::Role;
 
+pub(crate) use emitted::Emitted;
 pub use input::StageInput;
 pub(crate) use input::lines_of_array;
 pub use item::Item;
@@ -44,29 +47,6 @@ use crate::handler::{BoxFuture, Failure};
 
 /// Most bytes that one chunk, or one output, may have in memory.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
-
-/// What a function is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// From the items of a chunk to values, or pairs in the keyed form.
-    Map,
-    /// From the pairs of one chunk, key by key, to fewer pairs.
-    Combine,
-    /// From values to fewer values; from keys and all their values to pairs.
-    Reduce,
-}
-
-impl Role {
-    /// `map`, `combine` or `reduce`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Map => "map",
-            Self::Combine => "combine",
-            Self::Reduce => "reduce",
-        }
-    }
-}
 
 /// One run of a function, as it sees it.
 #[derive(Debug, Clone)]
@@ -89,20 +69,7 @@ impl StageContext {
     /// # Errors
     /// A [`Failure`] for good: they will not fit next time either.
     pub fn parse_args<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_str(&self.args).map_err(|error| Failure::fatal(self.unfit_args(&error.to_string())))
-    }
-
-    /// Whose arguments they are, and the flag that gives them.
-    fn unfit_args(&self, error: &str) -> String {
-        let (kind, role) = (self.task.kind(), self.role.as_str());
-        let reason = error.split(" at line ").next().unwrap_or(error);
-        match reason
-            .strip_prefix("missing field `")
-            .and_then(|name| name.strip_suffix('`'))
-        {
-            Some(name) => format!("{kind} as {role} needs the argument {name} (--{role}-arg {name}=...)"),
-            None => format!("the arguments of {kind} do not fit: {reason} (--{role}-arg)"),
-        }
+        workyard_shared::job::builtin::parse(self.task.kind(), self.role, &self.args).map_err(Failure::fatal)
     }
 
     /// Whether the job is of the keyed form.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use workyard_shared::job::{Chunk, Form, Function, JobSpec};
 
 use super::blocking::blocking;
+use super::emitted;
 use super::pairs::{self, Groups};
 use super::{Role, Stage, StageContext, StageInput, Stages, lines, read};
 use crate::context::Context;
@@ -104,6 +105,7 @@ impl Call {
 
     async fn run(&self, input: StageInput) -> Result<Vec<u8>, Failure> {
         let mut out = self.stage.run(self.ctx.clone(), input).await?;
+        emitted::check(&out)?;
         if !out.is_empty() && !out.ends_with(b"\n") {
             out.push(b'\n');
         }

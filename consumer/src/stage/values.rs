@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Group, StageContext, StageInput, lines};
+use super::{Emitted, Group, StageContext, StageInput};
 use crate::handler::Failure;
 
 /// The items of a chunk.
@@ -68,11 +68,8 @@ pub(crate) fn of_group<T: DeserializeOwned>(ctx: &StageContext, group: Group<'_>
 }
 
 /// Appends the pair of a key and its result.
-pub(crate) fn push_result<R: Serialize>(out: &mut Vec<u8>, group: Group<'_>, result: &R) -> Result<(), Failure> {
-    let mut json = Vec::new();
-    lines::append(&mut json, result)?;
-    lines::push_pair(out, group.key.as_json(), std::str::from_utf8(&json)?);
-    Ok(())
+pub(crate) fn push_result<R: Serialize>(out: &mut Emitted, group: Group<'_>, result: &R) -> Result<(), Failure> {
+    out.push_pair(group.key.as_json(), result)
 }
 
 /// A failure for good of something that is not of the function's type.

@@ -7,11 +7,11 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::sync::oneshot;
 use workyard_producer::{JobHandle, JobRecord, Phase};
 use workyard_shared::duration;
 
 use super::exit::{CliError, Exit};
+use super::interrupt;
 use super::job_notes::Notes;
 use super::session::Session;
 
@@ -19,15 +19,13 @@ use super::session::Session;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Least time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
-/// How long we may take to end in good order after Ctrl-C.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// Waits until the job has ended, and shows how far it is.
 pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) -> Result<JobRecord, CliError> {
     let quiet = session.out.json;
     let mut shown = Shown::new(quiet);
     let mut notes = Notes::new(Instant::now());
-    let mut interrupt = listen();
+    let mut interrupt = interrupt::listen(Exit::Timeout);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let ended = job.wait(timeout);
@@ -59,25 +57,6 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) 
     }
     shown.end();
     Ok(record?)
-}
-
-/// Listens for Ctrl-C in a task of its own: the thread that draws may be stuck in a write to a terminal that nobody reads,
-/// and would neither hear it nor end.
-fn listen() -> oneshot::Receiver<()> {
-    let (interrupt, interrupted) = oneshot::channel();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Nothing can be heard; the channel stays open, as nobody has called.
-            return std::future::pending().await;
-        }
-        if interrupt.send(()).is_err() {
-            // The wait is over: Ctrl-C means what it always means.
-            std::process::exit(130);
-        }
-        tokio::time::sleep(GRACE).await;
-        std::process::exit(Exit::Timeout as i32);
-    });
-    interrupted
 }
 
 fn interrupted(job: &JobHandle) -> CliError {

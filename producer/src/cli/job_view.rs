@@ -3,9 +3,10 @@
 //! Invariant: the names in JSON are those of docs/jobs.md or say more; times are RFC 3339 and absent until they come.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
-use workyard_producer::{JobGlance, JobHandle, JobRecord, Moment, Phase, QueueName};
+use workyard_producer::{JobGlance, JobHandle, JobRecord, Moment, Phase, QueueName, ResultPlace};
 use workyard_shared::duration;
 use workyard_shared::job::Form;
 
@@ -85,9 +86,11 @@ impl JobView {
         for (name, at) in times(record) {
             rows.push((name, clock.full(Moment::from_ms(at))));
         }
-        let (from, to) = (record.started_ms.max(record.created_ms), record.finished_ms);
-        if from > 0 && to > from {
-            rows.push(("took", duration::format(std::time::Duration::from_millis(to - from))));
+        if let Some(took) = took(record) {
+            rows.push(("took", took));
+        }
+        if let Some(place) = &record.result {
+            rows.push(("result", place_words(&self.id, record, place)));
         }
         if !record.error.is_empty() {
             rows.push(("error", reason(record, &self.errors, 1000)));
@@ -143,10 +146,45 @@ fn phase_words(phase: &Phase, submitted: u64) -> String {
     text
 }
 
+/// How long it ran, over all its starts and not what lay between them; of a job that was started once, phase by phase.
+fn took(record: &JobRecord) -> Option<String> {
+    let span = |from: u64, to: u64| duration::format(Duration::from_millis(to.saturating_sub(from)));
+    let mut text = duration::format(record.run_time()?);
+    if record.starts > 1 {
+        let last = span(record.started_ms.max(record.resumed_ms), record.finished_ms);
+        text.push_str(&format!(" in {} starts, the last {last}", record.starts));
+    } else if record.mapped_ms > 0 {
+        let maps = span(record.started_ms, record.mapped_ms);
+        let reduces = span(record.mapped_ms, record.finished_ms);
+        text.push_str(&format!(" (maps {maps}, reduces {reduces})"));
+    }
+    Some(text)
+}
+
+/// Below the spill place.
+fn spilled_below(id: &str, record: &JobRecord) -> String {
+    let spill = record.spec.spill.as_deref().unwrap_or_default();
+    format!("{}/{id}/out", spill.trim_end_matches('/'))
+}
+
+fn place_words(id: &str, record: &JobRecord, place: &ResultPlace) -> String {
+    let parts = |n: u64| format!("{n} part{}", if n == 1 { "" } else { "s" });
+    let mut text = format!("{} in {}, {} bytes", parts(place.parts), place.key, place.bytes);
+    if place.spilled > 0 {
+        let (below, bytes) = (spilled_below(id, record), place.spilled_bytes);
+        text.push_str(&format!(
+            "; of these {} spilled below {below}, {bytes} bytes",
+            place.spilled
+        ));
+    }
+    text
+}
+
 fn times(record: &JobRecord) -> impl Iterator<Item = (&'static str, u64)> {
     [
         ("created", record.created_ms),
         ("started", record.started_ms),
+        ("resumed", record.resumed_ms),
         ("mapped", record.mapped_ms),
         ("reducing", record.reducing_ms),
         ("finished", record.finished_ms),
@@ -177,6 +215,39 @@ impl From<Phase> for PhaseDocument {
     }
 }
 
+/// Where the result is, in a document.
+#[derive(Debug, Serialize)]
+struct PlaceDocument<'a> {
+    key: &'a str,
+    parts: u64,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spilled: Option<SpilledDocument>,
+}
+
+/// Parts of the result at the spill place.
+#[derive(Debug, Serialize)]
+struct SpilledDocument {
+    below: String,
+    parts: u64,
+    bytes: u64,
+}
+
+impl<'a> PlaceDocument<'a> {
+    fn of(id: &str, record: &JobRecord, place: &'a ResultPlace) -> Self {
+        Self {
+            key: &place.key,
+            parts: place.parts,
+            bytes: place.bytes,
+            spilled: (place.spilled > 0).then(|| SpilledDocument {
+                below: spilled_below(id, record),
+                parts: place.spilled,
+                bytes: place.spilled_bytes,
+            }),
+        }
+    }
+}
+
 /// A job as a JSON document.
 #[derive(Debug, Serialize)]
 pub(crate) struct Document<'a> {
@@ -200,6 +271,11 @@ pub(crate) struct Document<'a> {
     spilled: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     spill: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<PlaceDocument<'a>>,
+    starts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_ms: Option<u128>,
     #[serde(flatten)]
     times: BTreeMap<String, Moment>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -231,6 +307,9 @@ pub(crate) fn document<'a>(id: &'a str, queue: &'a str, record: &'a JobRecord) -
         budget: spec.budget,
         spilled: record.spilled,
         spill: spec.spill.as_deref(),
+        result: record.result.as_ref().map(|place| PlaceDocument::of(id, record, place)),
+        starts: record.starts,
+        run_ms: record.run_time().map(|span| span.as_millis()),
         times: times(record)
             .map(|(name, at)| (format!("{name}_at"), Moment::from_ms(at)))
             .collect(),

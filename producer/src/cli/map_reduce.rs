@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::json;
 use workyard_producer::{Error, FileFormat, ItemFormat, MapReduce, RawJson};
 use workyard_shared::Error as CallError;
+use workyard_shared::job::{Role, builtin};
 
 use super::args::{FanIn, FormatArg, MapReduceArgs};
 use super::exit::{CliError, Exit};
@@ -27,6 +28,7 @@ pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Ex
     if args.show.parts && !is_keyed(&args) {
         return Err(job_result::parts_of_a_fold());
     }
+    check_functions(&args)?;
     let planned = options(input(session, &args)?, &args)?;
     let submitted = planned.submit().await.map_err(|error| explained(error, &args))?;
     if args.detach {
@@ -40,6 +42,34 @@ pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Ex
         .out
         .note(&format!("job {} in queue {}", submitted.id(), session.queue));
     job::finish(&submitted, args.wait_timeout, &args.show, session).await
+}
+
+/// What built-in functions would refuse in each chunk. Consumers may have their own of the same names: hence the flag.
+fn check_functions(args: &MapReduceArgs) -> Result<(), CliError> {
+    if args.run.unchecked {
+        return Ok(());
+    }
+    let given = &args.functions;
+    let functions = [
+        (Some(&args.map), Role::Map, &given.map_args),
+        (args.combine.as_ref(), Role::Combine, &given.combine_args),
+        (Some(&args.reduce), Role::Reduce, &given.reduce_args),
+    ];
+    for (kind, role, given) in functions {
+        let Some(kind) = kind.filter(|kind| builtin::is_builtin(kind.as_str())) else {
+            continue;
+        };
+        let json = serde_json::to_string(&object(given)).map_err(|e| CliError::usage(e.to_string(), None))?;
+        builtin::check(kind.as_str(), role, is_keyed(args), &json).map_err(|reason| {
+            let hint = format!("if the consumers have a {kind} of their own, say --unchecked");
+            CliError::usage(reason, Some(&hint))
+        })?;
+    }
+    Ok(())
+}
+
+fn object(args: &[(String, RawJson)]) -> BTreeMap<String, RawJson> {
+    args.iter().cloned().collect()
 }
 
 /// A form that nobody gave.
@@ -144,7 +174,6 @@ fn spool(mut source: impl io::Read) -> io::Result<File> {
 }
 
 fn options(begun: MapReduce, args: &MapReduceArgs) -> Result<MapReduce, CliError> {
-    let object = |args: &[(String, RawJson)]| args.iter().cloned().collect::<BTreeMap<String, RawJson>>();
     let mut job = begun
         .map_args(&object(&args.functions.map_args))
         .reduce_args(&object(&args.functions.reduce_args))

@@ -26,6 +26,9 @@ mod operate;
 mod queue;
 mod explain;
 mod warning;
+mod interrupt;
+mod watch;
+mod consumers;
 mod overview;
 mod metrics;
 mod job_notes;
@@ -45,7 +48,7 @@ use workyard_shared::name::SessionId;
 use workyard_shared::overload::Overload;
 use workyard_shared::{Error as CallError, Outage};
 
-use args::{Cli, Command};
+use args::{Cli, Command, Global};
 use exit::{CliError, Exit};
 use session::Session;
 
@@ -87,9 +90,17 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
             let block = command.block_timeout();
-            let mut session = Session::open(&global, block).await?;
+            let watches = command.watches();
+            // Who watches waits as long as it takes, and says so by itself.
+            let patience = if watches { watch::PATIENCE } else { global.patience };
+            let mut session = Session::open(&Global { patience, ..global }, block).await?;
             let queue = session.client.broker().queue(&session.queue);
-            let notice = tokio::spawn(say_why_it_takes_long(queue, global.patience, block.unwrap_or_default()));
+            let notice = async move {
+                if !watches {
+                    say_why_it_takes_long(queue, patience, block.unwrap_or_default()).await;
+                }
+            };
+            let notice = tokio::spawn(notice);
             let exit = connected(command, &mut session).await;
             notice.abort();
             let exit = exit?;
@@ -154,8 +165,8 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Queue { action } => queue::run(action, session).await,
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,
-        Command::Consumers => overview::consumers(session).await,
         Command::Metrics(args) => metrics::run(&args, session).await,
+        Command::Consumers(args) => consumers::run(&args, session).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),
     }

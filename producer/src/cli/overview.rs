@@ -1,4 +1,4 @@
-//! `queues`, `stats`, `consumers`, `rejected`, `install`: what there is.
+//! `queues`, `stats`, `rejected`, `install`: what there is.
 //!
 //! Invariant: numbers are shown as Redis counts them. Without `--queue` all known queues are shown.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use workyard_producer::{ConsumerView, MinuteCounts, QueueStats, Signals};
+use workyard_producer::{MinuteCounts, QueueStats, Signals};
 use workyard_shared::broker::COUNTERS;
 use workyard_shared::{duration, functions};
 
@@ -17,7 +17,6 @@ use super::exit::{CliError, Exit};
 use super::output::clean;
 use super::session::Session;
 use super::table::Grid;
-use super::time::Clock;
 
 /// Counters that are kept per kind.
 const PER_KIND: [&str; 6] = ["submitted", "completed", "failed", "retried", "cancelled", "expired"];
@@ -228,111 +227,6 @@ async fn minutes(session: &mut Session) -> Result<Exit, CliError> {
         session.out.line(&format!("queue {}\n{}", queue.queue, grid.text()))?;
     }
     Ok(Exit::Done)
-}
-
-/// Runs `consumers`.
-pub(crate) async fn consumers(session: &mut Session) -> Result<Exit, CliError> {
-    let queues = session.queues().await?;
-    let views = session.client.consumers(&queues).await?;
-    if session.out.json {
-        session.out.document(&views)?;
-        return Ok(Exit::Done);
-    }
-    let clock = session.clock().await?;
-    session.out.line(&fleet(&views, clock, session.out.terminal))?;
-    Ok(Exit::Done)
-}
-
-/// Of a consumer's queues, the one in which it does worst, ready to be shown.
-struct Standing {
-    error_percent: String,
-    health: String,
-    load: String,
-    circuit: String,
-}
-
-fn worst_standing(health: &serde_json::Value) -> Standing {
-    let queues = health["balance"].as_array().map_or(&[][..], Vec::as_slice);
-    let score = |queue: &&serde_json::Value| queue["health"].as_f64().unwrap_or(1.0);
-    let worst = queues.iter().min_by(|a, b| score(a).total_cmp(&score(b)));
-    let number = |name: &str| {
-        let value = worst.and_then(|queue| queue[name].as_f64());
-        value.map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"))
-    };
-    let kinds = worst.and_then(|queue| queue["kinds"].as_object());
-    let sum = |name: &str| -> u64 {
-        let kinds = kinds.into_iter().flat_map(|kinds| kinds.values());
-        kinds.filter_map(|kind| kind[name].as_u64()).sum()
-    };
-    let (runs, errors) = (sum("runs"), sum("errors"));
-    Standing {
-        error_percent: (errors * 100)
-            .checked_div(runs)
-            .map_or_else(|| "-".to_owned(), |percent| percent.to_string()),
-        health: number("health"),
-        load: number("load"),
-        circuit: worst
-            .and_then(|queue| queue["circuit"].as_str())
-            .unwrap_or("-")
-            .to_owned(),
-    }
-}
-
-fn fleet(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
-    let heads = [
-        "consumer",
-        "alive",
-        "queues",
-        ">holds",
-        ">running",
-        ">capacity",
-        ">processed",
-        ">errors",
-        ">mean",
-        ">err %",
-        ">health",
-        ">load",
-        "circuit",
-        "host",
-        "version",
-        "lease ends",
-    ];
-    let mut grid = Grid::new(terminal, &heads);
-    for view in views {
-        let health: serde_json::Value = view
-            .health
-            .as_ref()
-            .and_then(|json| json.parse().ok())
-            .unwrap_or_default();
-        let said = |name: &str| match &health[name] {
-            serde_json::Value::Null => "-".to_owned(),
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let mean = health["mean_run_ms"]
-            .as_f64()
-            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"));
-        let worst = worst_standing(&health);
-        grid.row([
-            view.id.clone(),
-            if view.alive { "yes" } else { "no" }.to_owned(),
-            view.queues.join(","),
-            view.holds.to_string(),
-            said("running"),
-            said("capacity"),
-            said("processed"),
-            said("errors"),
-            mean,
-            worst.error_percent,
-            worst.health,
-            worst.load,
-            worst.circuit,
-            said("host"),
-            said("version"),
-            clock.relative(view.lease_ends_at),
-        ]);
-    }
-    grid.text()
 }
 
 /// Runs `rejected`.

@@ -20,6 +20,16 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(reason)
 }
 
+/// A pause between two looks: short enough to be of use, long enough to be no flood.
+pub(crate) fn pause(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let pause = span(text)?;
+    if (least..=most).contains(&pause) {
+        return Ok(pause);
+    }
+    Err(format!("{text} is out of range; give 100ms to 1h"))
+}
+
 /// A name of the protocol: queue, kind, id, prefix, level.
 pub(crate) fn named<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(reason)

@@ -28,6 +28,8 @@ const ABOUT_EQUAL: f64 = 1.3;
 const NOISE: f64 = 0.03;
 /// Times are compared after adding this: below a millisecond they measure the machinery.
 const GRAIN_MS: f64 = 1.0;
+/// What failing everything costs beside the health it takes: whoever waits for the retry waits longer than for a run.
+const COST_OF_AN_ERROR: f64 = 2.0;
 const WORST_RATIO: f64 = 20.0;
 const WORST_LOAD_SCORE: f64 = 10.0;
 
@@ -107,8 +109,8 @@ pub fn health_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
     unit(errors * load * response)
 }
 
-/// Load score, 0 to 10, lower is better: `(1 - health) + load + slowness`, as in the paper, but the
-/// response time is a multiple of the fleet's median, and 1 while it is about equal.
+/// Load score, 0 to 10, lower is better: `(1 - health) + load + slowness + 2 blame`: the paper's sum, but the response
+/// time is a multiple of the fleet's median, 1 while it is about equal, and errors are paid for beyond the health.
 #[must_use]
 pub fn load_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
     let slow = slowness(vitals, fleet);
@@ -117,7 +119,8 @@ pub fn load_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
     } else {
         slow
     };
-    ((1.0 - health_score(vitals, fleet)) + vitals.load() + slow).clamp(0.0, WORST_LOAD_SCORE)
+    let errors = COST_OF_AN_ERROR * Blame::of(vitals, fleet).rate;
+    ((1.0 - health_score(vitals, fleet)) + vitals.load() + slow + errors).clamp(0.0, WORST_LOAD_SCORE)
 }
 
 /// Into 0..1; NaN is 0.

@@ -35,6 +35,18 @@ pub(super) fn strings(value: Value) -> Result<Vec<String>, Error> {
     array(value)?.into_iter().map(string).collect()
 }
 
+/// The fields of a hash with their values.
+pub(super) fn pairs(value: Value) -> Result<Vec<(String, String)>, Error> {
+    match value {
+        Value::Map(pairs) => pairs.into_iter().map(|(k, v)| Ok((string(k)?, string(v)?))).collect(),
+        other => {
+            let flat = strings(other)?;
+            let (pairs, _) = flat.as_chunks::<2>();
+            Ok(pairs.iter().map(|[k, v]| (k.clone(), v.clone())).collect())
+        }
+    }
+}
+
 /// Members of a sorted set with their scores, which are whole numbers from 0 on.
 pub(super) fn scored(value: Value) -> Result<Vec<(String, u64)>, Error> {
     let pair = |value| {

@@ -240,6 +240,19 @@ impl Queue {
         Ok(alive.map(|(id, _)| id).collect())
     }
 
+    /// What Redis says that a consumer holds: ids and tokens, as many as it claimed.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn holds(&self, consumer: &SessionId) -> Result<Vec<(String, u64)>, Error> {
+        let mut cmd = redis::cmd("HGETALL");
+        cmd.arg(self.keys.running(consumer));
+        let held = reply::pairs(self.link.call(&cmd).await?)?.into_iter();
+        let token = |value: String| value.split(' ').next().and_then(|word| word.parse().ok());
+        // What somebody else put there has no token, and is nobody's.
+        Ok(held.filter_map(|(id, value)| Some((id, token(value)?))).collect())
+    }
+
     /// How many tasks a consumer holds.
     ///
     /// # Errors

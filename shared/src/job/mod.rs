@@ -3,18 +3,21 @@
 //! docs/jobs.md is the specification. Invariant: the types here read and write exactly its forms; no
 //! one else does. They know neither Redis nor files.
 
+pub mod builtin;
 mod chunk;
 mod key;
 mod member;
 mod part;
 mod record;
+mod role;
 mod spec;
 
 pub use chunk::{Chunk, Csv, Slice};
 pub use key::{PairKey, partition_of};
 pub use member::Member;
 pub use part::Part;
-pub use record::{JobRecord, JobState, Phase};
+pub use record::{JobRecord, JobState, Phase, ResultPlace};
+pub use role::Role;
 pub use spec::{DEFAULT_JOB_RETENTION, Form, Function, JobSpec, MAP_PRIORITY, Policy, REDUCE_PRIORITY};
 
 /// Fan-in of a fold that sets none.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::JobSpec;
 use crate::error::Error;
@@ -85,6 +86,21 @@ pub struct Phase {
     pub backup: u64,
 }
 
+/// Where the result of a completed job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultPlace {
+    /// The hash in Redis: `0` (fold) or partition -> part.
+    pub key: String,
+    /// Parts in it.
+    pub parts: u64,
+    /// Their bytes in Redis.
+    pub bytes: u64,
+    /// Of these parts, those that only say where they are: below `<job>/out/` of the spill place.
+    pub spilled: u64,
+    /// The bytes of those, at the spill place.
+    pub spilled_bytes: u64,
+}
+
 /// A job as its record tells it. Times are ms since the epoch of Redis' clock, 0: not yet.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -109,6 +125,14 @@ pub struct JobRecord {
     pub full: bool,
     /// Parts that were spilled.
     pub spilled: u64,
+    /// Where its result is; `None` unless it completed.
+    pub result: Option<ResultPlace>,
+    /// How often it was started: once, and again with each retry.
+    pub starts: u64,
+    /// When it was last retried.
+    pub resumed_ms: u64,
+    /// How long its earlier starts ran, ms.
+    pub spent_ms: u64,
     /// When it was submitted.
     pub created_ms: u64,
     /// When its first task started.
@@ -150,6 +174,14 @@ impl JobRecord {
         }
     }
 
+    /// How long it ran until its end, over all starts, without the time between an end and a retry. `None` before its end, and
+    /// if no task of it ever started.
+    #[must_use]
+    pub fn run_time(&self) -> Option<Duration> {
+        let ran = self.finished_ms.checked_sub(self.started_ms.max(self.resumed_ms))?;
+        (self.started_ms > 0).then(|| Duration::from_millis(self.spent_ms + ran))
+    }
+
     /// Reads the fields of a record.
     ///
     /// # Errors
@@ -160,6 +192,7 @@ impl JobRecord {
         }
         let state = fields.get("state").and_then(|name| JobState::parse(name));
         let count = |name: &str| fields.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let text = |name: &str| fields.get(name).cloned();
         let phase = |name: &str| Phase {
             total: count(name),
             done: count(&format!("{name}_done")),
@@ -178,12 +211,22 @@ impl JobRecord {
             bytes: count("bytes"),
             full: count("full") == 1,
             spilled: count("spilled"),
+            result: text("result").filter(|key| !key.is_empty()).map(|key| ResultPlace {
+                key,
+                parts: count("result_parts"),
+                bytes: count("result_bytes"),
+                spilled: count("result_spilled"),
+                spilled_bytes: count("result_spilled_bytes"),
+            }),
+            starts: count("starts"),
+            resumed_ms: count("resumed"),
+            spent_ms: count("spent"),
             created_ms: count("created"),
             started_ms: count("started"),
             mapped_ms: count("mapped"),
             reducing_ms: count("reducing"),
             finished_ms: count("finished"),
-            error: fields.get("error").cloned().unwrap_or_default(),
+            error: text("error").unwrap_or_default(),
         })
     }
 }

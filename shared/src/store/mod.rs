@@ -2,10 +2,12 @@
 //!
 //! Inputs of jobs are read through it, spilled parts are written and removed. S3 and what speaks its language is
 //! found by the usual environment variables: `AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP`. Invariant: a path never leaves the place that was opened. URLs are not
+//! `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP`; without credentials it fails at once. Invariant: a path never leaves the place that was opened. URLs are not
 //! percent-encoded: what stands behind `file://` is the path. It decides nothing about who may read what.
 
 mod error;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -66,7 +68,7 @@ impl Stores {
                 let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = match buckets.get(bucket) {
                     Some(known) => Arc::clone(known),
-                    None => s3(bucket, &self.settings).map_err(wrong)?,
+                    None => s3::open(bucket, &self.settings).map_err(wrong)?,
                 };
                 buckets.insert(bucket.to_owned(), Arc::clone(&known));
                 (known, key, false)
@@ -84,32 +86,13 @@ impl Stores {
     }
 }
 
-#[cfg(feature = "s3")]
-fn s3(bucket: &str, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
-    let mut builder = object_store::aws::AmazonS3Builder::from_env();
-    for (name, value) in settings {
-        let key = name
-            .parse()
-            .map_err(|_| format!("\"{name}\" is no setting of an object store"))?;
-        builder = builder.with_config(key, value);
-    }
-    let built = builder
-        .with_bucket_name(bucket)
-        .with_retry(object_store::RetryConfig {
-            // Whoever calls waits and asks again with patience of his own.
-            max_retries: 2,
-            ..object_store::RetryConfig::default()
-        })
-        .build();
-    match built {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(not(feature = "s3"))]
-fn s3(_bucket: &str, _settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
-    Err("this program was built without S3".to_owned())
+mod s3 {
+    use super::{Arc, ObjectStore};
+
+    pub(super) fn open(_bucket: &str, _settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
+        Err("this program was built without S3".to_owned())
+    }
 }
 
 /// A folder, file, bucket or prefix; paths are below it, and `""` is the place itself.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use workyard_shared::balance::{Allowed, Blame, Circuit, Fleet, Turn, Vitals, Watch, health_score};
 
-use crate::profile::Profile;
+use workyard_bench::profile::Profile;
 
 /// Names of the kinds by their number.
 pub(crate) const KINDS: [&str; 2] = ["mail", "report"];

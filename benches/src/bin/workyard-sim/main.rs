@@ -7,7 +7,6 @@
 mod consumer;
 mod dispatch;
 mod plot;
-mod profile;
 mod scenario;
 mod table;
 mod tally;

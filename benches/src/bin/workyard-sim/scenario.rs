@@ -1,6 +1,6 @@
 //! What is simulated: which consumers, which tasks, when they arrive.
 
-use crate::profile::{Fate, Profile};
+use workyard_bench::profile::{Fate, Profile, capacity};
 
 /// Share of the fleet's capacity that evenly arriving tasks take.
 const EVEN_LOAD: f64 = 0.6;
@@ -26,8 +26,8 @@ impl Scenario {
         let name = Self::NAMES.into_iter().find(|known| *known == name)?;
         let paper = name.starts_with("paper");
         let consumers = match name {
-            "dead-kind" => vec![steady("equal", 0.1, 0.02, 0.0, 10); consumers.min(20)],
-            _ if paper => paper_fleet(),
+            "dead-kind" => vec![Profile::steady("equal", 0.1, 0.02, 0.0, 10); consumers.min(20)],
+            _ if paper => Profile::of_the_paper().to_vec(),
             _ => mixed_fleet(consumers),
         };
         let even = !name.ends_with("burst");
@@ -48,45 +48,19 @@ impl Scenario {
     }
 }
 
-/// Runs per second of all consumers together.
-fn capacity(consumers: &[Profile]) -> f64 {
-    consumers.iter().map(Profile::rate).sum()
-}
-
-fn steady(name: &'static str, mean_s: f64, sd_s: f64, error_rate: f64, capacity: usize) -> Profile {
-    Profile {
-        name,
-        mean_s,
-        sd_s,
-        error_rate,
-        capacity,
-        fate: Fate::Steady,
-    }
-}
-
-/// The four workers of the paper's listing.
-fn paper_fleet() -> Vec<Profile> {
-    vec![
-        steady("fast", 0.2, 0.1, 0.05, 8),
-        steady("medium", 0.5, 0.2, 0.10, 5),
-        steady("slow", 1.0, 0.3, 0.15, 3),
-        steady("unreliable", 0.3, 0.1, 0.30, 4),
-    ]
-}
-
 /// Of ten consumers four are fast, three slow, and one each degrades, fails for ten seconds, dies.
 fn mixed_fleet(consumers: usize) -> Vec<Profile> {
-    let fast = steady("fast", 0.2, 0.05, 0.01, 8);
+    let fast = Profile::steady("fast", 0.2, 0.05, 0.01, 8);
     let kinds = [
         fast,
-        steady("slow", 0.8, 0.2, 0.01, 8),
+        Profile::steady("slow", 0.8, 0.2, 0.01, 8),
         fast,
         Profile {
             name: "degrading",
             fate: Fate::Degrades { from: 5.0 },
             ..fast
         },
-        steady("slow", 0.8, 0.2, 0.01, 8),
+        Profile::steady("slow", 0.8, 0.2, 0.01, 8),
         fast,
         Profile {
             name: "failing",
@@ -99,7 +73,7 @@ fn mixed_fleet(consumers: usize) -> Vec<Profile> {
             fate: Fate::Dies { at: 8.0 },
             ..fast
         },
-        steady("slow", 0.8, 0.2, 0.01, 8),
+        Profile::steady("slow", 0.8, 0.2, 0.01, 8),
     ];
     kinds.into_iter().cycle().take(consumers).collect()
 }

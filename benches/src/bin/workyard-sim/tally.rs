@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use workyard_bench::profile::percentile;
 
 /// The figures of one policy in one scenario, over all rounds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -63,10 +64,4 @@ impl Raw {
                 .collect(),
         }
     }
-}
-
-/// The value that `percent` of the sorted values do not exceed.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let nearest = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(nearest).copied().unwrap_or(0.0)
 }

@@ -14,9 +14,9 @@ use workyard_shared::balance::Fleet;
 
 use crate::consumer::Consumer;
 use crate::dispatch::Dispatch;
-use crate::profile::Fate;
 use crate::scenario::Scenario;
 use crate::tally::Raw;
+use workyard_bench::profile::Fate;
 
 /// Retries wait 2, 4 ... seconds, three attempts in all: the defaults of a task.
 const MAX_ATTEMPTS: u32 = 3;

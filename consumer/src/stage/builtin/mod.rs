@@ -1,6 +1,7 @@
 //! Functions of jobs that need no code: the table of docs/jobs.md.
 //!
-//! Invariant: what a function cannot do with its input or its arguments fails the task for good and says why.
+//! What they can be used for, and with which arguments, `workyard_shared` checks, for submitters too. Invariant: what a
+//! function cannot do with its input or its arguments fails the task for good and says why.
 
 mod fields;
 mod number;
@@ -9,11 +10,12 @@ mod tables;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod text;
 mod top;
 mod words;
 
 use std::sync::Arc;
+
+use workyard_shared::job::builtin;
 
 use super::blocking::Pure;
 use super::{Item, Stage, StageContext, StageInput};
@@ -39,9 +41,19 @@ pub(super) fn find(kind: &str) -> Option<Arc<dyn Stage>> {
         _ => return None,
     };
     let stage = Pure::new(folds_parts, move |ctx: &StageContext, input: StageInput| {
+        check(ctx)?;
         function(ctx, &input)
     });
     Some(Arc::new(stage))
+}
+
+fn check(ctx: &StageContext) -> Result<(), Failure> {
+    builtin::check(ctx.task.kind(), ctx.role, ctx.is_keyed(), &ctx.args).map_err(Failure::fatal)
+}
+
+/// The failure of an input that is not the function's. [`check`] has told by then what it cannot be used for.
+fn unexpected(ctx: &StageContext) -> Failure {
+    ctx.misuse("this is not its input")
 }
 
 /// A beginning of an item, for messages.

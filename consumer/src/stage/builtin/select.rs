@@ -1,20 +1,11 @@
 //! `grep` and `identity`: items as they are.
 
 use regex::Regex;
-use serde::Deserialize;
+use workyard_shared::job::builtin::{self, Pattern};
 
 use super::super::{Item, Role, StageContext, StageInput, lines};
-use super::tally::Nothing;
-use super::text::Text;
+use super::unexpected;
 use crate::handler::Failure;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pattern {
-    pattern: Text,
-    #[serde(default)]
-    invert: bool,
-}
 
 /// Which items are meant.
 pub(super) struct Selector {
@@ -24,8 +15,7 @@ pub(super) struct Selector {
 
 impl Selector {
     pub(super) fn new(ctx: &StageContext, pattern: &str, invert: bool) -> Result<Self, Failure> {
-        let unfit = |error| Failure::fatal(format!("the pattern of {} does not fit: {error}", ctx.task.kind()));
-        let regex = Regex::new(pattern).map_err(unfit)?;
+        let regex = builtin::regex(ctx.task.kind(), pattern).map_err(Failure::fatal)?;
         Ok(Self { regex, invert })
     }
 
@@ -37,7 +27,7 @@ impl Selector {
 pub(super) fn grep(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     match input {
         StageInput::Values(parts) => Ok(parts.concat()),
-        StageInput::Groups(_) => Err(ctx.misuse("it selects items, not keys; use identity")),
+        StageInput::Groups(_) => Err(unexpected(ctx)),
         StageInput::Chunk(_) => {
             let Pattern { pattern, invert } = ctx.parse_args()?;
             let selector = Selector::new(ctx, &pattern, invert)?;
@@ -54,7 +44,6 @@ pub(super) fn grep(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fa
 }
 
 pub(super) fn identity(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
-    let Nothing {} = ctx.parse_args()?;
     let mut out = Vec::new();
     match input {
         StageInput::Values(parts) => return Ok(parts.concat()),

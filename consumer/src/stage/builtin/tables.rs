@@ -2,47 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use workyard_shared::job::PairKey;
+use workyard_shared::job::builtin::{Histogram, SumBy};
 
 use super::super::{Item, StageContext, StageInput, lines};
 use super::number::{Number, Sum};
-use super::tally::{self, Nothing};
-use super::text::Text;
-use super::{fields, shown};
+use super::{fields, shown, tally, unexpected};
 use crate::handler::Failure;
 
 /// Up to here every whole double is an integer that it is meant to be.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Histogram {
-    width: Box<RawValue>,
-    field: Option<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SumBy {
-    by: Text,
-    field: Text,
-}
-
 pub(super) fn histogram(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     if !matches!(input, StageInput::Chunk(_)) {
-        return Err(ctx.misuse("it is a map function; use sum-by-key or sum"));
+        return Err(unexpected(ctx));
     }
     let args: Histogram = ctx.parse_args()?;
-    let width = Number::parse(args.width.get())
-        .filter(|width| *width > Number::Int(0))
-        .ok_or_else(|| {
-            Failure::fatal(format!(
-                "width of histogram must be a number above 0, not {}",
-                args.width
-            ))
-        })?;
+    let no_number = || Failure::fatal(format!("{} is no width", args.width));
+    let width = Number::parse(args.width.get()).ok_or_else(no_number)?;
     let mut counts: BTreeMap<Number, u64> = BTreeMap::new();
     input.each(ctx, |number, item| {
         let value = number_of(number, item, args.field.as_deref())?;
@@ -98,7 +75,6 @@ fn map_by_key(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure
 }
 
 fn merge_objects(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
-    let Nothing {} = ctx.parse_args()?;
     let mut sums: HashMap<String, Sum> = HashMap::new();
     input.each(ctx, |number, item| {
         let mut added = Ok(());

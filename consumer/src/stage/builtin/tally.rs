@@ -1,32 +1,12 @@
 //! `sum`, `count`, `min`, `max`: one number out of many.
 
-use serde::Deserialize;
+use workyard_shared::job::builtin::{Counted, Field};
 
 use super::super::{Item, StageContext, StageInput, lines};
 use super::number::{Number, Sum};
 use super::select::Selector;
-use super::text::Text;
 use super::{fields, shown};
 use crate::handler::Failure;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Field {
-    field: Option<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Counted {
-    field: Option<Text>,
-    pattern: Option<Text>,
-    #[serde(default)]
-    invert: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
@@ -63,7 +43,6 @@ fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
     let mut out = Vec::new();
     let mut total = Tally::new(of);
     match input {
-        StageInput::Chunk(_) if ctx.is_keyed() => return Err(ctx.misuse("it gives one number and no pairs")),
         StageInput::Chunk(_) if of == Of::Count => count_items(ctx, input, &mut total.sum)?,
         StageInput::Chunk(_) => {
             let Field { field } = ctx.parse_args()?;
@@ -76,7 +55,6 @@ fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
             })?;
         }
         StageInput::Values(_) => {
-            let Nothing {} = ctx.parse_args()?;
             // Counts of parts are summed; the sums, least and greatest of parts are what they are.
             let mut hint = "";
             if of == Of::Count {
@@ -89,7 +67,6 @@ fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
             })?;
         }
         StageInput::Groups(groups) => {
-            let Nothing {} = ctx.parse_args()?;
             groups.each(|group| {
                 ctx.check()?;
                 let key = group.key.as_json();
@@ -118,9 +95,6 @@ fn count_items(ctx: &StageContext, input: &StageInput, count: &mut Sum) -> Resul
     let selector = pattern
         .map(|pattern| Selector::new(ctx, pattern, args.invert))
         .transpose()?;
-    if args.invert && selector.is_none() {
-        return Err(Failure::fatal("invert of count needs a pattern"));
-    }
     input.each(ctx, |number, item| {
         let value = match &args.field {
             Some(name) => fields::maybe(number, item, name)?,

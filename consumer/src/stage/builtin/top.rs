@@ -2,44 +2,25 @@
 
 use std::cmp::Reverse;
 
-use serde::Deserialize;
+use workyard_shared::job::builtin::TopN;
 
 use super::super::{Item, Role, StageContext, StageInput, lines};
 use super::number::Number;
-use super::text::Text;
 use super::{fields, shown};
 use crate::handler::Failure;
 
-const MOST: usize = 100_000;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Args {
-    n: usize,
-    field: Option<Text>,
-}
-
 /// The greatest so far, and a few more.
 struct Top<'a> {
-    args: &'a Args,
+    args: &'a TopN,
     items: Vec<(Number, String)>,
     /// What an item must exceed, once there are enough.
     bar: Option<Number>,
 }
 
 pub(super) fn top(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
-    let args: Args = ctx.parse_args()?;
-    if !(1..=MOST).contains(&args.n) {
-        return Err(Failure::fatal(format!(
-            "n of top-n must be 1 to {MOST}, not {}",
-            args.n
-        )));
-    }
+    let args: TopN = ctx.parse_args()?;
     let mut out = Vec::new();
     let StageInput::Groups(groups) = input else {
-        if ctx.is_keyed() {
-            return Err(ctx.misuse("it gives items and no pairs"));
-        }
         let mut top = Top::new(&args);
         input.each(ctx, |number, item| top.add(number, item))?;
         for json in top.finish() {
@@ -69,7 +50,7 @@ pub(super) fn top(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fai
 }
 
 impl<'a> Top<'a> {
-    fn new(args: &'a Args) -> Self {
+    fn new(args: &'a TopN) -> Self {
         Self {
             args,
             items: Vec::new(),

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::item::Item;
 use super::super::{Records, StageContext, StageInput, lines};
-use super::shown;
-use super::tally::Nothing;
+use super::{shown, unexpected};
 use crate::handler::Failure;
 
 /// How much is counted between two looks at whether the task still counts.
@@ -15,9 +14,8 @@ const STEP: usize = 1 << 20;
 type Counts = HashMap<Vec<u8>, u64>;
 
 pub(super) fn count_words(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
-    let Nothing {} = ctx.parse_args()?;
     let StageInput::Chunk(records) = input else {
-        return Err(ctx.misuse("it is a map function; use sum-by-key or sum"));
+        return Err(unexpected(ctx));
     };
     let mut counts = Counts::new();
     match records {
@@ -75,13 +73,9 @@ fn is_space(byte: u8) -> bool {
 }
 
 pub(super) fn count_lines(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
-    let Nothing {} = ctx.parse_args()?;
     let StageInput::Chunk(records) = input else {
-        return Err(ctx.misuse("it is a map function; use sum"));
+        return Err(unexpected(ctx));
     };
-    if ctx.is_keyed() {
-        return Err(ctx.misuse("it gives one number and no pairs"));
-    }
     let total = match records {
         Records::Lines(text) => lines_of(text),
         Records::Files(files) => files.iter().map(|file| lines_of(&file.text)).sum(),

@@ -1,6 +1,7 @@
 //! Functions that were registered in Rust.
 
 use serde_json::json;
+use serde_json::value::RawValue;
 use workyard_shared::job::Form;
 
 use super::*;
@@ -161,6 +162,41 @@ async fn a_function_that_is_used_for_what_it_cannot_do_says_so_for_good() {
         .unwrap_err();
     assert_eq!(failure, Failure::retry("this consumer has no function gone"));
     assert!(stages.knows("add") && stages.knows("top-n") && !stages.knows("gone"));
+}
+
+#[tokio::test]
+async fn a_function_that_emits_too_much_fails_for_good_and_holds_no_more_than_the_limit() {
+    let mut registry = Registry::new();
+    let block = RawValue::from_string(format!("\"{}\"", "x".repeat(32 << 20))).unwrap();
+    let (one, many, whole) = (block.clone(), block.clone(), block);
+    registry.map("one", move |_: u8| Ok(one.clone())).unwrap();
+    registry
+        .map_pairs("many", move |_: u8, emit: &mut Emit<u8, Box<RawValue>>| {
+            for _ in 0..40 {
+                emit.pair(0, many.clone());
+                // Without the limit it would be more than a GiB.
+                assert!(format!("{emit:?}").len() < 40);
+            }
+            Ok(())
+        })
+        .unwrap();
+    registry
+        .stage_fn("whole", move |_, _| Ok(whole.get().repeat(9).into_bytes()))
+        .unwrap();
+    let stages = registry.stages(&[]);
+    let ten = items(&json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    for (form, kind) in [
+        (Form::fold(), "one"),
+        (one_partition(), "many"),
+        (Form::fold(), "whole"),
+    ] {
+        // Not `unwrap_err`: what it must not be is not printed.
+        let mapped = super::map(&stages, &spec(form, kind, "identity"), ten.clone()).await;
+        let failure = mapped.err().unwrap();
+        assert_eq!(failure.next, Next::Final, "{kind}");
+        let said = &failure.message;
+        assert!(said.starts_with("it emits more than the 256 MiB"), "{kind}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -115,6 +115,9 @@ pub(crate) struct RunArgs {
     /// Start no second copies of slow tasks
     #[arg(long)]
     pub(crate) no_backups: bool,
+    /// Do not check what built-in functions are used for: the consumers have their own functions of these names
+    #[arg(long)]
+    pub(crate) unchecked: bool,
     /// Intermediate data that Redis may hold [default: 256MiB]
     #[arg(long, value_parser = value::bytes, value_name = "SIZE")]
     pub(crate) budget: Option<u64>,

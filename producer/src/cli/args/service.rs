@@ -3,6 +3,7 @@
 //! Nothing here acts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 use workyard_producer::{QueueName, Setting};
@@ -28,6 +29,14 @@ pub(crate) struct MetricsArgs {
     /// Print OpenMetrics instead of the older text format; a server gives what is asked for
     #[arg(long)]
     pub(crate) open_metrics: bool,
+}
+
+/// Arguments of `consumers`.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumersArgs {
+    /// Show them again and again, every second or as often as said, until Ctrl-C
+    #[arg(long, num_args = 0..=1, default_missing_value = "1s", value_parser = value::pause, value_name = "EVERY")]
+    pub(crate) watch: Option<Duration>,
 }
 
 /// Arguments of `rejected`.

@@ -1,0 +1,179 @@
+//! One thing varied, all else as in the main figures: persistence, round trip, payload, consumers, backlog.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use workyard_shared::link::Link;
+
+use crate::drain::{Drained, Load, drained, fill_and_drain, filled};
+use crate::figures::{Figure, cell, percentile};
+use crate::measure::queue;
+use crate::proxy;
+use crate::server::{Server, url};
+
+pub(crate) const AOF: &str = "Append-only file";
+pub(crate) const ROUND_TRIP: &str = "Added round trip, both sides through a proxy";
+pub(crate) const PAYLOAD: &str = "Payload";
+pub(crate) const CONSUMERS: &str = "Consumers";
+pub(crate) const BACKLOG: &str = "Backlog";
+
+/// Drains of a small backlog that make one figure.
+const REPEATS: usize = 10;
+/// Tasks of a large backlog whose drain is timed.
+const SLICE: usize = 300_000;
+/// Absent fields asked for in one command, to move a rehash on.
+const PROBES: usize = 1000;
+const REHASH_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the sweeps have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sweep<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) consumer: &'a Path,
+    pub(crate) tasks: usize,
+    pub(crate) concurrency: usize,
+}
+
+/// The columns of all sweeps.
+fn row(table: &'static str, row: &str, seen: &Drained) -> Vec<Figure> {
+    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
+    let resident = seen.resident as f64 / 1e6;
+    let of = |column, unit, value| cell(table, row, column, unit, value);
+    vec![
+        of("enqueue in bulk", "/s", seen.enqueue_rate),
+        of("drain", "/s", seen.drain_rate),
+        of("Redis CPU, enqueue", "us", seen.redis_enqueue),
+        of("Redis CPU, drain", "us", seen.redis_drain),
+        of("Redis idle, drain", "%", seen.redis_idle * 100.0),
+        of("daemon CPU", "us", seen.daemon),
+        of("daemon memory", "MB", resident),
+        of("bytes queued", "B", seen.bytes),
+    ]
+}
+
+impl Sweep<'_> {
+    fn load(&self, tasks: usize) -> Load<'_> {
+        Load::new(self.server, self.consumer, tasks, self.concurrency)
+    }
+
+    pub(crate) async fn aof(&self) -> anyhow::Result<Vec<Figure>> {
+        let link = self.server.link().await?;
+        let mut figures = Vec::new();
+        for policy in ["off", "everysec", "always"] {
+            self.server.flush(&link).await?;
+            self.server.aof(&link, policy).await?;
+            let seen = fill_and_drain(self.server, &self.load(self.tasks)).await;
+            self.server.aof(&link, "off").await?;
+            figures.extend(row(AOF, policy, &seen?));
+        }
+        Ok(figures)
+    }
+
+    pub(crate) async fn round_trip(&self) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        for (name, added) in [("0 ms", Duration::ZERO), ("1 ms", Duration::from_millis(1))] {
+            let through = url(proxy::start(self.server.address(), added)?.port());
+            let load = Load {
+                url: through.clone(),
+                ..self.load(self.tasks)
+            };
+            let seen = fill_and_drain(self.server, &load).await?;
+            figures.extend(row(ROUND_TRIP, name, &seen));
+            figures.push(cell(ROUND_TRIP, name, "PING p50", "us", ping(&through).await?));
+        }
+        Ok(figures)
+    }
+
+    pub(crate) async fn payload(&self) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        // The largest that is allowed stands for 1 MB.
+        for (name, bytes, share) in [("100 B", 100, 1), ("10 kB", 10_000, 10), ("1 MB", 1_000_000, 1000)] {
+            let load = Load {
+                payload: bytes,
+                ..self.load((self.tasks / share).max(100))
+            };
+            figures.extend(row(PAYLOAD, name, &fill_and_drain(self.server, &load).await?));
+        }
+        Ok(figures)
+    }
+
+    pub(crate) async fn consumers(&self) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        for (name, daemons) in [("1", 1), ("2", 2), ("4", 4), ("8", 8)] {
+            let load = Load {
+                daemons,
+                ..self.load(self.tasks)
+            };
+            figures.extend(row(CONSUMERS, name, &fill_and_drain(self.server, &load).await?));
+        }
+        Ok(figures)
+    }
+
+    /// A small backlog is filled and drained several times; of a large one the first tasks are drained.
+    pub(crate) async fn backlog(&self, sizes: &[(&str, usize)]) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        for (name, size) in sizes {
+            let mut load = self.load(*size);
+            if *size > 100_000 {
+                load.enough = SLICE.min(*size);
+                let so_far = filled(self.server, &load).await?;
+                let waited = rehashed(&self.server.link().await?).await?;
+                figures.extend(row(BACKLOG, name, &drained(self.server, &load, so_far).await?));
+                figures.push(cell(BACKLOG, *name, "rehash finished in", "s", waited.as_secs_f64()));
+                continue;
+            }
+            for _ in 0..REPEATS {
+                figures.extend(row(BACKLOG, name, &fill_and_drain(self.server, &load).await?));
+            }
+        }
+        let link = self.server.link().await?;
+        self.server.flush(&link).await?;
+        Ok(figures)
+    }
+}
+
+/// The median of 200 round trips.
+async fn ping(url: &str) -> anyhow::Result<f64> {
+    let link = Link::new(workyard_shared::link::LinkConfig::from_url(url)?, None)?;
+    let mut spans = Vec::new();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        link.call(&redis::cmd("PING")).await?;
+        spans.push(begun.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(percentile(&mut spans, 0.5))
+}
+
+/// Redis moves a growing hash to its new table a step per access, so a queue that was just filled is half way.
+/// Asks for fields that are not there until the big keys are through; answers how long that took.
+async fn rehashed(link: &Link) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let queue = queue(link)?;
+    for (key, probe) in [("tasks", "HMGET"), ("pending", "ZMSCORE")] {
+        let key = queue.keys().named(key);
+        while rehashing(link, &key).await? {
+            anyhow::ensure!(begun.elapsed() < REHASH_LIMIT, "{key} is still being rehashed");
+            for _ in 0..500 {
+                let mut cmd = redis::cmd(probe);
+                cmd.arg(&key);
+                (0..PROBES).for_each(|n| {
+                    cmd.arg(format!("absent-{n}"));
+                });
+                link.call(&cmd).await?;
+            }
+        }
+    }
+    Ok(begun.elapsed())
+}
+
+async fn rehashing(link: &Link, key: &str) -> anyhow::Result<bool> {
+    let mut cmd = redis::cmd("DEBUG");
+    cmd.arg("HTSTATS-KEY").arg(key);
+    let text = match link.call(&cmd).await? {
+        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        other => anyhow::bail!("DEBUG HTSTATS-KEY answered {other:?}"),
+    };
+    Ok(text.contains("rehashing target"))
+}

@@ -1,0 +1,136 @@
+//! `workyard consumers`: what it shows of real consumers, and how it watches them.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
+use workyard_tests::{Daemon, Running, Yard, wait_until, workspace_binary};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A worker with a limited and a free kind; payload 0 fails.
+async fn worker(yard: &Yard) -> Running {
+    let mut registry = Registry::new();
+    for kind in ["mail", "scale"] {
+        registry
+            .register(kind, |_: Context, n: u64| async move {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                if n == 0 { Err(Failure::fatal("no")) } else { Ok(n) }
+            })
+            .unwrap();
+    }
+    registry
+        .limit("mail", Concurrency::Adaptive { min: 2, max: 32 })
+        .unwrap();
+    let config = WorkerConfig {
+        concurrency: 8,
+        // Health is that of the consumer, not of the machine that runs these tests.
+        watch_host: false,
+        ..yard.config()
+    };
+    yard.work(registry, config).await
+}
+
+fn consumers(yard: &Yard, args: &[&str]) -> Command {
+    let mut command = workspace_binary("workyard");
+    command
+        .args(["--redis-url", &yard.server.url(), "consumers"])
+        .args(args);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_measured_is_shown_per_consumer_kind_and_machine() {
+    let yard = Yard::start().await;
+    let worker = worker(&yard).await;
+    for n in 0..4 {
+        yard.add("mail", &n.to_string(), |_| {}).await;
+    }
+    yard.reaches("completed", 3).await;
+    yard.reaches("failed", 1).await;
+    let shown = || async {
+        let output = consumers(&yard, &[]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The last run is in the health key with the next beat, the first three may be before.
+    wait_until(SOON, || async { shown().await.contains(" 25 ") }).await;
+    let text = shown().await;
+    let tables: Vec<Vec<Vec<&str>>> = text
+        .split("\n\n")
+        .map(|table| table.lines().map(|line| line.split_whitespace().collect()).collect())
+        .collect();
+    let [all, kinds, machines] = &tables[..] else {
+        panic!("{text}")
+    };
+    let heads =
+        "CONSUMER ALIVE QUEUES HOLDS RUNNING CAPACITY PROCESSED ERRORS MEAN ERR % HEALTH LOAD CIRCUIT HOST VERSION";
+    assert!(all[0].join(" ").starts_with(heads), "{text}");
+    // id, alive, queues, holds, running, capacity, processed, errors, mean, err %, health, load, circuit ...
+    assert_eq!(all[1][1..8].join(" "), "yes q 0 0 8 4 1", "{text}");
+    assert_eq!(all[1][9..13].join(" "), "25 1.00 1.00 closed", "{text}");
+    let heads = "CONSUMER QUEUE KIND SLOTS RUNS ERRORS ERR % MEAN LAST FASTEST MEDIAN SLOWEST";
+    assert_eq!(kinds[0].join(" "), heads);
+    assert_eq!(kinds[1][1..8].join(" "), "q mail 0/2 of 2..32 4 1", "{text}");
+    assert_eq!((kinds[1][8], kinds[1][10], kinds[1].len()), ("25", "3", 14), "{text}");
+    assert_eq!(machines[0].join(" "), "CONSUMER UP CPU % MEMORY % LOOP LAG REDIS STALE");
+    assert_eq!(machines[1].last(), Some(&"0"), "{text}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_goes_on_through_an_outage_and_ends_at_ctrl_c_with_0() {
+    let yard = Yard::start().await;
+    let worker = worker(&yard).await;
+    let lines = Daemon::spawn(&mut consumers(&yard, &["--watch", "100ms", "--json"]));
+    let blocks = Daemon::spawn(&mut consumers(&yard, &["--watch", "100ms"]));
+    let pictures = || {
+        (
+            lines.stdout().lines().count(),
+            blocks.stdout().matches("CIRCUIT").count(),
+        )
+    };
+    wait_until(SOON, || async { pictures().0 > 2 && pictures().1 > 2 }).await;
+
+    yard.server.sigstop();
+    wait_until(SOON, || async { blocks.stderr().contains("still watching") }).await;
+    let before = pictures();
+    yard.server.sigcont();
+    wait_until(SOON, || async {
+        pictures().0 > before.0 + 2 && pictures().1 > before.1 + 2
+    })
+    .await;
+    assert_eq!(
+        blocks.stderr().lines().count(),
+        2,
+        "an outage and its end are told once"
+    );
+    assert_eq!(lines.stderr(), "");
+
+    for watch in [&lines, &blocks] {
+        watch.signal(Signal::INT);
+        let status = watch.wait_exit(SOON).await;
+        assert_eq!(status.code(), Some(0));
+    }
+    for line in lines.stdout().lines() {
+        let views: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(views[0]["alive"], true, "{line}");
+    }
+    let text = blocks.stdout();
+    assert!(text.contains("\n\nCONSUMER") && !text.contains('\u{1b}'), "{text}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_refuses_a_queue_that_nobody_used_and_a_pause_that_cannot_be() {
+    let yard = Yard::start().await;
+    for (args, text) in [
+        (&["--watch", "--queue", "typo"][..], "no queue \"typo\""),
+        (&["--watch", "1ms"][..], "give 100ms to 1h"),
+    ] {
+        let output = consumers(&yard, args).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains(text), "{error}");
+    }
+}

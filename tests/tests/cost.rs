@@ -1,0 +1,131 @@
+//! What a task costs, counted and not timed: script calls, commands inside of them, bytes while it is queued.
+//!
+//! The workload is fixed and the machine's speed is not in it, so a change that makes a task dearer fails here on any
+//! machine. The bounds leave room over what was counted when they were written, which each one names.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
+use workyard_tests::{Yard, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Tasks of the workload; a bulk call has 500.
+const TASKS: usize = 10_000;
+const CALLS_IN: u64 = 20;
+
+/// A payload of 100 bytes.
+fn payload() -> String {
+    format!("\"{}\"", "x".repeat(98))
+}
+
+/// A registry whose handler tells when it has run so often.
+fn noop(wanted: usize) -> (Registry, Arc<Notify>) {
+    let (mut registry, seen, done) = (Registry::new(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let tell = Arc::clone(&done);
+    registry
+        .register("noop", move |_: Context, _: serde_json::Value| {
+            if seen.fetch_add(1, Ordering::Relaxed) + 1 == wanted {
+                tell.notify_one();
+            }
+            async { Ok::<_, Failure>(()) }
+        })
+        .unwrap();
+    (registry, done)
+}
+
+/// How often Redis ran each command so far, those inside of functions too.
+async fn commands(yard: &Yard) -> BTreeMap<String, u64> {
+    let mut redis = yard.server.connection().await;
+    let info: String = redis::cmd("INFO")
+        .arg("commandstats")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    info.lines()
+        .filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="))
+        .map(|(name, rest)| (name.to_owned(), rest.split(',').next().unwrap().parse().unwrap()))
+        .collect()
+}
+
+/// What was run since.
+fn since(before: &BTreeMap<String, u64>, after: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let grown = after.into_iter().map(|(name, calls)| {
+        let known = before.get(&name).copied().unwrap_or(0);
+        (name, calls - known)
+    });
+    grown.filter(|(_, calls)| *calls > 0).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn each(count: u64) -> f64 {
+    count as f64 / TASKS as f64
+}
+
+async fn memory(yard: &Yard) -> u64 {
+    let mut redis = yard.server.connection().await;
+    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_task_of_100_bytes_needs_few_bytes_and_few_commands() {
+    let yard = Yard::start().await;
+    // The function library and the queue's own keys are no part of a task.
+    yard.add_many(500, "noop", &payload()).await;
+    let (before, bytes) = (commands(&yard).await, memory(&yard).await);
+    yard.add_many(TASKS, "noop", &payload()).await;
+    let per_task = each(memory(&yard).await - bytes);
+    let run = since(&before, commands(&yard).await);
+    println!("{per_task} bytes, {run:?}");
+    assert_eq!(run["fcall"], CALLS_IN, "one call for 500 tasks");
+    let inside: u64 = run
+        .iter()
+        .filter(|(name, _)| !["fcall", "info"].contains(&name.as_str()))
+        .map(|(_, n)| n)
+        .sum();
+    // Counted: 0.046, the same 23 for every call.
+    assert!(each(inside) < 0.07, "{} commands per task: {run:?}", each(inside));
+    // Counted: 378.
+    assert!(per_task < 450.0, "{per_task} bytes per queued task");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_runs_needs_few_script_calls_and_few_commands() {
+    let yard = Yard::start().await;
+    yard.queue.set_paused(true).await.unwrap();
+    yard.add_many(TASKS, "noop", &payload()).await;
+    let (registry, done) = noop(TASKS);
+    let config = WorkerConfig {
+        concurrency: 100,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
+
+    let before = commands(&yard).await;
+    yard.queue.set_paused(false).await.unwrap();
+    // No look at the queue meanwhile: it would be counted. A stop settles what ran.
+    tokio::time::timeout(SOON, done.notified())
+        .await
+        .expect("the tasks did not all run");
+    worker.stop().await;
+    let run = since(&before, commands(&yard).await);
+    assert_eq!(yard.total("completed").await, TASKS as u64);
+    println!("{run:?}");
+    let calls = run["fcall"];
+    let inside: u64 = run
+        .iter()
+        .filter(|(name, _)| name.as_str() != "fcall")
+        .map(|(_, n)| n)
+        .sum();
+    // Counted: 0.006, claims and settlements of hundreds.
+    assert!(each(calls) < 0.02, "{} script calls per task: {run:?}", each(calls));
+    // Counted: 0.17.
+    assert!(each(inside) < 0.4, "{} commands per task: {run:?}", each(inside));
+}

@@ -1,0 +1,180 @@
+//! The stated answer to each odd input of a job, through the daemon: docs/jobs.md, "Inputs" and "When something fails".
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use workyard_producer::{Client, ClientConfig, FileFormat, JobHandle, JobRecord, JobState, MapReduce};
+use workyard_tests::{Daemon, Yard, queue_name, workspace_binary};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A yard with a daemon that reads `dir`, and mappers that emit what is malformed.
+struct Site {
+    yard: Yard,
+    dir: tempfile::TempDir,
+    config: PathBuf,
+    client: Client,
+}
+
+impl Site {
+    async fn open() -> Self {
+        let (yard, dir) = (Yard::start().await, tempfile::tempdir().unwrap());
+        let mut text = String::from("concurrency = 2\n[[queues]]\nname = \"q\"\n");
+        writeln!(text, "[jobs]\nread = [{:?}]", dir.path()).unwrap();
+        let worker = "import json, sys\n\
+            for line in sys.stdin:\n\
+            \x20   task = json.loads(line)\n\
+            \x20   if task['type'] == 'task':\n\
+            \x20       print(json.dumps({'type': 'result', 'id': task['id'], 'token': task['token'], 'result': 7}), flush=True)\n";
+        for (kind, more) in [
+            (
+                "no-json",
+                "output = \"json\"\nargv = [\"echo\", \"{no json\"]".to_owned(),
+            ),
+            ("no-pair", "argv = [\"echo\", \"word\"]".to_owned()),
+            ("no-array", format!("argv = [\"python3\", \"-c\", {worker:?}]")),
+        ] {
+            let form = if kind == "no-array" { "worker" } else { "command" };
+            writeln!(text, "[handlers.{kind}]\ntype = \"{form}\"\n{more}").unwrap();
+        }
+        let config = dir.path().join("consumer.toml");
+        std::fs::write(&config, text).unwrap();
+        let client = Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap();
+        Self {
+            yard,
+            dir,
+            config,
+            client,
+        }
+    }
+
+    fn daemon(&self) -> Daemon {
+        let mut command = workspace_binary("workyard-consumer");
+        let command = command.arg("--config").arg(&self.config);
+        Daemon::spawn(command.args(["--redis-url", &self.yard.server.url(), "--log", "warn"]))
+    }
+
+    fn job(&self, map: &str) -> MapReduce {
+        self.client.map_reduce(&queue_name("q"), map, "sum")
+    }
+
+    /// Submits a job over a file of two lines, while nobody works.
+    async fn over_a_file(&self) -> (PathBuf, JobHandle) {
+        let file = self.dir.path().join("text.txt");
+        std::fs::write(&file, "a\nb\n").unwrap();
+        let job = self.job("line-count");
+        let job = job.files([file.to_str().unwrap()], Some(FileFormat::Lines));
+        (file, job.submit().await.unwrap())
+    }
+}
+
+async fn failed(job: &JobHandle, reason: &str) -> JobRecord {
+    let record = job.wait(SOON).await.unwrap();
+    assert_eq!(record.state, JobState::Failed, "{reason}");
+    assert!(record.error.contains(reason), "{reason}: {}", record.error);
+    record
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_input_completes_and_one_item_is_a_job_of_one_chunk() {
+    let site = Site::open().await;
+    // Of an empty input no function runs: there is no consumer yet.
+    let file = site.dir.path().join("empty.txt");
+    std::fs::write(&file, "").unwrap();
+    let empty = [
+        site.job("sum").items(Vec::<i64>::new()),
+        site.job("sum").items(Vec::<i64>::new()).keyed(3),
+        site.job("line-count").files([file.to_str().unwrap()], None),
+    ];
+    for (at, job) in empty.into_iter().enumerate() {
+        let job = job.submit().await.unwrap();
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!((record.state, record.maps.total), (JobState::Completed, 0), "{at}");
+        match at {
+            1 => {
+                let pairs: Vec<(String, i64)> = job.pairs().await.unwrap().collect().await.unwrap();
+                assert!(pairs.is_empty());
+            }
+            _ => assert_eq!(job.result::<Value>().await.unwrap(), None),
+        }
+    }
+    let _daemon = site.daemon();
+    let one = site.job("sum").items([7]).submit().await.unwrap();
+    let record = one.wait(SOON).await.unwrap();
+    assert_eq!((record.maps.total, record.reduces.total), (1, 1));
+    assert_eq!(one.result::<i64>().await.unwrap(), Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_over_the_limit_is_refused_by_its_number_and_one_of_just_the_limit_is_not() {
+    let site = Site::open().await;
+    // With its quotes and the chunk around it, one byte too many.
+    let text = |bytes: usize| "x".repeat(bytes);
+    let refused = site.job("count").items([text(1), text(1 << 20)]).submit().await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("item 2 has more than 1048564 bytes"), "{refused}");
+    assert!(site.yard.queue.jobs(0, 1).await.unwrap().is_empty(), "nothing was sent");
+    let _daemon = site.daemon();
+    let most = site.job("count").items([text((1 << 20) - 100)]).submit().await.unwrap();
+    let record = most.wait(SOON).await.unwrap();
+    assert_eq!(record.state, JobState::Completed, "{}", record.error);
+    assert_eq!(most.result::<i64>().await.unwrap(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_missing_at_submission_is_refused_and_one_that_goes_later_fails_its_chunk() {
+    let site = Site::open().await;
+    let gone = site.dir.path().join("gone.txt");
+    let refused = site
+        .job("line-count")
+        .files([gone.to_str().unwrap()], None)
+        .submit()
+        .await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("no such file"), "{refused}");
+    let (file, job) = site.over_a_file().await;
+    std::fs::remove_file(file).unwrap();
+    let _daemon = site.daemon();
+    let record = failed(&job, "text.txt").await;
+    assert_eq!(record.maps.retried, 2, "it might have come back: three attempts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_under_the_job_fails_its_chunk_for_good() {
+    let site = Site::open().await;
+    let (file, job) = site.over_a_file().await;
+    std::fs::write(file, "a\nB\n").unwrap();
+    let _daemon = site.daemon();
+    let record = failed(&job, "has changed under the job").await;
+    assert_eq!(record.maps.retried, 0, "no attempt can help");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapper_that_emits_malformed_lines_fails_its_chunk_for_good_with_the_line() {
+    let site = Site::open().await;
+    let _daemon = site.daemon();
+    for (map, reason) in [
+        ("no-json", "line 1 of standard output is not JSON"),
+        ("no-pair", "line 1 of standard output is no pair"),
+        ("no-array", "must be an array of what it emits"),
+    ] {
+        let job = site.job(map).items([1]);
+        let job = if map == "no-pair" { job.keyed(2) } else { job };
+        let record = failed(&job.submit().await.unwrap(), reason).await;
+        assert_eq!(record.maps.retried, 0, "{map}: no attempt can help");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_do_not_fit_a_built_in_function_fail_the_job_without_a_retry() {
+    let site = Site::open().await;
+    let _daemon = site.daemon();
+    // As another client would submit it: nothing has checked the arguments.
+    let args = serde_json::json!({"pattern": "("});
+    let job = site.job("grep").map_args(&args).items(0..100).chunk_size(1);
+    let record = failed(&job.submit().await.unwrap(), "the pattern of grep does not fit").await;
+    assert_eq!(record.maps.retried, 0);
+}
