@@ -186,12 +186,9 @@ mod tests {
             assert!(name.starts_with("workyard_"), "{name}");
             assert_eq!(name.ends_with("_total"), family.form == Form::Counter, "{name}");
             assert_eq!(name.ends_with("_info"), family.form == Form::Info, "{name}");
-            assert!(
-                !["_ms", "_milliseconds", "_us", "_kb"]
-                    .iter()
-                    .any(|unit| name.contains(unit)),
-                "{name}"
-            );
+            let is_base =
+                |word: &str| !["ms", "us", "ns", "milliseconds", "minutes", "kb", "mb", "percent"].contains(&word);
+            assert!(name.split('_').all(is_base), "{name} is not in base units");
             assert!(
                 FAMILIES[..i].iter().all(|other| other.name != name),
                 "{name} stands twice"
