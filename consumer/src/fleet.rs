@@ -1,17 +1,20 @@
 //! What all loops of one worker share.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use workyard_shared::broker::Broker;
 use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
 use crate::health::{Desk, Host};
 use crate::jobs::Spill;
+use crate::metrics::Meters;
 use crate::middleware::Middleware;
+use crate::ops::Progress;
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::stage::Stages;
@@ -20,7 +23,10 @@ use crate::stage::Stages;
 /// and in `worker.rs`.
 pub(crate) struct Fleet {
     pub(crate) broker: Broker,
-    pub(crate) registry: Registry,
+    /// Replaced by a reload: taken once per batch, not per task.
+    pub(crate) handlers: RwLock<Arc<Registry>>,
+    /// Handlers that a reload took out, closed when their last task has ended.
+    pub(crate) retiring: TaskTracker,
     pub(crate) stages: Arc<Stages>,
     pub(crate) spill: Arc<Spill>,
     pub(crate) host: Arc<Host>,
@@ -31,6 +37,8 @@ pub(crate) struct Fleet {
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,
+    pub(crate) meters: Meters,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) watch: Watch,
     /// Stop claiming, finish what runs.
     pub(crate) drain: CancellationToken,
@@ -38,4 +46,11 @@ pub(crate) struct Fleet {
     pub(crate) halt: CancellationToken,
     pub(crate) poll: Duration,
     pub(crate) prefetch: usize,
+}
+
+impl Fleet {
+    /// The handlers of now.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.handlers.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }

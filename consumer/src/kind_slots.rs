@@ -143,11 +143,6 @@ impl KindSlots {
         self.limit.swap(slots, Ordering::Relaxed) != slots
     }
 
-    /// Whether the limit ever moves.
-    pub(crate) fn moves(&self) -> bool {
-        self.measured.is_some()
-    }
-
     pub(crate) fn now(&self) -> SlotsNow {
         SlotsNow {
             limit: self.limit.load(Ordering::Relaxed),

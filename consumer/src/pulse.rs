@@ -19,6 +19,7 @@ use workyard_shared::name::{QueueName, SessionId};
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
 use crate::health::Desk;
+use crate::metrics::{Call, QueueMeter};
 use crate::report::Reporter;
 
 /// Beats per health report of a consumer that runs nothing, so that an idle one sends next to nothing; one that runs
@@ -36,6 +37,7 @@ pub(crate) struct Station {
     pub(crate) duty: UnboundedSender<Duty>,
     pub(crate) over: Over,
     pub(crate) desk: Arc<Desk>,
+    pub(crate) meter: Arc<QueueMeter>,
 }
 
 struct Session {
@@ -115,12 +117,16 @@ impl Pulse {
             last = Instant::now();
             let beaten =
                 futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent))).await;
+            if beaten.contains(&true) {
+                self.fleet.progress.pulse.now();
+            }
             let due = beats % BEATS_PER_REPORT == 0 || (!urgent && self.fleet.slots.running() > 0);
             if due && beaten.contains(&true) {
                 self.report(every).await;
             }
             beats += 1;
         }
+        self.fleet.progress.pulse.end();
         if let Err(error) = self.broker.clear_health(&self.base).await {
             debug!(%error, "the health key stays until it expires");
         }
@@ -154,6 +160,7 @@ impl Pulse {
                 }) => {
                     self.fleet.watch.succeeded();
                     self.fleet.host.answered(sent.elapsed());
+                    self.fleet.meters.answered(Call::Heartbeat, sent.elapsed());
                     if let Some((version, json)) = fleet {
                         desk.heard(version, &json);
                     }
@@ -186,6 +193,7 @@ impl Pulse {
     /// be taken for the new one's.
     fn renew(&self, session: &mut Session) {
         session.rounds += 1;
+        session.station.meter.leases_lost.fetch_add(1, Ordering::Relaxed);
         let queue = session.calls.name();
         warn!(consumer = %session.id, %queue, "the session lease was lost and its work taken; starting a new session");
         if let Ok(id) = SessionId::new(format!("{}.{}", self.base, session.rounds)) {

@@ -29,6 +29,12 @@ pub(crate) struct Entry {
     pub(crate) slots: Option<Arc<KindSlots>>,
 }
 
+/// A handler that is not in use any more, and the function of jobs beside it.
+pub(crate) struct Retired {
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) stage: Option<Arc<dyn Stage>>,
+}
+
 /// Kinds and their handlers.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -136,6 +142,33 @@ impl Registry {
         }
         self.stages.insert(kind.as_str().to_owned(), stage);
         Ok(self)
+    }
+
+    /// Takes a kind over from another registry as it is: what its handler keeps running between tasks goes on.
+    pub(crate) fn keep(&mut self, kind: &str, from: &Self) {
+        if let Some(entry) = from.entries.get(kind) {
+            self.entries.insert(kind.to_owned(), entry.clone());
+        }
+        if let Some(stage) = from.stages.get(kind) {
+            self.stages.insert(kind.to_owned(), Arc::clone(stage));
+        }
+    }
+
+    /// The handlers, and the functions beside them, that `next` does not have.
+    pub(crate) fn without(&self, next: &Self) -> Vec<Retired> {
+        let gone = self.entries.iter().filter(|(kind, entry)| {
+            let after = next.entries.get(*kind);
+            after.is_none_or(|after| !Arc::ptr_eq(&after.handler, &entry.handler))
+        });
+        gone.map(|(kind, entry)| Retired {
+            handler: Arc::clone(&entry.handler),
+            stage: self.stages.get(kind).cloned(),
+        })
+        .collect()
+    }
+
+    pub(crate) fn registered_stages(&self) -> HashMap<String, Arc<dyn Stage>> {
+        self.stages.clone()
     }
 
     /// The functions of jobs, which read below `places` only.

@@ -46,13 +46,14 @@ struct Report<'a> {
 
 impl Reporter {
     pub(crate) fn json(&self, fleet: &Fleet) -> String {
+        let registry = fleet.registry();
         let report = Report {
             consumer: self.consumer.as_str(),
             host: &self.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             queues: self.queues.iter().map(QueueName::as_str).collect(),
-            kinds: fleet.registry.kinds(),
+            kinds: registry.kinds(),
             capacity: fleet.slots.usable(),
             running: fleet.slots.running(),
             processed: fleet.counters.processed.load(Ordering::Relaxed),
@@ -62,11 +63,7 @@ impl Reporter {
             up_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: fleet.drain.is_cancelled(),
             healthy: fleet.desks.iter().all(|desk| desk.is_well()),
-            concurrency: fleet
-                .registry
-                .limited()
-                .map(|(kind, slots)| (kind, slots.now()))
-                .collect(),
+            concurrency: registry.limited().map(|(kind, slots)| (kind, slots.now())).collect(),
             balance: fleet.desks.iter().map(|desk| desk.standings()).collect(),
         };
         // Numbers, text and lists: this cannot fail.

@@ -1,7 +1,8 @@
 //! How much a worker may hold: slots to run in, and a share of them for each queue.
 //!
 //! Invariant: a running handler holds a permit until it has really ended, also a blocking one whose
-//! task is long settled. Reservations keep two queues from claiming the same free slot.
+//! task is long settled. Reservations keep two queues from claiming the same free slot. Fewer slots are a debt that
+//! permits pay when they come back: nothing that runs is stopped for it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ pub enum QueueOrder {
 /// One queue's standing among those of the worker.
 #[derive(Debug)]
 struct Share {
-    weight: usize,
+    weight: AtomicUsize,
     /// Nothing was left at the last claim.
     dry: AtomicBool,
     /// Claimed or being claimed, not finished.
@@ -33,8 +34,10 @@ struct Share {
 #[derive(Debug)]
 pub(crate) struct Slots {
     running: Arc<Semaphore>,
-    total: usize,
-    /// Of these, how many the limits of the kinds leave to be used.
+    total: AtomicUsize,
+    /// Permits to be taken away as soon as they are free.
+    debt: AtomicUsize,
+    /// Of the total, how many the limits of the kinds leave to be used.
     usable: AtomicUsize,
     order: QueueOrder,
     shares: Vec<Share>,
@@ -49,14 +52,15 @@ impl Slots {
         let shares = weights
             .iter()
             .map(|&weight| Share {
-                weight,
+                weight: AtomicUsize::new(weight),
                 dry: AtomicBool::new(false),
                 held: AtomicUsize::new(0),
             })
             .collect();
         Self {
             running: Arc::new(Semaphore::new(total)),
-            total,
+            total: AtomicUsize::new(total),
+            debt: AtomicUsize::new(0),
             usable: AtomicUsize::new(total),
             order,
             shares,
@@ -66,7 +70,36 @@ impl Slots {
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.total
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// More or fewer slots, and other weights; at once, but what runs goes on.
+    pub(crate) fn resize(&self, total: usize, usable: usize, weights: &[usize]) {
+        let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.total.swap(total, Ordering::Relaxed);
+        let debt = self.debt.load(Ordering::Relaxed);
+        let grown = total.saturating_sub(before);
+        self.running.add_permits(grown.saturating_sub(debt));
+        self.debt.store(
+            debt.saturating_sub(grown) + before.saturating_sub(total),
+            Ordering::Relaxed,
+        );
+        self.usable.store(usable.min(total), Ordering::Relaxed);
+        self.pay();
+        for (share, weight) in self.shares.iter().zip(weights) {
+            share.weight.store(*weight, Ordering::Relaxed);
+        }
+        drop(guard);
+        self.freed.notify_waiters();
+    }
+
+    /// Takes free permits away while there is a debt; under the lock.
+    fn pay(&self) {
+        while self.debt.load(Ordering::Relaxed) > 0 {
+            let Ok(permit) = self.running.try_acquire() else { return };
+            permit.forget();
+            self.debt.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// How many tasks this worker can run at once now: what it claims for, and its capacity in reports.
@@ -75,15 +108,21 @@ impl Slots {
     }
 
     pub(crate) fn set_usable(&self, slots: usize) {
-        self.usable.store(slots.min(self.total), Ordering::Relaxed);
+        self.usable.store(slots.min(self.total()), Ordering::Relaxed);
     }
 
     /// Slots in use by handlers that have not ended.
     pub(crate) fn running(&self) -> usize {
-        self.total - self.running.available_permits()
+        let permits = self.total() + self.debt.load(Ordering::Relaxed);
+        permits.saturating_sub(self.running.available_permits())
     }
 
     pub(crate) fn try_run(&self) -> Option<OwnedSemaphorePermit> {
+        if self.debt.load(Ordering::Relaxed) > 0 {
+            let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+            self.pay();
+            drop(guard);
+        }
         Arc::clone(&self.running).try_acquire_owned().ok()
     }
 
@@ -112,11 +151,10 @@ impl Slots {
                     .iter()
                     .enumerate()
                     .filter(|(i, s)| *i != lane && is_wet(s))
-                    .map(|(_, s)| s.weight)
+                    .map(|(_, s)| s.weight.load(Ordering::Relaxed))
                     .sum();
-                let share = ((self.usable() + ahead) * mine.weight)
-                    .div_ceil(mine.weight + others)
-                    .max(1);
+                let weight = mine.weight.load(Ordering::Relaxed);
+                let share = ((self.usable() + ahead) * weight).div_ceil(weight + others).max(1);
                 share.saturating_sub(mine.held.load(Ordering::Relaxed))
             }
         }
@@ -153,6 +191,27 @@ mod tests {
         assert_eq!(slots.reserve(1, 0, 100), 1);
         slots.unreserve(0, 3);
         assert_eq!(slots.reserve(1, 2, 100), 5);
+    }
+
+    #[test]
+    fn fewer_slots_are_taken_away_as_they_come_back_and_more_are_there_at_once() {
+        let slots = Slots::new(3, QueueOrder::Strict, &[1]);
+        let held: Vec<_> = (0..3).filter_map(|_| slots.try_run()).collect();
+        slots.resize(1, 1, &[1]);
+        assert_eq!((held.len(), slots.running(), slots.total()), (3, 3, 1));
+        drop(held);
+        let one = slots.try_run();
+        assert!(one.is_some() && slots.try_run().is_none(), "one slot, not three");
+        assert_eq!(slots.running(), 1);
+        slots.resize(2, 2, &[1]);
+        assert!(slots.try_run().is_some());
+        let held = (slots.try_run(), slots.try_run());
+        assert!(held.0.is_some() && held.1.is_none());
+        // Smaller and larger again while all are held: the debt is forgiven first.
+        slots.resize(1, 1, &[1]);
+        slots.resize(2, 2, &[1]);
+        drop((one, held));
+        assert_eq!((slots.running(), slots.reserve(0, 0, 9)), (0, 2));
     }
 
     #[test]

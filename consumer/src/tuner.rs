@@ -1,6 +1,6 @@
 //! Moves the limits of adaptive kinds once a second, by measured latency and the host's pressure.
 //!
-//! Invariant: it goes on while Redis is away, and for a worker without adaptive kinds it does not run at all. The rule
+//! Invariant: it goes on while Redis is away; a worker without adaptive kinds pays a look a second. The rule
 //! is pure and lives in `workyard_shared::balance::Limit`; what may run at once is counted by `kind_slots`.
 
 use std::sync::Arc;
@@ -36,14 +36,15 @@ impl Tuner {
     fn beat(&self) {
         let pressure = self.fleet.host.pressure();
         let mut moved = false;
-        for (kind, slots) in self.fleet.registry.limited() {
+        let registry = self.fleet.registry();
+        for (kind, slots) in registry.limited() {
             if slots.beat(pressure) {
                 moved = true;
                 debug!(kind, pressure, slots = ?slots.now(), "the slots of kind {kind} moved");
             }
         }
         if moved {
-            let usable = self.fleet.registry.usable(self.fleet.slots.total());
+            let usable = registry.usable(self.fleet.slots.total());
             self.fleet.slots.set_usable(usable);
             // Tasks that wait here for a slot of their kind, and lanes that had no room to claim.
             self.fleet.slots.freed.notify_waiters();

@@ -1,42 +1,34 @@
 //! A worker: all loops of one consumer process, started and ended together.
 //!
-//! Invariant: the heartbeat begins before the first claim and ends after the last settle. No loop
-//! ends because of an error of the world. `run` returns when everything claimed is settled or
-//! handed back.
+//! Invariant: `run` returns when everything claimed is settled or handed back; what can be seen of it from outside
+//! is there before the first loop and after the last.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, RwLock};
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tokio_util::task::TaskTracker;
+use tracing::info;
 use workyard_shared::Error;
 use workyard_shared::broker::Broker;
-use workyard_shared::check::{self, Finding};
 use workyard_shared::link::Link;
 use workyard_shared::name::{QueueName, SessionId};
-use workyard_shared::outage::{Patience, Watch};
+use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
-use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
-use crate::health::{Desk, FleetWatch, Host};
-use crate::jobs::{JobChores, Spill};
-use crate::lane::Lane;
-use crate::maintain::Maintainer;
+use crate::health::{Desk, Host};
+use crate::jobs::Spill;
+use crate::loops::Loops;
+use crate::metrics::Meters;
 use crate::middleware::Middleware;
-use crate::pulse::{self, Station};
+use crate::ops::{Notifier, Outside, Progress, tick};
+use crate::prepare::prepare;
 use crate::registry::Registry;
-use crate::report::Reporter;
+use crate::reload::{self, Reloads};
 use crate::slots::Slots;
-use crate::tuner::Tuner;
-use crate::wake::{Route, Switchboard};
 use crate::worker_config::WorkerConfig;
-
-/// How often `until_empty` looks whether everything is done.
-const EMPTY_CHECK: Duration = Duration::from_millis(200);
 
 /// A new id for every start: a name that is reused would hide the death of its former owner.
 fn fresh_id(name: &str) -> Result<SessionId, Error> {
@@ -55,6 +47,7 @@ pub struct Worker {
     config: WorkerConfig,
     registry: Registry,
     middleware: Vec<Arc<dyn Middleware>>,
+    reloads: Option<Reloads>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -77,6 +70,7 @@ impl Worker {
             config,
             registry,
             middleware: Vec::new(),
+            reloads: None,
         })
     }
 
@@ -84,6 +78,12 @@ impl Worker {
     #[must_use]
     pub fn with_middleware(mut self, layer: impl Middleware) -> Self {
         self.middleware.push(Arc::new(layer));
+        self
+    }
+
+    /// SIGHUP reloads what these settings come from.
+    pub(crate) fn with_reloads(mut self, reloads: Reloads) -> Self {
+        self.reloads = Some(reloads);
         self
     }
 
@@ -115,209 +115,87 @@ impl Worker {
         let (push_in, pushes) = mpsc::unbounded_channel();
         let link = Link::new(self.config.link.clone(), Some(push_in))?;
         let broker = Broker::new(link, self.config.prefix.clone());
-        let watch = Watch::default();
-        if !prepare(&broker, &self.config, &watch, &stop).await? {
-            return Ok(());
-        }
-        let id = fresh_id(&self.config.name)?;
+        let progress = Arc::new(Progress::new(self.config.queues.len()));
+        let notifier = Arc::new(match self.config.notify {
+            true => Notifier::from_env(),
+            false => Notifier::off(),
+        });
+        // From the beginning: one that comes before the loops run is answered when they do.
+        let hangups = reload::hangups(self.reloads.as_ref())?;
+        // It shows also what comes before the loops, and after them.
+        let outside = Outside::start(&self.config, &progress, &notifier, &stop)?;
         let watching = CancellationToken::new();
         let _until_the_end = watching.clone().drop_guard();
-        let weights: Vec<usize> = self.config.queues.iter().map(|(_, weight)| *weight).collect();
-        let host = Host::start(self.config.watch_host, watching.clone());
-        let urgent = Arc::new(Notify::new());
-        let desk = |(queue, _): &(QueueName, usize)| {
-            Arc::new(Desk::new(queue.as_str(), Arc::clone(&host), Arc::clone(&urgent)))
+        tick(&progress, broker.clone(), watching.clone());
+        let watch = Watch::default();
+        let outcome = match prepare(&broker, &self.config, &watch, &notifier, &stop).await {
+            Ok(true) => {
+                let (config, reloads) = (self.config.clone(), self.reloads.clone());
+                let host = Host::start(self.config.watch_host, watching.clone());
+                let fleet = Arc::new(self.fleet(broker, watch, &host, progress));
+                outside.view.show(&fleet);
+                notifier.ready("working");
+                let reloading = reload::start(&fleet, reloads, &notifier, hangups);
+                let outcome = work(&fleet, &config, pushes, &notifier, stop).await;
+                reloading.abort();
+                outcome
+            }
+            Ok(false) => {
+                notifier.stopping("stopped while it waited for Redis");
+                Ok(())
+            }
+            Err(error) => Err(error),
         };
-        let fleet = Arc::new(Fleet {
+        outside.end().await;
+        outcome
+    }
+
+    /// What the loops share.
+    fn fleet(self, broker: Broker, watch: Watch, host: &Arc<Host>, progress: Arc<Progress>) -> Fleet {
+        let (config, urgent) = (self.config, Arc::new(Notify::new()));
+        let weights: Vec<usize> = config.queues.iter().map(|(_, weight)| *weight).collect();
+        let desk = |(queue, _): &(QueueName, usize)| {
+            let (host, urgent) = (Arc::clone(host), Arc::clone(&urgent));
+            Arc::new(Desk::new(queue.as_str(), host, urgent))
+        };
+        let slots = Slots::new(config.concurrency, config.order, &weights);
+        slots.set_usable(self.registry.usable(config.concurrency));
+        Fleet {
             broker,
-            desks: self.config.queues.iter().map(desk).collect(),
-            host: Arc::clone(&host),
+            desks: config.queues.iter().map(desk).collect(),
+            host: Arc::clone(host),
             urgent: Arc::clone(&urgent),
-            stages: Arc::new(self.registry.stages(&self.config.jobs.read)),
-            spill: Arc::new(Spill::new(self.config.jobs.spill.clone())),
-            registry: self.registry,
+            stages: Arc::new(self.registry.stages(&config.jobs.read)),
+            spill: Arc::new(Spill::new(config.jobs.spill.clone())),
+            handlers: RwLock::new(Arc::new(self.registry)),
+            retiring: TaskTracker::new(),
             middleware: self.middleware.into(),
-            slots: Slots::new(self.config.concurrency, self.config.order, &weights),
+            slots,
             counters: Counters::default(),
+            meters: Meters::new(weights.len()),
+            progress,
             watch,
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
-            poll: self.config.poll,
-            prefetch: self.config.prefetch,
-        });
-        fleet.slots.set_usable(fleet.registry.usable(self.config.concurrency));
-        info!(consumer = %id, queues = ?weights.len(), concurrency = self.config.concurrency, "consumer {id} starts");
-        Loops::start(&fleet, &self.config, &id, pushes)?
-            .until_stopped(&fleet, &self.config, stop)
-            .await;
-        info!(consumer = %id, "consumer {id} has ended");
-        Ok(())
+            poll: config.poll,
+            prefetch: config.prefetch,
+        }
     }
 }
 
-/// Waits for Redis and checks it; false if stopped meanwhile.
-async fn prepare(
-    broker: &Broker,
+/// The loops, from their start to their end.
+async fn work(
+    fleet: &Arc<Fleet>,
     config: &WorkerConfig,
-    watch: &Watch,
-    stop: &CancellationToken,
-) -> Result<bool, Error> {
-    let mut patience = Patience::default();
-    loop {
-        match try_prepare(broker, config).await {
-            Ok(()) => {
-                watch.succeeded();
-                return Ok(true);
-            }
-            Err(error) if error.is_temporary() => watch.failed(&error),
-            Err(error) => return Err(error),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(false),
-            () = patience.wait() => {}
-        }
-    }
-}
-
-async fn try_prepare(broker: &Broker, config: &WorkerConfig) -> Result<(), Error> {
-    for finding in check::server(broker.link()).await? {
-        match finding {
-            Finding::Warning(text) => warn!("{text}"),
-            Finding::Unsafe(text) if config.allow_eviction => error!("unsafe, but allowed: {text}"),
-            Finding::Unsafe(text) => return Err(Error::Invalid(text)),
-        }
-    }
-    broker.link().ensure_library().await?;
-    for (queue, _) in &config.queues {
-        broker.announce(queue).await?;
-    }
+    pushes: UnboundedReceiver<redis::PushInfo>,
+    notifier: &Notifier,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let id = fresh_id(&config.name)?;
+    info!(consumer = %id, queues = config.queues.len(), concurrency = config.concurrency, "consumer {id} starts");
+    Loops::start(fleet, config, &id, pushes)?
+        .until_stopped(fleet, config, notifier, stop)
+        .await;
+    info!(consumer = %id, "consumer {id} has ended");
     Ok(())
-}
-
-/// The running loops of a worker.
-struct Loops {
-    lanes: Vec<tokio::task::JoinHandle<()>>,
-    helpers: Vec<tokio::task::JoinHandle<()>>,
-    pulse: std::thread::JoinHandle<()>,
-    stop_helpers: CancellationToken,
-}
-
-impl Loops {
-    fn start(
-        fleet: &Arc<Fleet>,
-        config: &WorkerConfig,
-        id: &SessionId,
-        pushes: UnboundedReceiver<redis::PushInfo>,
-    ) -> Result<Self, Error> {
-        let stop_helpers = CancellationToken::new();
-        let (mut lanes, mut helpers, mut stations, mut routes) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
-        for (index, (name, _)) in config.queues.iter().enumerate() {
-            let queue = fleet.broker.queue(name);
-            let (lane, events) = mpsc::unbounded_channel::<LaneEvent>();
-            let (duty, duties) = mpsc::unbounded_channel::<Duty>();
-            routes.insert(
-                queue.keys().named(""),
-                Route {
-                    lane: lane.clone(),
-                    duty: duty.clone(),
-                },
-            );
-            let over = Over::default();
-            stations.push(Station {
-                queue: name.clone(),
-                lane,
-                duty,
-                over: over.clone(),
-                desk: Arc::clone(&fleet.desks[index]),
-            });
-            lanes.push(tokio::spawn(
-                Lane::new(Arc::clone(fleet), queue.clone(), index, events, over).run(),
-            ));
-            let maintainer = Maintainer {
-                fleet: Arc::clone(fleet),
-                health: FleetWatch::new(queue.clone()),
-                chores: JobChores::new(queue.clone(), Arc::clone(&fleet.spill)),
-                queue,
-                duties,
-            };
-            helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
-        }
-        if fleet.registry.limited().any(|(_, slots)| slots.moves()) {
-            let tuner = Tuner {
-                fleet: Arc::clone(fleet),
-            };
-            helpers.push(tokio::spawn(tuner.run(stop_helpers.clone())));
-        }
-        helpers.push(tokio::spawn(Switchboard { routes }.run(pushes)));
-        let reporter = Reporter {
-            consumer: id.clone(),
-            host: config.name.clone(),
-            queues: config.queues.iter().map(|(name, _)| name.clone()).collect(),
-            started: Instant::now(),
-        };
-        let pulse = pulse::start(
-            Arc::clone(fleet),
-            config.link.clone(),
-            id.clone(),
-            config.lease,
-            stations,
-            reporter,
-            stop_helpers.clone(),
-        )
-        .map_err(|e| Error::Invalid(format!("the heartbeat thread cannot start: {e}")))?;
-        Ok(Self {
-            lanes,
-            helpers,
-            pulse,
-            stop_helpers,
-        })
-    }
-
-    async fn until_stopped(self, fleet: &Arc<Fleet>, config: &WorkerConfig, stop: CancellationToken) {
-        tokio::select! {
-            () = stop.cancelled() => info!("stopping: no more claims, running tasks may finish"),
-            () = all_empty(fleet, config), if config.until_empty => info!("all queues are empty"),
-        }
-        fleet.drain.cancel();
-        let (drain_timeout, halt) = (config.drain_timeout, fleet.halt.clone());
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(drain_timeout).await;
-            halt.cancel();
-        });
-        for lane in self.lanes {
-            if let Err(error) = lane.await {
-                error!(%error, "a queue's loop broke; its tasks come back when the lease ends");
-            }
-        }
-        timer.abort();
-        fleet.registry.close().await;
-        self.stop_helpers.cancel();
-        for helper in self.helpers {
-            helper.abort();
-        }
-        let pulse = self.pulse;
-        // The thread removes the health key; it is bounded by its own response timeout.
-        drop(tokio::task::spawn_blocking(move || pulse.join()).await);
-    }
-}
-
-/// Returns when no queue has anything left to do.
-async fn all_empty(fleet: &Fleet, config: &WorkerConfig) {
-    let queues: Vec<_> = config.queues.iter().map(|(name, _)| fleet.broker.queue(name)).collect();
-    loop {
-        let mut left = 0;
-        for queue in &queues {
-            left += match (queue.inbox_len().await, queue.overview().await) {
-                (Ok(inbox), Ok(seen)) => inbox + seen.pending + seen.scheduled + seen.running,
-                (Err(error), _) | (_, Err(error)) => {
-                    fleet.watch.failed(&error);
-                    1
-                }
-            };
-        }
-        if left == 0 {
-            return;
-        }
-        tokio::time::sleep(EMPTY_CHECK).await;
-    }
 }

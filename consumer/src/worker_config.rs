@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use workyard_shared::Error;
+use workyard_shared::http::Address;
 use workyard_shared::link::LinkConfig;
 use workyard_shared::name::{Prefix, QueueName};
 
@@ -39,6 +40,10 @@ pub struct WorkerConfig {
     pub until_empty: bool,
     /// Start also on a Redis that may evict tasks.
     pub allow_eviction: bool,
+    /// Where health and metrics are served by HTTP; nowhere by default.
+    pub http: Option<Address>,
+    /// Tell systemd how it goes, if `NOTIFY_SOCKET` says where; off by default, the daemon does.
+    pub notify: bool,
     /// What the consumer's id begins with; the host's name by default.
     pub name: String,
 }
@@ -62,6 +67,8 @@ impl WorkerConfig {
             watch_host: true,
             until_empty: false,
             allow_eviction: false,
+            http: None,
+            notify: false,
             name: host_name(),
         }
     }

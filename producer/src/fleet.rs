@@ -32,14 +32,6 @@ pub struct ConsumerView {
     pub health: Option<RawJson>,
 }
 
-/// A consumer holds several sessions of a queue when it has several lanes: `<id>.<n>`.
-pub(crate) fn consumer_of(session: &SessionId) -> &str {
-    match session.as_str().rsplit_once('.') {
-        Some((id, lane)) if !id.is_empty() && !lane.is_empty() && lane.bytes().all(|b| b.is_ascii_digit()) => id,
-        _ => session.as_str(),
-    }
-}
-
 impl Client {
     /// The consumers of these queues.
     ///
@@ -52,7 +44,7 @@ impl Client {
             let calls = self.queue(queue);
             for (session, ends) in self.patiently(|| calls.consumers()).await? {
                 let held = self.patiently(|| calls.held_by(&session)).await?;
-                let id = consumer_of(&session).to_owned();
+                let id = session.process().to_owned();
                 let view = found.entry(id.clone()).or_insert_with(|| ConsumerView {
                     id,
                     queues: Vec::new(),
@@ -84,22 +76,5 @@ impl Client {
     /// [`Error::Call`].
     pub async fn now(&self) -> Result<Moment, Error> {
         Ok(Moment::from_ms(self.patiently(|| self.inner.broker.now_ms()).await?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lane_of_a_session_is_not_part_of_its_consumers_id() {
-        for (session, id) in [
-            ("host-1-ab", "host-1-ab"),
-            ("host-1-ab.2", "host-1-ab"),
-            ("a.b", "a.b"),
-            (".1", ".1"),
-        ] {
-            assert_eq!(consumer_of(&SessionId::new(session).unwrap()), id);
-        }
     }
 }

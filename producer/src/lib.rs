@@ -32,6 +32,7 @@ mod operate;
 mod stats;
 mod fleet;
 mod serving;
+mod exposition;
 mod signals;
 mod explain;
 mod job;
@@ -62,6 +63,7 @@ pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, JobGlance, Pu
 pub use workyard_shared::envelope::NewTask;
 pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy, ResultPlace};
 pub use workyard_shared::link::LinkConfig;
+pub use workyard_shared::metrics::Exposition;
 pub use workyard_shared::name::{JobId, Kind, Prefix, QueueName, TaskId};
 pub use workyard_shared::options::{Backoff, TaskOptions};
 pub use workyard_shared::overload::Overload;

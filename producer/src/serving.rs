@@ -11,7 +11,6 @@ use workyard_shared::name::{QueueName, SessionId};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::fleet::consumer_of;
 
 /// Sessions that one look sees.
 const SEEN: u64 = 1000;
@@ -82,7 +81,7 @@ impl Client {
     async fn serving_among(&self, queue: &QueueName, most: u64) -> Result<Serving, Error> {
         let calls = self.queue(queue);
         let sessions = self.patiently(|| calls.live_consumers(most)).await?;
-        let ids: BTreeSet<&str> = sessions.iter().map(consumer_of).collect();
+        let ids: BTreeSet<&str> = sessions.iter().map(SessionId::process).collect();
         let ids: Vec<SessionId> = ids.into_iter().map(SessionId::new).collect::<Result<_, _>>()?;
         let reports = self.patiently(|| self.inner.broker.healths(&ids)).await?;
         let mut serving = Serving::default();

@@ -89,6 +89,45 @@ impl std::fmt::Display for Outage {
 }
 
 impl Error {
+    /// Every [`Self::class`].
+    pub const CLASSES: [&'static str; 13] = [
+        "away",
+        "loading",
+        "read_only",
+        "out_of_memory",
+        "storage_failing",
+        "busy",
+        "cluster_down",
+        "reply_lost",
+        "denied",
+        "lease_lost",
+        "full",
+        "invalid",
+        "protocol",
+    ];
+
+    /// One word for what it is, for counters.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unavailable { outage, .. } => match outage {
+                Outage::Away => "away",
+                Outage::Loading => "loading",
+                Outage::ReadOnly => "read_only",
+                Outage::OutOfMemory => "out_of_memory",
+                Outage::StorageFailing => "storage_failing",
+                Outage::Busy => "busy",
+                Outage::ClusterDown => "cluster_down",
+            },
+            Self::Unknown(_) => "reply_lost",
+            Self::Denied(_) => "denied",
+            Self::LeaseLost => "lease_lost",
+            Self::Full { .. } => "full",
+            Self::Invalid(_) => "invalid",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
     /// Whether waiting and sending the same call again can succeed: an outage. A full queue is none: whether to wait for
     /// room is for its policy to say.
     #[must_use]

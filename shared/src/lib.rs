@@ -4,7 +4,7 @@
 //! are a task outside and inside Redis, [`job`] is a map-reduce job; [`functions`] is the Lua library that makes every
 //! transition; [`link`] is the connection; [`broker`] has one method per function.
 //! [`balance`] judges consumers by what they measure, and chooses among them.
-//! [`store`] reads and writes the files that jobs refer to.
+//! [`store`] reads and writes the files that jobs refer to. [`metrics`] names every figure, [`http`] serves them.
 
 pub mod limits;
 pub mod overload;
@@ -27,5 +27,7 @@ pub mod outage;
 pub mod submit;
 pub mod store;
 pub mod managed;
+pub mod metrics;
+pub mod http;
 
 pub use error::{Error, Outage};

@@ -106,6 +106,15 @@ impl SessionId {
     pub fn fresh() -> Self {
         Self(uuid::Uuid::new_v4().simple().to_string().into())
     }
+
+    /// The id of the process: of a consumer's session `<id>.<n>`, the `<id>`, under which its health key stands.
+    #[must_use]
+    pub fn process(&self) -> &str {
+        match self.as_str().rsplit_once('.') {
+            Some((id, round)) if !id.is_empty() && !round.is_empty() && round.bytes().all(|b| b.is_ascii_digit()) => id,
+            _ => self.as_str(),
+        }
+    }
 }
 
 impl Default for Prefix {
@@ -117,6 +126,18 @@ impl Default for Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_session_is_not_part_of_its_consumers_id() {
+        for (session, id) in [
+            ("host-1-ab", "host-1-ab"),
+            ("host-1-ab.2", "host-1-ab"),
+            ("a.b", "a.b"),
+            (".1", ".1"),
+        ] {
+            assert_eq!(SessionId::new(session).unwrap().process(), id);
+        }
+    }
 
     #[test]
     fn names_that_could_leave_their_key_are_refused() {

@@ -4,7 +4,7 @@
 //! says once that Redis is gone and once that it is back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -54,7 +54,9 @@ impl Patience {
 pub struct Watch {
     away: Arc<AtomicBool>,
     born: Instant,
-    since: Arc<std::sync::atomic::AtomicU64>,
+    since: Arc<AtomicU64>,
+    /// Failed calls, in the order of [`Error::CLASSES`].
+    errors: Arc<[AtomicU64; Error::CLASSES.len()]>,
 }
 
 impl Default for Watch {
@@ -63,6 +65,7 @@ impl Default for Watch {
             away: Arc::default(),
             born: Instant::now(),
             since: Arc::default(),
+            errors: Arc::default(),
         }
     }
 }
@@ -70,6 +73,9 @@ impl Default for Watch {
 impl Watch {
     /// A call failed.
     pub fn failed(&self, error: &Error) {
+        if let Some(at) = Error::CLASSES.iter().position(|class| *class == error.class()) {
+            self.errors[at].fetch_add(1, Ordering::Relaxed);
+        }
         if !self.away.swap(true, Ordering::Relaxed) {
             self.since.store(self.elapsed_ms(), Ordering::Relaxed);
             warn!(error = %error, "Redis cannot serve: waiting, nothing is lost");
@@ -82,6 +88,12 @@ impl Watch {
             let away_ms = self.elapsed_ms().saturating_sub(self.since.load(Ordering::Relaxed));
             info!(away_ms, "Redis serves again");
         }
+    }
+
+    /// How many calls failed so far, by class of error.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.errors.iter().map(|n| n.load(Ordering::Relaxed));
+        Error::CLASSES.into_iter().zip(counts)
     }
 
     /// Whether the last call failed.
@@ -98,6 +110,16 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_error_has_a_class_that_is_counted() {
+        let watch = Watch::default();
+        watch.failed(&Error::Unknown(String::new()));
+        watch.failed(&Error::Unknown(String::new()));
+        watch.failed(&Error::Protocol(String::new()));
+        let counted: Vec<_> = watch.errors().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(counted, [("reply_lost", 2), ("protocol", 1)]);
+    }
 
     #[test]
     fn delays_double_up_to_two_seconds_and_half_is_chance() {

@@ -8,15 +8,21 @@
 //! Helpers panic with a sentence that says what to do, since their only callers are tests.
 
 pub mod hand;
+mod http;
+mod notify;
 mod port;
 mod process;
 mod server;
+mod tool;
 mod wait;
 mod yard;
 
+pub use http::{get, http_of, send};
+pub use notify::NotifySocket;
 pub use process::{Daemon, workspace_binary};
 pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
+pub use tool::{checked_by, passes};
 pub use wait::{wait_for, wait_until};
 pub use yard::{Running, Yard, new_task, queue_name, spawn};
 

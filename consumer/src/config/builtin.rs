@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::problem::Problem;
 
 /// Which builtin a handler is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BuiltinConfig {
     /// What it does.

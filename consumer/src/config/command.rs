@@ -21,7 +21,7 @@ pub(crate) const EX_TEMPFAIL: u8 = 75;
 const EX_CONFIG: u8 = 78;
 
 /// How a `command` handler runs its program.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CommandConfig {
     /// A bare name, looked up in `PATH`, or an absolute path.

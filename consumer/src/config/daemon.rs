@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::{DeTable, DeValue};
+use workyard_shared::http::Address;
 use workyard_shared::name::{Prefix, QueueName};
 
 use crate::slots::QueueOrder;
@@ -16,6 +17,7 @@ use crate::slots::QueueOrder;
 use super::checks::{self, HumanDuration};
 use super::handler::{self, HandlerConfig};
 use super::jobs::{self, JobsConfig};
+use super::log::LogFilter;
 use super::problem::Problem;
 use super::secret::{Secret, SecretSource};
 
@@ -42,6 +44,10 @@ pub struct DaemonConfig {
     pub lease: Duration,
     /// `drain_timeout`: how long running tasks may take to finish at shutdown (default 30 s).
     pub drain_timeout: Duration,
+    /// `http`: where health and metrics are served; a bare port is one of loopback (default nowhere).
+    pub http: Option<Address>,
+    /// `log`: what is logged: a level, or a filter such as `info,workyard_consumer=debug` (default info).
+    pub log: Option<LogFilter>,
     /// `watch_host`: whether CPU and memory of the host count (default true).
     pub watch_host: bool,
     /// `queue_order`: how queues share the daemon (default strict).
@@ -72,6 +78,8 @@ struct Raw {
     concurrency: Option<u64>,
     lease: Option<HumanDuration>,
     drain_timeout: Option<HumanDuration>,
+    http: Option<Listen>,
+    log: Option<String>,
     watch_host: Option<bool>,
     #[serde(default)]
     queue_order: QueueOrder,
@@ -84,6 +92,25 @@ struct Raw {
         reason = "taken out before; stands here to be among the names that an error lists"
     )]
     handlers: Option<IgnoredAny>,
+}
+
+/// A port as a number, or an address as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Listen {
+    Port(u16),
+    Text(String),
+}
+
+impl Listen {
+    fn address(self) -> Result<Address, Problem> {
+        let text = match self {
+            Self::Port(port) => port.to_string(),
+            Self::Text(text) => text,
+        };
+        text.parse()
+            .map_err(|error| Problem::new("http", checks::reason(&error)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -114,6 +141,11 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         },
         lease: checks::duration("lease", lease, LEASES)?,
         drain_timeout: checks::duration("drain_timeout", drain, Duration::ZERO..=MAX_DRAIN)?,
+        http: raw.http.map(Listen::address).transpose()?,
+        log: match raw.log {
+            Some(text) => Some(LogFilter::new(text).map_err(|reason| Problem::new("log", reason))?),
+            None => None,
+        },
         watch_host: raw.watch_host.unwrap_or(true),
         queue_order: raw.queue_order,
         queues: queues(raw.queues)?,

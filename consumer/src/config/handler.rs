@@ -22,7 +22,7 @@ use super::{builtin, command, http, worker};
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// One handler, as configured.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HandlerConfig {
     /// The kind of task it runs.
@@ -37,7 +37,7 @@ pub struct HandlerConfig {
 }
 
 /// The four types of handler.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
     /// One process per task.

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::secret::SecretSource;
 
 /// Where an `http` handler sends its tasks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HttpConfig {
     /// The address.

@@ -17,7 +17,7 @@ const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(2);
 const MAX_KILL_AFTER: Duration = Duration::from_secs(600);
 
 /// How a child process is surrounded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProcessConfig {
     /// Variables on top of the few that are inherited (see `handlers`).

@@ -57,6 +57,7 @@ fn a_minimal_file_gets_the_documented_defaults() {
     assert_eq!(config.lease, Duration::from_secs(3));
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.queue_order, QueueOrder::Strict);
+    assert_eq!((config.http, config.log), (None, None));
     assert_eq!((config.queues[0].name.as_str(), config.queues[0].weight), ("q", 1));
     let handler = &config.handlers["t"];
     assert_eq!((handler.concurrency, handler.timeout), (None, None));
@@ -125,6 +126,13 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
             ":1: ",
             "duration \"5 sec 3 weeks\" must be",
         ),
+        (
+            "http = \"everywhere\"",
+            ":1: http: ",
+            "must be a port (of 127.0.0.1), or address and port",
+        ),
+        ("http = 70000", ":1: ", ""),
+        ("log = \"loud\"", ":1: log: ", "\"loud\" must be error, warn, info"),
         ("queue_order = \"fair\"", ":1: ", "expected `strict` or `weighted`"),
         (
             "redis_url = { env = \"WORKYARD_NOT_SET\" }",

@@ -15,7 +15,7 @@ use super::secret::SecretSource;
 const MAX_PROCESSES: usize = 1024;
 
 /// How a `worker` handler keeps its processes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct WorkerConfig {
     /// A bare name, looked up in `PATH`, or an absolute path.

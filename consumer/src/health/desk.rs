@@ -1,7 +1,7 @@
 //! What one consumer knows of its health in one queue, and what follows: how much it may claim, with which rank it
 //! parks, which kinds it leaves alone for now.
 //!
-//! Invariant: one lock, never held over an await. The clock is this desk's own; what the maintainer says in the fleet's time is turned into it.
+//! Invariant: one lock, never held over an await. The clock is this desk's own; the fleet's time is turned into it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -304,6 +304,15 @@ impl Desk {
     /// Whether the circuit is closed.
     pub(crate) fn is_well(&self) -> bool {
         self.with(|inner| inner.circuit.is_closed())
+    }
+
+    pub(crate) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// Kinds that fail everywhere.
+    pub(crate) fn broken_kinds(&self) -> Vec<String> {
+        self.with(|inner| inner.gauges.broken())
     }
 
     /// What people see.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use workyard_shared::balance::{Breaker, Vitals, Watch};
 
+/// Broken kinds that are named.
+const MOST_BROKEN: usize = 20;
 /// Kinds watched apart.
 const MOST_KINDS: usize = 256;
 
@@ -52,6 +54,12 @@ impl Gauges {
             }
         }
         vitals.cap();
+    }
+
+    /// Kinds whose breaker the maintainer has not closed, at most [`MOST_BROKEN`].
+    pub(super) fn broken(&self) -> Vec<String> {
+        let broken = self.kinds.iter().filter(|(_, gauge)| gauge.said != Breaker::Closed);
+        broken.map(|(kind, _)| kind.clone()).take(MOST_BROKEN).collect()
     }
 
     /// The circuit has turned: what ran before says nothing about now.

@@ -70,6 +70,11 @@ impl Host {
         smooth(&self.rtt_us, took);
     }
 
+    /// How late the loop is, in seconds.
+    pub(crate) fn lag_seconds(&self) -> f64 {
+        self.lag_ms() / 1000.0
+    }
+
     pub(super) fn lag_ms(&self) -> f64 {
         millis(&self.lag_us)
     }

@@ -16,6 +16,7 @@ use super::Lane;
 use super::outbox::Outbox;
 use crate::context::Lifeline;
 use crate::fleet::Fleet;
+use crate::metrics::QueueMeter;
 
 impl Lane {
     /// Stops the old session's handlers and tries to settle under its name: if the lease was lost,
@@ -29,8 +30,9 @@ impl Lane {
         turn.handbacks.extend(held);
         turn.handbacks.truncate(MAX_BATCH);
         let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
+        let meter = Arc::clone(&self.clerk.queue);
         tokio::spawn(async move {
-            if let Err(error) = say_good_bye(&queue, &old, &turn, &fleet).await {
+            if let Err(error) = say_good_bye(&queue, &old, &turn, &fleet, &meter).await {
                 debug!(%error, "the lost session could not say good-bye");
             }
         });
@@ -71,11 +73,18 @@ impl Lane {
     }
 }
 
-async fn say_good_bye(queue: &Queue, old: &Lifeline, turn: &Turn, fleet: &Fleet) -> Result<(), Error> {
+async fn say_good_bye(
+    queue: &Queue,
+    old: &Lifeline,
+    turn: &Turn,
+    fleet: &Fleet,
+    meter: &QueueMeter,
+) -> Result<(), Error> {
     if !turn.is_empty() {
         let answer = turn.send(queue, &old.session, None).await?;
         let stale = answer.stale();
         fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
+        meter.stale.fetch_add(stale as u64, Ordering::Relaxed);
         warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
     }
     // If the session was removed by hand and not by a reclaim, its tasks have no other way back.

@@ -3,6 +3,7 @@
 //! Invariant: at most one claim and one batch of outcomes are under way. Room is reserved before a claim is sent and
 //! given back for whatever it did not bring.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -41,6 +42,7 @@ impl Lane {
         }
         self.number += 1;
         let turn = self.outbox.take(self.number);
+        self.clerk.queue.settled(turn.len());
         self.settling = self.send(turn, 0, None);
     }
 
@@ -106,7 +108,7 @@ impl Lane {
             rank: self.desk.rank(self.probing, self.above, self.held.len()),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
-        Some(Box::pin(order.send(queue, fleet.watch.clone(), fleet.halt.clone())))
+        Some(Box::pin(order.send(queue, Arc::clone(fleet))))
     }
 
     /// We were woken and have no room (another queue took it): wake another in our place.
@@ -137,8 +139,9 @@ impl Lane {
             .slots
             .unreserve(self.index, done.wanted.saturating_sub(granted));
         let Some(answer) = done.answer else { return };
+        self.clerk.queue.claimed(granted);
         if !done.turn.is_empty() {
-            self.outbox.settled(&self.fleet, &done.turn, &answer);
+            self.outbox.settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
         }
         match answer.claimed {
             Some(Claimed::Tasks(grants)) => {

@@ -23,6 +23,8 @@ use crate::fleet::Fleet;
 use crate::health::{Desk, Probing};
 use crate::jobs::{JobBook, MemberTask};
 use crate::kind_slots::KindPermit;
+use crate::metrics::Clerk;
+use crate::registry::Registry;
 
 /// How long a task of a kind that nobody here knows is left to others.
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
@@ -146,7 +148,14 @@ impl Held {
     }
 
     /// Decides about a claimed task, and takes its slot if it may run.
-    pub(super) fn judge(&self, fleet: &Fleet, book: &Arc<JobBook>, desk: &Arc<Desk>, grant: Grant) -> Judged {
+    pub(super) fn judge(
+        &self,
+        fleet: &Fleet,
+        registry: &Registry,
+        book: &Arc<JobBook>,
+        desk: &Arc<Desk>,
+        grant: Grant,
+    ) -> Judged {
         let record = match &grant.record {
             Ok(record) => record.clone(),
             Err(error) => {
@@ -154,14 +163,14 @@ impl Held {
                 return Judged::Unhandled(handback(&grant, false, NEWER_DELAY));
             }
         };
-        let entry = fleet.registry.get(record.kind());
+        let entry = registry.get(record.kind());
         let member = member_of(book, &grant, &record);
         let known = match &member {
             Some(_) => book.stages.knows(record.kind()),
             None => entry.is_some(),
         };
         if !known {
-            fleet.registry.warn_unknown(record.kind());
+            registry.warn_unknown(record.kind());
             if let Some(member) = member {
                 return Judged::Refused(member_elsewhere(&grant, member, &record));
             }
@@ -204,6 +213,7 @@ impl Held {
         &mut self,
         fleet: &Arc<Fleet>,
         session: &Arc<Lifeline>,
+        clerk: &mut Clerk,
         start: Start,
         done: &UnboundedSender<(Done, Duration)>,
     ) {
@@ -219,6 +229,9 @@ impl Held {
         };
         holding.started = true;
         let options = record.options();
+        if let Some(waited) = first_wait(&grant, &record, options.not_before) {
+            clerk.waited(record.kind(), waited);
+        }
         let ctx = Attempt {
             kind: record.kind().to_owned(),
             number: grant.meta.failures + 1,
@@ -247,6 +260,14 @@ impl Held {
             done.send(ended).ok();
         });
     }
+}
+
+/// From when a task could first run to its first claim, by Redis' clock: a token is the time of its claim.
+fn first_wait(grant: &Grant, record: &Record, not_before: Option<u64>) -> Option<Duration> {
+    let meta = &grant.meta;
+    let is_first = meta.failures + meta.crashes + meta.releases + meta.unhandled == 0;
+    let from_ms = record.created_ms.max(not_before.unwrap_or(0));
+    is_first.then(|| Duration::from_micros(grant.token.saturating_sub(from_ms * 1000)))
 }
 
 /// The step of a job that this task is, if it is one.

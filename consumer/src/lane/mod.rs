@@ -7,6 +7,7 @@
 //! that is lost empties it, cancels the handlers, and tries to hand everything back under the old
 //! id: the fence refuses what belongs to others by then, and counts it.
 
+mod collect;
 mod ending;
 mod exchange;
 mod held;
@@ -33,6 +34,8 @@ use crate::execute::Done;
 use crate::fleet::Fleet;
 use crate::health::Desk;
 use crate::jobs::JobBook;
+use crate::metrics::Clerk;
+use crate::ops::TICK;
 use held::{Held, Judged};
 use outbox::Outbox;
 use recount::Recount;
@@ -64,6 +67,7 @@ pub(crate) struct Lane {
     recount: Recount,
     book: Arc<JobBook>,
     desk: Arc<Desk>,
+    clerk: Clerk,
     /// The claim under way is a probe's.
     probing: bool,
     /// Ends what the book has running, with this lane.
@@ -118,6 +122,7 @@ impl Lane {
                 closing.clone(),
             ),
             desk: Arc::clone(&fleet.desks[index]),
+            clerk: Clerk::new(Arc::clone(&fleet.meters.queues[index])),
             probing: false,
             _book_open: closing.drop_guard(),
             number: 0,
@@ -141,7 +146,9 @@ impl Lane {
         let fleet = Arc::clone(&self.fleet);
         let mut draining = false;
         let mut halted = false;
+        let mut ticks = tokio::time::interval(TICK);
         loop {
+            fleet.progress.lanes[self.index].now();
             if draining && self.is_idle() {
                 break;
             }
@@ -180,12 +187,15 @@ impl Lane {
                     self.give_back_all();
                 }
                 () = tokio::time::sleep_until(self.poll_at.into()), if !self.hungry => self.hungry = true,
+                // Nothing to do but to show that this loop goes round.
+                _ = ticks.tick() => {}
                 () = freed, if !self.ready.is_empty() || self.hungry => {}
                 // A slot that a blocking handler held beyond its task comes back unannounced.
                 () = tokio::time::sleep(RECHECK), if !self.ready.is_empty() || (self.hungry && self.claiming.is_none()) => {}
             }
         }
         self.leave().await;
+        fleet.progress.lanes[self.index].end();
     }
 
     fn is_idle(&self) -> bool {
@@ -241,11 +251,16 @@ impl Lane {
     /// Starts what is ready as far as there are slots.
     fn start_ready(&mut self) {
         let Some(session) = self.session.clone() else { return };
+        if self.ready.is_empty() {
+            return;
+        }
+        let registry = self.fleet.registry();
         let mut waiting = VecDeque::new();
         while let Some(grant) = self.ready.pop_front() {
-            match self.held.judge(&self.fleet, &self.book, &self.desk, grant) {
+            match self.held.judge(&self.fleet, &registry, &self.book, &self.desk, grant) {
                 Judged::Run(job) => {
-                    self.held.spawn(&self.fleet, &session, *job, &self.done_in);
+                    self.held
+                        .spawn(&self.fleet, &session, &mut self.clerk, *job, &self.done_in);
                     self.started_at = Instant::now();
                 }
                 Judged::NoSlot(grant) => {
@@ -295,37 +310,6 @@ impl Lane {
             self.fleet.slots.unreserve(self.index, 1);
             self.outbox.release(grant.id, grant.token, BUSY_KIND_DELAY);
         }
-    }
-
-    fn collect(&mut self, finished: &mut Vec<(Done, Duration)>) {
-        for (done, run) in finished.drain(..) {
-            let (id, token) = done.claim();
-            // One that is no longer held was given up with its session.
-            if !self.held.finish(id, token) {
-                continue;
-            }
-            self.cautious = false;
-            self.fleet.slots.unreserve(self.index, 1);
-            self.fleet.counters.ran(run, done.is_failure());
-            match self.measure(&done, run).and_then(|again| done.as_handback(again)) {
-                Some(handback) => self.outbox.hand_back(handback),
-                None => self.outbox.add(done),
-            }
-        }
-        // We may wait with the rank of one that had more to do: a claim that finds nothing parks with the new one.
-        if self.desk.ranks_by_load() {
-            self.lighter = true;
-            self.hungry = true;
-        }
-    }
-
-    /// Tells whoever measures; see [`Desk::ended`] for the answer.
-    fn measure(&self, done: &Done, run: Duration) -> Option<Duration> {
-        let (kind, ok) = (done.kind()?, !done.is_failure());
-        if let Some(slots) = self.fleet.registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
-            slots.ended(run, ok);
-        }
-        self.desk.ended(kind, ok, run)
     }
 }
 

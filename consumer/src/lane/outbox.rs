@@ -16,6 +16,7 @@ use workyard_shared::name::JobId;
 
 use crate::execute::Done;
 use crate::fleet::Fleet;
+use crate::metrics::QueueMeter;
 
 /// Failures in one turn: each makes the function read its record.
 const MAX_FAILURES: usize = 50;
@@ -122,10 +123,11 @@ impl Outbox {
     }
 
     /// Reads the answers: counts what was refused, logs and tells what ended for good.
-    pub(super) fn settled(&mut self, fleet: &Arc<Fleet>, turn: &Turn, answer: &TurnAnswer) {
+    pub(super) fn settled(&mut self, fleet: &Arc<Fleet>, meter: &QueueMeter, turn: &Turn, answer: &TurnAnswer) {
         let stale = answer.stale();
         if stale > 0 {
             fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
+            meter.stale.fetch_add(stale as u64, Ordering::Relaxed);
             debug!(tasks = stale, "{stale} settled tasks were not ours any more");
         }
         let kinds = std::mem::take(&mut self.in_turn);

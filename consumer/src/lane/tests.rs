@@ -11,6 +11,8 @@ use super::*;
 use crate::counters::Counters;
 use crate::health::{Desk, Host};
 use crate::jobs::Spill;
+use crate::metrics::Meters;
+use crate::ops::Progress;
 use crate::registry::Registry;
 use crate::slots::{QueueOrder, Slots};
 
@@ -26,10 +28,13 @@ fn lane_with_a_claim_under_way() -> Lane {
         host: Arc::new(Host::new()),
         urgent: Arc::new(Notify::new()),
         desks: vec![Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())))],
-        registry: Registry::new(),
+        handlers: std::sync::RwLock::new(Arc::new(Registry::new())),
+        retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),
         counters: Counters::default(),
+        meters: Meters::new(1),
+        progress: Arc::new(Progress::new(1)),
         watch: Watch::default(),
         drain: CancellationToken::new(),
         halt: CancellationToken::new(),

@@ -3,13 +3,18 @@
 //! Invariant: the same turn keeps its number however often it is sent, so a repeat after a lost
 //! reply gets the first answer. Only the end of the drain time stops it.
 
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use tracing::error;
 use workyard_shared::Error;
 use workyard_shared::balance::Rank;
 use workyard_shared::broker::{ClaimRequest, Queue, Turn, TurnAnswer};
 use workyard_shared::name::SessionId;
-use workyard_shared::outage::{Patience, Watch};
+use workyard_shared::outage::Patience;
+
+use crate::fleet::Fleet;
+use crate::metrics::Call;
 
 /// How often a turn is sent after the drain time is over.
 const LAST_TRIES: u32 = 3;
@@ -42,12 +47,15 @@ pub(super) struct TurnDone {
 
 impl TurnOrder {
     /// Sends until answered.
-    pub(super) async fn send(self, queue: Queue, watch: Watch, halt: CancellationToken) -> TurnDone {
+    pub(super) async fn send(self, queue: Queue, fleet: Arc<Fleet>) -> TurnDone {
+        let (watch, halt) = (&fleet.watch, &fleet.halt);
         let mut patience = Patience::default();
         let mut tries_left = LAST_TRIES;
         let answer = loop {
+            let sent = Instant::now();
             match self.try_once(&queue).await {
                 Ok(answer) => {
+                    self.measure(&fleet, sent.elapsed());
                     // Redis lets one subscribe also while it loads its data and refuses all else.
                     if !self.only_subscribes() {
                         watch.succeeded();
@@ -85,6 +93,14 @@ impl TurnOrder {
             subscribed,
             connection: self.connection,
             answer,
+        }
+    }
+
+    fn measure(&self, fleet: &Fleet, took: Duration) {
+        if self.wanted > 0 {
+            fleet.meters.answered(Call::Claim, took);
+        } else if !self.turn.is_empty() {
+            fleet.meters.answered(Call::Settle, took);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::places::Places;
 use super::{Stage, builtin};
@@ -13,19 +13,31 @@ use super::{Stage, builtin};
 /// Functions by kind, and what they may read.
 #[derive(Clone, Default)]
 pub(crate) struct Stages {
-    registered: HashMap<String, Arc<dyn Stage>>,
+    registered: Arc<RwLock<HashMap<String, Arc<dyn Stage>>>>,
     pub(super) places: Places,
 }
 
 impl fmt::Debug for Stages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.registered.keys()).finish()
+        f.debug_list().entries(self.read().keys()).finish()
     }
 }
 
 impl Stages {
     pub(crate) fn new(registered: HashMap<String, Arc<dyn Stage>>, places: Places) -> Self {
-        Self { registered, places }
+        Self {
+            registered: Arc::new(RwLock::new(registered)),
+            places,
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Arc<dyn Stage>>> {
+        self.registered.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other registered functions from now on; what runs goes on with those that it has.
+    pub(crate) fn replace(&self, registered: HashMap<String, Arc<dyn Stage>>) {
+        *self.registered.write().unwrap_or_else(PoisonError::into_inner) = registered;
     }
 
     /// Whether there is a function of this kind; tasks of others are handed back.
@@ -34,6 +46,6 @@ impl Stages {
     }
 
     pub(super) fn find(&self, kind: &str) -> Option<Arc<dyn Stage>> {
-        self.registered.get(kind).cloned().or_else(|| builtin::find(kind))
+        self.read().get(kind).cloned().or_else(|| builtin::find(kind))
     }
 }

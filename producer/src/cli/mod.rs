@@ -30,6 +30,7 @@ mod interrupt;
 mod watch;
 mod consumers;
 mod overview;
+mod metrics;
 mod job_notes;
 mod job_progress;
 mod job_result;
@@ -165,6 +166,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Queue { action } => queue::run(action, session).await,
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,
+        Command::Metrics(args) => metrics::run(&args, session).await,
         Command::Consumers(args) => consumers::run(&args, session).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),

@@ -1,6 +1,4 @@
-//! inspect, overview, and pages of ids: what operators see. Reads only.
-
-use std::collections::BTreeMap;
+//! inspect, and pages of ids: what operators see. Reads only.
 
 use redis::Value;
 
@@ -8,26 +6,6 @@ use super::{Queue, reply};
 use crate::error::Error;
 use crate::name::SessionId;
 use crate::record::{Ended, Meta, Record};
-
-/// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
-pub const COUNTERS: [&str; 16] = [
-    "submitted",
-    "completed",
-    "failed",
-    "retried",
-    "cancelled",
-    "expired",
-    "reclaimed",
-    "released",
-    "stale",
-    "rejected",
-    "trimmed",
-    "deleted",
-    "duplicate",
-    "requeued",
-    "purged",
-    "shed",
-];
 
 /// Who runs a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,35 +45,6 @@ pub enum Seen {
     Ended(Ended),
     /// Nothing.
     Unknown,
-}
-
-/// Depths, settings and counters of a queue at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overview {
-    /// Tasks that wait for a consumer.
-    pub pending: u64,
-    /// Delayed tasks and retries.
-    pub scheduled: u64,
-    /// Tasks that a consumer holds.
-    pub running: u64,
-    /// The dead-letter set.
-    pub failed: u64,
-    /// Results still kept.
-    pub results: u64,
-    /// Consumers that wait for work.
-    pub parked: u64,
-    /// Consumers with a session lease.
-    pub consumers: u64,
-    /// Whether nothing is handed out.
-    pub paused: bool,
-    /// Redis' clock, ms.
-    pub now_ms: u64,
-    /// Since when the oldest pending task is pending, ms; `None`: nothing is.
-    pub oldest_ms: Option<u64>,
-    /// Counters by name.
-    pub totals: BTreeMap<String, u64>,
-    /// Counters by kind, then by name.
-    pub kinds: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 #[expect(
@@ -175,51 +124,6 @@ impl Queue {
             return Ok(Some(Holding { consumer, token }));
         }
         Ok(None)
-    }
-
-    /// Depths and counters, read in one step.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn overview(&self) -> Result<Overview, Error> {
-        let items = reply::array(self.link.call(&self.fcall("overview", &[])).await?)?;
-        if items.len() < 10 {
-            return Err(Error::Protocol("a short overview".to_owned()));
-        }
-        let n: Vec<u64> = items[..9].iter().map(reply::count).collect::<Result<_, _>>()?;
-        let mut overview = Overview {
-            pending: n[0],
-            scheduled: n[1],
-            failed: n[2],
-            // Every live task has exactly one place, so those in no set are held by consumers.
-            running: n[3].saturating_sub(n[0] + n[1] + n[2]),
-            results: n[4],
-            parked: n[5],
-            consumers: n[6],
-            paused: n[7] == 1,
-            now_ms: n[8],
-            // '' when there is none.
-            oldest_ms: reply::count(&items[9]).ok(),
-            ..Overview::default()
-        };
-        let mut stats = items.into_iter().skip(10);
-        while let (Some(name), Some(value)) = (stats.next(), stats.next()) {
-            let (name, value) = (reply::string(name)?, reply::count(&value)?);
-            match name.split_once(' ') {
-                Some((counter, kind)) => {
-                    overview
-                        .kinds
-                        .entry(kind.to_owned())
-                        .or_default()
-                        .insert(counter.to_owned(), value);
-                }
-                None if name != "minute" => {
-                    overview.totals.insert(name, value);
-                }
-                None => {}
-            }
-        }
-        Ok(overview)
     }
 
     /// Ids of a sorted set (`pending`, `scheduled`, `failed`, `done`) from `offset` on.
@@ -330,22 +234,5 @@ impl Queue {
             total += reply::count(&self.link.call(&cmd).await?)?;
         }
         Ok(total)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::COUNTERS;
-
-    #[test]
-    fn the_counters_stand_in_the_order_of_the_lua_file() {
-        let source = include_str!("../../lua/stats.lua");
-        let list = source
-            .split("local COUNTERS = {")
-            .nth(1)
-            .and_then(|rest| rest.split('}').next())
-            .unwrap();
-        let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
-        assert_eq!(names, COUNTERS);
     }
 }

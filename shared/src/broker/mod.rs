@@ -5,12 +5,15 @@
 
 mod claim;
 mod enqueue;
+mod figures;
 mod ingest;
 mod inspect;
 mod job;
 mod maintain;
 mod operate;
+mod overview;
 mod reply;
+mod server;
 mod session;
 mod settings;
 mod settle;
@@ -20,14 +23,17 @@ mod header_tests;
 
 pub use claim::{ClaimRequest, Claimed, Grant};
 pub use enqueue::{Accepted, Batch};
+pub use figures::{CircuitCount, QueueFigures};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
-pub use inspect::{COUNTERS, Holding, Overview, Place, Seen};
+pub use inspect::{Holding, Place, Seen};
 pub use job::{
     JobCancelled, JobDeleted, JobGlance, JobOutcome, JobPulse, JobRetried, JobSettled, JobSubmitted, JobTurn,
     JobVerdict, Spilled, Tended,
 };
 pub use maintain::{Reclaimed, Swept};
 pub use operate::{CancelAnswer, Deleted, PurgePlace};
+pub use overview::{COUNTERS, Overview};
+pub use server::ServerFigures;
 pub use session::{Beat, Report, Survey};
 pub use settle::{Completion, FailureReport, Handback, Settled, Turn, TurnAnswer, Verdict as FailVerdict};
 pub use wait::Waited;

@@ -1,6 +1,6 @@
 //! set, and reading what was set: see `lua/settings.lua`.
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::{Queue, reply};
 use crate::error::Error;
@@ -32,18 +32,27 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn settings(&self) -> Result<Settings, Error> {
+        read(self.link.call(&self.settings_cmd()).await?)
+    }
+
+    pub(super) fn settings_cmd(&self) -> Cmd {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(self.keys.named("cfg")).arg(&NAMES);
-        let mut settings = Settings::default();
-        for (name, value) in NAMES.iter().zip(reply::array(self.link.call(&cmd).await?)?) {
-            if value == Value::Nil {
-                continue;
-            }
-            // What somebody else put there counts as not set, here as in the functions.
-            if let Ok(setting) = format!("{name}={}", reply::string(value)?).parse() {
-                settings.apply(setting);
-            }
-        }
-        Ok(settings)
+        cmd
     }
+}
+
+/// Reads what was set.
+pub(super) fn read(answer: Value) -> Result<Settings, Error> {
+    let mut settings = Settings::default();
+    for (name, value) in NAMES.iter().zip(reply::array(answer)?) {
+        if value == Value::Nil {
+            continue;
+        }
+        // What somebody else put there counts as not set, here as in the functions.
+        if let Ok(setting) = format!("{name}={}", reply::string(value)?).parse() {
+            settings.apply(setting);
+        }
+    }
+    Ok(settings)
 }

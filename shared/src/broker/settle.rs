@@ -231,6 +231,13 @@ impl Turn {
         self.completions.is_empty() && self.failures.is_empty() && self.handbacks.is_empty() && self.job.is_none()
     }
 
+    /// How many outcomes it settles.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let members = self.job.as_ref().map_or(0, |job| job.outcomes.len());
+        self.completions.len() + self.failures.len() + self.handbacks.len() + members
+    }
+
     /// Sends the turn, with a claim if one is wanted.
     ///
     /// # Errors

@@ -18,7 +18,9 @@ use super::value;
 
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
-pub(crate) use service::{CompletionsArgs, ConsumersArgs, ManArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs};
+pub(crate) use service::{
+    CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs,
+};
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
 const EXIT_CODES: &str = "\
@@ -174,6 +176,11 @@ pub(crate) enum Command {
         after_help = "Per consumer: what it holds and runs, errors, health (0 to 1), load score (lower is better) and circuit, those of the queue in which it does worst. Per kind: its slots, and what ran in the last ten seconds, with the last twenty run times. Per machine: what presses it. --watch draws anew until Ctrl-C; piped it writes block after block, with --json a line each time.\n\nWithout --queue the consumers of all queues are shown.\n\nExamples:\n  workyard consumers --json\n  workyard consumers --queue emails --watch\n  workyard consumers --watch 5s --json | jq -c '.[] | [.id, .health.running]'"
     )]
     Consumers(ConsumersArgs),
+    /// Print the figures of all queues for Prometheus, or serve them
+    #[command(
+        after_help = "Names and meanings: docs/metrics.md. A bare port is one of 127.0.0.1.\n\nExamples:\n  workyard metrics\n  workyard metrics --listen 9465\n  workyard metrics --listen 0.0.0.0:9465"
+    )]
+    Metrics(MetricsArgs),
     /// Show inbox items that were refused, with the reason
     #[command(after_help = "Example:\n  workyard rejected --queue emails")]
     Rejected(RejectedArgs),

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 use workyard_producer::{QueueName, Setting};
 
+use workyard_shared::http::Address;
+
 use crate::cli::value;
 
 /// Arguments of `stats`.
@@ -16,6 +18,17 @@ pub(crate) struct StatsArgs {
     /// Show what happened in each minute of the last 24 hours
     #[arg(long)]
     pub(crate) minutes: bool,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArgs {
+    /// Serve them at http://ADDR/metrics until a signal, instead of printing them once
+    #[arg(long, value_parser = value::named::<Address>, value_name = "ADDR")]
+    pub(crate) listen: Option<Address>,
+    /// Print OpenMetrics instead of the older text format; a server gives what is asked for
+    #[arg(long)]
+    pub(crate) open_metrics: bool,
 }
 
 /// Arguments of `consumers`.

@@ -1,0 +1,135 @@
+//! The daemon: command line and file become a [`Worker`], signals become a drain or a reload.
+//!
+//! Invariant: everything is checked before anything is claimed. The first SIGTERM or SIGINT
+//! drains; a second one exits now, and the leases give the work to others.
+
+mod cli;
+mod logging;
+mod reloading;
+mod settings;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use tracing::{error, info, warn};
+use workyard_shared::Error;
+use workyard_shared::managed::ManagedRedis;
+
+use crate::Worker;
+use crate::config::{self, ConfigError, DaemonConfig};
+use crate::ops::healthcheck;
+use cli::Action;
+use logging::Logging;
+use reloading::Reloading;
+
+pub use cli::Cli;
+
+/// Exit code for bad use: flags, configuration, names.
+const EXIT_BAD_USE: u8 = 2;
+/// Exit code when Redis refuses this user or cannot be used.
+const EXIT_REDIS: u8 = 4;
+/// What a daemon does that has no file.
+const ONLY_JOBS: &str = "[[queues]]\nname = \"default\"\n[jobs]\n";
+/// How often a managed server is looked after.
+const MANAGED_CHECK: Duration = Duration::from_secs(2);
+
+/// Why the daemon did not start or ended.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Workyard(#[from] Error),
+    #[error("{0}")]
+    Managed(#[from] workyard_shared::managed::Error),
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Workyard(Error::Invalid(_)) | Self::Io(_) => ExitCode::from(EXIT_BAD_USE),
+            Self::Workyard(_) | Self::Managed(_) => ExitCode::from(EXIT_REDIS),
+        }
+    }
+}
+
+/// Runs the daemon to its end.
+#[must_use]
+pub fn main(cli: &Cli) -> ExitCode {
+    match &cli.action {
+        Some(Action::Healthcheck(args)) => return healthcheck(args),
+        Some(Action::Man) => return printed(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())),
+        Some(Action::Completions { shell }) => {
+            clap_complete::generate(*shell, &mut Cli::command(), "workyard-consumer", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        None => {}
+    }
+    let logging = Logging::start(cli);
+    match run(cli, logging) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{failure}");
+            failure.code()
+        }
+    }
+}
+
+fn printed(written: std::io::Result<()>) -> ExitCode {
+    if let Err(error) = written {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn load(cli: &Cli) -> Result<DaemonConfig, ConfigError> {
+    match &cli.config {
+        Some(path) => config::load(path),
+        None => config::parse(ONLY_JOBS, "the defaults".as_ref()),
+    }
+}
+
+fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
+    let file = load(cli)?;
+    logging.apply(file.log.as_ref());
+    let registry = settings::registry(&file, None)?;
+    if cli.check {
+        let (queues, kinds) = (settings::queues(cli, &file)?.len(), registry.kinds().join(", "));
+        info!("the configuration is sound: {queues} queues, kinds {kinds}");
+        return Ok(());
+    }
+    let (worker, managed) = settings::worker_config(cli, &file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let keeper = managed.map(|redis| tokio::spawn(keep_up(redis)));
+        let reloading = Reloading::new(cli.clone(), file, registry.clone(), logging);
+        let ended = Worker::new(worker, registry)?
+            .with_reloads(reloading.hook())
+            .serve()
+            .await;
+        if let Some(keeper) = keeper {
+            keeper.abort();
+        }
+        Ok(ended?)
+    });
+    // A blocking handler that ignores its cancel must not hold the exit.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    outcome
+}
+
+/// Starts the managed server again when it has died.
+async fn keep_up(redis: ManagedRedis) {
+    loop {
+        tokio::time::sleep(MANAGED_CHECK).await;
+        let redis = redis.clone();
+        match tokio::task::spawn_blocking(move || redis.ensure().map(|_| ())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the managed Redis is down and cannot be started"),
+            Err(error) => warn!(%error, "the managed Redis could not be looked after"),
+        }
+    }
+}

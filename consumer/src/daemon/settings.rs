@@ -1,0 +1,99 @@
+//! Flags and file together: what a [`Worker`](crate::Worker) is made of.
+
+use tracing::info;
+use workyard_shared::Error;
+use workyard_shared::link::{DEFAULT_URL, LinkConfig};
+use workyard_shared::managed::ManagedRedis;
+use workyard_shared::name::{Prefix, QueueName};
+
+use super::{Cli, Failure};
+use crate::config::{DaemonConfig, JobsConfig, Place};
+use crate::{Registry, WorkerConfig, handlers};
+
+/// The file's handlers; one that stands in `before` just so is taken over from there.
+pub(super) fn registry(file: &DaemonConfig, before: Option<(&DaemonConfig, &Registry)>) -> Result<Registry, Failure> {
+    let mut registry = Registry::new();
+    for (kind, handler) in &file.handlers {
+        if let Some((old, built)) = before
+            && old.handlers.get(kind) == Some(handler)
+        {
+            registry.keep(kind, built);
+            continue;
+        }
+        let built = handlers::build(handler)?;
+        registry.add(kind, built.handler, handler.concurrency)?;
+        if let Some(stage) = built.stage {
+            registry.stage(kind, stage)?;
+        }
+    }
+    Ok(registry)
+}
+
+/// Flags go before the environment, the environment before the file, the file before defaults.
+pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option<ManagedRedis>), Failure> {
+    let in_file = file.redis_url.as_ref().map(|url| url.expose().to_owned());
+    let url = cli
+        .redis_url
+        .clone()
+        .or(in_file)
+        .unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let (url, managed) = if url == "managed" {
+        let redis = ManagedRedis::from_env()?;
+        let joined = redis.start_or_join()?;
+        info!("using the managed Redis in {}", redis.dir().display());
+        (joined.server.url, Some(redis))
+    } else {
+        (url, None)
+    };
+    let queues = queues(cli, file)?;
+    let prefix = match &cli.prefix {
+        Some(prefix) => Prefix::new(prefix)?,
+        None => file.prefix.clone(),
+    };
+    let first = queues
+        .first()
+        .map_or_else(|| QueueName::new("default"), |(name, _)| Ok(name.clone()))?;
+    let config = WorkerConfig {
+        prefix,
+        queues,
+        order: file.queue_order,
+        concurrency: cli.concurrency.unwrap_or(file.concurrency),
+        lease: file.lease,
+        drain_timeout: file.drain_timeout,
+        watch_host: file.watch_host,
+        jobs: jobs(cli, file)?,
+        until_empty: cli.until_empty,
+        allow_eviction: cli.allow_eviction,
+        http: cli.http.or(file.http),
+        notify: true,
+        ..WorkerConfig::new(LinkConfig::from_url(&url)?, first)
+    };
+    Ok((config, managed))
+}
+
+/// The file's places and those of the flags; relative ones are below the folder of whoever wrote them.
+fn jobs(cli: &Cli, file: &DaemonConfig) -> Result<JobsConfig, Error> {
+    let here = std::path::absolute(".").map_err(|e| Error::Invalid(format!("there is no current folder: {e}")))?;
+    let mut jobs = file.jobs.clone();
+    for (flag, texts, places) in [
+        ("--jobs-read", &cli.jobs_read, &mut jobs.read),
+        ("--jobs-spill", &cli.jobs_spill, &mut jobs.spill),
+    ] {
+        for text in texts {
+            places.push(Place::parse(text, &here).map_err(|reason| Error::Invalid(format!("{flag}: {reason}")))?);
+        }
+    }
+    Ok(jobs)
+}
+
+/// The queues of the flags, else those of the file, with their weights.
+pub(super) fn queues(cli: &Cli, file: &DaemonConfig) -> Result<Vec<(QueueName, usize)>, Error> {
+    if cli.queues.is_empty() {
+        return Ok(file
+            .queues
+            .iter()
+            .map(|queue| (queue.name.clone(), queue.weight))
+            .collect());
+    }
+    cli.queues.iter().map(|name| Ok((QueueName::new(name)?, 1))).collect()
+}

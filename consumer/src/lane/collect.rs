@@ -1,0 +1,47 @@
+//! What has ended: measured, counted, and put where the next settle takes it along.
+//!
+//! Invariant: an end that belongs to a session that was lost is dropped; every other goes into the outbox once.
+
+use std::time::Duration;
+
+use super::Lane;
+use crate::execute::Done;
+use crate::registry::Registry;
+
+impl Lane {
+    pub(super) fn collect(&mut self, finished: &mut Vec<(Done, Duration)>) {
+        let registry = self.fleet.registry();
+        for (done, run) in finished.drain(..) {
+            let (id, token) = done.claim();
+            // One that is no longer held was given up with its session.
+            if !self.held.finish(id, token) {
+                continue;
+            }
+            self.cautious = false;
+            self.fleet.slots.unreserve(self.index, 1);
+            self.fleet.counters.ran(run, done.is_failure());
+            match self
+                .measure(&registry, &done, run)
+                .and_then(|again| done.as_handback(again))
+            {
+                Some(handback) => self.outbox.hand_back(handback),
+                None => self.outbox.add(done),
+            }
+        }
+        // We may wait with the rank of one that had more to do: a claim that finds nothing parks with the new one.
+        if self.desk.ranks_by_load() {
+            self.lighter = true;
+            self.hungry = true;
+        }
+    }
+
+    /// Tells whoever measures; see [`Desk::ended`] for the answer.
+    fn measure(&mut self, registry: &Registry, done: &Done, run: Duration) -> Option<Duration> {
+        self.clerk.ended(done, run);
+        let (kind, ok) = (done.kind()?, !done.is_failure());
+        if let Some(slots) = registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
+            slots.ended(run, ok);
+        }
+        self.desk.ended(kind, ok, run)
+    }
+}

