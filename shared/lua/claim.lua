@@ -11,7 +11,7 @@ Reply status ('ok', 'more' = fewer than asked for although there are more, so no
 A claim whose reply was lost strands nothing: the session remembers the last token it gave, and a
 claim that comes with an older one first gets again what its running hash holds above it.
 ]]
-local CLAIM_CHUNK = 25 -- records read at once, so that large ones are not all read to take one
+local CLAIM_CHUNK = 25 -- records read at once; fewer, if the first says that they are large
 local FEW = 16         -- up to so many tasks, what saves a batch time would cost more
 -- A value too long for a listpack: a hash of up to 512 short ones would be a list that each look-up scans.
 local WIDE = '                                                                 '
@@ -53,8 +53,12 @@ local function take(keys, n, room)
   local ids, scores, first = head_of(keys, math.min(n, call('ZCARD', keys[PENDING])))
   local has_meta, bytes, count = call('HLEN', keys[META]) > 0, 0, 0
   local taken = { ids = ids, scores = scores, first = first, records = {}, metas = {}, count = 0 }
-  for from = 1, #ids, CLAIM_CHUNK do
-    local to = math.min(#ids, from + CLAIM_CHUNK - 1)
+  -- What is read is copied, also what then does not fit: a task of 1 MiB must not cost the reading of 25.
+  local size = ids[1] and call('HSTRLEN', keys[TASKS], ids[1]) or 0
+  local chunk = math.max(1, math.min(CLAIM_CHUNK, floor(room / math.max(1, size))))
+  for from = 1, #ids, chunk do
+    if chunk == 1 and count > 0 and bytes + size > room then return taken end
+    local to = math.min(#ids, from + chunk - 1)
     local records = call('HMGET', keys[TASKS], unpack(ids, from, to))
     local metas = has_meta and call('HMGET', keys[META], unpack(ids, from, to)) or {}
     for j = 1, #records do
