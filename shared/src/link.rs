@@ -85,6 +85,12 @@ impl LinkConfig {
         format!("{} db {}", self.info.addr(), self.info.redis_settings().db())
     }
 
+    /// The number of the database.
+    #[must_use]
+    pub fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
     /// A pool of connections of their own, for what must not share one: a blocking wait, a long
     /// scan. Replies are waited for as long as they take, so bound each wait on the server's side.
     ///

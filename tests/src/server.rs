@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use workyard_shared::acl::Role;
+use workyard_shared::functions;
 use workyard_shared::managed::find_server;
 
 use crate::port::ReservedPort;
 use crate::process::end;
+use crate::roles::{self, ADMIN, PASSWORD, role_of, roles_are_on};
 
 /// Environment variable with the path of the server binary that all tests run on.
 pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
@@ -30,6 +33,8 @@ const PORT_TRIES: usize = 10;
 pub struct TestServer {
     binary: PathBuf,
     args: Vec<String>,
+    /// Nobody gets in without a password, and each role has its user.
+    guarded: bool,
     port: ReservedPort,
     dir: TempDir,
     child: Mutex<Child>,
@@ -57,15 +62,34 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
+        Self::launched(args, roles_are_on()).await
+    }
+
+    /// Starts a server on which roles are on, whether or not they are in this run.
+    pub async fn start_guarded() -> Self {
+        Self::start_guarded_with(&[]).await
+    }
+
+    /// As [`Self::start_guarded`], with more arguments.
+    pub async fn start_guarded_with(args: &[&str]) -> Self {
+        Self::launched(args, true).await
+    }
+
+    async fn launched(args: &[&str], guarded: bool) -> Self {
         let binary = server_binary();
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         for _ in 0..PORT_TRIES {
             let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
             let port = ReservedPort::new();
+            let mut args = args.clone();
+            if guarded {
+                args.extend(roles::server_args(dir.path()));
+            }
             let child = Mutex::new(launch(&binary, &args, port.number(), dir.path()));
             let server = Self {
                 binary: binary.clone(),
-                args: args.clone(),
+                args,
+                guarded,
                 port,
                 dir,
                 child,
@@ -82,9 +106,38 @@ impl TestServer {
         );
     }
 
-    /// The address for clients, database 0.
+    /// The address for the test itself, who may do anything; database 0.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port())
+        self.url_of(ADMIN)
+    }
+
+    /// The address for whoever produces: with roles on, that of a user who may do just what the role may.
+    pub fn producer_url(&self) -> String {
+        self.url_of(Role::Producer.name())
+    }
+
+    /// The address for whoever consumes.
+    pub fn consumer_url(&self) -> String {
+        self.url_of(Role::Consumer.name())
+    }
+
+    /// The address for whoever operates.
+    pub fn operator_url(&self) -> String {
+        self.url_of(Role::Operator.name())
+    }
+
+    /// The address for `workyard` with these arguments: that of the role that its command is for.
+    pub fn cli_url(&self, args: &[&str]) -> String {
+        self.url_of(role_of(args).name())
+    }
+
+    fn url_of(&self, user: &str) -> String {
+        let login = if self.guarded {
+            format!("{user}:{PASSWORD}@")
+        } else {
+            String::new()
+        };
+        format!("redis://{login}127.0.0.1:{}/", self.port())
     }
 
     /// The port on 127.0.0.1.
@@ -184,9 +237,17 @@ impl TestServer {
     /// Runs `redis-cli` (or `valkey-cli`) against it and returns its output, for tests of what a person would type.
     /// None when neither is installed.
     pub fn cli(&self, args: &[&str]) -> Option<String> {
+        self.cli_as(ADMIN, args)
+    }
+
+    /// As [`Self::cli`], as another user if roles are on.
+    pub fn cli_as(&self, user: &str, args: &[&str]) -> Option<String> {
+        let login: &[&str] = if self.guarded { &["--user", user] } else { &[] };
         for program in ["redis-cli", "valkey-cli"] {
             let output = Command::new(program)
                 .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
+                .args(login)
+                .env("REDISCLI_AUTH", if self.guarded { PASSWORD } else { "" })
                 .args(args)
                 .output();
             if let Ok(output) = output {
@@ -218,7 +279,7 @@ impl TestServer {
                 return Err(self.early_end(status));
             }
             match answering_pid(&client).await {
-                Ok(pid) if pid == self.pid() => return Ok(()),
+                Ok(pid) if pid == self.pid() => return self.prepared(&client).await,
                 // A stranger answers, so our child is about to fail to bind: look at it again.
                 Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
             }
@@ -229,6 +290,21 @@ impl TestServer {
             self.log_tail()
         );
         Err(StartError::Other(text))
+    }
+
+    /// With roles on, loads the functions as whoever runs a server for real would: no consumer or producer may.
+    async fn prepared(&self, client: &redis::Client) -> Result<(), StartError> {
+        if !self.guarded {
+            return Ok(());
+        }
+        let load = async {
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            let mut cmd = redis::cmd("FUNCTION");
+            cmd.arg("LOAD").arg("REPLACE").arg(functions::library());
+            cmd.exec_async(&mut connection).await
+        };
+        load.await
+            .map_err(|error| StartError::Other(format!("the functions cannot be loaded: {error}")))
     }
 
     fn early_end(&self, status: std::process::ExitStatus) -> StartError {

@@ -19,7 +19,7 @@ use super::value;
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use service::{
-    CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs,
+    AclArgs, CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -49,6 +49,18 @@ Examples:
   workyard queue set emails max_pending=10000 overload=block
   workyard queue set emails balance=round-robin
   workyard queue show emails --json";
+
+const ACL_HELP: &str = "\
+It prints one ACL SETUSER command and connects to nothing; send it to Redis as an administrator. A user that is there keeps
+its passwords, a new one has none: nobody can log in as it until you give it one. The rules are for the database of
+--redis-url and the keys of --prefix; run it again after an upgrade of Workyard. What each role may do: SECURITY.md.
+
+Consumers and producers cannot load the functions: run `workyard install` as the operator, also after each upgrade.
+
+Examples:
+  workyard acl --role consumer | redis-cli --user admin --askpass
+  workyard acl --role producer --user shop --queue emails --queue invoices
+  workyard acl --role operator --json | jq -r '.rules[]'";
 
 /// A persistent task queue on Redis: enqueue, look, wait, operate.
 #[derive(Debug, Parser)]
@@ -184,6 +196,9 @@ pub(crate) enum Command {
     /// Show inbox items that were refused, with the reason
     #[command(after_help = "Example:\n  workyard rejected --queue emails")]
     Rejected(RejectedArgs),
+    /// Print the least ACL rules for a user of Redis who produces, consumes or operates
+    #[command(after_help = ACL_HELP)]
+    Acl(AclArgs),
     /// Start, stop or look at the managed Redis: a server of your own, for when there is none
     #[command(
         after_help = "It keeps its data in WORKYARD_REDIS_DIR (else ~/.local/share/workyard). Use it with --redis-url managed.\n\nExamples:\n  workyard redis start\n  workyard --redis-url managed queues\n  workyard redis stop"
