@@ -85,6 +85,12 @@ impl LinkConfig {
         format!("{} db {}", self.info.addr(), self.info.redis_settings().db())
     }
 
+    /// The user of Redis.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
     /// The number of the database.
     #[must_use]
     pub fn database(&self) -> i64 {

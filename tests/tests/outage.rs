@@ -11,7 +11,7 @@ use workyard_shared::Error;
 use workyard_shared::name::TaskId;
 use workyard_shared::outage::Patience;
 use workyard_shared::submit::Submitter;
-use workyard_tests::{TestServer, Yard, new_task, wait_until};
+use workyard_tests::{TestServer, Yard, new_task, roles_are_on, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -90,6 +90,10 @@ async fn after_flushall_and_function_flush_new_tasks_flow_at_once() {
             .unwrap();
         if round == 2 {
             let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+        }
+        if roles_are_on() {
+            // Neither producer nor consumer may load them; whoever may does.
+            yard.broker.link().load_library().await.unwrap();
         }
         let id = yard.add("echo", "1", |_| {}).await;
         assert_eq!(yard.result(&id).await, "1");

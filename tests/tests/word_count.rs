@@ -219,7 +219,7 @@ async fn count(site: &Site, map: &str, keyed: bool, text: Text) -> Counts {
         true => job.pairs::<String, u64>().await.unwrap().collect().await.unwrap(),
         false => job.result::<Counts>().await.unwrap().unwrap(),
     };
-    operated(&site, &job).delete().await.unwrap();
+    operated(site, &job).delete().await.unwrap();
     let (form, bytes) = (if keyed { "keyed" } else { "fold" }, site.corpus.bytes(text));
     println!(
         "{map:>10} {form:>5}: {} words of {bytes} bytes in {:?}, of which maps {} ms, reduces {} ms",

@@ -40,6 +40,7 @@ mod job_document;
 mod map_reduce;
 mod shell;
 mod acl;
+mod audit;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -170,6 +171,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Metrics(args) => metrics::run(&args, session).await,
         Command::Consumers(args) => consumers::run(&args, session).await,
+        Command::Audit(args) => audit::run(&args, session).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Acl(_) | Command::Redis { .. } => Ok(Exit::Done),
     }

@@ -17,56 +17,56 @@ pub(super) enum Reach {
     Both,
 }
 
-/// One selector.
+/// One selector. Each list is of words.
 #[derive(Debug)]
 pub(super) struct Grant {
     /// Plain commands, in small letters.
-    pub(super) commands: &'static [&'static str],
+    pub(super) commands: &'static str,
     /// Functions that may be called, without library and version.
-    pub(super) functions: &'static [&'static str],
+    pub(super) functions: &'static str,
     pub(super) reach: Reach,
-    pub(super) keys: &'static [&'static str],
+    pub(super) keys: &'static str,
     /// Shard channels, named as keys are.
-    pub(super) channels: &'static [&'static str],
+    pub(super) channels: &'static str,
 }
 
 /// A grant without functions and channels.
-pub(super) const fn on(reach: Reach, commands: &'static [&'static str], keys: &'static [&'static str]) -> Grant {
+pub(super) const fn on(reach: Reach, commands: &'static str, keys: &'static str) -> Grant {
     Grant {
         commands,
-        functions: &[],
+        functions: "",
         reach,
         keys,
-        channels: &[],
+        channels: "",
     }
 }
 
 /// The functions of a role. `FCALL` may do anything to its keys as far as Redis knows, so it has to be allowed to; what
 /// runs inside is asked for again, one by one.
-pub(super) const fn functions(functions: &'static [&'static str]) -> Grant {
+pub(super) const fn functions(functions: &'static str) -> Grant {
     Grant {
-        commands: &[],
+        commands: "",
         functions,
         reach: Reach::Both,
-        keys: &["*"],
-        channels: &[],
+        keys: "*",
+        channels: "",
     }
 }
 
 /// Commands on channels.
-pub(super) const fn channels(commands: &'static [&'static str], channels: &'static [&'static str]) -> Grant {
+pub(super) const fn channels(commands: &'static str, channels: &'static str) -> Grant {
     Grant {
         commands,
-        functions: &[],
+        functions: "",
         reach: Reach::Both,
-        keys: &[],
+        keys: "",
         channels,
     }
 }
 
 /// Commands without keys.
-pub(super) const fn plain(commands: &'static [&'static str]) -> Grant {
-    channels(commands, &[])
+pub(super) const fn plain(commands: &'static str) -> Grant {
+    channels(commands, "")
 }
 
 impl Grant {
@@ -77,11 +77,11 @@ impl Grant {
             Reach::Write => "%W~",
             Reach::Both => "~",
         };
-        let commands = self.commands.iter().map(|name| format!("+{name}"));
+        let commands = self.commands.split_whitespace().map(|name| format!("+{name}"));
         // The form with a first argument is the only one that tells functions apart: Redis has no rule of its own for them.
         let calls = self
             .functions
-            .iter()
+            .split_whitespace()
             .map(|name| format!("+fcall|{}", functions::name(name)));
         let keys = patterns(self.keys, scope).map(|pattern| format!("{sign}{pattern}"));
         let channels = patterns(self.channels, scope).map(|pattern| format!("&{pattern}"));
@@ -90,8 +90,8 @@ impl Grant {
     }
 }
 
-fn patterns<'a>(names: &'a [&'a str], scope: &'a Scope) -> impl Iterator<Item = String> + 'a {
-    names.iter().flat_map(|name| scope.patterns(name))
+fn patterns<'a>(names: &'a str, scope: &'a Scope) -> impl Iterator<Item = String> + 'a {
+    names.split_whitespace().flat_map(|name| scope.patterns(name))
 }
 
 /// Which keys the names stand for.

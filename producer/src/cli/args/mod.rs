@@ -19,7 +19,8 @@ use super::value;
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use service::{
-    AclArgs, CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs, StatsArgs,
+    AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs,
+    StatsArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -85,6 +86,9 @@ pub(crate) struct Global {
     /// The queue [default: default]
     #[arg(long, short, global = true, env = "WORKYARD_QUEUE", value_parser = value::named::<QueueName>, value_name = "QUEUE")]
     pub(crate) queue: Option<QueueName>,
+    /// Who acts, for the audit [default: user@host]
+    #[arg(long, global = true, env = "WORKYARD_OPERATOR", value_name = "NAME")]
+    pub(crate) operator: Option<String>,
     /// Write JSON: one document, or lines of it for streams
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -196,6 +200,11 @@ pub(crate) enum Command {
     /// Show inbox items that were refused, with the reason
     #[command(after_help = "Example:\n  workyard rejected --queue emails")]
     Rejected(RejectedArgs),
+    /// Show what operators did: settings, pauses, cancels, retries, deletes, purges
+    #[command(
+        after_help = "Each queue keeps its last 10,000 acts, noted by the functions that did them, with the time of Redis. Who it was is what the client said: its user of Redis, and --operator. Without --queue all queues are shown.\n\nExamples:\n  workyard audit --queue emails\n  workyard audit --limit 500 --json | jq '.[] | select(.action == \"purge\")'\n  workyard audit --queue emails --follow"
+    )]
+    Audit(AuditArgs),
     /// Print the least ACL rules for a user of Redis who produces, consumes or operates
     #[command(after_help = ACL_HELP)]
     Acl(AclArgs),

@@ -49,6 +49,17 @@ pub(crate) struct RejectedArgs {
     pub(crate) limit: u64,
 }
 
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Most acts to show of each queue, the newest of them
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000), value_name = "N")]
+    pub(crate) limit: u64,
+    /// Go on showing acts as they happen, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
 /// Arguments of `acl`.
 #[derive(Debug, Args)]
 pub(crate) struct AclArgs {
