@@ -29,6 +29,7 @@ mod warning;
 mod interrupt;
 mod watch;
 mod consumers;
+mod top;
 mod overview;
 mod metrics;
 mod job_notes;
@@ -168,6 +169,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Metrics(args) => metrics::run(&args, session).await,
         Command::Consumers(args) => consumers::run(&args, session).await,
+        Command::Top(args) => Box::pin(top::run(&args, session)).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),
     }
