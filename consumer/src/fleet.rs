@@ -23,6 +23,9 @@ use crate::stage::Stages;
 /// and in `worker.rs`.
 pub(crate) struct Fleet {
     pub(crate) broker: Broker,
+    /// For large answers, over a connection of their own: Redis cuts off one that has subscribed, as the other has, when
+    /// 32 MB wait to be read on it (`client-output-buffer-limit pubsub`).
+    pub(crate) bulk: Broker,
     /// Replaced by a reload: taken once per batch, not per task.
     pub(crate) handlers: RwLock<Arc<Registry>>,
     /// Handlers that a reload took out, closed when their last task has ended.

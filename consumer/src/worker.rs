@@ -115,6 +115,7 @@ impl Worker {
         let (push_in, pushes) = mpsc::unbounded_channel();
         let link = Link::new(self.config.link.clone(), Some(push_in))?;
         let broker = Broker::new(link, self.config.prefix.clone());
+        let bulk = Broker::new(Link::new(self.config.link.clone(), None)?, self.config.prefix.clone());
         let progress = Arc::new(Progress::new(self.config.queues.len()));
         let notifier = Arc::new(match self.config.notify {
             true => Notifier::from_env(),
@@ -132,7 +133,7 @@ impl Worker {
             Ok(true) => {
                 let (config, reloads) = (self.config.clone(), self.reloads.clone());
                 let host = Host::start(self.config.watch_host, watching.clone());
-                let fleet = Arc::new(self.fleet(broker, watch, &host, progress));
+                let fleet = Arc::new(self.fleet(broker, bulk, watch, &host, progress));
                 outside.view.show(&fleet);
                 notifier.ready("working");
                 let reloading = reload::start(&fleet, reloads, &notifier, hangups);
@@ -151,7 +152,7 @@ impl Worker {
     }
 
     /// What the loops share.
-    fn fleet(self, broker: Broker, watch: Watch, host: &Arc<Host>, progress: Arc<Progress>) -> Fleet {
+    fn fleet(self, broker: Broker, bulk: Broker, watch: Watch, host: &Arc<Host>, progress: Arc<Progress>) -> Fleet {
         let (config, urgent) = (self.config, Arc::new(Notify::new()));
         let weights: Vec<usize> = config.queues.iter().map(|(_, weight)| *weight).collect();
         let desk = |(queue, _): &(QueueName, usize)| {
@@ -162,6 +163,7 @@ impl Worker {
         slots.set_usable(self.registry.usable(config.concurrency));
         Fleet {
             broker,
+            bulk,
             desks: config.queues.iter().map(desk).collect(),
             host: Arc::clone(host),
             urgent: Arc::clone(&urgent),

@@ -9,13 +9,14 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use deadpool_redis::{Connection, Pool, PoolError};
+use deadpool_redis::Connection;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::Semaphore;
 use workyard_shared::Error as CallError;
 use workyard_shared::broker::{Accepted, Batch, Queue};
 use workyard_shared::envelope::NewTask;
+use workyard_shared::link::{Link, OwnConnections};
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_shared::outage::Patience;
 
@@ -36,7 +37,7 @@ struct Numbering {
 
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    pool: OnceLock<Pool>,
+    pool: OnceLock<OwnConnections>,
     config: ClientConfig,
     free: Mutex<Vec<Numbering>>,
     permits: Semaphore,
@@ -55,11 +56,11 @@ impl Lanes {
         })
     }
 
-    fn pool(&self) -> Result<&Pool, CallError> {
+    fn pool(&self, link: &Link) -> Result<&OwnConnections, CallError> {
         if let Some(pool) = self.pool.get() {
             return Ok(pool);
         }
-        let pool = self.config.link.pool(LANES)?;
+        let pool = link.own_connections(LANES)?;
         Ok(self.pool.get_or_init(|| pool))
     }
 
@@ -148,7 +149,7 @@ impl Lanes {
         pipeline: &Pipeline,
         level: Durability,
     ) -> Result<(Vec<Accepted>, Kept), CallError> {
-        let mut answers = self.send(pipeline).await?.into_iter();
+        let mut answers = self.send(queue, pipeline).await?.into_iter();
         let mut next = || {
             answers
                 .next()
@@ -168,16 +169,8 @@ impl Lanes {
         Ok((added, confirmed(next(), level)))
     }
 
-    async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
-        let get = tokio::time::timeout(self.config.link.connect_timeout * 2, self.pool()?.get());
-        let away = || CallError::Unavailable {
-            outage: workyard_shared::Outage::Away,
-            detail: "no connection in time".to_owned(),
-        };
-        let mut connection = get.await.map_err(|_| away())?.map_err(|error| match error {
-            PoolError::Backend(error) => error.into(),
-            _ => away(),
-        })?;
+    async fn send(&self, queue: &Queue, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
+        let mut connection = self.pool(queue.link())?.get(&queue.keys().shared()[0]).await?;
         let limit = self.config.confirm_within + self.config.link.response_timeout;
         let answer = tokio::time::timeout(limit, connection.req_packed_commands(pipeline, 0, 2)).await;
         match answer {

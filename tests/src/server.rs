@@ -160,9 +160,11 @@ impl TestServer {
         redis::Client::open(self.url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.url()))
     }
 
-    /// A new connection to it.
+    /// A new connection to it, patient on a machine that is busy: the crate gives a reply half a second by default.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let connection = self.client().get_multiplexed_async_connection().await;
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        let client = self.client();
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
         connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.url()))
     }
 

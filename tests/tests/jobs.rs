@@ -116,6 +116,38 @@ async fn the_examples_of_the_paper_give_its_numbers() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduce_reads_more_than_redis_lets_wait_on_a_connection_that_has_subscribed() {
+    let yard = Yard::start().await;
+    // By default 32 MB; the partials below are 4 MB.
+    let limit = "pubsub 1mb 1mb 60";
+    yard.server.config_set("client-output-buffer-limit", limit).await;
+    let functions = || {
+        let mut registry = paper();
+        registry
+            .map("long", |n: usize| Ok::<String, Failure>(n.to_string().repeat(200_000)))
+            .unwrap();
+        registry
+            .reduce_all("length", |parts: Vec<String>| {
+                Ok::<usize, Failure>(parts.iter().map(String::len).sum())
+            })
+            .unwrap();
+        registry
+    };
+    let [first, second] = two_workers(&yard, functions).await;
+    let job = client(&yard).map_reduce(&q(), "long", "length").items(10..20_usize);
+    let job = job.chunk_size(1).fan_in_all().submit().await.unwrap();
+    let record = job.wait(SOON).await.unwrap();
+    assert_eq!(
+        (record.state, record.reduces.retried),
+        (JobState::Completed, 0),
+        "{record:?}"
+    );
+    assert_eq!(job.result::<usize>().await.unwrap(), Some(4_000_000));
+    first.stop().await;
+    second.stop().await;
+}
+
 /// The paper's functions as the paper has them, in a worker that speaks JSON lines.
 const PAPER_IN_PYTHON: &str = r#"
 import json, sys

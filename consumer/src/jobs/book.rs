@@ -100,6 +100,8 @@ impl Drop for Running {
 /// The jobs of one queue, as this consumer knows them.
 pub(crate) struct JobBook {
     pub(crate) queue: Queue,
+    /// The same queue, for reading the data of jobs.
+    pub(crate) bulk: Queue,
     pub(crate) stages: Arc<Stages>,
     pub(crate) spill: Arc<Spill>,
     /// By job and start: what is known of one start says nothing about the next.
@@ -108,9 +110,16 @@ pub(crate) struct JobBook {
 
 impl JobBook {
     /// An empty book, looked after until `stop`.
-    pub(crate) fn open(queue: Queue, stages: Arc<Stages>, spill: Arc<Spill>, stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn open(
+        queue: Queue,
+        bulk: Queue,
+        stages: Arc<Stages>,
+        spill: Arc<Spill>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let book = Arc::new(Self {
             queue,
+            bulk,
             stages,
             spill,
             views: Mutex::default(),

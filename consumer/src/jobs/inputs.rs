@@ -51,7 +51,7 @@ pub(super) async fn fetch(
 ) -> Result<Vec<Bytes>, Failure> {
     let mut inputs = Vec::new();
     for names in names(record, member).chunks(AT_ONCE) {
-        for part in book.queue.job_data(job, names).await?.into_iter().flatten() {
+        for part in book.bulk.job_data(job, names).await?.into_iter().flatten() {
             inputs.push(match part {
                 Part::Inline(lines) => lines,
                 Part::Spilled { path, .. } => output::read_spilled(&record.spec, &book.spill, &path).await?,

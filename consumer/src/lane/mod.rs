@@ -117,6 +117,7 @@ impl Lane {
             recount: Recount::default(),
             book: JobBook::open(
                 queue.clone(),
+                fleet.bulk.queue(queue.name()),
                 Arc::clone(&fleet.stages),
                 Arc::clone(&fleet.spill),
                 closing.clone(),

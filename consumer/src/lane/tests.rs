@@ -22,6 +22,7 @@ fn lane_with_a_claim_under_way() -> Lane {
     let broker = Broker::new(link, Prefix::default());
     let queue = broker.queue(&QueueName::new("q").unwrap());
     let fleet = Fleet {
+        bulk: broker.clone(),
         broker,
         stages: Arc::new(Registry::new().stages(&[])),
         spill: Arc::new(Spill::new(Vec::new())),

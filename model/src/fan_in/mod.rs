@@ -1,6 +1,6 @@
 //! The fan-in of a map-reduce job: chunks are mapped, and the last of them sets its reduce going, once.
 //!
-//! [`job`] is the record and the functions that change it, [`world`] the consumers, the maintainer and people around
+//! `job` is the record and the functions that change it, `world` the consumers, the maintainer and people around
 //! it. A job here has one reduce over all its chunks; a tree is more of the same step.
 
 mod job;

@@ -1,6 +1,6 @@
 //! One task's life: enqueue, claim, heartbeat, settle, promote, reclaim, cancel, under everything that can break.
 //!
-//! [`store`] is Redis and its functions, [`world`] the processes and the network around it, [`check`] what must hold.
+//! `store` is Redis and its functions, `world` the processes and the network around it, `check` what must hold.
 //! What parks and wakes is in the model of wake-ups.
 
 mod check;

@@ -14,10 +14,14 @@ use workyard_shared::duration;
 use super::args::ConsumersArgs;
 use super::exit::{CliError, Exit};
 use super::interrupt;
+use super::output::clean;
 use super::session::Session;
 use super::table::Grid;
 use super::time::Clock;
 use super::watch::Screen;
+
+/// Most characters of a host's name.
+const HOST: usize = 60;
 
 /// A health key, as far as it is shown.
 #[derive(Debug, Default, Deserialize)]
@@ -150,6 +154,36 @@ fn millis(ms: Option<f64>) -> String {
 
 fn percent(part: u64, whole: u64) -> String {
     or_dash((part * 100).checked_div(whole))
+}
+
+/// Heads of the columns of `top`.
+pub(super) const TOP: [&str; 9] = [
+    "consumer",
+    ">holds",
+    ">running",
+    ">capacity",
+    ">processed",
+    ">errors",
+    ">mean",
+    ">health",
+    "host",
+];
+
+/// A consumer as `top` shows it.
+pub(super) fn top_cells(view: &ConsumerView) -> Vec<String> {
+    let report = report(view);
+    let health = report.balance.iter().filter_map(|standing| standing.health);
+    vec![
+        view.id.clone(),
+        view.holds.to_string(),
+        or_dash(report.running),
+        or_dash(report.capacity),
+        or_dash(report.processed),
+        or_dash(report.errors),
+        millis(report.mean_run_ms),
+        or_dash(health.min_by(f64::total_cmp).map(|n| format!("{n:.2}"))),
+        clean(&or_dash(report.host), HOST),
+    ]
 }
 
 fn consumers(reports: &[(&ConsumerView, Report)], clock: Clock, terminal: bool) -> String {

@@ -29,6 +29,7 @@ mod warning;
 mod interrupt;
 mod watch;
 mod consumers;
+mod top;
 mod overview;
 mod metrics;
 mod job_notes;
@@ -172,6 +173,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Metrics(args) => metrics::run(&args, session).await,
         Command::Consumers(args) => consumers::run(&args, session).await,
         Command::Audit(args) => audit::run(&args, session).await,
+        Command::Top(args) => Box::pin(top::run(&args, session)).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Acl(_) | Command::Redis { .. } => Ok(Exit::Done),
     }

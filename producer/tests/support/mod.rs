@@ -100,9 +100,11 @@ impl Server {
     }
 
     pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        // The crate gives a reply half a second by default: too little on a busy machine.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
         redis::Client::open(self.url())
             .unwrap()
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
             .unwrap()
     }

@@ -76,11 +76,7 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn inbox_wait(&self) -> Result<InboxWait, Error> {
-        let pool = self.link.config().pool(1)?;
-        let connection = pool.get().await.map_err(|error| match error {
-            deadpool_redis::PoolError::Backend(error) => error.into(),
-            other => Error::Unknown(other.to_string()),
-        })?;
+        let connection = self.link.own_connections(1)?.get(&self.keys.inbox()).await?;
         let mut cmd = redis::cmd("BLMOVE");
         cmd.arg(self.keys.inbox())
             .arg(self.keys.ingesting())

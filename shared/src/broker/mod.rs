@@ -42,7 +42,7 @@ pub use wait::Waited;
 
 use std::sync::Arc;
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use crate::error::Error;
 use crate::functions;
@@ -113,12 +113,12 @@ impl Broker {
         self.link.call(&cmd).await.map(|_| ())
     }
 
-    /// Redis' clock, in ms since the epoch.
+    /// The clock of a server, in ms since the epoch; a queue's own is [`Queue::now_us`].
     ///
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn now_ms(&self) -> Result<u64, Error> {
-        Ok(now_us(&self.link).await? / 1000)
+        Ok(us(self.link.call(&redis::cmd("TIME")).await?)? / 1000)
     }
 
     /// The queues that a client library or a consumer has used.
@@ -136,9 +136,9 @@ impl Broker {
     }
 }
 
-/// Redis' clock, in us since the epoch.
-async fn now_us(link: &Link) -> Result<u64, Error> {
-    let [seconds, micros] = reply::counts(link.call(&redis::cmd("TIME")).await?)?;
+/// Reads the answer to TIME, in us since the epoch.
+fn us(value: Value) -> Result<u64, Error> {
+    let [seconds, micros] = reply::counts(value)?;
     Ok(seconds * 1_000_000 + micros)
 }
 
@@ -168,6 +168,14 @@ impl Queue {
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The clock of the server that has this queue, in us since the epoch.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn now_us(&self) -> Result<u64, Error> {
+        us(self.link.call_at(&self.keys.shared()[0], &redis::cmd("TIME")).await?)
     }
 
     /// `FCALL workyard_1_<edge>` with the shared keys and `own` ones.

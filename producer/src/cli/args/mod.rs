@@ -20,7 +20,7 @@ pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use service::{
     AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs,
-    StatsArgs,
+    StatsArgs, TopArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -192,6 +192,11 @@ pub(crate) enum Command {
         after_help = "Per consumer: what it holds and runs, errors, health (0 to 1), load score (lower is better) and circuit, those of the queue in which it does worst. Per kind: its slots, and what ran in the last ten seconds, with the last twenty run times. Per machine: what presses it. --watch draws anew until Ctrl-C; piped it writes block after block, with --json a line each time.\n\nWithout --queue the consumers of all queues are shown.\n\nExamples:\n  workyard consumers --json\n  workyard consumers --queue emails --watch\n  workyard consumers --watch 5s --json | jq -c '.[] | [.id, .health.running]'"
     )]
     Consumers(ConsumersArgs),
+    /// Watch queues, tasks, consumers and jobs on one live screen, and operate them
+    #[command(
+        after_help = "Keys: left and right select a queue, tab or 1 to 6 what is shown of it, up and down a row; p pauses or resumes the queue, c cancels a task or job, r retries a dead letter or job, R all dead letters; ? shows them, q quits. Rates are those since the look before. At most 200 queues and 100 rows are shown.\n\nExamples:\n  workyard top\n  workyard top --queue emails --every 5s"
+    )]
+    Top(TopArgs),
     /// Print the figures of all queues for Prometheus, or serve them
     #[command(
         after_help = "Names and meanings: docs/metrics.md. A bare port is one of 127.0.0.1.\n\nExamples:\n  workyard metrics\n  workyard metrics --listen 9465\n  workyard metrics --listen 0.0.0.0:9465"
@@ -236,7 +241,7 @@ impl Command {
 
     /// Whether it goes on until it is told to end.
     pub(crate) fn watches(&self) -> bool {
-        matches!(self, Self::Consumers(ConsumersArgs { watch: Some(_) }))
+        matches!(self, Self::Consumers(ConsumersArgs { watch: Some(_) }) | Self::Top(_))
     }
 }
 
@@ -314,6 +319,7 @@ mod tests {
             &["enqueue", "k", "--block-timeout", "soon"],
             &["consumers", "--watch", "0s"],
             &["consumers", "--watch", "often"],
+            &["top", "--every", "0s"],
             &["queues", "--queue", "a/b"],
             &["queues", "--prefix", "{x}"],
             &["nonsense"],

@@ -41,6 +41,14 @@ pub(crate) struct ConsumersArgs {
     pub(crate) watch: Option<Duration>,
 }
 
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// How often it looks
+    #[arg(long, default_value = "1s", value_parser = value::pause, value_name = "EVERY")]
+    pub(crate) every: Duration,
+}
+
 /// Arguments of `rejected`.
 #[derive(Debug, Args)]
 pub(crate) struct RejectedArgs {

@@ -10,6 +10,9 @@ use crate::error::Error;
 use crate::job::{JobRecord, JobState, Part};
 use crate::name::JobId;
 
+/// Bytes of outputs in one answer, about.
+const READ_BYTES: u64 = 8 << 20;
+
 /// What a consumer that runs tasks of a job looks at a few times a second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobPulse {
@@ -48,6 +51,19 @@ fn pairs(value: Value) -> Result<HashMap<String, String>, Error> {
         found.insert(name?, value?);
     }
     Ok(found)
+}
+
+/// How many of the first sizes are together at most `room`; at least one.
+fn within(sizes: &[u64], room: u64) -> usize {
+    let mut sum = 0_u64;
+    let fit = sizes
+        .iter()
+        .take_while(|size| {
+            sum = sum.saturating_add(**size);
+            sum <= room
+        })
+        .count();
+    fit.max(1)
 }
 
 fn optional(value: Value) -> Result<Option<Bytes>, Error> {
@@ -163,7 +179,8 @@ impl Queue {
         })
     }
 
-    /// Stored outputs by their names in `data`; `None` for one that is not there.
+    /// Stored outputs by their names in `data`; `None` for one that is not there. They are read a few megabytes at a time,
+    /// so that nobody else waits long behind them.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
@@ -171,12 +188,26 @@ impl Queue {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let mut cmd = redis::cmd("HMGET");
-        cmd.arg(self.keys.job_key(job, ":data")).arg(names);
-        reply::array(self.link.call(&cmd).await?)?
-            .into_iter()
-            .map(|value| optional(value)?.map(|stored| Part::decode(&stored)).transpose())
-            .collect()
+        let key = self.keys.job_key(job, ":data");
+        let mut asked = Pipeline::with_capacity(names.len());
+        for name in names {
+            asked.cmd("HSTRLEN").arg(&key).arg(name);
+        }
+        let mut sizes = Vec::with_capacity(names.len());
+        for size in self.link.pipeline(&asked).await? {
+            sizes.push(reply::count(&size?)?);
+        }
+        let (mut parts, mut rest) = (Vec::with_capacity(names.len()), names);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(within(&sizes[parts.len()..], READ_BYTES));
+            let mut cmd = redis::cmd("HMGET");
+            cmd.arg(&key).arg(now);
+            for value in reply::array(self.link.call(&cmd).await?)? {
+                parts.push(optional(value)?.map(|stored| Part::decode(&stored)).transpose()?);
+            }
+            rest = later;
+        }
+        Ok(parts)
     }
 
     /// One part of the result: 0 in the fold form, else the partition. `None` if it is not there.
@@ -189,5 +220,18 @@ impl Queue {
         optional(self.link.call(&cmd).await?)?
             .map(|stored| Part::decode(&stored))
             .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within;
+
+    #[test]
+    fn as_many_are_read_at_once_as_fit_and_one_at_least() {
+        assert_eq!(within(&[3, 3, 3, 3], 9), 3);
+        assert_eq!(within(&[10, 1], 9), 1);
+        assert_eq!(within(&[1], 9), 1);
+        assert_eq!(within(&[u64::MAX, u64::MAX], 9), 1);
     }
 }

@@ -58,14 +58,6 @@ impl Queue {
         Ok((due.filter_map(|(id, _)| JobId::new(id).ok()).collect(), soon))
     }
 
-    /// Redis' clock, in us since the epoch.
-    ///
-    /// # Errors
-    /// As [`Error`] sorts them.
-    pub async fn now_us(&self) -> Result<u64, Error> {
-        crate::broker::now_us(&self.link).await
-    }
-
     /// Does what is due for a job, in a bounded step. `gone`: spilled files that have been
     /// removed. `members`: live ones to be looked at, at most 500.
     ///
