@@ -4,6 +4,9 @@
 //! child's pid before a start counts, so two tests can never end up on one server. Port and directory stay the same
 //! over [`TestServer::restart`], which is what makes "the server crashed and came back" testable.
 //!
+//! A server that was started by [`TestServer::start_recorded`] can also lose power: its files are then cut back to what
+//! it had synced, which a kill alone never shows.
+//!
 //! It does not choose durability: a test passes `--appendonly yes --appendfsync always` when it asserts survival.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use tempfile::TempDir;
 use workyard_shared::managed::find_server;
 
 use crate::port::ReservedPort;
+use crate::preload::{Cut, FsyncRecorder};
 use crate::process::end;
 
 /// Environment variable with the path of the server binary that all tests run on.
@@ -28,11 +32,18 @@ const PORT_TRIES: usize = 10;
 /// A server on its own port of 127.0.0.1 and in its own temporary directory; killed when dropped.
 #[derive(Debug)]
 pub struct TestServer {
+    recipe: Recipe,
+    child: Mutex<Child>,
+}
+
+/// What a start needs, the first and every later one.
+#[derive(Debug)]
+struct Recipe {
     binary: PathBuf,
     args: Vec<String>,
     port: ReservedPort,
     dir: TempDir,
-    child: Mutex<Child>,
+    recorder: Option<FsyncRecorder>,
 }
 
 /// Why an attempt to start did not succeed; only a taken port is worth another.
@@ -57,19 +68,29 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
+        Self::start_as(args, || None).await
+    }
+
+    /// As [`Self::start_with`], on Linux, and it can [lose power](Self::lose_power).
+    ///
+    /// # Panics
+    /// As [`Self::start_with`]; when the recorder cannot be compiled.
+    pub async fn start_recorded(args: &[&str]) -> Self {
+        Self::start_as(args, || Some(FsyncRecorder::new())).await
+    }
+
+    async fn start_as(args: &[&str], recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
         let binary = server_binary();
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         for _ in 0..PORT_TRIES {
-            let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
-            let port = ReservedPort::new();
-            let child = Mutex::new(launch(&binary, &args, port.number(), dir.path()));
-            let server = Self {
+            let recipe = Recipe {
                 binary: binary.clone(),
-                args: args.clone(),
-                port,
-                dir,
-                child,
+                args: args.iter().map(ToString::to_string).collect(),
+                port: ReservedPort::new(),
+                dir: tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}")),
+                recorder: recorder(),
             };
+            let child = Mutex::new(recipe.launch(&[]));
+            let server = Self { recipe, child };
             match server.ready().await {
                 Ok(()) => return server,
                 Err(StartError::PortTaken) => {}
@@ -89,12 +110,12 @@ impl TestServer {
 
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.recipe.port.number()
     }
 
     /// The directory of its data and its log (`server.log`).
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.recipe.dir.path()
     }
 
     /// The process id of the present process; another after a restart.
@@ -135,15 +156,36 @@ impl TestServer {
         end(&mut self.child());
     }
 
+    /// Kills it, and takes from its append-only files what it had not synced: what a machine without power keeps.
+    ///
+    /// # Panics
+    /// When it was not started by [`Self::start_recorded`], or nothing was recorded.
+    pub fn lose_power(&self) -> Cut {
+        self.kill9();
+        let recorder = self.recipe.recorder.as_ref().unwrap_or_else(|| panic!("no recorder"));
+        let cut = recorder.cut(&self.dir().join("appendonlydir"));
+        cut.unwrap_or_else(|e| {
+            panic!(
+                "the append-only files of {} cannot be cut: {e}",
+                self.recipe.binary.display()
+            )
+        })
+    }
+
     /// Starts it again, after killing it if it still runs: same port, directory and arguments. Returns when it
     /// answers and has loaded its data.
     pub async fn restart(&self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// As [`Self::restart`], with more arguments for this start alone.
+    pub async fn restart_with(&self, more: &[&str]) {
         let begun = Instant::now();
         loop {
             {
                 let mut child = self.child();
                 end(&mut child);
-                *child = launch(&self.binary, &self.args, self.port(), self.dir());
+                *child = self.recipe.launch(more);
             }
             match self.ready().await {
                 Ok(()) => return,
@@ -227,7 +269,7 @@ impl TestServer {
         }
         let text = format!(
             "{} does not answer after {START_LIMIT:?}:\n{}",
-            self.binary.display(),
+            self.recipe.binary.display(),
             self.log_tail()
         );
         Err(StartError::Other(text))
@@ -241,7 +283,7 @@ impl TestServer {
         }
         StartError::Other(format!(
             "{} ended at its start ({status}):\n{log}",
-            self.binary.display()
+            self.recipe.binary.display()
         ))
     }
 
@@ -274,30 +316,31 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
     Ok(info.get("process_id").unwrap_or(0))
 }
 
-fn launch(binary: &Path, args: &[String], port: u16, dir: &Path) -> Child {
-    // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
-    Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
-        .arg(binary)
-        .args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--logfile",
-            "server.log",
-        ])
-        .arg("--dir")
-        .arg(dir)
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()))
+impl Recipe {
+    fn launch(&self, more: &[&str]) -> Child {
+        let dir = self.dir.path();
+        // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
+            .arg(&self.binary)
+            .args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()])
+            .args(["--save", "", "--logfile", "server.log"])
+            .arg("--dir")
+            .arg(dir)
+            .args(&self.args)
+            .args(more)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(recorder) = &self.recorder {
+            recorder.watch(&mut command);
+        }
+        command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {}: {e}", self.binary.display()))
+    }
 }
 
 /// `WORKYARD_TEST_SERVER`, else what a managed Redis would use on this machine.

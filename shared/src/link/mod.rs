@@ -6,6 +6,7 @@
 
 mod config;
 mod library;
+mod line;
 mod node;
 mod own;
 mod url;
