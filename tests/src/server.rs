@@ -4,6 +4,9 @@
 //! child's pid before a start counts, so two tests can never end up on one server. Port and directory stay the same
 //! over [`TestServer::restart`], which is what makes "the server crashed and came back" testable.
 //!
+//! A server that was started by [`TestServer::start_recorded`] can also lose power: its files are then cut back to what
+//! it had synced, which a kill alone never shows.
+//!
 //! It does not choose durability: a test passes `--appendonly yes --appendfsync always` when it asserts survival.
 
 use std::path::{Path, PathBuf};
@@ -18,7 +21,9 @@ use workyard_shared::functions;
 use workyard_shared::managed::find_server;
 
 use crate::port::ReservedPort;
+use crate::preload::{Cut, FsyncRecorder};
 use crate::process::end;
+use crate::proxy::FaultProxy;
 use crate::roles::{self, ADMIN, PASSWORD, role_of, roles_are_on};
 
 /// Environment variable with the path of the server binary that all tests run on.
@@ -31,13 +36,20 @@ const PORT_TRIES: usize = 10;
 /// A server on its own port of 127.0.0.1 and in its own temporary directory; killed when dropped.
 #[derive(Debug)]
 pub struct TestServer {
+    recipe: Recipe,
+    child: Mutex<Child>,
+}
+
+/// What a start needs, the first and every later one.
+#[derive(Debug)]
+struct Recipe {
     binary: PathBuf,
     args: Vec<String>,
     /// Nobody gets in without a password, and each role has its user.
     guarded: bool,
     port: ReservedPort,
     dir: TempDir,
-    child: Mutex<Child>,
+    recorder: Option<FsyncRecorder>,
 }
 
 /// Why an attempt to start did not succeed; only a taken port is worth another.
@@ -62,7 +74,7 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
-        Self::launched(args, roles_are_on()).await
+        Self::start_as(args, roles_are_on(), || None).await
     }
 
     /// Starts a server on which roles are on, whether or not they are in this run.
@@ -72,28 +84,35 @@ impl TestServer {
 
     /// As [`Self::start_guarded`], with more arguments.
     pub async fn start_guarded_with(args: &[&str]) -> Self {
-        Self::launched(args, true).await
+        Self::start_as(args, true, || None).await
     }
 
-    async fn launched(args: &[&str], guarded: bool) -> Self {
+    /// As [`Self::start_with`], on Linux, and it can [lose power](Self::lose_power).
+    ///
+    /// # Panics
+    /// As [`Self::start_with`]; when the recorder cannot be compiled.
+    pub async fn start_recorded(args: &[&str]) -> Self {
+        Self::start_as(args, roles_are_on(), || Some(FsyncRecorder::new())).await
+    }
+
+    async fn start_as(args: &[&str], guarded: bool, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
         let binary = server_binary();
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         for _ in 0..PORT_TRIES {
             let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
-            let port = ReservedPort::new();
-            let mut args = args.clone();
+            let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
             if guarded {
                 args.extend(roles::server_args(dir.path()));
             }
-            let child = Mutex::new(launch(&binary, &args, port.number(), dir.path()));
-            let server = Self {
+            let recipe = Recipe {
                 binary: binary.clone(),
                 args,
                 guarded,
-                port,
+                port: ReservedPort::new(),
                 dir,
-                child,
+                recorder: recorder(),
             };
+            let child = Mutex::new(recipe.launch(&[]));
+            let server = Self { recipe, child };
             match server.ready().await {
                 Ok(()) => return server,
                 Err(StartError::PortTaken) => {}
@@ -131,23 +150,33 @@ impl TestServer {
         self.url_of(role_of(args).name())
     }
 
+    /// The address for the test itself on the way through a proxy.
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        let address = proxy.url();
+        let address = address.trim_start_matches("redis://");
+        format!("redis://{}{address}", self.login(ADMIN))
+    }
+
     fn url_of(&self, user: &str) -> String {
-        let login = if self.guarded {
+        format!("redis://{}127.0.0.1:{}/", self.login(user), self.port())
+    }
+
+    fn login(&self, user: &str) -> String {
+        if self.recipe.guarded {
             format!("{user}:{PASSWORD}@")
         } else {
             String::new()
-        };
-        format!("redis://{login}127.0.0.1:{}/", self.port())
+        }
     }
 
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.recipe.port.number()
     }
 
     /// The directory of its data and its log (`server.log`).
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.recipe.dir.path()
     }
 
     /// The process id of the present process; another after a restart.
@@ -188,15 +217,36 @@ impl TestServer {
         end(&mut self.child());
     }
 
+    /// Kills it, and takes from its append-only files what it had not synced: what a machine without power keeps.
+    ///
+    /// # Panics
+    /// When it was not started by [`Self::start_recorded`], or nothing was recorded.
+    pub fn lose_power(&self) -> Cut {
+        self.kill9();
+        let recorder = self.recipe.recorder.as_ref().unwrap_or_else(|| panic!("no recorder"));
+        let cut = recorder.cut(&self.dir().join("appendonlydir"));
+        cut.unwrap_or_else(|e| {
+            panic!(
+                "the append-only files of {} cannot be cut: {e}",
+                self.recipe.binary.display()
+            )
+        })
+    }
+
     /// Starts it again, after killing it if it still runs: same port, directory and arguments. Returns when it
     /// answers and has loaded its data.
     pub async fn restart(&self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// As [`Self::restart`], with more arguments for this start alone.
+    pub async fn restart_with(&self, more: &[&str]) {
         let begun = Instant::now();
         loop {
             {
                 let mut child = self.child();
                 end(&mut child);
-                *child = launch(&self.binary, &self.args, self.port(), self.dir());
+                *child = self.recipe.launch(more);
             }
             match self.ready().await {
                 Ok(()) => return,
@@ -244,12 +294,12 @@ impl TestServer {
 
     /// As [`Self::cli`], as another user if roles are on.
     pub fn cli_as(&self, user: &str, args: &[&str]) -> Option<String> {
-        let login: &[&str] = if self.guarded { &["--user", user] } else { &[] };
+        let login: &[&str] = if self.recipe.guarded { &["--user", user] } else { &[] };
         for program in ["redis-cli", "valkey-cli"] {
             let output = Command::new(program)
                 .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
                 .args(login)
-                .env("REDISCLI_AUTH", if self.guarded { PASSWORD } else { "" })
+                .env("REDISCLI_AUTH", if self.recipe.guarded { PASSWORD } else { "" })
                 .args(args)
                 .output();
             if let Ok(output) = output {
@@ -288,7 +338,7 @@ impl TestServer {
         }
         let text = format!(
             "{} does not answer after {START_LIMIT:?}:\n{}",
-            self.binary.display(),
+            self.recipe.binary.display(),
             self.log_tail()
         );
         Err(StartError::Other(text))
@@ -296,7 +346,7 @@ impl TestServer {
 
     /// With roles on, loads the functions as whoever runs a server for real would: no consumer or producer may.
     async fn prepared(&self, client: &redis::Client) -> Result<(), StartError> {
-        if !self.guarded {
+        if !self.recipe.guarded {
             return Ok(());
         }
         let load = async {
@@ -317,7 +367,7 @@ impl TestServer {
         }
         StartError::Other(format!(
             "{} ended at its start ({status}):\n{log}",
-            self.binary.display()
+            self.recipe.binary.display()
         ))
     }
 
@@ -350,30 +400,31 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
     Ok(info.get("process_id").unwrap_or(0))
 }
 
-fn launch(binary: &Path, args: &[String], port: u16, dir: &Path) -> Child {
-    // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
-    Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
-        .arg(binary)
-        .args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--logfile",
-            "server.log",
-        ])
-        .arg("--dir")
-        .arg(dir)
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()))
+impl Recipe {
+    fn launch(&self, more: &[&str]) -> Child {
+        let dir = self.dir.path();
+        // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
+            .arg(&self.binary)
+            .args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()])
+            .args(["--save", "", "--logfile", "server.log"])
+            .arg("--dir")
+            .arg(dir)
+            .args(&self.args)
+            .args(more)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(recorder) = &self.recorder {
+            recorder.watch(&mut command);
+        }
+        command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {}: {e}", self.binary.display()))
+    }
 }
 
 /// `WORKYARD_TEST_SERVER`, else what a managed Redis would use on this machine.
