@@ -294,14 +294,13 @@ impl TestServer {
 
     /// As [`Self::cli`], as another user if roles are on.
     pub fn cli_as(&self, user: &str, args: &[&str]) -> Option<String> {
-        let login: &[&str] = if self.recipe.guarded { &["--user", user] } else { &[] };
         for program in ["redis-cli", "valkey-cli"] {
-            let output = Command::new(program)
-                .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
-                .args(login)
-                .env("REDISCLI_AUTH", if self.recipe.guarded { PASSWORD } else { "" })
-                .args(args)
-                .output();
+            let mut command = Command::new(program);
+            command.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
+            if self.recipe.guarded {
+                command.args(["--user", user]).env("REDISCLI_AUTH", PASSWORD);
+            }
+            let output = command.args(args).output();
             if let Ok(output) = output {
                 let text = [output.stdout, output.stderr].concat();
                 return Some(String::from_utf8_lossy(&text).trim_end().to_owned());
