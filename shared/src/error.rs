@@ -196,6 +196,18 @@ impl Error {
     }
 }
 
+/// What of TLS went wrong that no waiting mends, and what to do about it.
+fn certificate_problem(text: &str) -> Option<String> {
+    if text.contains("invalid peer certificate") {
+        return Some(format!("the certificate of Redis is not trusted; --redis-ca names the authority to trust ({text})"));
+    }
+    let refused = ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown", "HandshakeFailure"];
+    if text.contains("fatal alert") && refused.iter().any(|alert| text.contains(alert)) {
+        return Some(format!("Redis does not accept our certificate; --redis-cert and --redis-key name another ({text})"));
+    }
+    None
+}
+
 fn wait_text(wait: Option<Duration>) -> String {
     match wait {
         // Nobody reads milliseconds of an estimate.
@@ -232,6 +244,9 @@ impl From<RedisError> for Error {
                 outage: Outage::Away,
                 detail: error.to_string(),
             };
+        }
+        if let Some(why) = certificate_problem(&error.to_string()) {
+            return Self::Denied(why);
         }
         match error.kind() {
             redis::ErrorKind::AuthenticationFailed => Self::Denied(error.to_string()),

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod overload;
 pub mod error;
 pub mod duration;
+pub mod secret;
 pub mod name;
 pub mod keys;
 pub mod options;

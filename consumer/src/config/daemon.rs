@@ -3,13 +3,14 @@
 //! Invariant: a [`DaemonConfig`] is complete and in range; nothing later checks again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::{DeTable, DeValue};
 use workyard_shared::http::Address;
+use workyard_shared::link::Access;
 use workyard_shared::name::{Prefix, QueueName};
 
 use crate::slots::QueueOrder;
@@ -36,6 +37,8 @@ pub struct DaemonConfig {
     /// `redis_url`: where Redis is. `None` when only a flag or `WORKYARD_REDIS_URL` says it.
     /// Hidden, since it may hold a password.
     pub redis_url: Option<Secret>,
+    /// `redis_user`, `redis_password`, `redis_ca`, `redis_cert`, `redis_key`: how to get in, if the URL does not say.
+    pub access: Access,
     /// `prefix`: what every key begins with (default `workyard`).
     pub prefix: Prefix,
     /// `concurrency`: tasks at once in this daemon (default 2 for each core, at least 4).
@@ -74,6 +77,11 @@ pub struct QueueConfig {
 #[serde(deny_unknown_fields)]
 struct Raw {
     redis_url: Option<SecretSource>,
+    redis_user: Option<String>,
+    redis_password: Option<SecretSource>,
+    redis_ca: Option<PathBuf>,
+    redis_cert: Option<PathBuf>,
+    redis_key: Option<PathBuf>,
     prefix: Option<String>,
     concurrency: Option<u64>,
     lease: Option<HumanDuration>,
@@ -124,7 +132,8 @@ struct RawQueue {
 pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
     let mut root = DeTable::parse(text)?;
     let handlers = handlers(root.get_mut(), base)?;
-    let raw = Raw::deserialize(toml::Deserializer::from(root))?;
+    let mut raw = Raw::deserialize(toml::Deserializer::from(root))?;
+    let access = access(&mut raw, base).map_err(|text| Problem::new("redis_password", text))?;
     let prefix = match raw.prefix {
         Some(text) => Prefix::new(text).map_err(|error| Problem::new("prefix", checks::reason(&error)))?,
         None => Prefix::default(),
@@ -134,6 +143,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
     let drain = raw.drain_timeout.unwrap_or(HumanDuration(DEFAULT_DRAIN));
     Ok(DaemonConfig {
         redis_url: redis_url.map_err(|text| Problem::new("redis_url", text))?,
+        access,
         prefix,
         concurrency: match raw.concurrency {
             Some(n) => checks::number("concurrency", n, 1..=MAX_CONCURRENCY)?,
@@ -152,6 +162,23 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         jobs: jobs::check(&raw.jobs, base)?,
         handlers,
     })
+}
+
+/// A password's file is kept as such: it is read at each connection.
+fn access(raw: &mut Raw, base: &Path) -> Result<Access, String> {
+    let mut access = Access {
+        redis_user: raw.redis_user.take(),
+        redis_ca: raw.redis_ca.take().map(|file| base.join(file)),
+        redis_cert: raw.redis_cert.take().map(|file| base.join(file)),
+        redis_key: raw.redis_key.take().map(|file| base.join(file)),
+        ..Access::default()
+    };
+    match raw.redis_password.take() {
+        Some(SecretSource::File(file)) => access.redis_password_file = Some(base.join(file)),
+        Some(source) => access.password = Some(source.resolve(base)?),
+        None => {}
+    }
+    Ok(access)
 }
 
 fn default_concurrency() -> usize {

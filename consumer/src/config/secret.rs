@@ -1,34 +1,13 @@
 //! Values that must not be seen in logs: passwords, tokens, header values.
 //!
-//! Invariant: no `Debug` or error text shows a secret's value; only [`Secret::expose`] does.
+//! Invariant: no error text shows a secret's value.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A text that prints as `Secret(..)`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The value itself, for the one place that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
+pub use workyard_shared::secret::Secret;
 
 /// Where the file says a secret comes from: `"text"`, `{ env = "NAME" }` or `{ file = "path" }`.
 pub(crate) enum SecretSource {
@@ -42,7 +21,7 @@ impl SecretSource {
     pub(crate) fn resolve(self, base: &Path) -> Result<Secret, String> {
         match self {
             Self::Literal(secret) => Ok(secret),
-            Self::Env(name) => std::env::var(&name).map(Secret).map_err(|error| match error {
+            Self::Env(name) => std::env::var(&name).map(Secret::new).map_err(|error| match error {
                 std::env::VarError::NotPresent => {
                     format!("the environment variable {name} is not set; set it for the daemon")
                 }
@@ -52,10 +31,7 @@ impl SecretSource {
             }),
             Self::File(path) => {
                 let path = base.join(path);
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| format!("cannot read the secret from {}: {error}", path.display()))?;
-                // Editors and `echo` end a file with a newline that is not part of the secret.
-                Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
+                Secret::read(&path).map_err(|error| format!("cannot read the secret from {}: {error}", path.display()))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use workyard_shared::http::Address;
+use workyard_shared::link::Access;
 
 use crate::config::LogFilter;
 use crate::ops::Healthcheck;
@@ -47,6 +48,8 @@ pub struct Cli {
         value_name = "URL"
     )]
     pub(super) redis_url: Option<String>,
+    #[command(flatten)]
+    pub(super) access: Access,
     /// What all keys begin with.
     #[arg(long, env = "WORKYARD_PREFIX")]
     pub(super) prefix: Option<String>,

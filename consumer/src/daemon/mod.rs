@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use tracing::{error, info, warn};
 use workyard_shared::Error;
+use workyard_shared::link::note_on_arguments;
 use workyard_shared::managed::ManagedRedis;
 
 use crate::Worker;
@@ -101,6 +102,9 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
         let (queues, kinds) = (settings::queues(cli, &file)?.len(), registry.kinds().join(", "));
         info!("the configuration is sound: {queues} queues, kinds {kinds}");
         return Ok(());
+    }
+    if let Some(note) = note_on_arguments(std::env::args()) {
+        warn!("{note}");
     }
     let (worker, managed) = settings::worker_config(cli, &file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

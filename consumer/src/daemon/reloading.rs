@@ -61,6 +61,7 @@ fn needs_restart(cli: &Cli, old: &DaemonConfig, new: &DaemonConfig) -> Vec<&'sta
     let names = |file: &DaemonConfig| file.queues.iter().map(|queue| queue.name.clone()).collect::<Vec<_>>();
     let table = [
         ("redis_url", cli.redis_url.is_none() && url(old) != url(new)),
+        ("redis_user, redis_password or files of TLS", old.access != new.access),
         ("prefix", cli.prefix.is_none() && old.prefix != new.prefix),
         (
             "the names or order of queues",
@@ -109,6 +110,10 @@ mod tests {
         }
         for (to, name) in [
             ("redis_url = \"redis://127.0.0.1:2/\"", "redis_url"),
+            (
+                "redis_user = \"ada\"",
+                "redis_user, redis_password or files of TLS",
+            ),
             ("prefix = \"other\"", "prefix"),
             ("queue_order = \"weighted\"", "queue_order"),
             ("lease = \"9s\"", "lease"),

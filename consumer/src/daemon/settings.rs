@@ -37,13 +37,14 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         .clone()
         .or(in_file)
         .unwrap_or_else(|| DEFAULT_URL.to_owned());
-    let (url, managed) = if url == "managed" {
+    let (link, managed) = if url == "managed" {
         let redis = ManagedRedis::from_env()?;
         let joined = redis.start_or_join()?;
         info!("using the managed Redis in {}", redis.dir().display());
-        (joined.server.url, Some(redis))
+        (LinkConfig::from_url(&joined.server.url)?, Some(redis))
     } else {
-        (url, None)
+        let access = cli.access.clone().with_variable().or(file.access.clone());
+        (LinkConfig::from_url(&url)?.with_access(&access)?, None)
     };
     let queues = queues(cli, file)?;
     let prefix = match &cli.prefix {
@@ -66,7 +67,7 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         allow_eviction: cli.allow_eviction,
         http: cli.http.or(file.http),
         notify: true,
-        ..WorkerConfig::new(LinkConfig::from_url(&url)?, first)
+        ..WorkerConfig::new(link, first)
     };
     Ok((config, managed))
 }

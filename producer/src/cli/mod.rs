@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use workyard_shared::broker::Queue;
+use workyard_shared::link::note_on_arguments;
 use workyard_shared::name::SessionId;
 use workyard_shared::overload::Overload;
 use workyard_shared::{Error as CallError, Outage};
@@ -78,6 +79,11 @@ pub(crate) fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<Exit, CliError> {
     logging::start(&cli.global);
+    if let Some(note) = note_on_arguments(std::env::args())
+        && !cli.global.json
+    {
+        eprintln!("warning: {note}");
+    }
     let runtime =
         tokio::runtime::Runtime::new().map_err(|e| CliError::usage(format!("the runtime cannot start: {e}"), None))?;
     let result = runtime.block_on(Box::pin(run(cli)));

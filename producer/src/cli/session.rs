@@ -44,7 +44,7 @@ impl Session {
         let link = if global.redis_url == MANAGED {
             managed::link().await?
         } else {
-            LinkConfig::from_url(&global.redis_url)?
+            LinkConfig::from_url(&global.redis_url)?.with_access(&global.access.clone().with_variable())?
         };
         let mut config = ClientConfig::new(link);
         config.patience = global.patience;

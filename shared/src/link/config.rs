@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use redis::{Client, ConnectionInfo, ProtocolVersion};
 
-use super::url;
+use super::password::PasswordFile;
+use super::{tls, url};
 use crate::error::Error;
 
 /// Where Redis is when nobody says: the usual port of this machine.
@@ -26,6 +27,8 @@ const UNACKNOWLEDGED_FOR: Duration = Duration::from_secs(10);
 pub struct LinkConfig {
     /// What each connection begins with; its address is that of the first server.
     info: ConnectionInfo,
+    /// Asked for the password of each new connection, if it is not always the same.
+    password_file: Option<PasswordFile>,
     /// Longest wait for a reply before it counts as lost; 5 s by default.
     pub response_timeout: Duration,
     /// Longest wait for a connection; 2 s by default.
@@ -47,8 +50,10 @@ impl LinkConfig {
     /// # Errors
     /// [`Error::Invalid`] if it is none of these; the URL is not repeated, it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
+        tls::prepare();
         Ok(Self {
             info: tuned(url::parse(url)?),
+            password_file: None,
             response_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
         })
@@ -58,6 +63,18 @@ impl LinkConfig {
     #[must_use]
     pub fn address(&self) -> String {
         format!("{} db {}", self.info.addr(), self.info.redis_settings().db())
+    }
+
+    pub(super) fn info_mut(&mut self) -> &mut ConnectionInfo {
+        &mut self.info
+    }
+
+    pub(super) fn password_file(&self) -> Option<&PasswordFile> {
+        self.password_file.as_ref()
+    }
+
+    pub(super) fn password_file_mut(&mut self) -> &mut Option<PasswordFile> {
+        &mut self.password_file
     }
 
     /// The server to connect to, and as whom.

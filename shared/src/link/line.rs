@@ -41,6 +41,9 @@ impl Line {
             .set_number_of_retries(0)
             .set_min_delay(RECONNECT[0])
             .set_max_delay(RECONNECT[1]);
+        if let Some(file) = config.password_file() {
+            settings = settings.set_credentials_provider(file.clone());
+        }
         if let Some(pushes) = pushes.clone() {
             settings = settings.set_push_sender(pushes);
         }

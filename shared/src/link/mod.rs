@@ -4,12 +4,15 @@
 //! loaded) is the call sent again. Waiting and repeating is the caller's: it knows what may be repeated and how long
 //! it has.
 
+mod access;
 mod config;
 mod library;
 mod login;
 mod line;
 mod node;
 mod own;
+mod password;
+mod tls;
 mod url;
 
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 use redis::{Cmd, Pipeline, PushInfo, Value};
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use access::{Access, PASSWORD_VARIABLE, note_on_arguments};
 pub use config::{DEFAULT_URL, LinkConfig};
 pub use own::OwnConnections;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
-use redis::{AsyncConnectionConfig, ConnectionInfo};
+use redis::AsyncConnectionConfig;
 
 use super::config::LinkConfig;
 use crate::error::{Error, Outage};
@@ -18,7 +18,7 @@ pub struct OwnConnections {
 impl OwnConnections {
     pub(super) fn new(config: &LinkConfig, size: usize) -> Result<Self, Error> {
         Ok(Self {
-            pool: pool(config.info(), config.connect_timeout, size)?,
+            pool: pool(config, size)?,
             connect_timeout: config.connect_timeout,
         })
     }
@@ -41,11 +41,14 @@ impl OwnConnections {
     }
 }
 
-fn pool(info: &ConnectionInfo, connect_timeout: Duration, size: usize) -> Result<Pool, Error> {
-    let settings = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(connect_timeout))
+fn pool(config: &LinkConfig, size: usize) -> Result<Pool, Error> {
+    let mut settings = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.connect_timeout))
         .set_response_timeout(None);
-    let manager = Manager::new_with_config(info.clone(), settings)?;
+    if let Some(file) = config.password_file() {
+        settings = settings.set_credentials_provider(file.clone());
+    }
+    let manager = Manager::new_with_config(config.info().clone(), settings)?;
     Pool::builder(manager)
         .max_size(size)
         .build()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use workyard_producer::{Prefix, QueueName};
-use workyard_shared::link::DEFAULT_URL;
+use workyard_shared::link::{Access, DEFAULT_URL};
 
 use super::value;
 
@@ -80,6 +80,8 @@ pub(crate) struct Global {
     /// Where Redis is: redis://user:password@host:port/db, unix:///path, or `managed`
     #[arg(long, visible_alias = "redis", global = true, env = "WORKYARD_REDIS_URL", default_value = DEFAULT_URL, hide_env_values = true, hide_default_value = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) redis_url: String,
+    #[command(flatten)]
+    pub(crate) access: Access,
     /// What the keys of this installation begin with [default: workyard]
     #[arg(long, global = true, env = "WORKYARD_PREFIX", value_parser = value::named::<Prefix>, value_name = "PREFIX")]
     pub(crate) prefix: Option<Prefix>,
