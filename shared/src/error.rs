@@ -199,11 +199,21 @@ impl Error {
 /// What of TLS went wrong that no waiting mends, and what to do about it.
 fn certificate_problem(text: &str) -> Option<String> {
     if text.contains("invalid peer certificate") {
-        return Some(format!("the certificate of Redis is not trusted; --redis-ca names the authority to trust ({text})"));
+        return Some(format!(
+            "the certificate of Redis is not trusted; --redis-ca names the authority to trust ({text})"
+        ));
     }
-    let refused = ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown", "HandshakeFailure"];
+    let refused = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnknownCA",
+        "CertificateUnknown",
+        "HandshakeFailure",
+    ];
     if text.contains("fatal alert") && refused.iter().any(|alert| text.contains(alert)) {
-        return Some(format!("Redis does not accept our certificate; --redis-cert and --redis-key name another ({text})"));
+        return Some(format!(
+            "Redis does not accept our certificate; --redis-cert and --redis-key name another ({text})"
+        ));
     }
     None
 }

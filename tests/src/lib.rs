@@ -7,6 +7,7 @@
 //!
 //! Helpers panic with a sentence that says what to do, since their only callers are tests.
 
+mod certificates;
 pub mod hand;
 mod http;
 mod notify;
@@ -21,6 +22,7 @@ mod tool;
 mod wait;
 mod yard;
 
+pub use certificates::Authority;
 pub use http::{get, http_of, send};
 pub use notify::NotifySocket;
 pub use preload::{Cut, FsyncRecorder, MovableClock};

@@ -110,10 +110,7 @@ mod tests {
         }
         for (to, name) in [
             ("redis_url = \"redis://127.0.0.1:2/\"", "redis_url"),
-            (
-                "redis_user = \"ada\"",
-                "redis_user, redis_password or files of TLS",
-            ),
+            ("redis_user = \"ada\"", "redis_user, redis_password or files of TLS"),
             ("prefix = \"other\"", "prefix"),
             ("queue_order = \"weighted\"", "queue_order"),
             ("lease = \"9s\"", "lease"),

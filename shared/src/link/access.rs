@@ -78,7 +78,10 @@ impl LinkConfig {
     pub fn with_access(mut self, access: &Access) -> Result<Self, Error> {
         tls::add_files(self.info_mut(), access)?;
         let settings = self.info().redis_settings().clone();
-        let user = settings.username().map(str::to_owned).or_else(|| access.redis_user.clone());
+        let user = settings
+            .username()
+            .map(str::to_owned)
+            .or_else(|| access.redis_user.clone());
         if settings.password().is_some() {
             return Ok(self);
         }
@@ -142,7 +145,11 @@ mod tests {
             ("redis://:own@h/", ("default", Some("own"))),
         ];
         for (url, (user, password)) in cases {
-            assert_eq!(entered(url, &access), (user.to_owned(), password.map(str::to_owned)), "{url}");
+            assert_eq!(
+                entered(url, &access),
+                (user.to_owned(), password.map(str::to_owned)),
+                "{url}"
+            );
         }
         assert_eq!(entered("redis://h/", &Access::default()), ("default".to_owned(), None));
     }
@@ -178,11 +185,23 @@ mod tests {
         };
         for (url, access, reason) in [
             ("redis://h/", with(|a| a.redis_ca = Some("/none".into())), "rediss://"),
-            ("rediss://h/", with(|a| a.redis_ca = Some("/none".into())), "cannot read /none"),
+            (
+                "rediss://h/",
+                with(|a| a.redis_ca = Some("/none".into())),
+                "cannot read /none",
+            ),
             ("rediss://h/", with(|a| a.redis_cert = Some("/none".into())), "both"),
-            ("redis://h/", with(|a| a.redis_password_file = Some("/none".into())), "cannot read the password from /none"),
+            (
+                "redis://h/",
+                with(|a| a.redis_password_file = Some("/none".into())),
+                "cannot read the password from /none",
+            ),
         ] {
-            let error = LinkConfig::from_url(url).unwrap().with_access(&access).unwrap_err().to_string();
+            let error = LinkConfig::from_url(url)
+                .unwrap()
+                .with_access(&access)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(reason) && !error.contains("hush"), "{error}");
         }
         assert!(!format!("{base:?}").contains("hush"));
@@ -194,7 +213,13 @@ mod tests {
         for shows in ["redis://u:p@h/", "--redis-url=rediss://:p@h", "redis://u:p@h1,h2/m"] {
             assert!(noticed(shows), "{shows}");
         }
-        for hides in ["redis://h/", "redis://u@h/", "redis://u:@h/", "a:b@c", "redis://h/x:y@z"] {
+        for hides in [
+            "redis://h/",
+            "redis://u@h/",
+            "redis://u:@h/",
+            "a:b@c",
+            "redis://h/x:y@z",
+        ] {
             assert!(!noticed(hides), "{hides}");
         }
     }

@@ -29,7 +29,11 @@ pub(super) fn add_files(info: &mut ConnectionInfo, access: &Access) -> Result<()
             client_cert: read(cert)?,
             client_key: read(key)?,
         }),
-        _ => return Err(Error::Invalid("--redis-cert and --redis-key are needed both, or none".to_owned())),
+        _ => {
+            return Err(Error::Invalid(
+                "--redis-cert and --redis-key are needed both, or none".to_owned(),
+            ));
+        }
     };
     if client_tls.is_none() && access.redis_ca.is_none() {
         return Ok(());

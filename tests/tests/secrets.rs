@@ -1,0 +1,258 @@
+//! No password shows anywhere: logs, errors, health keys, metrics, documents, the list of processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use workyard_shared::link::{Access, Link, LinkConfig};
+use workyard_shared::secret::Secret;
+use workyard_tests::{Daemon, Signal, TestServer, Yard, get, http_of, wait_until, workspace_binary};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The right password and a wrong one: whatever shows either is found by this.
+const MARK: &str = "Xyzzy-4711";
+
+const FILE: &str = "http = \"127.0.0.1:0\"\nlease = \"1s\"\n[[queues]]\nname = \"q\"\n\
+    [handlers.env]\ntype = \"command\"\nargv = [\"env\"]\noutput = \"text\"\n";
+
+/// All that was seen, with the name of where.
+#[derive(Default)]
+struct Seen(Vec<(String, String)>);
+
+impl Seen {
+    fn add(&mut self, place: &str, text: impl Into<String>) {
+        self.0.push((place.to_owned(), text.into()));
+    }
+
+    fn arguments(&mut self, place: &str, pid: u32) {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(!line.is_empty());
+        self.add(place, String::from_utf8_lossy(&line).into_owned());
+    }
+
+    fn holds_no_secret(&self) {
+        for (place, text) in &self.0 {
+            assert!(!text.is_empty(), "nothing was seen of {place}");
+            assert!(!text.contains("Xyzzy"), "{place} shows a password:\n{text}");
+        }
+    }
+}
+
+/// A server whose user `worker` has the marked password, and nobody else may do anything.
+async fn marked() -> Yard {
+    let yard = Yard::on(TestServer::start().await);
+    let mut redis = yard.server.connection().await;
+    let user = ["SETUSER", "worker", "on", &format!(">{MARK}"), "~*", "&*", "+@all"].map(str::to_owned);
+    let () = redis::cmd("ACL").arg(&user).query_async(&mut redis).await.unwrap();
+    yard
+}
+
+fn plain_url(yard: &Yard) -> String {
+    format!("redis://127.0.0.1:{}/", yard.server.port())
+}
+
+fn file(yard: &Yard, name: &str, text: &str) -> PathBuf {
+    let path = yard.server.dir().join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn consumer(yard: &Yard, format: &str) -> Command {
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(file(yard, "workyard.toml", FILE));
+    command.args(["--log", "trace", "--log-format", format, "--redis-user", "worker"]);
+    command.env("WORKYARD_REDIS_URL", plain_url(yard));
+    command
+}
+
+fn workyard(yard: &Yard, password: &str, args: &[&str]) -> String {
+    let mut command = workspace_binary("workyard");
+    command.args(args).args(["-q", "q", "-vv", "--patience", "1s"]);
+    command
+        .env("WORKYARD_REDIS_URL", plain_url(yard))
+        .env("WORKYARD_REDIS_USER", "worker");
+    let output = command.env("WORKYARD_REDIS_PASSWORD", password).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    format!("exit code {:?}\n{said}", output.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_a_variable_shows_nowhere_while_it_works() {
+    let (yard, mut seen) = (marked().await, Seen::default());
+    for format in ["human", "json"] {
+        let daemon = Daemon::spawn(consumer(&yard, format).env("WORKYARD_REDIS_PASSWORD", MARK));
+        let address = http_of(&daemon).await;
+        wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+        seen.arguments("the arguments of the daemon", daemon.pid());
+        seen.add(
+            "the result of a command that shows its environment",
+            workyard(&yard, MARK, &["enqueue", "env", "1", "--wait", "20s"]),
+        );
+        for page in ["/healthz", "/readyz", "/metrics"] {
+            seen.add(page, get(address, page).await.1);
+        }
+        for args in [
+            &["stats", "--json"][..],
+            &["consumers", "--json"],
+            &["consumers"],
+            &["metrics"],
+            &["audit"],
+            &["results"],
+        ] {
+            let said = workyard(&yard, MARK, args);
+            assert!(said.starts_with("exit code Some(0)"), "{said}");
+            seen.add(args[0], said);
+        }
+        let mut redis = yard.server.connection().await;
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+        assert!(keys.iter().any(|key| key.starts_with("workyard:consumer:")), "{keys:?}");
+        for key in keys {
+            let bytes: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(&mut redis).await.unwrap();
+            seen.add(&key, String::from_utf8_lossy(&bytes).into_owned());
+        }
+        // An outage and its end are logged with what the connection says of them.
+        let () = redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("USER")
+            .arg("worker")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+        seen.add("the log of the daemon", daemon.log());
+    }
+    seen.holds_no_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_refused_shows_nowhere() {
+    let (yard, mut seen) = (marked().await, Seen::default());
+    let wrong = format!("{MARK}-wrong");
+    for format in ["human", "json"] {
+        let denied = Daemon::spawn(consumer(&yard, format).env("WORKYARD_REDIS_PASSWORD", &wrong));
+        assert_eq!(denied.wait_exit(SOON).await.code(), Some(4), "{}", denied.log());
+        seen.add("the log of a refused daemon", denied.log());
+    }
+    for args in [
+        &["stats"][..],
+        &["stats", "--json"],
+        &["enqueue", "env", "1"],
+        &["wait", "x"],
+    ] {
+        let said = workyard(&yard, &wrong, args);
+        assert!(said.starts_with("exit code Some(4)"), "{said}");
+        seen.add("a refused command", said);
+    }
+    // In the URL, right or wrong, and in URLs that cannot be used.
+    for url in [
+        format!("redis://worker:{wrong}@127.0.0.1:{}/", yard.server.port()),
+        format!("redis://worker:{wrong}@127.0.0.1:port/"),
+        format!("http://worker:{wrong}@127.0.0.1/"),
+        format!("redis://worker:{wrong}@127.0.0.1:1/"),
+    ] {
+        let mut command = workspace_binary("workyard");
+        command
+            .args(["stats", "-vv", "--patience", "0"])
+            .env("WORKYARD_REDIS_URL", &url);
+        let output = command.output().unwrap();
+        seen.add(
+            "a wrong URL",
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
+        );
+        seen.add(
+            "an error",
+            format!("{:?}", LinkConfig::from_url(&url).map(|config| config.address())),
+        );
+    }
+    seen.holds_no_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_is_read_anew_at_each_connection_and_no_argument_shows_it() {
+    let (yard, mut seen) = (marked().await, Seen::default());
+    // Relative to the configuration, as for systemd's LoadCredential an absolute one is; the newline is not part of it.
+    let secret = file(&yard, "password", &format!("{MARK}\n"));
+    let text = FILE.replace(
+        "lease",
+        "redis_user = \"worker\"\nredis_password = { file = \"password\" }\nlease",
+    );
+    let mut command = workspace_binary("workyard-consumer");
+    command
+        .arg("--config")
+        .arg(file(&yard, "workyard.toml", &text))
+        .args(["--log", "trace"]);
+    let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", plain_url(&yard)));
+    let address = http_of(&daemon).await;
+    wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+    // The password changes, then every connection is cut.
+    let changed = format!("{MARK}-new");
+    std::fs::write(&secret, &changed).unwrap();
+    let mut redis = yard.server.connection().await;
+    let rules = ["SETUSER", "worker", "resetpass", &format!(">{changed}")].map(str::to_owned);
+    let () = redis::cmd("ACL").arg(&rules).query_async(&mut redis).await.unwrap();
+    let () = redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("USER")
+        .arg("worker")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let id = yard.add("env", "1", |_| {}).await;
+    seen.add("the environment of a command", yard.result(&id).await);
+    wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+    seen.arguments("the arguments of the daemon", daemon.pid());
+    let mut cli = workspace_binary("workyard");
+    cli.args(["stats", "-q", "q", "--redis-user", "worker", "--redis-password-file"])
+        .arg(&secret);
+    let output = cli.env("WORKYARD_REDIS_URL", plain_url(&yard)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+    seen.add("the log of the daemon", daemon.log());
+    seen.holds_no_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_the_arguments_is_warned_of_and_debug_output_shows_none() {
+    let yard = marked().await;
+    let url = format!("redis://worker:{MARK}@127.0.0.1:{}/", yard.server.port());
+    let mut command = workspace_binary("workyard");
+    let output = command.args(["--redis-url", &url, "queues"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && said.contains("can be read by every user of this machine"),
+        "{said}"
+    );
+    let mut seen = Seen::default();
+    seen.add("the warning", said);
+    let access = Access {
+        password: Some(Secret::new(MARK)),
+        ..Access::default()
+    };
+    seen.add("Access", format!("{access:?}"));
+    let config = LinkConfig::from_url(&url).unwrap();
+    seen.add("LinkConfig", format!("{config:?} {}", config.address()));
+    seen.add("Link", format!("{:?}", Link::new(config.clone(), None).unwrap()));
+    seen.add(
+        "WorkerConfig",
+        format!(
+            "{:?}",
+            workyard_consumer::WorkerConfig::new(config.clone(), "q".parse().unwrap())
+        ),
+    );
+    let client = workyard_producer::Client::new(workyard_producer::ClientConfig::new(config)).unwrap();
+    seen.add("Client", format!("{client:?}"));
+    let text = format!("redis_url = \"{url}\"\nredis_password = \"{MARK}\"\n{FILE}");
+    seen.add(
+        "DaemonConfig",
+        format!(
+            "{:?}",
+            workyard_consumer::config::parse(&text, "x.toml".as_ref()).unwrap()
+        ),
+    );
+    seen.holds_no_secret();
+}
