@@ -170,10 +170,21 @@ impl Error {
                 return Self::Denied(text);
             }
         }
+        // What a function did is refused in other words than a call: Redis 7.0, then 7.2 and Valkey.
+        if text.contains("The user executing the script can't") || text.contains("ACL failure in script") {
+            return Self::Denied(text);
+        }
         for (word, outage) in table {
             if code == word || says(word) {
                 return Self::Unavailable { outage, detail: text };
             }
+        }
+        // Refused the database while it connects: the crate leaves the code away.
+        if text.contains("busy running a script") {
+            return Self::Unavailable {
+                outage: Outage::Busy,
+                detail: text,
+            };
         }
         if text.contains("max number of clients reached") {
             return Self::Unavailable {
@@ -226,6 +237,8 @@ impl From<RedisError> for Error {
             redis::ErrorKind::AuthenticationFailed => Self::Denied(error.to_string()),
             // A dropped or timed out call: it may have reached Redis.
             redis::ErrorKind::Io => Self::Unknown(error.to_string()),
+            // The connection was closed inside of a reply. Other text that is no reply comes from something that is no Redis.
+            redis::ErrorKind::Parse if error.to_string().contains("end of input") => Self::Unknown(error.to_string()),
             redis::ErrorKind::InvalidClientConfig => Self::Invalid(error.to_string()),
             _ => Self::Protocol(error.to_string()),
         }
@@ -268,8 +281,23 @@ mod tests {
             }
         }
         assert!(matches!(Error::from_answer("NOPERM", "no"), Error::Denied(_)));
+        let inside = "The user executing the script can't access at least one of the keys";
+        assert!(matches!(Error::from_answer("ERR", inside), Error::Denied(_)));
         assert!(matches!(Error::from_answer("INVALID", "task 1"), Error::Invalid(_)));
         assert!(matches!(Error::from_answer("ERR", "oomph"), Error::Protocol(_)));
+    }
+
+    #[test]
+    fn half_a_reply_is_a_lost_reply_and_garbage_is_none() {
+        let sorted = |text: &str| {
+            let error = RedisError::from((redis::ErrorKind::Parse, "parse error", text.to_owned()));
+            Error::from(error).class()
+        };
+        assert_eq!(
+            sorted("Parse error at line: 1, column: 3\nUnexpected end of input"),
+            "reply_lost"
+        );
+        assert_eq!(sorted("Parse error at line: 1, column: 1\nUnexpected `H`"), "protocol");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! child's pid before a start counts, so two tests can never end up on one server. Port and directory stay the same
 //! over [`TestServer::restart`], which is what makes "the server crashed and came back" testable.
 //!
+//! A server that was started by [`TestServer::start_recorded`] can also lose power: its files are then cut back to what
+//! it had synced, which a kill alone never shows.
+//!
 //! It does not choose durability: a test passes `--appendonly yes --appendfsync always` when it asserts survival.
 
 use std::path::{Path, PathBuf};
@@ -13,10 +16,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use workyard_shared::acl::Role;
+use workyard_shared::functions;
 use workyard_shared::managed::find_server;
 
 use crate::port::ReservedPort;
+use crate::preload::{Cut, FsyncRecorder};
 use crate::process::end;
+use crate::proxy::FaultProxy;
+use crate::roles::{self, ADMIN, PASSWORD, role_of, roles_are_on};
 
 /// Environment variable with the path of the server binary that all tests run on.
 pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
@@ -28,11 +36,20 @@ const PORT_TRIES: usize = 10;
 /// A server on its own port of 127.0.0.1 and in its own temporary directory; killed when dropped.
 #[derive(Debug)]
 pub struct TestServer {
+    recipe: Recipe,
+    child: Mutex<Child>,
+}
+
+/// What a start needs, the first and every later one.
+#[derive(Debug)]
+struct Recipe {
     binary: PathBuf,
     args: Vec<String>,
+    /// Nobody gets in without a password, and each role has its user.
+    guarded: bool,
     port: ReservedPort,
     dir: TempDir,
-    child: Mutex<Child>,
+    recorder: Option<FsyncRecorder>,
 }
 
 /// Why an attempt to start did not succeed; only a taken port is worth another.
@@ -57,19 +74,45 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
+        Self::start_as(args, roles_are_on(), || None).await
+    }
+
+    /// Starts a server on which roles are on, whether or not they are in this run.
+    pub async fn start_guarded() -> Self {
+        Self::start_guarded_with(&[]).await
+    }
+
+    /// As [`Self::start_guarded`], with more arguments.
+    pub async fn start_guarded_with(args: &[&str]) -> Self {
+        Self::start_as(args, true, || None).await
+    }
+
+    /// As [`Self::start_with`], on Linux, and it can [lose power](Self::lose_power).
+    ///
+    /// # Panics
+    /// As [`Self::start_with`]; when the recorder cannot be compiled.
+    pub async fn start_recorded(args: &[&str]) -> Self {
+        Self::start_as(args, roles_are_on(), || Some(FsyncRecorder::new())).await
+    }
+
+    async fn start_as(args: &[&str], guarded: bool, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
         let binary = server_binary();
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         for _ in 0..PORT_TRIES {
             let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
-            let port = ReservedPort::new();
-            let child = Mutex::new(launch(&binary, &args, port.number(), dir.path()));
-            let server = Self {
+            let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            if guarded {
+                args.extend(roles::server_args(dir.path()));
+            }
+            let recipe = Recipe {
                 binary: binary.clone(),
-                args: args.clone(),
-                port,
+                args,
+                guarded,
+                port: ReservedPort::new(),
                 dir,
-                child,
+                recorder: recorder(),
             };
+            let child = Mutex::new(recipe.launch(&[]));
+            let server = Self { recipe, child };
             match server.ready().await {
                 Ok(()) => return server,
                 Err(StartError::PortTaken) => {}
@@ -82,19 +125,58 @@ impl TestServer {
         );
     }
 
-    /// The address for clients, database 0.
+    /// The address for the test itself, who may do anything; database 0.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port())
+        self.url_of(ADMIN)
+    }
+
+    /// The address for whoever produces: with roles on, that of a user who may do just what the role may.
+    pub fn producer_url(&self) -> String {
+        self.url_of(Role::Producer.name())
+    }
+
+    /// The address for whoever consumes.
+    pub fn consumer_url(&self) -> String {
+        self.url_of(Role::Consumer.name())
+    }
+
+    /// The address for whoever operates.
+    pub fn operator_url(&self) -> String {
+        self.url_of(Role::Operator.name())
+    }
+
+    /// The address for `workyard` with these arguments: that of the role that its command is for.
+    pub fn cli_url(&self, args: &[&str]) -> String {
+        self.url_of(role_of(args).name())
+    }
+
+    /// The address for the test itself on the way through a proxy.
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        let address = proxy.url();
+        let address = address.trim_start_matches("redis://");
+        format!("redis://{}{address}", self.login(ADMIN))
+    }
+
+    fn url_of(&self, user: &str) -> String {
+        format!("redis://{}127.0.0.1:{}/", self.login(user), self.port())
+    }
+
+    fn login(&self, user: &str) -> String {
+        if self.recipe.guarded {
+            format!("{user}:{PASSWORD}@")
+        } else {
+            String::new()
+        }
     }
 
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.recipe.port.number()
     }
 
     /// The directory of its data and its log (`server.log`).
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.recipe.dir.path()
     }
 
     /// The process id of the present process; another after a restart.
@@ -135,15 +217,36 @@ impl TestServer {
         end(&mut self.child());
     }
 
+    /// Kills it, and takes from its append-only files what it had not synced: what a machine without power keeps.
+    ///
+    /// # Panics
+    /// When it was not started by [`Self::start_recorded`], or nothing was recorded.
+    pub fn lose_power(&self) -> Cut {
+        self.kill9();
+        let recorder = self.recipe.recorder.as_ref().unwrap_or_else(|| panic!("no recorder"));
+        let cut = recorder.cut(&self.dir().join("appendonlydir"));
+        cut.unwrap_or_else(|e| {
+            panic!(
+                "the append-only files of {} cannot be cut: {e}",
+                self.recipe.binary.display()
+            )
+        })
+    }
+
     /// Starts it again, after killing it if it still runs: same port, directory and arguments. Returns when it
     /// answers and has loaded its data.
     pub async fn restart(&self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// As [`Self::restart`], with more arguments for this start alone.
+    pub async fn restart_with(&self, more: &[&str]) {
         let begun = Instant::now();
         loop {
             {
                 let mut child = self.child();
                 end(&mut child);
-                *child = launch(&self.binary, &self.args, self.port(), self.dir());
+                *child = self.recipe.launch(more);
             }
             match self.ready().await {
                 Ok(()) => return,
@@ -186,11 +289,18 @@ impl TestServer {
     /// Runs `redis-cli` (or `valkey-cli`) against it and returns its output, for tests of what a person would type.
     /// None when neither is installed.
     pub fn cli(&self, args: &[&str]) -> Option<String> {
+        self.cli_as(ADMIN, args)
+    }
+
+    /// As [`Self::cli`], as another user if roles are on.
+    pub fn cli_as(&self, user: &str, args: &[&str]) -> Option<String> {
         for program in ["redis-cli", "valkey-cli"] {
-            let output = Command::new(program)
-                .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
-                .args(args)
-                .output();
+            let mut command = Command::new(program);
+            command.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
+            if self.recipe.guarded {
+                command.args(["--user", user]).env("REDISCLI_AUTH", PASSWORD);
+            }
+            let output = command.args(args).output();
             if let Ok(output) = output {
                 let text = [output.stdout, output.stderr].concat();
                 return Some(String::from_utf8_lossy(&text).trim_end().to_owned());
@@ -220,17 +330,32 @@ impl TestServer {
                 return Err(self.early_end(status));
             }
             match answering_pid(&client).await {
-                Ok(pid) if pid == self.pid() => return Ok(()),
+                Ok(pid) if pid == self.pid() => return self.prepared(&client).await,
                 // A stranger answers, so our child is about to fail to bind: look at it again.
                 Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
             }
         }
         let text = format!(
             "{} does not answer after {START_LIMIT:?}:\n{}",
-            self.binary.display(),
+            self.recipe.binary.display(),
             self.log_tail()
         );
         Err(StartError::Other(text))
+    }
+
+    /// With roles on, loads the functions as whoever runs a server for real would: no consumer or producer may.
+    async fn prepared(&self, client: &redis::Client) -> Result<(), StartError> {
+        if !self.recipe.guarded {
+            return Ok(());
+        }
+        let load = async {
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            let mut cmd = redis::cmd("FUNCTION");
+            cmd.arg("LOAD").arg("REPLACE").arg(functions::library());
+            cmd.exec_async(&mut connection).await
+        };
+        load.await
+            .map_err(|error| StartError::Other(format!("the functions cannot be loaded: {error}")))
     }
 
     fn early_end(&self, status: std::process::ExitStatus) -> StartError {
@@ -241,7 +366,7 @@ impl TestServer {
         }
         StartError::Other(format!(
             "{} ended at its start ({status}):\n{log}",
-            self.binary.display()
+            self.recipe.binary.display()
         ))
     }
 
@@ -274,30 +399,31 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
     Ok(info.get("process_id").unwrap_or(0))
 }
 
-fn launch(binary: &Path, args: &[String], port: u16, dir: &Path) -> Child {
-    // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
-    Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
-        .arg(binary)
-        .args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--logfile",
-            "server.log",
-        ])
-        .arg("--dir")
-        .arg(dir)
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()))
+impl Recipe {
+    fn launch(&self, more: &[&str]) -> Child {
+        let dir = self.dir.path();
+        // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
+            .arg(&self.binary)
+            .args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()])
+            .args(["--save", "", "--logfile", "server.log"])
+            .arg("--dir")
+            .arg(dir)
+            .args(&self.args)
+            .args(more)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(recorder) = &self.recorder {
+            recorder.watch(&mut command);
+        }
+        command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {}: {e}", self.binary.display()))
+    }
 }
 
 /// `WORKYARD_TEST_SERVER`, else what a managed Redis would use on this machine.

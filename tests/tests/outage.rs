@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use redis::PushKind;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_shared::Error;
-use workyard_shared::name::TaskId;
+use workyard_shared::broker::Broker;
+use workyard_shared::link::{Link, LinkConfig};
+use workyard_shared::name::{Prefix, TaskId};
 use workyard_shared::outage::Patience;
 use workyard_shared::submit::Submitter;
-use workyard_tests::{TestServer, Yard, new_task, wait_until};
+use workyard_tests::{Fault, FaultProxy, TestServer, Yard, new_task, queue_name, roles_are_on, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -90,6 +93,10 @@ async fn after_flushall_and_function_flush_new_tasks_flow_at_once() {
             .unwrap();
         if round == 2 {
             let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+        }
+        if roles_are_on() {
+            // Neither producer nor consumer may load them; whoever may does.
+            yard.broker.link().load_library().await.unwrap();
         }
         let id = yard.add("echo", "1", |_| {}).await;
         assert_eq!(yard.result(&id).await, "1");
@@ -260,4 +267,98 @@ async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
     assert!(total <= 24, "{total} commands in 12 s\n{sent}");
     worker.stop().await;
     assert!(Patience::default().next_delay(1.0) > Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_costs_one_timeout_and_is_replaced() {
+    let server = TestServer::start().await;
+    let proxy = FaultProxy::before(server.port()).await.unwrap();
+    let mut config = LinkConfig::from_url(&server.url_through(&proxy)).unwrap();
+    config.response_timeout = Duration::from_millis(500);
+    let (push_in, mut pushes) = mpsc::unbounded_channel();
+    let link = Link::new(config, Some(push_in)).unwrap();
+    let ping = redis::cmd("PING");
+    link.call(&ping).await.unwrap();
+    proxy.set(Fault::BlackHole);
+    let lost = link.call(&ping).await;
+    assert!(matches!(lost, Err(Error::Unknown(_))), "{lost:?}");
+    // What the old connection carries vanishes for ever; only a new one can answer.
+    proxy.set(Fault::None);
+    link.call(&ping).await.unwrap();
+    let news = tokio::time::timeout(SOON, pushes.recv()).await.unwrap().unwrap();
+    assert_eq!(
+        news.kind,
+        PushKind::Disconnection,
+        "its subscriptions are lost, which nobody was told"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_was_cut_in_its_middle_is_unknown_and_sending_again_adds_nothing() {
+    let yard = Yard::start().await;
+    let proxy = FaultProxy::before(yard.server.port()).await.unwrap();
+    let link = Link::new(LinkConfig::from_url(&yard.server.url_through(&proxy)).unwrap(), None).unwrap();
+    link.ensure_library().await.unwrap();
+    proxy.set(Fault::CutReply(1));
+    let cut = link.call(redis::cmd("ECHO").arg("a longer answer")).await;
+    assert!(matches!(cut, Err(Error::Unknown(_))), "{cut:?}");
+
+    // The attempt to connect anew is cut as well; that must not be remembered.
+    wait_until(SOON, || async { proxy.hits() >= 2 }).await;
+    proxy.set(Fault::None);
+    let ping = redis::cmd("PING");
+    wait_until(SOON, || async { link.call(&ping).await.is_ok() }).await;
+    let queue = Broker::new(link, Prefix::default()).queue(&queue_name("q"));
+    let submitter = Submitter::start(queue);
+    let (before, task) = (proxy.hits(), (TaskId::fresh(), new_task("k", "1")));
+    proxy.set(Fault::CutReply(1));
+    let adding = tokio::spawn(async move { submitter.submit(vec![task], true, None, SOON).await });
+    wait_until(SOON, || async { proxy.hits() > before }).await;
+    assert_eq!(yard.overview().await.pending, 1, "it was applied");
+    proxy.set(Fault::None);
+    assert_eq!(adding.await.unwrap().unwrap().len(), 1);
+    assert_eq!(yard.overview().await.pending, 1);
+}
+
+#[tokio::test]
+async fn a_link_that_was_refused_for_its_password_connects_when_the_password_is_right() {
+    let server = TestServer::start().await;
+    let url = format!("redis://worker:secret@127.0.0.1:{}/", server.port());
+    let link = Link::new(LinkConfig::from_url(&url).unwrap(), None).unwrap();
+    let ping = redis::cmd("PING");
+    let refused = link.call(&ping).await;
+    assert!(matches!(refused, Err(Error::Denied(_))), "{refused:?}");
+    let mut redis = server.connection().await;
+    let mut allow = redis::cmd("ACL");
+    allow.arg(&["SETUSER", "worker", "on", ">secret", "+@all"]);
+    allow.exec_async(&mut redis).await.unwrap();
+    wait_until(SOON, || async { link.call(&ping).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn a_link_that_was_refused_its_database_by_a_busy_redis_connects_when_it_is_free() {
+    let server = TestServer::start_with(&["--busy-reply-threshold", "50"]).await;
+    let link = Link::new(LinkConfig::from_url(&format!("{}1", server.url())).unwrap(), None).unwrap();
+    let mut hog = server.connection().await;
+    let hogging = tokio::spawn(async move {
+        let mut script = redis::cmd("EVAL");
+        script.arg("while true do end").arg(0);
+        script.exec_async(&mut hog).await
+    });
+    let ping = redis::cmd("PING");
+    wait_until(SOON, || async {
+        let busy = link.call(&ping).await;
+        matches!(
+            busy,
+            Err(Error::Unavailable {
+                outage: workyard_shared::Outage::Busy,
+                ..
+            })
+        )
+    })
+    .await;
+    let mut redis = server.connection().await;
+    redis::cmd("SCRIPT").arg("KILL").exec_async(&mut redis).await.unwrap();
+    wait_until(SOON, || async { link.call(&ping).await.is_ok() }).await;
+    assert!(hogging.await.unwrap().is_err(), "the script was killed");
 }

@@ -6,6 +6,8 @@
 
 mod config;
 mod library;
+mod login;
+mod line;
 mod node;
 mod own;
 mod url;
