@@ -50,7 +50,9 @@ fn make(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // Two of the same name would be taken for one: OpenSSL looks an issuer up by its name.
-    params.distinguished_name.push(DnType::CommonName, "an authority of tests");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "an authority of tests");
     let key = KeyPair::generate()?;
     std::fs::write(dir.join("ca.pem"), params.self_signed(&key)?.pem())?;
     let issuer = Issuer::new(params, key);
