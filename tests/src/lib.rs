@@ -10,6 +10,7 @@
 mod certificates;
 pub mod hand;
 mod http;
+mod monotonic;
 mod notify;
 mod port;
 mod preload;
@@ -24,6 +25,7 @@ mod yard;
 
 pub use certificates::Authority;
 pub use http::{get, http_of, send};
+pub use monotonic::monotonic_ms;
 pub use notify::NotifySocket;
 pub use preload::{Cut, FsyncRecorder, MovableClock};
 pub use process::{Daemon, workspace_binary};
