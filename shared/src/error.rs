@@ -205,6 +205,7 @@ fn certificate_problem(text: &str) -> Option<String> {
     }
     let refused = [
         "CertificateRequired",
+        "DecryptError",
         "BadCertificate",
         "UnknownCA",
         "CertificateUnknown",
