@@ -9,6 +9,7 @@
 
 pub mod hand;
 mod http;
+mod monotonic;
 mod notify;
 mod port;
 mod preload;
@@ -18,10 +19,12 @@ mod proxy;
 mod server;
 mod terminal;
 mod tool;
+mod topology;
 mod wait;
 mod yard;
 
 pub use http::{get, http_of, send};
+pub use monotonic::monotonic_ms;
 pub use notify::NotifySocket;
 pub use preload::{Cut, FsyncRecorder, MovableClock};
 pub use process::{Daemon, workspace_binary};
@@ -31,6 +34,7 @@ pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use terminal::Terminal;
 pub use tool::{checked_by, passes};
+pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info};
 pub use wait::{wait_for, wait_until};
 pub use yard::{Running, Yard, new_task, queue_name, spawn};
 
