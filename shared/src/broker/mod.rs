@@ -4,6 +4,7 @@
 //! one call; it neither waits for outages nor repeats.
 
 mod claim;
+mod doctor;
 mod enqueue;
 mod figures;
 mod ingest;
@@ -22,6 +23,7 @@ mod wait;
 mod header_tests;
 
 pub use claim::{ClaimRequest, Claimed, Grant};
+pub use doctor::{Care, KeyFacts, Odd, ScanPage};
 pub use enqueue::{Accepted, Batch};
 pub use figures::{CircuitCount, QueueFigures};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
