@@ -73,7 +73,7 @@ impl Client {
         let (push_in, pushes) = mpsc::unbounded_channel();
         let link = Link::new(config.link.clone(), Some(push_in))?;
         let inner = Inner {
-            broker: Broker::new(link, config.prefix.clone()),
+            broker: Broker::new(link, config.prefix.clone()).acting_as(&config.operator),
             board: Board::start(pushes),
             lanes: Lanes::new(&config)?,
             gates: Mutex::default(),

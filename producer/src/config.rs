@@ -23,6 +23,8 @@ pub struct ClientConfig {
     pub block_timeout: Duration,
     /// How long replicas or the disk may take to confirm a durable enqueue; 5 s by default.
     pub confirm_within: Duration,
+    /// Who operates through this client, as the audit will show it; `library` by default.
+    pub operator: String,
 }
 
 impl ClientConfig {
@@ -35,6 +37,7 @@ impl ClientConfig {
             patience: Duration::from_secs(10),
             block_timeout: Duration::from_secs(30),
             confirm_within: Duration::from_secs(5),
+            operator: "library".to_owned(),
         }
     }
 

@@ -61,7 +61,7 @@ pub use task_builder::{TaskBuilder, task};
 pub use view::TaskView;
 
 pub use workyard_shared::balance::Policy as Balance;
-pub use workyard_shared::broker::{Accepted, CancelAnswer, Deleted, JobGlance, PurgePlace};
+pub use workyard_shared::broker::{Accepted, AuditEntry, CancelAnswer, Deleted, JobGlance, PurgePlace};
 pub use workyard_shared::envelope::NewTask;
 pub use workyard_shared::job::{JobRecord, JobState, Phase, Policy, ResultPlace};
 pub use workyard_shared::link::LinkConfig;

@@ -4,7 +4,7 @@
 //! tasks at the start bounds them. A call whose reply is lost is sent again; its second answer may
 //! then count a task as "not here" that the first has dealt with.
 
-use workyard_shared::broker::{CancelAnswer, Deleted, PurgePlace};
+use workyard_shared::broker::{AuditEntry, CancelAnswer, Deleted, PurgePlace};
 use workyard_shared::name::QueueName;
 use workyard_shared::record::State;
 use workyard_shared::settings::{Setting, Settings};
@@ -175,6 +175,24 @@ impl Client {
     pub async fn settings(&self, queue: &QueueName) -> Result<Settings, Error> {
         let calls = self.queue(queue);
         self.patiently(|| calls.settings()).await
+    }
+
+    /// What operators did to a queue: the last `most` acts, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn audit(&self, queue: &QueueName, most: u64) -> Result<Vec<AuditEntry>, Error> {
+        let calls = self.queue(queue);
+        self.patiently(|| calls.audit(most)).await
+    }
+
+    /// What operators did behind the act with this id, oldest first, at most 1,000 acts.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn audit_after(&self, queue: &QueueName, id: &str) -> Result<Vec<AuditEntry>, Error> {
+        let calls = self.queue(queue);
+        self.patiently(|| calls.audit_after(id)).await
     }
 
     /// Loads the functions library, replacing the same version of it.

@@ -1,7 +1,7 @@
 --[[ cancel: any unfinished task -> cancelled, at once and for good. Runs under OOM.
 
-KEYS  the shared keys, then optionally running:<consumer>, notices:<consumer> of the holder
-ARGV  id | holder's consumer id ('' = not known)
+KEYS  the shared keys, audit, then optionally running:<consumer>, notices:<consumer> of the holder
+ARGV  who, for the audit | id | holder's consumer id ('' = not known)
 Reply 'cancelled' | 'running' = some consumer holds it: find which and call again with its keys
       | 'finished' = already terminal | 'unknown'
 
@@ -11,7 +11,7 @@ still sends. The holder hears it on its wake channel, or by the notice with its 
 local NOTICES_CAP, NOTICES_TTL = 1000, 600000
 
 local function notify_holder(keys, consumer, id)
-  local notices = keys[OWN + 2]
+  local notices = keys[OWN + 3]
   call('RPUSH', notices, 'cancel ' .. id)
   call('LTRIM', notices, -NOTICES_CAP, -1)
   call('PEXPIRE', notices, NOTICES_TTL)
@@ -19,7 +19,9 @@ local function notify_holder(keys, consumer, id)
 end
 
 local function cancel(keys, argv)
-  local id, holder, running = argv[1], argv[2], keys[OWN + 1]
+  local audit, who, id, holder, running = keys[OWN + 1], argv[1], argv[2], argv[3], keys[OWN + 2]
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   local record = call('HGET', keys[TASKS], id)
   if not record then
     return call('HEXISTS', keys[RESULTS], id) == 1 and 'finished' or 'unknown'
@@ -29,7 +31,7 @@ local function cancel(keys, argv)
   local waiting = pending or scheduled
   local held = not waiting and running and call('HEXISTS', running, id) == 1
   if not waiting and not held then return 'running' end
-  if held then call('LLEN', keys[OWN + 2]) end
+  if held then call('LLEN', keys[OWN + 3]) end
   check_finish(keys)
 
   local now = clock()
@@ -44,6 +46,7 @@ local function cancel(keys, argv)
   finish(keys, id, text, options.retention or DEFAULT.retention, now)
   bump(keys, now, { cancelled = 1 }, { cancelled = { [kind] = 1 } })
   follow(keys, now, { id }, 'cancelled')
+  note(audit, who, 'cancel', 1, id)
   if held then notify_holder(keys, holder, id) end
   return 'cancelled'
 end

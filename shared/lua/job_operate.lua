@@ -1,11 +1,13 @@
 --[[ What people do to a job: cancel, retry, delete, wait.
 
-job_cancel: KEYS the shared keys, the job's 12   Reply 'cancelled' | 'finished' | 'unknown'. Runs under OOM.
-job_retry:  KEYS as job_cancel   Reply 'retrying' | 'more' = call again | 'running' | 'completed' | 'lost' = never sealed | 'unknown'
+job_cancel: KEYS the shared keys, the job's 12, audit   ARGV who, for the audit
+            Reply 'cancelled' | 'finished' | 'unknown'. Runs under OOM.
+job_retry:  KEYS as job_cancel   ARGV who
+            Reply 'retrying' | 'more' = call again | 'running' | 'completed' | 'lost' = never sealed | 'unknown'
             Runs what is missing of a failed or cancelled job; what is there is kept.
-job_delete: KEYS as job_cancel   ARGV '1' if its spilled files are gone
+job_delete: KEYS as job_cancel   ARGV who | '1' if its spilled files are gone
             Reply 'deleted' | 'alive' | 'more' = call again | 'spilled' = remove its files first | 'unknown'. Runs under OOM.
-job_wait:   KEYS as job_cancel   ARGV waiter session
+job_wait:   KEYS the shared keys, the job's 12   ARGV waiter session
             Reply its state, or 'unknown'. If it is not over, 'job <id> LF <state>' comes on channel done:<session>.
 ]]
 local DAMAGED = 'the record of this job is damaged: it can only be deleted'
@@ -17,8 +19,10 @@ local function find_job(keys, now)
   return job, 'unknown'
 end
 
-local function job_cancel(keys)
-  local now = clock()
+local function job_cancel(keys, argv)
+  local now, audit, who = clock(), keys[JOB_OWN + 1], argv[1]
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   check_job(keys)
   local job, answer = find_job(keys, now)
   if not job then return answer end
@@ -26,6 +30,7 @@ local function job_cancel(keys)
   end_job(keys, job, 'cancelled', 'cancelled', now)
   save_job(keys, job, now)
   wake_maintainer(keys) -- more of its tasks may have to go
+  note(audit, who, 'cancel-job', 1, job.id)
   return 'cancelled'
 end
 
@@ -41,8 +46,10 @@ local function revive_lost(keys, job)
   return call('ZCARD', keys[LOST])
 end
 
-local function job_retry(keys)
-  local now = clock()
+local function job_retry(keys, argv)
+  local now, audit, who = clock(), keys[JOB_OWN + 1], argv[1]
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   check_job(keys)
   local job, answer = find_job(keys, now)
   if not job then return answer end
@@ -71,11 +78,12 @@ local function job_retry(keys)
   feed(keys, job)
   save_job(keys, job, now)
   wake_maintainer(keys)
+  note(audit, who, 'retry-job', 1, job.id)
   return 'retrying'
 end
 
 -- Somebody wrote into its keys: what can be recognised of its tasks goes, and then all of it. 'more' while some are left.
-local function delete_damaged(keys)
+local function delete_damaged(keys, audit, who)
   if call('EXISTS', keys[JOB]) == 0 and not call('ZSCORE', keys[JOBS], job_id(keys)) then return 'unknown' end
   local sound, members = pcall(call, 'HRANDFIELD', keys[LIVE], JOB_STEP)
   local readable, epoch = pcall(call, 'HGET', keys[JOB], 'epoch')
@@ -94,28 +102,32 @@ local function delete_damaged(keys)
     if call('HLEN', keys[LIVE]) > 0 then return 'more' end
   end
   forget_job(keys)
+  note(audit, who, 'delete-job', 1, job_id(keys))
   return 'deleted'
 end
 
 local function job_delete(keys, argv)
-  local now = clock()
+  local now, audit, who = clock(), keys[JOB_OWN + 1], argv[1]
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   check_finish(keys)
   call('ZCARD', keys[JOBS]); call('ZCARD', keys[JOBS_DUE]); call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED])
-  if not pcall(check_job, keys) then return delete_damaged(keys) end
+  if not pcall(check_job, keys) then return delete_damaged(keys, audit, who) end
   local job = load_job(keys, now)
-  if not job then return delete_damaged(keys) end
+  if not job then return delete_damaged(keys, audit, who) end
   if not JOB_OVER[job.state] then return 'alive' end
   if call('HLEN', keys[LIVE]) > 0 and drop_live(keys, job, now) > 0 then
     save_job(keys, job, now)
     return 'more'
   end
   -- Also when no spilled part was ever taken: a consumer may have died between writing and saying so.
-  if job.spill ~= '' and argv[1] ~= '1' then
+  if job.spill ~= '' and argv[2] ~= '1' then
     save_job(keys, job, now)
     return 'spilled'
   end
   bump(keys, now, job.totals, job.kinds)
   forget_job(keys)
+  note(audit, who, 'delete-job', 1, job.id)
   return 'deleted'
 end
 

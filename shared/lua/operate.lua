@@ -1,23 +1,29 @@
 --[[ What an operator does to the tasks of a queue: retry, delete, purge. All in bounded steps.
 
+Each is noted in the audit, see audit.lua: who is the first argument of all.
+
 retry:  failed -> pending, counters of failures and crashes begin anew.
-        KEYS the shared keys   ARGV ids   Reply one letter an id: r = pending again, n = not failed
+        KEYS the shared keys, audit   ARGV who | ids   Reply one letter an id: r = pending again, n = not failed
 delete: removes a finished task: its result or its dead letter.
-        KEYS the shared keys   ARGV ids   Reply one letter an id: d = deleted, a = still alive (cancel it first), n = unknown
+        KEYS the shared keys, audit   ARGV who | ids   Reply one letter an id: d = deleted, a = still alive (cancel it first), n = unknown
 purge:  removes tasks of one state unseen, as operators do on purpose.
-        KEYS the shared keys   ARGV pending | scheduled | failed | results, most tasks   Reply how many went
+        KEYS the shared keys, audit   ARGV who | pending | scheduled | failed | results, most tasks   Reply how many went
 ]]
 local function retry(keys, argv)
-  if #argv < 1 or #argv > MAX_BATCH then return refuse('retry takes 1 to ' .. MAX_BATCH .. ' ids') end
+  local audit, who = keys[OWN + 1], argv[1]
+  if #argv < 2 or #argv > MAX_BATCH + 1 then return refuse('retry takes 1 to ' .. MAX_BATCH .. ' ids') end
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   check_finish(keys)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
-  local sequence, letters, n, paused = tonumber(call('HGET', keys[STATE], 'seq') or '0'), {}, 0, is_paused(keys)
-  for i = 1, #argv do
+  local sequence, letters, n, paused, again = tonumber(call('HGET', keys[STATE], 'seq') or '0'), {}, 0, is_paused(keys), {}
+  for i = 2, #argv do
     local id = argv[i]
     local record = call('ZSCORE', keys[FAILED], id) and call('HGET', keys[TASKS], id)
-    letters[i] = record and 'r' or 'n'
+    letters[i - 1] = record and 'r' or 'n'
     if record then
       n = n + 1
+      again[n] = id
       call('ZREM', keys[FAILED], id)
       call('HDEL', keys[META], id)
       call('ZADD', keys[PENDING], pending_score(options_of(record).priority or DEFAULT.priority, sequence + n), id)
@@ -26,40 +32,47 @@ local function retry(keys, argv)
   if n > 0 then
     call('HSET', keys[STATE], 'seq', int(sequence + n))
     bump(keys, (clock()), { requeued = n })
+    note_ids(audit, who, 'retry', again)
     if not paused then wake(keys, n) end
   end
   return table.concat(letters)
 end
 
 local function delete(keys, argv)
-  if #argv < 1 or #argv > MAX_BATCH then return refuse('delete takes 1 to ' .. MAX_BATCH .. ' ids') end
+  local audit, who = keys[OWN + 1], argv[1]
+  if #argv < 2 or #argv > MAX_BATCH + 1 then return refuse('delete takes 1 to ' .. MAX_BATCH .. ' ids') end
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   check_finish(keys)
-  local letters, n = {}, 0
-  for i = 1, #argv do
-    local id = argv[i]
+  local letters, gone = {}, {}
+  for i = 2, #argv do
+    local id, letter = argv[i], 'n'
     if call('ZREM', keys[FAILED], id) == 1 then
       call('HDEL', keys[TASKS], id)
       call('HDEL', keys[META], id)
       call('ZREM', keys[EXPIRING], id)
-      letters[i], n = 'd', n + 1
+      letter = 'd'
     elseif call('HEXISTS', keys[TASKS], id) == 1 then
-      letters[i] = 'a'
+      letter = 'a'
     elseif call('HDEL', keys[RESULTS], id) == 1 then
       call('ZREM', keys[DONE], id)
-      letters[i], n = 'd', n + 1
-    else
-      letters[i] = 'n'
+      letter = 'd'
     end
+    letters[i - 1] = letter
+    if letter == 'd' then gone[#gone + 1] = id end
   end
-  bump(keys, (clock()), { deleted = n })
+  bump(keys, (clock()), { deleted = #gone })
+  note_ids(audit, who, 'delete', gone)
   return table.concat(letters)
 end
 
 local PLACES = { pending = PENDING, scheduled = SCHEDULED, failed = FAILED, results = DONE }
 
 local function purge(keys, argv)
-  local place, most = PLACES[argv[1]], tonumber(argv[2])
+  local audit, who, place, most = keys[OWN + 1], argv[1], PLACES[argv[2]], tonumber(argv[3])
   if not place or not most or most < 1 or most > MAX_BATCH then return refuse('purge takes pending, scheduled, failed or results, and 1 to ' .. MAX_BATCH) end
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   check_finish(keys)
   local ids = call('ZRANGE', keys[place], 0, most - 1)
   if not ids[1] then return 0 end
@@ -72,7 +85,9 @@ local function purge(keys, argv)
     call('HDEL', keys[WAITERS], unpack(ids))
     call('ZREM', keys[EXPIRING], unpack(ids))
   end
-  bump(keys, (clock()), { deleted = #ids, purged = place ~= DONE and #ids or 0 })
+  local now = clock()
+  bump(keys, now, { deleted = #ids, purged = place ~= DONE and #ids or 0 })
+  note_step(audit, who, 'purge', #ids, argv[2], now)
   return #ids
 end
 

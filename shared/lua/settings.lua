@@ -1,7 +1,7 @@
 --[[ set: the settings of a queue, at run time. Runs under OOM.
 
-KEYS  the shared keys
-ARGV  name, value ... : all are set, or none
+KEYS  the shared keys, audit
+ARGV  who, for the audit | name, value ... : all are set, or none
       paused 0 or 1: hand out nothing; resuming wakes who is parked
       balance pull, round-robin or adaptive: who is woken first
       max_pending 0 (no limit) to 1,000,000,000 | overload reject, block or shed: see overload.lua
@@ -31,15 +31,20 @@ local function wrong_setting(name, value)
 end
 
 local function set(keys, argv)
-  if #argv < 2 or #argv % 2 ~= 0 or #argv > 2 * MAX_SETTINGS then
+  local audit, who, said = keys[OWN + 1], argv[1], {}
+  if #argv < 3 or #argv % 2 ~= 1 or #argv > 2 * MAX_SETTINGS + 1 then
     return refuse('set takes 1 to ' .. MAX_SETTINGS .. ' settings, each a name and a value')
   end
-  for i = 1, #argv, 2 do
+  for i = 2, #argv, 2 do
     local wrong = wrong_setting(argv[i], argv[i + 1])
     if wrong then return refuse(wrong) end
+    said[#said + 1] = argv[i] .. '=' .. argv[i + 1]
   end
+  local wrong = check_audit(audit, who)
+  if wrong then return wrong end
   call('HLEN', keys[CFG]); call('ZCARD', keys[PARKED]); call('HLEN', keys[STATE])
-  for i = 1, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
+  for i = 2, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
+  note(audit, who, 'set', #said, table.concat(said, ' '))
   if not is_paused(keys) then wake(keys, MAX_WOKEN) end
   wake_maintainer(keys) -- it tells everybody how the queue balances now
   return redis.status_reply('OK')

@@ -26,10 +26,7 @@ pub enum Finding {
 /// As [`Error`] sorts them.
 pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    let mut cmd = redis::cmd("INFO");
-    cmd.arg("server");
-    let info = text(&link.call(&cmd).await?);
-    if let Some(version) = info.lines().find_map(|line| line.strip_prefix("redis_version:")) {
+    if let Some(version) = said(link, "server", "redis_version").await? {
         let mut parts = version.split('.').filter_map(|part| part.parse::<u32>().ok());
         let found = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if found < OLDEST {
@@ -38,7 +35,12 @@ pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
             )));
         }
     }
-    match setting(link, "maxmemory-policy").await?.as_deref() {
+    let policy = match setting(link, "maxmemory-policy").await? {
+        // No role may read settings, since passwords are among them: INFO says what matters most.
+        None => said(link, "memory", "maxmemory_policy").await?,
+        policy => policy,
+    };
+    match policy.as_deref() {
         Some("noeviction") => {}
         Some(policy) => findings.push(Finding::Unsafe(format!(
             "maxmemory-policy is {policy}: Redis may delete tasks when memory is short; set it to noeviction"
@@ -47,20 +49,42 @@ pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
             "maxmemory-policy cannot be read: make sure that it is noeviction".to_owned(),
         )),
     }
-    let append_only = setting(link, "appendonly").await?;
+    findings.extend(persistence(link).await?);
+    Ok(findings)
+}
+
+async fn persistence(link: &Link) -> Result<Option<Finding>, Error> {
+    let append_only = match setting(link, "appendonly").await? {
+        None => {
+            let on = said(link, "persistence", "aof_enabled").await?;
+            on.map(|on| if on == "1" { "yes" } else { "no" }.to_owned())
+        }
+        known => known,
+    };
     let fsync = setting(link, "appendfsync").await?;
-    match (append_only.as_deref(), fsync.as_deref()) {
-        (Some("yes"), Some("always")) => {}
-        (Some("yes"), fsync) => findings.push(Finding::Warning(format!(
+    let found = match (append_only.as_deref(), fsync.as_deref()) {
+        (Some("yes"), Some("always")) => return Ok(None),
+        (Some("yes"), fsync) => format!(
             "appendfsync is {}: a power loss can take the last seconds of accepted tasks; `always` keeps all",
             fsync.unwrap_or("unknown")
-        ))),
-        (Some(_), _) => findings.push(Finding::Warning(
-            "appendonly is no: a restart of Redis loses tasks since its last snapshot; set appendonly yes".to_owned(),
-        )),
-        (None, _) => findings.push(Finding::Warning("persistence settings cannot be read".to_owned())),
-    }
-    Ok(findings)
+        ),
+        (Some(_), _) => {
+            "appendonly is no: a restart of Redis loses tasks since its last snapshot; set appendonly yes".to_owned()
+        }
+        (None, _) => "persistence settings cannot be read".to_owned(),
+    };
+    Ok(Some(Finding::Warning(found)))
+}
+
+/// What `INFO` says, if it does. Every user that Workyard can work with may ask.
+async fn said(link: &Link, section: &str, field: &str) -> Result<Option<String>, Error> {
+    let mut cmd = redis::cmd("INFO");
+    cmd.arg(section);
+    let info = text(&link.call(&cmd).await?);
+    let value = info
+        .lines()
+        .find_map(|line| line.trim_end().strip_prefix(field)?.strip_prefix(':'));
+    Ok(value.map(str::to_owned))
 }
 
 /// Whether Redis syncs each write before it answers: the `fsync` level of durability.

@@ -170,6 +170,10 @@ impl Error {
                 return Self::Denied(text);
             }
         }
+        // What a function did is refused in other words than a call: Redis 7.0, then 7.2 and Valkey.
+        if text.contains("The user executing the script can't") || text.contains("ACL failure in script") {
+            return Self::Denied(text);
+        }
         for (word, outage) in table {
             if code == word || says(word) {
                 return Self::Unavailable { outage, detail: text };
@@ -277,6 +281,8 @@ mod tests {
             }
         }
         assert!(matches!(Error::from_answer("NOPERM", "no"), Error::Denied(_)));
+        let inside = "The user executing the script can't access at least one of the keys";
+        assert!(matches!(Error::from_answer("ERR", inside), Error::Denied(_)));
         assert!(matches!(Error::from_answer("INVALID", "task 1"), Error::Invalid(_)));
         assert!(matches!(Error::from_answer("ERR", "oomph"), Error::Protocol(_)));
     }

@@ -16,7 +16,7 @@ macro_rules! sources {
 }
 
 /// What the edges share, in load order: each file sees the names of those before it.
-pub const HELPERS: [(&str, &str); 14] = sources![
+pub const HELPERS: [(&str, &str); 15] = sources![
     "prelude",
     "record",
     "stats",
@@ -24,6 +24,7 @@ pub const HELPERS: [(&str, &str); 14] = sources![
     "finish",
     "expire",
     "retry",
+    "audit",
     "overload",
     "add",
     "settle",

@@ -107,6 +107,12 @@ impl Keys {
         self.named("rejected")
     }
 
+    /// Capped stream of what operators did.
+    #[must_use]
+    pub fn audit(&self) -> String {
+        self.named("audit")
+    }
+
     /// One key of a job: its record (`""`), or what belongs to it (`":chunks"`).
     #[must_use]
     pub fn job_key(&self, job: &JobId, part: &str) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`name`], [`keys`] and [`options`] say what there is; [`envelope`] and [`record`]
 //! are a task outside and inside Redis, [`job`] is a map-reduce job; [`functions`] is the Lua library that makes every
-//! transition; [`link`] is the connection; [`broker`] has one method per function.
+//! transition; [`acl`] says who may call what; [`link`] is the connection; [`broker`] has one method per function.
 //! [`balance`] judges consumers by what they measure, and chooses among them.
 //! [`store`] reads and writes the files that jobs refer to. [`metrics`] names every figure, [`http`] serves them.
 
@@ -20,6 +20,7 @@ pub mod job;
 pub mod balance;
 pub mod schema;
 pub mod functions;
+pub mod acl;
 pub mod link;
 pub mod broker;
 pub mod check;

@@ -74,6 +74,11 @@ name!(
     |b| b.is_ascii_alphanumeric() || b"_-".contains(&b), "[A-Za-z0-9_-]{1,64}"
 );
 name!(
+    /// The name of a Redis user in a printed rule: `[A-Za-z0-9._-]{1,128}`.
+    UserName, "user", 128,
+    |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), "[A-Za-z0-9._-]{1,128}"
+);
+name!(
     /// The id of a consumer or of a producer session: `[A-Za-z0-9._-]{1,128}`, new at every start.
     SessionId, "session", 128,
     |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), "[A-Za-z0-9._-]{1,128}"

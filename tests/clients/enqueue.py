@@ -1,4 +1,4 @@
-"""Enqueues with redis-py alone, in the two ways that docs/protocol.md names: enqueue.py PORT"""
+"""Enqueues with redis-py alone, in the two ways that docs/protocol.md names: enqueue.py URL"""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def fcall(client, name, own, *arguments):
 
 
 def main():
-    client = redis.Redis(port=int(sys.argv[1]))
+    client = redis.Redis.from_url(sys.argv[1])
     envelope = {"kind": "echo", "id": "py-inbox", "payload": {"n": [1, 2.5, None]}, "priority": 1}
     client.rpush(PREFIX + "inbox", json.dumps(envelope), "{not json", b"\xff\xfe")
 

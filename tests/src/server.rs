@@ -16,11 +16,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use workyard_shared::acl::Role;
+use workyard_shared::functions;
 use workyard_shared::managed::find_server;
 
 use crate::port::ReservedPort;
 use crate::preload::{Cut, FsyncRecorder};
 use crate::process::end;
+use crate::proxy::FaultProxy;
+use crate::roles::{self, ADMIN, PASSWORD, role_of, roles_are_on};
 
 /// Environment variable with the path of the server binary that all tests run on.
 pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
@@ -41,6 +45,8 @@ pub struct TestServer {
 struct Recipe {
     binary: PathBuf,
     args: Vec<String>,
+    /// Nobody gets in without a password, and each role has its user.
+    guarded: bool,
     port: ReservedPort,
     dir: TempDir,
     recorder: Option<FsyncRecorder>,
@@ -68,7 +74,17 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
-        Self::start_as(args, || None).await
+        Self::start_as(args, roles_are_on(), || None).await
+    }
+
+    /// Starts a server on which roles are on, whether or not they are in this run.
+    pub async fn start_guarded() -> Self {
+        Self::start_guarded_with(&[]).await
+    }
+
+    /// As [`Self::start_guarded`], with more arguments.
+    pub async fn start_guarded_with(args: &[&str]) -> Self {
+        Self::start_as(args, true, || None).await
     }
 
     /// As [`Self::start_with`], on Linux, and it can [lose power](Self::lose_power).
@@ -76,17 +92,23 @@ impl TestServer {
     /// # Panics
     /// As [`Self::start_with`]; when the recorder cannot be compiled.
     pub async fn start_recorded(args: &[&str]) -> Self {
-        Self::start_as(args, || Some(FsyncRecorder::new())).await
+        Self::start_as(args, roles_are_on(), || Some(FsyncRecorder::new())).await
     }
 
-    async fn start_as(args: &[&str], recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
+    async fn start_as(args: &[&str], guarded: bool, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
         let binary = server_binary();
         for _ in 0..PORT_TRIES {
+            let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
+            let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            if guarded {
+                args.extend(roles::server_args(dir.path()));
+            }
             let recipe = Recipe {
                 binary: binary.clone(),
-                args: args.iter().map(ToString::to_string).collect(),
+                args,
+                guarded,
                 port: ReservedPort::new(),
-                dir: tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}")),
+                dir,
                 recorder: recorder(),
             };
             let child = Mutex::new(recipe.launch(&[]));
@@ -103,9 +125,48 @@ impl TestServer {
         );
     }
 
-    /// The address for clients, database 0.
+    /// The address for the test itself, who may do anything; database 0.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port())
+        self.url_of(ADMIN)
+    }
+
+    /// The address for whoever produces: with roles on, that of a user who may do just what the role may.
+    pub fn producer_url(&self) -> String {
+        self.url_of(Role::Producer.name())
+    }
+
+    /// The address for whoever consumes.
+    pub fn consumer_url(&self) -> String {
+        self.url_of(Role::Consumer.name())
+    }
+
+    /// The address for whoever operates.
+    pub fn operator_url(&self) -> String {
+        self.url_of(Role::Operator.name())
+    }
+
+    /// The address for `workyard` with these arguments: that of the role that its command is for.
+    pub fn cli_url(&self, args: &[&str]) -> String {
+        self.url_of(role_of(args).name())
+    }
+
+    /// The address for the test itself on the way through a proxy.
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        let address = proxy.url();
+        let address = address.trim_start_matches("redis://");
+        format!("redis://{}{address}", self.login(ADMIN))
+    }
+
+    fn url_of(&self, user: &str) -> String {
+        format!("redis://{}127.0.0.1:{}/", self.login(user), self.port())
+    }
+
+    fn login(&self, user: &str) -> String {
+        if self.recipe.guarded {
+            format!("{user}:{PASSWORD}@")
+        } else {
+            String::new()
+        }
     }
 
     /// The port on 127.0.0.1.
@@ -228,11 +289,18 @@ impl TestServer {
     /// Runs `redis-cli` (or `valkey-cli`) against it and returns its output, for tests of what a person would type.
     /// None when neither is installed.
     pub fn cli(&self, args: &[&str]) -> Option<String> {
+        self.cli_as(ADMIN, args)
+    }
+
+    /// As [`Self::cli`], as another user if roles are on.
+    pub fn cli_as(&self, user: &str, args: &[&str]) -> Option<String> {
         for program in ["redis-cli", "valkey-cli"] {
-            let output = Command::new(program)
-                .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
-                .args(args)
-                .output();
+            let mut command = Command::new(program);
+            command.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
+            if self.recipe.guarded {
+                command.args(["--user", user]).env("REDISCLI_AUTH", PASSWORD);
+            }
+            let output = command.args(args).output();
             if let Ok(output) = output {
                 let text = [output.stdout, output.stderr].concat();
                 return Some(String::from_utf8_lossy(&text).trim_end().to_owned());
@@ -262,7 +330,7 @@ impl TestServer {
                 return Err(self.early_end(status));
             }
             match answering_pid(&client).await {
-                Ok(pid) if pid == self.pid() => return Ok(()),
+                Ok(pid) if pid == self.pid() => return self.prepared(&client).await,
                 // A stranger answers, so our child is about to fail to bind: look at it again.
                 Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
             }
@@ -273,6 +341,21 @@ impl TestServer {
             self.log_tail()
         );
         Err(StartError::Other(text))
+    }
+
+    /// With roles on, loads the functions as whoever runs a server for real would: no consumer or producer may.
+    async fn prepared(&self, client: &redis::Client) -> Result<(), StartError> {
+        if !self.recipe.guarded {
+            return Ok(());
+        }
+        let load = async {
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            let mut cmd = redis::cmd("FUNCTION");
+            cmd.arg("LOAD").arg("REPLACE").arg(functions::library());
+            cmd.exec_async(&mut connection).await
+        };
+        load.await
+            .map_err(|error| StartError::Other(format!("the functions cannot be loaded: {error}")))
     }
 
     fn early_end(&self, status: std::process::ExitStatus) -> StartError {

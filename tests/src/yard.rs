@@ -79,7 +79,9 @@ impl Yard {
         let link = Link::new(LinkConfig::from_url(&server.url()).expect("a URL"), None).expect("a link");
         let broker = Broker::new(link, Prefix::default());
         let queue = broker.queue(&queue_name("q"));
-        let submitter = Submitter::start(queue.clone());
+        let as_producer = LinkConfig::from_url(&server.producer_url()).expect("a URL");
+        let producer = Broker::new(Link::new(as_producer, None).expect("a link"), Prefix::default());
+        let submitter = Submitter::start(producer.queue(&queue_name("q")));
         Self {
             server,
             broker,
@@ -121,7 +123,7 @@ impl Yard {
     /// A configuration for workers of this queue: the poll is far away, so that only wake-ups work.
     #[must_use]
     pub fn config(&self) -> WorkerConfig {
-        let link = LinkConfig::from_url(&self.server.url()).expect("a URL");
+        let link = LinkConfig::from_url(&self.server.consumer_url()).expect("a URL");
         WorkerConfig {
             poll: Duration::from_secs(600),
             ..WorkerConfig::new(link, queue_name("q"))

@@ -53,7 +53,7 @@ impl Watched {
 /// Sets the policy and waits until the maintainer has told everybody.
 async fn choose(yard: &Yard, policy: &str) {
     let set = workyard_tests::workspace_binary("workyard")
-        .args(["--redis-url", &yard.server.url(), "queue", "set", "q"])
+        .args(["--redis-url", &yard.server.operator_url(), "queue", "set", "q"])
         .arg(format!("balance={policy}"))
         .output()
         .unwrap();
@@ -330,7 +330,7 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
     let mut connection = {
         let (push_in, pushes) = tokio::sync::mpsc::unbounded_channel();
         let link = workyard_shared::link::Link::new(
-            workyard_shared::link::LinkConfig::from_url(&yard.server.url()).unwrap(),
+            workyard_shared::link::LinkConfig::from_url(&yard.server.consumer_url()).unwrap(),
             Some(push_in),
         )
         .unwrap();

@@ -36,7 +36,7 @@ async fn redis_py_enqueues_by_inbox_and_by_function() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/enqueue.py");
     let output = Command::new("python3")
         .arg(script)
-        .arg(yard.server.port().to_string())
+        .arg(yard.server.producer_url())
         .output()
         .unwrap();
     assert!(
@@ -72,7 +72,7 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
     let worker = echo(&yard).await;
     let item = r#"{"kind":"echo","id":"cli-inbox","payload":{"to":"a"},"priority":1,"unknown":7}"#;
     // redis-cli comes with redis-server; a machine that has only the wheel's server has none.
-    let Some(pushed) = yard.server.cli(&["RPUSH", "workyard:{q}:inbox", item]) else {
+    let Some(pushed) = yard.server.cli_as("producer", &["RPUSH", "workyard:{q}:inbox", item]) else {
         return eprintln!("no redis-cli on this machine");
     };
     assert_eq!(pushed.trim(), "1");
@@ -81,7 +81,7 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
     let mut call = vec!["FCALL", "workyard_1_enqueue", "15"];
     call.extend(keys.iter().map(String::as_str));
     call.extend(["", "", "", "cli-fcall", "echo priority=1 delay=50", "1e400"]);
-    let answer = yard.server.cli(&call).unwrap();
+    let answer = yard.server.cli_as("producer", &call).unwrap();
     assert_eq!(answer.trim(), "c");
     yard.reaches("failed", 1).await; // serde's Value has no 1e400: the handler refuses it, the queue does not
     worker.stop().await;
@@ -110,7 +110,7 @@ async fn the_job_of_the_document_runs_as_it_stands_there() {
         .find(|(block, _)| block.contains("job_submit"))
         .unwrap();
     // The reader's redis-cli knows the server by itself.
-    let example = example.replace("redis-cli ", &format!("redis-cli -p {} ", yard.server.port()));
+    let example = example.replace("redis-cli ", &format!("redis-cli -u {} ", yard.server.producer_url()));
     // It waits in a loop: one that does not end in time must not go on behind the test.
     let shell = tokio::process::Command::new("sh")
         .args(["-ec", &example])

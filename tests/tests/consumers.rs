@@ -36,7 +36,7 @@ async fn worker(yard: &Yard) -> Running {
 fn consumers(yard: &Yard, args: &[&str]) -> Command {
     let mut command = workspace_binary("workyard");
     command
-        .args(["--redis-url", &yard.server.url(), "consumers"])
+        .args(["--redis-url", &yard.server.operator_url(), "consumers"])
         .args(args);
     command
 }

@@ -78,7 +78,7 @@ impl Container {
     fn new(yard: &Yard) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("workyard.toml"), FILE).unwrap();
-        std::fs::write(root.path().join("redis_url"), yard.server.url()).unwrap();
+        std::fs::write(root.path().join("redis_url"), yard.server.consumer_url()).unwrap();
         for name in ["workyard.toml", "redis_url"] {
             std::fs::set_permissions(root.path().join(name), PermissionsExt::from_mode(0o444)).unwrap();
         }

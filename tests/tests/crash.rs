@@ -20,7 +20,7 @@ struct Fleet {
 impl Fleet {
     fn on(yard: &Yard, concurrency: usize) -> Self {
         Self {
-            url: yard.server.url(),
+            url: yard.server.consumer_url(),
             ledger: yard.server.dir().join("ledger"),
             concurrency,
         }

@@ -44,7 +44,7 @@ fn consumer(yard: &Yard, text: &str, flags: &[&str]) -> Daemon {
     let mut command = workspace_binary("workyard-consumer");
     command.arg("--config").arg(config(yard, text)).args(flags);
     command
-        .env("WORKYARD_REDIS_URL", yard.server.url())
+        .env("WORKYARD_REDIS_URL", yard.server.consumer_url())
         .env("REDIS_SECRET", "leaked");
     Daemon::spawn(&mut command)
 }
@@ -53,7 +53,7 @@ fn cli(yard: &Yard, args: &[&str]) -> (i32, String, String) {
     let mut command = workspace_binary("workyard");
     let output = command
         .args(args)
-        .env("WORKYARD_REDIS_URL", yard.server.url())
+        .env("WORKYARD_REDIS_URL", yard.server.cli_url(args))
         .env("WORKYARD_QUEUE", "q")
         .output();
     let output = output.unwrap();
@@ -166,7 +166,7 @@ async fn what_cannot_work_ends_at_once_with_its_exit_code_and_no_secret() {
     assert_eq!(allowed.wait_exit(LIMIT).await.code(), Some(0), "{}", allowed.log());
     yard.server.config_set("maxmemory-policy", "noeviction").await;
     yard.server.config_set("requirepass", "right").await;
-    let url = yard.server.url().replace("redis://", "redis://:wrong-secret@");
+    let url = format!("redis://:wrong-secret@127.0.0.1:{}/", yard.server.port());
     let denied = consumer(&yard, HANDLERS, &["--redis-url", &url]);
     assert_eq!(denied.wait_exit(LIMIT).await.code(), Some(4), "{}", denied.log());
     assert!(!denied.log().contains("wrong-secret"), "{}", denied.log());

@@ -175,7 +175,7 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let yard = Yard::on(TestServer::start_durable().await);
     let ledger = yard.server.dir().join("ledger");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ledger-consumer"));
-    command.arg(yard.server.url()).arg(&ledger).arg("8");
+    command.arg(yard.server.consumer_url()).arg(&ledger).arg("8");
     let daemon = Daemon::spawn(&mut command);
     yard.add_many(3, "record", r#"{"ms":1}"#).await;
     yard.reaches("completed", 3).await;

@@ -63,12 +63,12 @@ const CALLS: [(&str, &[&str], &[&str]); 18] = [
     ),
     ("leave", &["running:c", "session:c", "notices:c"], &["c", "100"]),
     ("sweep", &[], &["100"]),
-    ("cancel", &[], &["first", ""]),
-    ("cancel", &["running:c", "notices:c"], &["held", "c"]),
-    ("retry", &[], &["dead"]),
-    ("delete", &[], &["dead", "done"]),
-    ("purge", &[], &["pending", "10"]),
-    ("set", &[], &["max_pending", "10", "balance", "adaptive"]),
+    ("cancel", &["audit"], &["who", "first", ""]),
+    ("cancel", &["audit", "running:c", "notices:c"], &["who", "held", "c"]),
+    ("retry", &["audit"], &["who", "dead"]),
+    ("delete", &["audit"], &["who", "dead", "done"]),
+    ("purge", &["audit"], &["who", "pending", "10"]),
+    ("set", &["audit"], &["who", "max_pending", "10", "balance", "adaptive"]),
 ];
 
 async fn call(
@@ -189,15 +189,13 @@ async fn a_call_that_meets_a_key_of_the_wrong_type_changes_nothing() {
             let full = format!("{BASE}{key}");
             let kind: String = redis::cmd("TYPE").arg(&full).query_async(&mut redis).await.unwrap();
             let _: () = redis::cmd("DEL").arg(&full).query_async(&mut redis).await.unwrap();
-            // Not the type of any key of that name; a stream is none of ours.
-            let _: String = redis::cmd("XADD")
-                .arg(&full)
-                .arg("1-1")
-                .arg("a")
-                .arg("b")
-                .query_async(&mut redis)
-                .await
-                .unwrap();
+            // Not the type of any key of that name: only the audit is a stream.
+            let wrong: &[&str] = if *key == "audit" {
+                &["SET", &full, "text"]
+            } else {
+                &["XADD", &full, "1-1", "a", "b"]
+            };
+            plain(&mut redis, wrong).await;
             let before = dump(&mut redis).await;
             let args: Vec<String> = args.iter().map(|arg| arg.replace("TOKEN", &token)).collect();
             if call(&mut redis, name, own, &args).await.is_err() {
@@ -286,17 +284,17 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("heartbeat", &["notices:x"], strings(&["x y", "3000", "1"])),
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
-        ("purge", &[], strings(&["tasks", "10"])),
-        ("set", &[], strings(&["colour", "red"])),
-        ("set", &[], strings(&["paused", "2"])),
-        ("set", &[], strings(&[])),
-        ("set", &[], strings(&["paused"])),
-        ("set", &[], strings(&["balance", "random"])),
-        ("set", &[], strings(&["max_pending", "-1"])),
-        ("set", &[], strings(&["max_pending", "1e3"])),
-        ("set", &[], strings(&["max_pending", "1000000001"])),
-        ("set", &[], strings(&["overload", "drop"])),
-        ("set", &[], strings(&["paused", "1", "overload", ""])),
+        ("purge", &["audit"], strings(&["w", "tasks", "10"])),
+        ("set", &["audit"], strings(&["w", "colour", "red"])),
+        ("set", &["audit"], strings(&["w", "paused", "2"])),
+        ("set", &["audit"], strings(&["w"])),
+        ("set", &["audit"], strings(&["w", "paused"])),
+        ("set", &["audit"], strings(&["w", "balance", "random"])),
+        ("set", &["audit"], strings(&["w", "max_pending", "-1"])),
+        ("set", &["audit"], strings(&["w", "max_pending", "1e3"])),
+        ("set", &["audit"], strings(&["w", "max_pending", "1000000001"])),
+        ("set", &["audit"], strings(&["w", "overload", "drop"])),
+        ("set", &["audit"], strings(&["w", "paused", "1", "overload", ""])),
     ];
     for (name, own, args) in cases {
         let error = call(&mut redis, name, own, &args).await.expect_err(name);
@@ -385,8 +383,8 @@ async fn a_full_queue_that_meets_a_key_of_the_wrong_type_changes_nothing() {
             call(
                 &mut redis,
                 "set",
-                &[],
-                &strings(&["max_pending", "1", "overload", "shed"]),
+                &["audit"],
+                &strings(&["w", "max_pending", "1", "overload", "shed"]),
             )
             .await
             .unwrap();
@@ -427,7 +425,9 @@ async fn a_claim_keeps_every_score_exactly_and_nothing_else() {
             add(&mut redis, &format!("t{n}"), if urgent { "priority=1" } else { "" }).await;
         }
         if gap {
-            call(&mut redis, "cancel", &[], &strings(&["t1", ""])).await.unwrap();
+            call(&mut redis, "cancel", &["audit"], &strings(&["who", "t1", ""]))
+                .await
+                .unwrap();
         }
         let scored = ["ZRANGE", &format!("{BASE}pending"), "0", "-1", "WITHSCORES"].map(str::to_owned);
         let before: Vec<(String, String)> = ask(&mut redis, &scored).await;

@@ -61,7 +61,7 @@ fn healthcheck(args: &[&str]) -> (Option<i32>, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_is_ready_until_it_drains_and_alive_until_it_ends() {
     let yard = Yard::start().await;
-    let daemon = daemon(&yard, &yard.server.url(), &[]);
+    let daemon = daemon(&yard, &yard.server.consumer_url(), &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
     assert_eq!(
@@ -81,7 +81,7 @@ async fn a_daemon_is_ready_until_it_drains_and_alive_until_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_away_a_daemon_is_alive_not_ready_and_still_shows_its_own_figures() {
     let yard = Yard::on(TestServer::start_durable().await);
-    let daemon = daemon(&yard, &yard.server.url(), &[]);
+    let daemon = daemon(&yard, &yard.server.consumer_url(), &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
     yard.server.kill9();
@@ -115,7 +115,7 @@ async fn without_the_functions_and_without_the_right_to_load_them_a_daemon_is_no
     let mut redis = yard.server.connection().await;
     let rules = ["SETUSER", "worker", "on", ">pw", "~*", "&*", "+@all", "-function|load"];
     let _: () = redis::cmd("ACL").arg(&rules).query_async(&mut redis).await.unwrap();
-    let url = yard.server.url().replace("redis://", "redis://worker:pw@");
+    let url = format!("redis://worker:pw@127.0.0.1:{}/", yard.server.port());
     let daemon = daemon(&yard, &url, &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
@@ -132,7 +132,7 @@ async fn without_the_functions_and_without_the_right_to_load_them_a_daemon_is_no
 #[tokio::test(flavor = "multi_thread")]
 async fn the_healthcheck_of_a_container_answers_with_its_exit_code() {
     let yard = Yard::start().await;
-    let daemon = daemon(&yard, &yard.server.url(), &[]);
+    let daemon = daemon(&yard, &yard.server.consumer_url(), &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
     let port = address.port().to_string();
@@ -154,7 +154,7 @@ async fn the_healthcheck_of_a_container_answers_with_its_exit_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_healthcheck_does_not_wait_for_a_daemon_that_is_frozen() {
     let yard = Yard::start().await;
-    let daemon = daemon(&yard, &yard.server.url(), &[]);
+    let daemon = daemon(&yard, &yard.server.consumer_url(), &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;
     daemon.signal(Signal::STOP);
@@ -169,7 +169,7 @@ async fn the_healthcheck_does_not_wait_for_a_daemon_that_is_frozen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_floods_or_stalls_the_http_server_is_cut_off_and_others_are_served() {
     let yard = Yard::start().await;
-    let daemon = daemon(&yard, &yard.server.url(), &[]);
+    let daemon = daemon(&yard, &yard.server.consumer_url(), &[]);
     let address = http_of(&daemon).await;
     let huge = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(64 << 10));
     assert!(!send(address, huge.as_bytes()).await.contains("200 OK"));
@@ -202,15 +202,15 @@ async fn whoever_floods_or_stalls_the_http_server_is_cut_off_and_others_are_serv
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_beyond_this_machine_is_warned_of_and_a_bad_one_is_bad_use() {
     let yard = Yard::start().await;
-    let open = daemon(&yard, &yard.server.url(), &["--http", "0.0.0.0:0"]);
+    let open = daemon(&yard, &yard.server.consumer_url(), &["--http", "0.0.0.0:0"]);
     http_of(&open).await;
     wait_until(LIMIT, || async { open.log().contains("beyond this machine") }).await;
-    let closed = daemon(&yard, &yard.server.url(), &[]);
+    let closed = daemon(&yard, &yard.server.consumer_url(), &[]);
     let address = http_of(&closed).await;
     becomes_ready(address).await;
     assert!(!closed.log().contains("beyond this machine"), "{}", closed.log());
-    let taken = daemon(&yard, &yard.server.url(), &["--http", &address.to_string()]);
+    let taken = daemon(&yard, &yard.server.consumer_url(), &["--http", &address.to_string()]);
     assert_eq!(taken.wait_exit(LIMIT).await.code(), Some(2), "{}", taken.log());
-    let bad = daemon(&yard, &yard.server.url(), &["--http", "everywhere"]);
+    let bad = daemon(&yard, &yard.server.consumer_url(), &["--http", "everywhere"]);
     assert_eq!(bad.wait_exit(LIMIT).await.code(), Some(2), "{}", bad.log());
 }

@@ -42,7 +42,7 @@ impl Site {
         }
         let config = dir.path().join("consumer.toml");
         std::fs::write(&config, text).unwrap();
-        let client = Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap();
+        let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
         Self {
             yard,
             dir,
@@ -54,7 +54,7 @@ impl Site {
     fn daemon(&self) -> Daemon {
         let mut command = workspace_binary("workyard-consumer");
         let command = command.arg("--config").arg(&self.config);
-        Daemon::spawn(command.args(["--redis-url", &self.yard.server.url(), "--log", "warn"]))
+        Daemon::spawn(command.args(["--redis-url", &self.yard.server.consumer_url(), "--log", "warn"]))
     }
 
     fn job(&self, map: &str) -> MapReduce {

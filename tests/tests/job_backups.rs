@@ -88,7 +88,7 @@ impl Site {
             yard.work(hanging.registry(), yard.config()).await,
             yard.work(hanging.registry(), yard.config()).await,
         ];
-        let client = Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap();
+        let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
         Self {
             yard,
             hanging,

@@ -7,13 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use workyard_consumer::{Emit, Failure, Registry};
-use workyard_producer::{Client, ClientConfig, JobState, QueueName};
+use workyard_producer::{Client, ClientConfig, JobHandle, JobState, QueueName};
 use workyard_tests::{Daemon, Running, Yard, queue_name, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(30);
 
 fn client(yard: &Yard) -> Client {
-    Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap()
+    Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap()
+}
+
+/// The job as an operator has it, who may cancel, retry and delete it.
+fn operated(yard: &Yard, job: &JobHandle) -> JobHandle {
+    let operator = Client::new(ClientConfig::from_url(&yard.server.operator_url()).unwrap()).unwrap();
+    operator.job(&q(), job.id())
 }
 
 fn q() -> QueueName {
@@ -194,7 +200,7 @@ async fn the_functions_of_the_paper_in_python_give_its_numbers_through_two_daemo
             command
                 .arg("--config")
                 .arg(&file)
-                .args(["--redis-url", &yard.server.url()]),
+                .args(["--redis-url", &yard.server.consumer_url()]),
         )
     };
     let _daemons = [daemon(), daemon()];
@@ -227,8 +233,14 @@ async fn a_daemon_without_a_file_serves_the_built_in_functions() {
     std::fs::write(dir.path().join("a.txt"), "to be or\nnot to be\n").unwrap();
     let folder = dir.path().to_str().unwrap();
     let mut command = workspace_binary("workyard-consumer");
-    let _daemon =
-        Daemon::spawn(command.args(["--jobs-read", folder, "--queue", "q", "--redis-url", &yard.server.url()]));
+    let _daemon = Daemon::spawn(command.args([
+        "--jobs-read",
+        folder,
+        "--queue",
+        "q",
+        "--redis-url",
+        &yard.server.consumer_url(),
+    ]));
     let job = client(&yard)
         .map_reduce(&q(), "word-count", "sum-by-key")
         .files([format!("{folder}/*.txt")], None)
@@ -297,7 +309,7 @@ async fn a_keyed_job_counts_words_with_and_without_a_combiner() {
             expected.clone().into_iter().collect::<Vec<_>>(),
             "merged in order of keys"
         );
-        job.delete().await.unwrap();
+        operated(&yard, &job).delete().await.unwrap();
     }
     for worker in workers {
         worker.stop().await;
@@ -424,7 +436,7 @@ async fn cancel_stops_running_functions_within_a_second() {
     wait_until(SOON, || async { sleepy.begun.load(Ordering::SeqCst) >= 4 }).await;
     let begun = sleepy.begun.load(Ordering::SeqCst);
     let at = Instant::now();
-    assert!(job.cancel().await.unwrap());
+    assert!(operated(&yard, &job).cancel().await.unwrap());
     wait_until(Duration::from_secs(3), || async {
         sleepy.stopped.load(Ordering::SeqCst) >= begun && yard.overview().await.running == 0
     })
@@ -542,10 +554,10 @@ async fn each_policy_does_what_it_says_and_a_retry_runs_what_is_missing() {
 
     mended.store(1, Ordering::SeqCst);
     for handle in [&fast, &percent] {
-        handle.retry().await.unwrap();
+        operated(&yard, handle).retry().await.unwrap();
         assert_eq!(handle.wait(SOON).await.unwrap().state, JobState::Completed);
         assert_eq!(handle.result::<i64>().await.unwrap(), Some((0..100).sum()));
-        handle.delete().await.unwrap();
+        operated(&yard, handle).delete().await.unwrap();
     }
     worker.stop().await;
 }
@@ -618,7 +630,7 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
         } else {
             assert!(job.result::<String>().await.unwrap().is_some());
         }
-        job.delete().await.unwrap();
+        operated(&yard, &job).delete().await.unwrap();
         wait_until(SOON, || async { files_below(spill.path()) == 0 }).await;
     }
     let all = client
@@ -637,7 +649,7 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
         all.result::<String>().await.unwrap().as_deref(),
         Some("0,1,2,3,4,5,6,7,8,")
     );
-    all.delete().await.unwrap();
+    operated(&yard, &all).delete().await.unwrap();
     worker.stop().await;
 }
 

@@ -47,7 +47,7 @@ fn daemon(yard: &Yard, queues: &[String]) -> Daemon {
     command
         .arg("--config")
         .arg(path)
-        .env("WORKYARD_REDIS_URL", yard.server.url());
+        .env("WORKYARD_REDIS_URL", yard.server.consumer_url());
     Daemon::spawn(&mut command)
 }
 
@@ -55,7 +55,7 @@ fn cli(yard: &Yard, args: &[&str]) -> String {
     let mut command = workspace_binary("workyard");
     let output = command
         .args(args)
-        .env("WORKYARD_REDIS_URL", yard.server.url())
+        .env("WORKYARD_REDIS_URL", yard.server.cli_url(args))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -283,7 +283,7 @@ async fn the_command_serves_the_installation_and_says_when_redis_is_away() {
     let mut command = workspace_binary("workyard");
     command
         .args(["metrics", "--listen", "127.0.0.1:0"])
-        .env("WORKYARD_REDIS_URL", yard.server.url());
+        .env("WORKYARD_REDIS_URL", yard.server.operator_url());
     let server = Daemon::spawn(&mut command);
     let address = http_of(&server).await;
     let text = scraped(address, r#"workyard_queue_tasks{queue="q",state="pending"}"#, 1.0).await;

@@ -14,7 +14,7 @@ use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, TaskId};
 use workyard_shared::outage::Patience;
 use workyard_shared::submit::Submitter;
-use workyard_tests::{Fault, FaultProxy, TestServer, Yard, new_task, queue_name, wait_until};
+use workyard_tests::{Fault, FaultProxy, TestServer, Yard, new_task, queue_name, roles_are_on, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -93,6 +93,10 @@ async fn after_flushall_and_function_flush_new_tasks_flow_at_once() {
             .unwrap();
         if round == 2 {
             let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+        }
+        if roles_are_on() {
+            // Neither producer nor consumer may load them; whoever may does.
+            yard.broker.link().load_library().await.unwrap();
         }
         let id = yard.add("echo", "1", |_| {}).await;
         assert_eq!(yard.result(&id).await, "1");
@@ -269,7 +273,7 @@ async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
 async fn a_connection_that_fell_silent_costs_one_timeout_and_is_replaced() {
     let server = TestServer::start().await;
     let proxy = FaultProxy::before(server.port()).await.unwrap();
-    let mut config = LinkConfig::from_url(&proxy.url()).unwrap();
+    let mut config = LinkConfig::from_url(&server.url_through(&proxy)).unwrap();
     config.response_timeout = Duration::from_millis(500);
     let (push_in, mut pushes) = mpsc::unbounded_channel();
     let link = Link::new(config, Some(push_in)).unwrap();
@@ -293,7 +297,7 @@ async fn a_connection_that_fell_silent_costs_one_timeout_and_is_replaced() {
 async fn a_reply_that_was_cut_in_its_middle_is_unknown_and_sending_again_adds_nothing() {
     let yard = Yard::start().await;
     let proxy = FaultProxy::before(yard.server.port()).await.unwrap();
-    let link = Link::new(LinkConfig::from_url(&proxy.url()).unwrap(), None).unwrap();
+    let link = Link::new(LinkConfig::from_url(&yard.server.url_through(&proxy)).unwrap(), None).unwrap();
     link.ensure_library().await.unwrap();
     proxy.set(Fault::CutReply(1));
     let cut = link.call(redis::cmd("ECHO").arg("a longer answer")).await;

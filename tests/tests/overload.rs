@@ -20,7 +20,7 @@ fn q() -> QueueName {
 }
 
 fn client(yard: &Yard, block: Duration) -> Client {
-    let mut config = ClientConfig::from_url(&yard.server.url()).unwrap();
+    let mut config = ClientConfig::from_url(&yard.server.producer_url()).unwrap();
     config.block_timeout = block;
     Client::new(config).unwrap()
 }

@@ -29,7 +29,7 @@ async fn begin(yard: &Yard) -> Daemon {
     std::fs::write(&path, HANDLERS).unwrap();
     let mut command = workspace_binary("workyard-consumer");
     command.arg("--config").arg(path);
-    let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.url()));
+    let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.consumer_url()));
     yard.add_many(4, "sleep", r#"{"ms": 1500}"#).await;
     yard.add_many(20, "echo", "1").await;
     wait_until(SOON, || async { yard.overview().await.running == 4 }).await;
@@ -40,7 +40,7 @@ async fn begin(yard: &Yard) -> Daemon {
 async fn enqueue(yard: &Yard, outage: &str) -> Daemon {
     let mut command = workspace_binary("workyard");
     command.args(["enqueue", "echo", "2", "-q", "q", "--patience", "60s"]);
-    let producer = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.url()));
+    let producer = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.producer_url()));
     wait_until(SOON, || async { producer.stderr().contains(outage) }).await;
     assert!(producer.is_running());
     producer

@@ -50,7 +50,7 @@ async fn says(socket: &NotifySocket, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_says_ready_feeds_the_watchdog_and_says_stopping() {
     let (yard, socket) = (Yard::start().await, NotifySocket::bind());
-    let daemon = service(&yard, &yard.server.url(), &socket);
+    let daemon = service(&yard, &yard.server.consumer_url(), &socket);
     socket.hears("READY=1", 1, LIMIT).await;
     socket.hears("WATCHDOG=1", 5, LIMIT).await;
     says(&socket, "STATUS=working: 0 of 1 slots in use").await;
@@ -69,7 +69,7 @@ async fn a_service_says_ready_feeds_the_watchdog_and_says_stopping() {
 async fn an_outage_of_redis_is_ready_at_the_start_and_feeds_the_watchdog() {
     let (yard, socket) = (Yard::on(TestServer::start_durable().await), NotifySocket::bind());
     yard.server.kill9();
-    let daemon = service(&yard, &yard.server.url(), &socket);
+    let daemon = service(&yard, &yard.server.consumer_url(), &socket);
     socket.hears("READY=1", 1, LIMIT).await;
     says(&socket, "STATUS=waiting for Redis").await;
     yard.server.restart().await;
@@ -96,7 +96,7 @@ async fn an_outage_of_redis_is_ready_at_the_start_and_feeds_the_watchdog() {
 async fn a_wedged_runtime_does_not_feed_the_watchdog_and_is_not_alive() {
     let (yard, socket) = (Yard::start().await, NotifySocket::bind());
     let mut command = Command::new(env!("CARGO_BIN_EXE_wedged-consumer"));
-    command.arg(yard.server.url());
+    command.arg(yard.server.consumer_url());
     socket.announce(&mut command, WATCHDOG);
     let daemon = Daemon::spawn(&mut command);
     let address = http_of(&daemon).await;
@@ -117,7 +117,7 @@ async fn a_wedged_runtime_does_not_feed_the_watchdog_and_is_not_alive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_changes_concurrency_handlers_and_log_and_drops_no_task() {
     let (yard, socket) = (Yard::start().await, NotifySocket::bind());
-    let daemon = service(&yard, &yard.server.url(), &socket);
+    let daemon = service(&yard, &yard.server.consumer_url(), &socket);
     socket.hears("READY=1", 1, LIMIT).await;
     yard.add_many(3, "sleep", r#"{"ms":4000}"#).await;
     let late = yard.add("later", "1", |_| {}).await;
@@ -163,7 +163,7 @@ async fn a_reload_changes_concurrency_handlers_and_log_and_drops_no_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_cannot_hold_whole_is_refused_whole_and_said() {
     let (yard, socket) = (Yard::start().await, NotifySocket::bind());
-    let daemon = service(&yard, &yard.server.url(), &socket);
+    let daemon = service(&yard, &yard.server.consumer_url(), &socket);
     socket.hears("READY=1", 1, LIMIT).await;
     let refused = [
         ("lease = \"9s\"", "only a restart can change lease"),

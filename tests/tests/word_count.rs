@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use workyard_producer::{Client, ClientConfig, FileFormat, JobState};
+use workyard_producer::{Client, ClientConfig, FileFormat, JobHandle, JobState};
 use workyard_tests::{Daemon, Signal, TestServer, queue_name, wait_until, workspace_binary};
 
 /// How much of the text most jobs read, and the mapper in Rust, in MB.
@@ -173,7 +173,7 @@ impl Site {
         let (corpus, spill) = (Corpus::copy(most_mb), tempfile::tempdir().unwrap());
         let file = spill.path().join("consumer.toml");
         std::fs::write(&file, config(corpus.dir.path(), spill.path())).unwrap();
-        let mut config = ClientConfig::from_url(&server.url()).unwrap();
+        let mut config = ClientConfig::from_url(&server.producer_url()).unwrap();
         config.patience = corpus.patience();
         Self {
             client: Client::new(config).unwrap(),
@@ -189,9 +189,15 @@ impl Site {
             workspace_binary("workyard-consumer")
                 .arg("--config")
                 .arg(&self.file)
-                .args(["--redis-url", &self.server.url(), "--log", "warn"]),
+                .args(["--redis-url", &self.server.consumer_url(), "--log", "warn"]),
         )
     }
+}
+
+/// The job as an operator has it, who may delete it.
+fn operated(site: &Site, job: &JobHandle) -> JobHandle {
+    let operator = Client::new(ClientConfig::from_url(&site.server.operator_url()).unwrap()).unwrap();
+    operator.job(&queue_name("q"), job.id())
 }
 
 /// Runs one job and returns its counts; nothing of it is left.
@@ -213,7 +219,7 @@ async fn count(site: &Site, map: &str, keyed: bool, text: Text) -> Counts {
         true => job.pairs::<String, u64>().await.unwrap().collect().await.unwrap(),
         false => job.result::<Counts>().await.unwrap().unwrap(),
     };
-    job.delete().await.unwrap();
+    operated(site, &job).delete().await.unwrap();
     let (form, bytes) = (if keyed { "keyed" } else { "fold" }, site.corpus.bytes(text));
     println!(
         "{map:>10} {form:>5}: {} words of {bytes} bytes in {:?}, of which maps {} ms, reduces {} ms",
@@ -303,7 +309,7 @@ async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis
         (record.maps.total, 16),
         "each counted once"
     );
-    job.delete().await.unwrap();
+    operated(&site, &job).delete().await.unwrap();
     wait_until(Duration::from_secs(30), || async {
         keys_of_jobs(&site.server).await.is_empty()
     })
@@ -321,14 +327,9 @@ fn difference(found: &Counts, expected: &Counts) -> String {
 }
 
 async fn keys_of_jobs(server: &TestServer) -> Vec<String> {
-    let output = Command::new("redis-cli")
-        .args(["-p", &server.port().to_string(), "--scan", "--pattern", "*job*"])
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout)
+    let mut keys = redis::cmd("KEYS");
+    keys.arg("*job*")
+        .query_async(&mut server.connection().await)
+        .await
         .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
 }

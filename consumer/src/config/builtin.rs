@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::problem::Problem;
@@ -19,7 +20,7 @@ pub struct BuiltinConfig {
 }
 
 /// What a builtin does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Function {
@@ -45,10 +46,13 @@ impl Function {
     }
 }
 
-#[derive(Deserialize)]
+/// A function inside the daemon, for trials, tests and text.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
+    /// What it does.
     function: Function,
+    /// The folder below which payloads may name files as `{"path": ...}`; without it only `{"text": ...}` works.
     root: Option<String>,
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checks::HumanDuration;
@@ -50,7 +51,7 @@ pub enum Arg {
 }
 
 /// What a program's standard output becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Output {
     /// JSON if it is JSON, else a JSON string; `null` if empty.
@@ -65,7 +66,7 @@ pub enum Output {
 }
 
 /// What a program reads as a function of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Records {
     /// JSON lines.
@@ -75,19 +76,28 @@ pub enum Records {
     Text,
 }
 
-#[derive(Deserialize)]
+/// One process per task: the payload on standard input, the result on standard output, the exit code decides.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
+    /// The program and its arguments; no shell sees them. An element `{payload.FIELD}` becomes that field of the payload.
     argv: Vec<String>,
+    /// Variables beside `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR` and `USER`.
     #[serde(default)]
     env: BTreeMap<String, SecretSource>,
+    /// The folder it runs in; default: the daemon's own.
     cwd: Option<String>,
+    /// Time between SIGTERM and SIGKILL, at most 10 m; default 2 s.
     kill_after: Option<HumanDuration>,
+    /// What standard output becomes.
     #[serde(default)]
     output: Output,
+    /// What it reads as a function of a map-reduce job.
     #[serde(default)]
     records: Records,
+    /// Exit codes that fail a task for good; default 65 and 78.
     final_exit_codes: Option<BTreeSet<i64>>,
+    /// Whether a field of the payload may begin with `-`.
     #[serde(default)]
     allow_dash_args: bool,
 }

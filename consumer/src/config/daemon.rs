@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::{DeTable, DeValue};
@@ -70,23 +71,38 @@ pub struct QueueConfig {
     pub weight: usize,
 }
 
-#[derive(Deserialize)]
+/// What a daemon does.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
+    /// Where Redis is; `--redis-url` and `WORKYARD_REDIS_URL` come first.
     redis_url: Option<SecretSource>,
+    /// What every key begins with; default `workyard`.
     prefix: Option<String>,
+    /// Tasks at once, 1 to 10,000; default 2 for each core, at least 4.
     concurrency: Option<u64>,
+    /// Silence after which its tasks go to other consumers, 500 ms to 10 m; default 3 s.
     lease: Option<HumanDuration>,
+    /// How long running tasks may take to finish at shutdown, at most 24 h; default 30 s.
     drain_timeout: Option<HumanDuration>,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; a bare port is one of loopback. Default nowhere.
     http: Option<Listen>,
+    /// What is logged: a level, or a filter such as `info,workyard_consumer=debug`; `--log` and `WORKYARD_LOG` come first.
+    /// Default `info`.
     log: Option<String>,
+    /// Whether CPU and memory of the machine count for health and adaptive slots; default true.
     watch_host: Option<bool>,
+    /// How queues share the daemon.
     #[serde(default)]
     queue_order: QueueOrder,
+    /// What it serves; at least one.
     #[serde(default)]
     queues: Vec<RawQueue>,
+    /// What map-reduce jobs may read, and where they may spill.
     #[serde(default)]
     jobs: jobs::Raw,
+    /// What runs each kind; at least one, unless `[jobs]` is there.
+    #[schemars(with = "Option<super::reference::Handlers>")]
     #[expect(
         dead_code,
         reason = "taken out before; stands here to be among the names that an error lists"
@@ -95,10 +111,12 @@ struct Raw {
 }
 
 /// A port as a number, or an address as text.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Listen {
+    /// A port of loopback.
     Port(u16),
+    /// `ADDRESS:PORT`.
     Text(String),
 }
 
@@ -113,10 +131,13 @@ impl Listen {
     }
 }
 
-#[derive(Deserialize)]
+/// A queue.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawQueue {
+    /// Its name.
     name: String,
+    /// Its share with `queue_order = "weighted"`, 1 to 1000; default 1.
     weight: Option<u64>,
 }
 

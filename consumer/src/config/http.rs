@@ -8,6 +8,7 @@ use std::path::Path;
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::problem::Problem;
@@ -23,10 +24,13 @@ pub struct HttpConfig {
     pub headers: HeaderMap,
 }
 
-#[derive(Deserialize)]
+/// One POST per task: 2xx completes it, 4xx other than 408 and 429 fails it for good, all else is retried.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
+    /// The address, without credentials. `https://` needs a daemon that was built with `--features tls`.
     url: String,
+    /// Headers of every request.
     #[serde(default)]
     headers: BTreeMap<String, SecretSource>,
 }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::problem::Problem;
@@ -48,11 +49,14 @@ impl Place {
     }
 }
 
-#[derive(Deserialize, Default)]
+/// Places of map-reduce jobs on this machine: folders, `s3://bucket/prefix`. Its presence lets the built-in functions run.
+#[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Raw {
+    /// Where chunks may be read from; default nowhere.
     #[serde(default)]
     read: Vec<String>,
+    /// Where outputs too large for Redis may go; all consumers of a job must share it. Default nowhere.
     #[serde(default)]
     spill: Vec<String>,
 }

@@ -39,6 +39,7 @@ mod jobs;
 mod log;
 mod problem;
 mod process;
+mod reference;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ pub use http::HttpConfig;
 pub use jobs::{JobsConfig, Place};
 pub use log::LogFilter;
 pub use process::ProcessConfig;
+pub use reference::schema;
 pub use secret::Secret;
 pub use worker::WorkerConfig;
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checks::{self, HumanDuration};
@@ -28,14 +29,20 @@ pub struct WorkerConfig {
     pub processes: usize,
 }
 
-#[derive(Deserialize)]
+/// Long-lived processes in any language that speak JSON lines (docs/workers.md).
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
+    /// The program and its arguments; no shell sees them.
     argv: Vec<String>,
+    /// Variables beside `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR` and `USER`.
     #[serde(default)]
     env: BTreeMap<String, SecretSource>,
+    /// The folder it runs in; default: the daemon's own.
     cwd: Option<String>,
+    /// Time between SIGTERM and SIGKILL, at most 10 m; default 2 s.
     kill_after: Option<HumanDuration>,
+    /// Processes, each with one task at a time, at most 1024; default 1.
     processes: Option<u64>,
 }
 

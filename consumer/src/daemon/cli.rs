@@ -98,6 +98,8 @@ pub(super) enum Action {
     Healthcheck(Healthcheck),
     /// Write the man page to standard output.
     Man,
+    /// Write a JSON Schema of the configuration file to standard output, for editors.
+    Schema,
     /// Write completions for a shell to standard output.
     Completions {
         /// The shell.

@@ -8,6 +8,7 @@ mod logging;
 mod reloading;
 mod settings;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +63,10 @@ pub fn main(cli: &Cli) -> ExitCode {
     match &cli.action {
         Some(Action::Healthcheck(args)) => return healthcheck(args),
         Some(Action::Man) => return printed(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())),
+        Some(Action::Schema) => {
+            let schema = crate::config::schema();
+            return printed(writeln!(std::io::stdout(), "{:#}", schema.as_value()));
+        }
         Some(Action::Completions { shell }) => {
             clap_complete::generate(*shell, &mut Cli::command(), "workyard-consumer", &mut std::io::stdout());
             return ExitCode::SUCCESS;
@@ -79,11 +84,14 @@ pub fn main(cli: &Cli) -> ExitCode {
 }
 
 fn printed(written: std::io::Result<()>) -> ExitCode {
-    if let Err(error) = written {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
+    match written {
+        // A reader that has seen enough (`| head`) is no error.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
-    ExitCode::SUCCESS
 }
 
 fn load(cli: &Cli) -> Result<DaemonConfig, ConfigError> {

@@ -35,7 +35,7 @@ impl Lane {
         }
     }
 
-    /// Tells whoever measures; see [`Desk::ended`] for the answer.
+    /// Tells whoever measures; see `Desk::ended` for the answer.
     fn measure(&mut self, registry: &Registry, done: &Done, run: Duration) -> Option<Duration> {
         self.clerk.ended(done, run);
         let (kind, ok) = (done.kind()?, !done.is_failure());

@@ -41,6 +41,8 @@ mod job;
 mod job_document;
 mod map_reduce;
 mod shell;
+mod acl;
+mod audit;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -90,6 +92,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
+        Command::Acl(args) => acl::run(&args, &global),
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
             let block = command.block_timeout();
@@ -170,9 +173,10 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Stats(args) => overview::stats(&args, session).await,
         Command::Metrics(args) => metrics::run(&args, session).await,
         Command::Consumers(args) => consumers::run(&args, session).await,
+        Command::Audit(args) => audit::run(&args, session).await,
         Command::Top(args) => Box::pin(top::run(&args, session)).await,
         Command::Doctor(args) => Box::pin(doctor::run(&args, session)).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
-        Command::Completions(_) | Command::Man(_) | Command::Redis { .. } => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Acl(_) | Command::Redis { .. } => Ok(Exit::Done),
     }
 }

@@ -13,6 +13,21 @@ use super::managed::{self, MANAGED};
 use super::output::Out;
 use super::time::Clock;
 
+/// `user@host` as the system calls them, for the audit.
+fn whoever_types() -> String {
+    let named = |names: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
+    };
+    let host = named(&["HOSTNAME"]).or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let user = named(&["USER", "LOGNAME"]).unwrap_or_else(|| "unknown".to_owned());
+    match host.as_deref().map(str::trim) {
+        Some(host) if !host.is_empty() => format!("{user}@{host}"),
+        _ => user,
+    }
+}
+
 /// One run of a command.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -34,6 +49,7 @@ impl Session {
         let mut config = ClientConfig::new(link);
         config.patience = global.patience;
         config.block_timeout = block_timeout.unwrap_or(config.block_timeout);
+        config.operator = global.operator.clone().unwrap_or_else(whoever_types);
         if let Some(prefix) = &global.prefix {
             config.prefix = prefix.clone();
         }

@@ -95,6 +95,7 @@ fn read_part(name: &str) -> Option<(Part, &'static str, Option<Duration>)> {
         "vitals" => return Some((Part::Own, "hash", None)),
         "fleet" => return Some((Part::Own, "string", Some(MINUTE))),
         "inbox" | "inbox:ingesting" | "rejected" => return Some((Part::Own, "list", None)),
+        "audit" => return Some((Part::Own, "stream", None)),
         "jobs" | "jobs:due" => return Some((Part::Own, "zset", None)),
         _ => {}
     }
@@ -140,7 +141,7 @@ mod tests {
             all.extend(keys.job(&job));
             all.extend([keys.running(&session), keys.session(&session), keys.notices(&session)]);
             all.extend([keys.producer(&session), keys.inbox(), keys.ingesting(), keys.rejected()]);
-            all.extend(["vitals", "fleet"].map(|name| keys.named(name)));
+            all.extend(["vitals", "fleet", "audit"].map(|name| keys.named(name)));
             for key in all {
                 let known = read(&prefix, key.as_bytes()).unwrap_or_else(|| panic!("{key}"));
                 let (place, _) = known.place.unwrap();

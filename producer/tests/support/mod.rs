@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod jobs;
+pub(crate) mod roles;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -34,13 +35,9 @@ impl Server {
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let dir = tempfile::tempdir().unwrap();
+            let args = [roles::server_args(dir.path()), args.clone()].concat();
             let child = launch(port, dir.path(), &args);
-            let mut server = Self {
-                child,
-                args: args.clone(),
-                dir,
-                port,
-            };
+            let mut server = Self { child, args, dir, port };
             if server.ready().await {
                 return server;
             }
@@ -65,6 +62,7 @@ impl Server {
                 let info: redis::RedisResult<redis::InfoDict> =
                     redis::cmd("INFO").arg("server").query_async(&mut connection).await;
                 if info.is_ok_and(|info| info.get::<u32>("process_id") == Some(self.child.id())) {
+                    self.prepare(&mut connection).await;
                     return true;
                 }
             }
@@ -73,8 +71,24 @@ impl Server {
         false
     }
 
+    /// With roles on, no producer may load the functions.
+    async fn prepare(&self, redis: &mut redis::aio::MultiplexedConnection) {
+        if roles::are_on() && !self.args.iter().any(|arg| arg == "--replicaof") {
+            let mut cmd = redis::cmd("FUNCTION");
+            cmd.arg("LOAD")
+                .arg("REPLACE")
+                .arg(workyard_shared::functions::library());
+            cmd.exec_async(redis).await.unwrap();
+        }
+    }
+
+    /// The address for the test itself.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        self.url_of(roles::ADMIN)
+    }
+
+    fn url_of(&self, user: &str) -> String {
+        format!("redis://{}127.0.0.1:{}/", roles::login(user), self.port)
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -103,7 +117,7 @@ impl Server {
     /// The binary, about to talk to this server.
     pub(crate) fn workyard(&self, args: &[&str]) -> Command {
         let mut command = workyard(args);
-        command.env("WORKYARD_REDIS_URL", self.url());
+        command.env("WORKYARD_REDIS_URL", self.url_of(roles::user_of(args)));
         command
     }
 

@@ -12,8 +12,8 @@ struct Header {
     /// Whether the keys of a job stand between the shared ones and its own.
     job: bool,
     own: usize,
-    /// Whether it may be called without them.
-    optional: bool,
+    /// How many of them it is never called without.
+    needed: usize,
 }
 
 /// Texts of the files with this ending in a folder of this crate and those below, by path.
@@ -60,8 +60,14 @@ fn header_of(source: &str, name: &str) -> Option<Header> {
     Some(Header {
         job,
         own: keys.matches(',').count() - usize::from(job),
-        optional: keys.contains("optionally"),
+        needed: needed(keys) - usize::from(job),
     })
+}
+
+/// How many keys stand in front of `then optionally`, or all.
+fn needed(keys: &str) -> usize {
+    let (needed, optional) = keys.split_once("then optionally").unwrap_or((keys, ""));
+    needed.matches(',').count() - usize::from(!optional.is_empty())
 }
 
 /// The highest n of `OWN + n`, or behind the keys of a job `JOB_OWN + n`, in the code.
@@ -148,7 +154,7 @@ fn own_keys_are_the_same_in_each_header_its_code_and_the_calls() {
         let Some(header) = headers.get(name) else {
             panic!("no Lua file registers {name}");
         };
-        let fits = own.is_none_or(|own| own == header.own || (own == 0 && header.optional));
+        let fits = own.is_none_or(|own| own == header.own || own == header.needed);
         assert!(
             fits && *job == header.job,
             "{name}: called with {own:?} own keys, its header says {header:?}"

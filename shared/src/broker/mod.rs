@@ -3,6 +3,7 @@
 //! Invariant: nothing outside this module builds an `FCALL` or reads a raw reply. A method sends
 //! one call; it neither waits for outages nor repeats.
 
+mod audit;
 mod claim;
 mod doctor;
 mod enqueue;
@@ -22,6 +23,7 @@ mod wait;
 #[cfg(test)]
 mod header_tests;
 
+pub use audit::AuditEntry;
 pub use claim::{ClaimRequest, Claimed, Grant};
 pub use doctor::{Care, KeyFacts, Odd, ScanPage};
 pub use enqueue::{Accepted, Batch};
@@ -40,6 +42,8 @@ pub use session::{Beat, Report, Survey};
 pub use settle::{Completion, FailureReport, Handback, Settled, Turn, TurnAnswer, Verdict as FailVerdict};
 pub use wait::Waited;
 
+use std::sync::Arc;
+
 use redis::{Cmd, Value};
 
 use crate::error::Error;
@@ -53,13 +57,23 @@ use crate::name::{Prefix, QueueName};
 pub struct Broker {
     link: Link,
     prefix: Prefix,
+    /// Who acts, for the audit.
+    who: Arc<str>,
 }
 
 impl Broker {
     /// An installation whose keys begin with `prefix`.
     #[must_use]
     pub fn new(link: Link, prefix: Prefix) -> Self {
-        Self { link, prefix }
+        let who = audit::who(link.config().user(), "library").into();
+        Self { link, prefix, who }
+    }
+
+    /// The same installation, whose audit calls whoever acts here by this name.
+    #[must_use]
+    pub fn acting_as(mut self, name: &str) -> Self {
+        self.who = audit::who(self.link.config().user(), name).into();
+        self
     }
 
     /// The connection.
@@ -87,6 +101,7 @@ impl Broker {
             link: self.link.clone(),
             keys: Keys::new(&self.prefix, name, partition),
             name: name.clone(),
+            who: Arc::clone(&self.who),
         }
     }
 
@@ -135,6 +150,7 @@ pub struct Queue {
     link: Link,
     keys: Keys,
     name: QueueName,
+    who: Arc<str>,
 }
 
 impl Queue {

@@ -51,8 +51,8 @@ impl Queue {
     /// As [`Error`] sorts them; [`Error::Unknown`] also if the task kept moving.
     pub async fn cancel(&self, id: &str) -> Result<CancelAnswer, Error> {
         for _ in 0..CANCEL_CHASES {
-            let mut cmd = self.fcall("cancel", &[]);
-            cmd.arg(id).arg("");
+            let mut cmd = self.fcall("cancel", &[&self.keys.audit()]);
+            cmd.arg(&*self.who).arg(id).arg("");
             if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
                 return Ok(answer);
             }
@@ -60,8 +60,8 @@ impl Queue {
                 continue;
             };
             let (running, notices) = (self.keys.running(&holder), self.keys.notices(&holder));
-            let mut cmd = self.fcall("cancel", &[&running, &notices]);
-            cmd.arg(id).arg(holder.as_str());
+            let mut cmd = self.fcall("cancel", &[&self.keys.audit(), &running, &notices]);
+            cmd.arg(&*self.who).arg(id).arg(holder.as_str());
             if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
                 return Ok(answer);
             }
@@ -74,8 +74,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn retry(&self, ids: &[String]) -> Result<Vec<bool>, Error> {
-        let mut cmd = self.fcall("retry", &[]);
-        cmd.arg(ids);
+        let mut cmd = self.fcall("retry", &[&self.keys.audit()]);
+        cmd.arg(&*self.who).arg(ids);
         Ok(reply::string(self.link.call(&cmd).await?)?
             .chars()
             .map(|letter| letter == 'r')
@@ -87,8 +87,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn delete(&self, ids: &[String]) -> Result<Vec<Deleted>, Error> {
-        let mut cmd = self.fcall("delete", &[]);
-        cmd.arg(ids);
+        let mut cmd = self.fcall("delete", &[&self.keys.audit()]);
+        cmd.arg(&*self.who).arg(ids);
         let letters = reply::string(self.link.call(&cmd).await?)?;
         Ok(letters
             .chars()
@@ -105,8 +105,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn purge_step(&self, place: PurgePlace) -> Result<u64, Error> {
-        let mut cmd = self.fcall("purge", &[]);
-        cmd.arg(match place {
+        let mut cmd = self.fcall("purge", &[&self.keys.audit()]);
+        cmd.arg(&*self.who).arg(match place {
             PurgePlace::Pending => "pending",
             PurgePlace::Scheduled => "scheduled",
             PurgePlace::Failed => "failed",

@@ -12,7 +12,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn set(&self, settings: &[Setting]) -> Result<(), Error> {
-        let mut cmd = self.fcall("set", &[]);
+        let mut cmd = self.fcall("set", &[&self.keys.audit()]);
+        cmd.arg(&*self.who);
         for setting in settings {
             cmd.arg(setting.name()).arg(setting.value());
         }

@@ -6,6 +6,7 @@
 
 mod config;
 mod library;
+mod login;
 mod line;
 mod node;
 mod own;

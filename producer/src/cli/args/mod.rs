@@ -19,8 +19,8 @@ use super::value;
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use service::{
-    CompletionsArgs, ConsumersArgs, DoctorArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs,
-    StatsArgs, TopArgs,
+    AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, ManArgs, MetricsArgs, QueueAction, RedisAction,
+    RejectedArgs, StatsArgs, TopArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -51,6 +51,18 @@ Examples:
   workyard queue set emails balance=round-robin
   workyard queue show emails --json";
 
+const ACL_HELP: &str = "\
+It prints one ACL SETUSER command and connects to nothing; send it to Redis as an administrator. A user that is there keeps
+its passwords, a new one has none: nobody can log in as it until you give it one. The rules are for the database of
+--redis-url and the keys of --prefix; run it again after an upgrade of Workyard. What each role may do: SECURITY.md.
+
+Consumers and producers cannot load the functions: run `workyard install` as the operator, also after each upgrade.
+
+Examples:
+  workyard acl --role consumer | redis-cli --user admin --askpass
+  workyard acl --role producer --user shop --queue emails --queue invoices
+  workyard acl --role operator --json | jq -r '.rules[]'";
+
 /// A persistent task queue on Redis: enqueue, look, wait, operate.
 #[derive(Debug, Parser)]
 #[command(name = "workyard", version, after_help = EXIT_CODES, arg_required_else_help = true, max_term_width = 100)]
@@ -74,6 +86,9 @@ pub(crate) struct Global {
     /// The queue [default: default]
     #[arg(long, short, global = true, env = "WORKYARD_QUEUE", value_parser = value::named::<QueueName>, value_name = "QUEUE")]
     pub(crate) queue: Option<QueueName>,
+    /// Who acts, for the audit [default: user@host]
+    #[arg(long, global = true, env = "WORKYARD_OPERATOR", value_name = "NAME")]
+    pub(crate) operator: Option<String>,
     /// Write JSON: one document, or lines of it for streams
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -195,6 +210,14 @@ pub(crate) enum Command {
         after_help = "Exit code 0: nothing is wrong; 1: something is, or stays so; 2: bad use; 4: Redis is away. Each finding was seen twice, two seconds apart. It reads in small steps; what it mends, a function in Redis mends, if it is still wrong in that moment. Findings: docs/operations.md.\n\nWithout --queue all queues are looked at, and keys of no queue too.\n\nExamples:\n  workyard doctor\n  workyard doctor --queue emails --repair\n  workyard doctor --json | jq -r '.findings[].finding' | sort | uniq -c"
     )]
     Doctor(DoctorArgs),
+    /// Show what operators did: settings, pauses, cancels, retries, deletes, purges
+    #[command(
+        after_help = "Each queue keeps its last 10,000 acts, noted by the functions that did them, with the time of Redis. Who it was is what the client said: its user of Redis, and --operator. Without --queue all queues are shown.\n\nExamples:\n  workyard audit --queue emails\n  workyard audit --limit 500 --json | jq '.[] | select(.action == \"purge\")'\n  workyard audit --queue emails --follow"
+    )]
+    Audit(AuditArgs),
+    /// Print the least ACL rules for a user of Redis who produces, consumes or operates
+    #[command(after_help = ACL_HELP)]
+    Acl(AclArgs),
     /// Start, stop or look at the managed Redis: a server of your own, for when there is none
     #[command(
         after_help = "It keeps its data in WORKYARD_REDIS_DIR (else ~/.local/share/workyard). Use it with --redis-url managed.\n\nExamples:\n  workyard redis start\n  workyard --redis-url managed queues\n  workyard redis stop"

@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 use workyard_producer::{QueueName, Setting};
 
+use workyard_shared::acl::Role;
 use workyard_shared::http::Address;
+use workyard_shared::name::UserName;
 
 use crate::cli::value;
 
@@ -61,6 +63,35 @@ pub(crate) struct RejectedArgs {
     /// Most items to show, newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000), value_name = "N")]
     pub(crate) limit: u64,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Most acts to show of each queue, the newest of them
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000), value_name = "N")]
+    pub(crate) limit: u64,
+    /// Go on showing acts as they happen, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+/// Arguments of `acl`.
+#[derive(Debug, Args)]
+pub(crate) struct AclArgs {
+    /// What the user is there for: producer, consumer or operator
+    #[arg(long, value_parser = value::named::<Role>, value_name = "ROLE")]
+    pub(crate) role: Role,
+    /// The user's name [default: workyard-ROLE]
+    #[arg(long, value_parser = value::named::<UserName>, value_name = "NAME")]
+    pub(crate) user: Option<UserName>,
+    /// Only these queues; can be repeated [default: all]
+    // Takes the place of the global option, which is for one queue.
+    #[arg(id = "queue", long, short, value_parser = value::named::<QueueName>, value_name = "QUEUE")]
+    pub(crate) queues: Vec<QueueName>,
+    /// Let a producer ask for the disk (WAITAOF): only for Redis 7.2 and newer, older ones refuse the rule
+    #[arg(long)]
+    pub(crate) waitaof: bool,
 }
 
 /// Arguments of `completions`.

@@ -54,7 +54,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn job_cancel(&self, job: &JobId) -> Result<JobCancelled, Error> {
-        let cmd = self.job_call("job_cancel", job, &[]);
+        let mut cmd = self.job_call("job_cancel", job, &[&self.keys.audit()]);
+        cmd.arg(&*self.who);
         match reply::string(self.link.call(&cmd).await?)?.as_str() {
             "cancelled" => Ok(JobCancelled::Cancelled),
             "finished" => Ok(JobCancelled::Finished),
@@ -68,7 +69,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn job_retry(&self, job: &JobId) -> Result<JobRetried, Error> {
-        let cmd = self.job_call("job_retry", job, &[]);
+        let mut cmd = self.job_call("job_retry", job, &[&self.keys.audit()]);
+        cmd.arg(&*self.who);
         match reply::string(self.link.call(&cmd).await?)?.as_str() {
             "retrying" => Ok(JobRetried::Retrying),
             "more" => Ok(JobRetried::More),
@@ -85,8 +87,8 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn job_delete(&self, job: &JobId, spill_gone: bool) -> Result<JobDeleted, Error> {
-        let mut cmd = self.job_call("job_delete", job, &[]);
-        cmd.arg(if spill_gone { "1" } else { "" });
+        let mut cmd = self.job_call("job_delete", job, &[&self.keys.audit()]);
+        cmd.arg(&*self.who).arg(if spill_gone { "1" } else { "" });
         match reply::string(self.link.call(&cmd).await?)?.as_str() {
             "deleted" => Ok(JobDeleted::Deleted),
             "alive" => Ok(JobDeleted::Alive),

@@ -1,0 +1,184 @@
+//! What operators did stands in the audit: once, with who and when, and only if it changed something.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::time::Duration;
+
+use workyard_producer::AuditEntry;
+use workyard_shared::broker::PurgePlace;
+use workyard_shared::settings::Setting;
+use workyard_tests::{Daemon, Signal, TestServer, Yard, queue_name, wait_until, workspace_binary};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Oldest first.
+async fn audit(yard: &Yard) -> Vec<AuditEntry> {
+    let mut entries = yard.queue.audit(1000).await.unwrap();
+    entries.reverse();
+    entries
+}
+
+fn told(entries: &[AuditEntry]) -> Vec<String> {
+    let of = |entry: &AuditEntry| format!("{} {} {}", entry.action, entry.count, entry.detail);
+    entries.iter().map(of).collect()
+}
+
+fn workyard(yard: &Yard, args: &[&str]) -> std::process::Command {
+    let mut command = workspace_binary("workyard");
+    command
+        .args(args)
+        .args(["-q", "q", "--operator", "ada"])
+        .env("WORKYARD_REDIS_URL", yard.server.cli_url(args));
+    command
+}
+
+fn ran(yard: &Yard, args: &[&str]) -> String {
+    let output = workyard(yard, args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_act_is_noted_once_with_who_what_and_when() {
+    let yard = Yard::on(TestServer::start_guarded().await);
+    let begun = yard.broker.now_ms().await.unwrap();
+    for id in ["a", "b"] {
+        yard.add_as(id.parse().unwrap(), "k", "1", |_| {}).await;
+    }
+    ran(&yard, &["pause"]);
+    ran(&yard, &["queue", "set", "q", "max_pending=10", "overload=shed"]);
+    ran(&yard, &["cancel", "a"]);
+    ran(&yard, &["delete", "a"]);
+    ran(&yard, &["purge", "pending", "--yes"]);
+    ran(&yard, &["resume"]);
+    // What changes nothing is no act.
+    workyard(&yard, &["cancel", "a"]).output().unwrap();
+    workyard(&yard, &["retry", "a"]).output().unwrap();
+    workyard(&yard, &["delete", "a"]).output().unwrap();
+    ran(&yard, &["purge", "failed", "--yes"]);
+    let entries = audit(&yard).await;
+    let expected = [
+        "set 1 paused=1",
+        "set 2 max_pending=10 overload=shed",
+        "cancel 1 a",
+        "delete 1 a",
+        "purge 1 pending",
+        "set 1 paused=0",
+    ];
+    assert_eq!(told(&entries), expected);
+    let now = yard.broker.now_ms().await.unwrap();
+    for entry in &entries {
+        assert_eq!((entry.user.as_str(), entry.name.as_str()), ("operator", "ada"));
+        assert!((begun..=now).contains(&entry.at_ms), "{entry:?}");
+    }
+    let shown: serde_json::Value = serde_json::from_str(&ran(&yard, &["audit", "--json", "--limit", "2"])).unwrap();
+    assert_eq!(shown[0]["action"], "purge");
+    assert_eq!(shown[1]["detail"], "paused=0");
+    assert_eq!(shown[1]["queue"], "q");
+    let table = ran(&yard, &["audit"]);
+    assert!(
+        table.contains("max_pending=10 overload=shed") && table.contains("ada"),
+        "{table}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_names_its_first_ids_and_a_purge_of_many_steps_is_one_act() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    yard.add_many(1700, "k", "1").await;
+    // Dead letters, without a consumer that fails them: only their places change.
+    let ids: Vec<String> = yard.queue.page("pending", 0, 30, false).await.unwrap();
+    for id in &ids {
+        let () = redis::pipe()
+            .cmd("ZREM")
+            .arg("workyard:{q}:pending")
+            .arg(id)
+            .ignore()
+            .cmd("ZADD")
+            .arg("workyard:{q}:failed")
+            .arg(1)
+            .arg(id)
+            .ignore()
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+    }
+    assert_eq!(yard.queue.retry(&ids).await.unwrap().len(), 30);
+    while yard.queue.purge_step(PurgePlace::Pending).await.unwrap() > 0 {}
+    let entries = audit(&yard).await;
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert_eq!((entries[0].action.as_str(), entries[0].count), ("retry", 30));
+    assert_eq!(entries[0].detail, format!("{} ...", ids[..10].join(" ")));
+    assert_eq!(told(&entries[1..]), ["purge 1700 pending"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_keeps_the_newest_ten_thousand() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    let mut fill = redis::pipe();
+    for n in 0..12_000 {
+        fill.cmd("XADD")
+            .arg("workyard:{q}:audit")
+            .arg("*")
+            .arg(&["who", "x y", "what", "old"])
+            .arg("count")
+            .arg(n)
+            .ignore();
+    }
+    let () = fill.query_async(&mut redis).await.unwrap();
+    yard.queue.set(&[Setting::Paused(false)]).await.unwrap();
+    let length: u64 = redis::cmd("XLEN")
+        .arg("workyard:{q}:audit")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    // Redis cuts whole nodes of a stream, of 100 entries each.
+    assert!((10_000..=10_100).contains(&length), "{length}");
+    assert_eq!(yard.queue.audit(1).await.unwrap()[0].action, "set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_cannot_be_noted_does_nothing_and_foreign_entries_are_shown() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    yard.add("k", "1", |_| {}).await;
+    let () = redis::cmd("SET")
+        .arg("workyard:{q}:audit")
+        .arg("text")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    yard.queue
+        .purge_step(PurgePlace::Pending)
+        .await
+        .expect_err("the audit is no stream");
+    yard.queue
+        .set(&[Setting::Paused(true)])
+        .await
+        .expect_err("the audit is no stream");
+    let seen = yard.overview().await;
+    assert_eq!((seen.pending, seen.paused), (1, false));
+    let () = redis::cmd("DEL")
+        .arg("workyard:{q}:audit")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let named = yard.broker.clone().acting_as("two\nlines").queue(&queue_name("q"));
+    named.set(&[Setting::Paused(true)]).await.unwrap();
+    assert_eq!(audit(&yard).await[0].name, "two?lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acts_are_followed_as_they_happen() {
+    let yard = Yard::start().await;
+    yard.broker.announce(&queue_name("q")).await.unwrap();
+    yard.queue.set(&[Setting::Paused(true)]).await.unwrap();
+    let follower = Daemon::spawn(&mut workyard(&yard, &["audit", "--follow", "--json"]));
+    wait_until(SOON, || async { follower.stdout().contains("paused=1") }).await;
+    yard.queue.set(&[Setting::Paused(false)]).await.unwrap();
+    wait_until(SOON, || async { follower.stdout().contains("paused=0") }).await;
+    follower.signal(Signal::INT);
+    assert_eq!(follower.wait_exit(SOON).await.code(), Some(0), "{}", follower.log());
+    assert_eq!(follower.stdout().lines().count(), 2, "{}", follower.log());
+}
