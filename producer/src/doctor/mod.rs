@@ -80,13 +80,15 @@ impl Client {
         let mut diagnosis = Diagnosis::default();
         let (mut found, looked_at) = self.look_twice(queue).await?;
         diagnosis.looked_at = looked_at;
-        while repair {
-            let mended = self.mend_all(&found).await?;
-            if mended.is_empty() {
-                break;
+        if repair {
+            loop {
+                let mended = self.mend_all(&found).await?;
+                if mended.is_empty() {
+                    break;
+                }
+                diagnosis.repaired.extend(mended);
+                (found, _) = self.look_twice(queue).await?;
             }
-            diagnosis.repaired.extend(mended);
-            (found, _) = self.look_twice(queue).await?;
         }
         diagnosis.findings = found.into_iter().collect();
         Ok(diagnosis)
