@@ -12,13 +12,18 @@ no-index  a result that would never go   -> it goes after the default retention
 no-result an index entry of no result; leftover: what belongs to a task that has gone -> cleared
 stray     a step that its job does not want -> removed;  unlisted: one that it does want -> listed again
 ]]
-local MOST_LOOKS, MOST_HOLDERS = 50000, 10000
 local LATEST = 4503599627370496 -- 2^52: neither a time nor a score is beyond it
 
 local function sound(score, most)
   local n = tonumber(score)
   return n and n >= 0 and n <= most
 end
+
+-- The walk, below. All else is in a block of its own: Lua allows 200 local names in one.
+local visit
+
+do
+local MOST_LOOKS, MOST_HOLDERS = 50000, 10000
 
 -- Whether every consumer with a session has its running hash among the keys: else one may hold what seems to be nowhere.
 local function all_given(keys, first)
@@ -147,7 +152,7 @@ local MEND = {
 }
 
 -- Looks at ids, and mends them if that is asked for. Reply: 1, then id and finding in turn; 0 alone if a consumer's key was missing.
-local function visit(keys, ids, first, job, mends)
+visit = function(keys, ids, first, job, mends)
   if #ids * (#keys - first + 2) > MOST_LOOKS or #ids > MAX_BATCH then return refuse('too many ids for so many consumers') end
   if not all_given(keys, first) then return { 0 } end
   local now = clock()
@@ -164,4 +169,5 @@ local function visit(keys, ids, first, job, mends)
   end
   if mends and woken > 0 and not is_paused(keys) then wake(keys, woken) end
   return reply
+end
 end
