@@ -9,6 +9,7 @@
 
 pub mod hand;
 mod http;
+mod monotonic;
 mod notify;
 mod port;
 mod preload;
@@ -22,6 +23,7 @@ mod wait;
 mod yard;
 
 pub use http::{get, http_of, send};
+pub use monotonic::monotonic_ms;
 pub use notify::NotifySocket;
 pub use preload::{Cut, FsyncRecorder, MovableClock};
 pub use process::{Daemon, workspace_binary};

@@ -217,6 +217,11 @@ impl TestServer {
         end(&mut self.child());
     }
 
+    /// Whether it has not ended by itself.
+    pub fn is_running(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
+    }
+
     /// Kills it, and takes from its append-only files what it had not synced: what a machine without power keeps.
     ///
     /// # Panics

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use redis::PushKind;
 use tokio::sync::{Notify, Semaphore, mpsc};
-use workyard_consumer::{Context, Failure, Registry};
+use tokio_util::sync::CancellationToken;
+use workyard_consumer::{BoxFuture, Context, Failure, Middleware, Registry, Worker};
+use workyard_producer::{Client, ClientConfig, JobState};
 use workyard_shared::Error;
 use workyard_shared::broker::Broker;
 use workyard_shared::link::{Link, LinkConfig};
@@ -361,4 +363,66 @@ async fn a_link_that_was_refused_its_database_by_a_busy_redis_connects_when_it_i
     redis::cmd("SCRIPT").arg("KILL").exec_async(&mut redis).await.unwrap();
     wait_until(SOON, || async { link.call(&ping).await.is_ok() }).await;
     assert!(hogging.await.unwrap().is_err(), "the script was killed");
+}
+
+/// Holds each reduce back before it reads what it reduces.
+struct Held {
+    begun: Arc<Semaphore>,
+    go: Arc<Semaphore>,
+}
+
+impl Middleware for Held {
+    fn before(&self, ctx: &Context) -> BoxFuture<()> {
+        let (begun, go) = (Arc::clone(&self.begun), Arc::clone(&self.go));
+        let is_reduce = ctx.kind() == "add";
+        Box::pin(async move {
+            if is_reduce {
+                begun.add_permits(1);
+                go.acquire().await.unwrap().forget();
+            }
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduce_that_finds_redis_away_waits_for_its_inputs_and_burns_no_attempt() {
+    let yard = Yard::on(TestServer::start_durable().await);
+    let mut registry = Registry::new();
+    registry.map("same", |n: i64| Ok::<i64, Failure>(n)).unwrap();
+    registry
+        .reduce("add", |a: i64, b: i64| Ok::<i64, Failure>(a + b))
+        .unwrap();
+    let (begun, go, stop) = (
+        Arc::new(Semaphore::new(0)),
+        Arc::new(Semaphore::new(0)),
+        CancellationToken::new(),
+    );
+    let held = Held {
+        begun: Arc::clone(&begun),
+        go: Arc::clone(&go),
+    };
+    let worker = Worker::new(yard.config(), registry).unwrap().with_middleware(held);
+    let running = tokio::spawn(worker.run(stop.clone()));
+    let client = Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap();
+    let job = client
+        .map_reduce(&queue_name("q"), "same", "add")
+        .items(1..=4)
+        .chunk_size(1)
+        .fan_in_all()
+        .max_attempts(1)
+        .submit()
+        .await
+        .unwrap();
+    let held = tokio::time::timeout(SOON, begun.acquire()).await;
+    held.expect("a reduce begins").unwrap().forget();
+    yard.server.kill9();
+    go.add_permits(100);
+    // Far longer than it takes to be refused a connection.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    yard.server.restart().await;
+    let record = job.wait(SOON).await.unwrap();
+    assert_eq!(record.state, JobState::Completed, "{}", record.error);
+    assert_eq!(job.result::<i64>().await.unwrap(), Some(10));
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -4,11 +4,13 @@
 //! is a late copy whose output will be refused; either way it is left out.
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use workyard_shared::job::{Form, JobRecord, Member, Part};
 use workyard_shared::name::JobId;
 
 use super::book::JobBook;
 use super::output;
+use super::patient::patiently;
 use crate::handler::Failure;
 
 /// Outputs asked for in one call: bounded, since each may have 16 MiB.
@@ -42,16 +44,18 @@ pub(super) fn is_result(record: &JobRecord, member: Member) -> bool {
     }
 }
 
-/// Reads them.
+/// Reads them, until `stop`.
 pub(super) async fn fetch(
     book: &JobBook,
     job: &JobId,
     record: &JobRecord,
     member: Member,
+    stop: &CancellationToken,
 ) -> Result<Vec<Bytes>, Failure> {
     let mut inputs = Vec::new();
     for names in names(record, member).chunks(AT_ONCE) {
-        for part in book.bulk.job_data(job, names).await?.into_iter().flatten() {
+        let parts = patiently(stop, || book.bulk.job_data(job, names)).await?;
+        for part in parts.into_iter().flatten() {
             inputs.push(match part {
                 Part::Inline(lines) => lines,
                 Part::Spilled { path, .. } => output::read_spilled(&record.spec, &book.spill, &path).await?,

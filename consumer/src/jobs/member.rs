@@ -11,6 +11,7 @@ use workyard_shared::job::{Chunk, Member, Part};
 use workyard_shared::name::JobId;
 
 use super::book::{JobBook, JobView};
+use super::patient::patiently;
 use super::{inputs, output};
 use crate::context::Context;
 use crate::handler::Failure;
@@ -46,9 +47,10 @@ impl MemberTask {
     }
 
     async fn try_run(&self, view: &JobView, ctx: Context, payload: &Bytes) -> Result<MemberEnd, Failure> {
-        let (queue, stages) = (&self.book.queue, &self.book.stages);
+        let (queue, stages, stop) = (&self.book.queue, &self.book.stages, ctx.cancellation().clone());
         // Of another start of the job, this task is a stranger.
-        let Some(record) = view.record(queue).await?.filter(|record| record.epoch == self.epoch) else {
+        let record = patiently(&stop, || view.record(queue)).await?;
+        let Some(record) = record.filter(|record| record.epoch == self.epoch) else {
             return Ok(MemberEnd::Unwanted);
         };
         let spec = &record.spec;
@@ -65,8 +67,8 @@ impl MemberTask {
                 .map_err(|e| Failure::fatal(format!("the description of the chunk cannot be read: {e}")))?;
             stage::run_map(stages, spec, ctx, chunk).await?
         } else {
-            let inputs = inputs::fetch(&self.book, &self.job, &record, self.member).await?;
-            queue.job_reducing(&self.job).await?;
+            let inputs = inputs::fetch(&self.book, &self.job, &record, self.member, &stop).await?;
+            patiently(&stop, || queue.job_reducing(&self.job)).await?;
             vec![(0, stage::run_reduce(stages, spec, ctx, inputs).await?)]
         };
         let place = output::Place {

@@ -1,0 +1,198 @@
+//! What each fault does.
+//!
+//! Invariant: when [`World::apply`] returns, the fault is over: Redis accepts writes, the networks carry, nobody is frozen.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use workyard_tests::{Fault, FaultProxy, monotonic_ms, wait_for};
+
+use crate::evidence::Death;
+use crate::plan::{Kind, Side, Step};
+use crate::world::World;
+
+/// Replies of each network that are hit at least, and how much longer a fault may last for that.
+const LEAST_HITS: u64 = 10;
+const HIT_WAIT: Duration = Duration::from_secs(5);
+/// Pause between things that happen again and again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How late everything is in a slow network.
+const DELAY: Duration = Duration::from_millis(80);
+/// How far a wrong clock is off, in s.
+const CLOCK_OFF: i64 = 3600;
+/// Room that a full disk still has: so that it is full soon, and not at once.
+const LAST_BYTES: u64 = 4096;
+/// About how many bytes of log a command takes, and how long the shortest sleep of Redis is: to make a load slow.
+const LOG_BYTES: u64 = 60;
+const NAP: Duration = Duration::from_micros(60);
+/// How long Redis may take to accept writes again after a fault that left it alive.
+const BACK: Duration = Duration::from_secs(60);
+
+impl World {
+    /// Makes a fault happen, and ends it.
+    pub(crate) async fn apply(&mut self, step: &Step) {
+        let lasts = step.lasts;
+        match step.kind {
+            Kind::KillConsumers => self.fleet.kill(step.which, step.victims(), lasts).await,
+            Kind::Freeze => self.fleet.freeze(step.which, lasts).await,
+            Kind::KillRedis => {
+                self.kill_redis();
+                tokio::time::sleep(lasts).await;
+                self.bring_redis_back(&[]).await;
+            }
+            Kind::PowerLoss => {
+                let at_ms = monotonic_ms();
+                let cut = self.server.lose_power();
+                self.deaths.push(Death::with(at_ms, &cut));
+                tokio::time::sleep(lasts).await;
+                self.bring_redis_back(&[]).await;
+            }
+            Kind::SlowLoad => self.load_slowly(lasts).await,
+            Kind::OutOfMemory => self.fill_memory(lasts).await,
+            Kind::DiskFull => self.fill_disk(lasts).await,
+            Kind::DropReplies => {
+                self.network_fault(step.side, Fault::DropReply(self.one_in), lasts)
+                    .await
+            }
+            Kind::CutReplies => self.network_fault(step.side, Fault::CutReply(self.one_in), lasts).await,
+            Kind::Delay => self.network_fault(step.side, Fault::Delay(DELAY), lasts).await,
+            Kind::Stall => self.network_fault(step.side, Fault::Stall, lasts).await,
+            Kind::BlackHole => self.network_fault(step.side, Fault::BlackHole, lasts).await,
+            Kind::CutConnections => {
+                self.again_and_again(lasts, async || {
+                    self.networks(step.side).iter().for_each(|n| n.cut_all())
+                })
+                .await;
+            }
+            Kind::MoveClock => {
+                let off = if step.which.is_multiple_of(2) {
+                    CLOCK_OFF
+                } else {
+                    -CLOCK_OFF
+                };
+                self.fleet.move_clock(step.which, off, lasts).await;
+            }
+            Kind::FlushFunctions => self.again_and_again(lasts, async || self.flush_functions().await).await,
+        }
+    }
+
+    fn kill_redis(&mut self) {
+        self.deaths.push(Death {
+            at_ms: monotonic_ms(),
+            back_ms: u64::MAX,
+            ..Death::default()
+        });
+        self.server.kill9();
+    }
+
+    async fn bring_redis_back(&mut self, args: &[&str]) {
+        self.server.restart_with(args).await;
+        if let Some(death) = self.deaths.last_mut() {
+            death.back_ms = monotonic_ms();
+        }
+    }
+
+    async fn again_and_again(&self, lasts: Duration, act: impl AsyncFn()) {
+        let begun = Instant::now();
+        while begun.elapsed() < lasts {
+            act().await;
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn networks(&self, side: Side) -> Vec<&FaultProxy> {
+        match side {
+            Side::Producers => vec![&self.network],
+            Side::Consumer(which) => self.fleet.networks(Some(which)),
+            Side::All => {
+                let mut all = self.fleet.networks(None);
+                all.push(&self.network);
+                all
+            }
+        }
+    }
+
+    async fn network_fault(&self, side: Side, fault: Fault, lasts: Duration) {
+        let networks = self.networks(side);
+        let before: Vec<u64> = networks.iter().map(|network| network.hits()).collect();
+        networks.iter().for_each(|network| network.set(fault));
+        tokio::time::sleep(lasts).await;
+        if matches!(fault, Fault::DropReply(_) | Fault::CutReply(_)) {
+            // On a slow machine few replies come by in that time.
+            let begun = Instant::now();
+            let is_hit = |(network, before): (&&FaultProxy, &u64)| network.hits() >= before + LEAST_HITS;
+            while begun.elapsed() < HIT_WAIT && !networks.iter().zip(&before).all(is_hit) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        networks.iter().for_each(|network| network.set(Fault::None));
+    }
+
+    /// Kills Redis, and has it sleep so often while it loads that this takes about as long as it should.
+    async fn load_slowly(&mut self, lasts: Duration) {
+        self.kill_redis();
+        let commands = u128::from(size_of_log(self.server.dir()).0 / LOG_BYTES).max(1);
+        let naps = (lasts.as_micros() / NAP.as_micros()).max(1);
+        // Redis reads a negative number as: a nap every so many commands.
+        let delay = if commands > naps {
+            format!("-{}", commands / naps)
+        } else {
+            (lasts.as_micros() / commands).to_string()
+        };
+        self.bring_redis_back(&["--key-load-delay", &delay]).await;
+    }
+
+    async fn fill_memory(&self, lasts: Duration) {
+        let info: redis::InfoDict = self.admin(&["INFO", "memory"]).await;
+        let used: u64 = info.get("used_memory").unwrap_or(0);
+        let limit = (used * 9 / 10).max(1 << 20).to_string();
+        self.admin::<()>(&["CONFIG", "SET", "maxmemory", &limit]).await;
+        tokio::time::sleep(lasts).await;
+        self.admin::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    }
+
+    /// No file of Redis may grow. One that syncs before it answers ends by itself then: it cannot do what it promised.
+    async fn fill_disk(&mut self, lasts: Duration) {
+        let (_, largest) = size_of_log(self.server.dir());
+        let at_ms = monotonic_ms();
+        self.server.limit_files(Some(largest + LAST_BYTES));
+        tokio::time::sleep(lasts).await;
+        if !self.server.is_running() {
+            self.deaths.push(Death {
+                at_ms,
+                back_ms: u64::MAX,
+                ..Death::default()
+            });
+            self.bring_redis_back(&[]).await;
+            return;
+        }
+        self.server.limit_files(None);
+        // It looks once a second whether it can write again.
+        self.admin::<()>(&["SET", "chaos:written", "1"]).await;
+    }
+
+    async fn flush_functions(&self) {
+        self.admin::<()>(&["FUNCTION", "FLUSH"]).await;
+        self.admin::<()>(&["SCRIPT", "FLUSH"]).await;
+    }
+
+    /// A command of the operator's, to a Redis that is there, until it is answered: a busy machine may take its time.
+    async fn admin<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = self.server.client();
+        wait_for(BACK, || async {
+            let mut redis = client.get_multiplexed_async_connection().await.ok()?;
+            redis::cmd(words[0]).arg(&words[1..]).query_async(&mut redis).await.ok()
+        })
+        .await
+    }
+}
+
+/// Bytes of all append-only files, and of the largest.
+fn size_of_log(dir: &Path) -> (u64, u64) {
+    let files = std::fs::read_dir(dir.join("appendonlydir"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let sizes = files.filter_map(|file| file.metadata().ok()).map(|data| data.len());
+    sizes.fold((0, 0), |(sum, largest), size| (sum + size, largest.max(size)))
+}

@@ -1,0 +1,153 @@
+//! The consumers: processes with a network and a wall clock of their own, killed, frozen and started again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use workyard_tests::{Daemon, Fault, FaultProxy, MovableClock, Signal, monotonic_ms};
+
+/// Tasks that one consumer runs at once.
+const CONCURRENCY: &str = "32";
+/// How long a consumer may take to drain at the end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// What a consumer writes into its log when its session is over.
+const LEASE_LOST: &str = "the session lease was lost";
+
+/// The life of one process.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// When it was started, ms.
+    pub(crate) born_ms: u64,
+    /// When it was killed; `None`: it lived to the end.
+    pub(crate) died_ms: Option<u64>,
+    /// Whether it lost a session lease.
+    pub(crate) lost_lease: bool,
+}
+
+/// The consumers of a run.
+pub(crate) struct Fleet {
+    program: PathBuf,
+    ledger: PathBuf,
+    members: Vec<Member>,
+    past: Vec<Life>,
+}
+
+struct Member {
+    proxy: FaultProxy,
+    clock: MovableClock,
+    daemon: Daemon,
+    born_ms: u64,
+}
+
+impl Fleet {
+    /// Starts so many consumers of the server on this port.
+    pub(crate) async fn start(count: usize, server_port: u16, dir: &Path) -> anyhow::Result<Self> {
+        let runner = std::env::current_exe().context("where is this program?")?;
+        let mut fleet = Self {
+            program: runner.with_file_name("chaos-consumer"),
+            ledger: dir.join("runs"),
+            members: Vec::new(),
+            past: Vec::new(),
+        };
+        for _ in 0..count {
+            let proxy = FaultProxy::before(server_port).await?;
+            let clock = MovableClock::new();
+            let daemon = fleet.spawn(&proxy, &clock);
+            fleet.members.push(Member {
+                proxy,
+                clock,
+                daemon,
+                born_ms: monotonic_ms(),
+            });
+        }
+        Ok(fleet)
+    }
+
+    fn spawn(&self, proxy: &FaultProxy, clock: &MovableClock) -> Daemon {
+        let mut command = Command::new(&self.program);
+        command.arg(proxy.url()).arg(&self.ledger).arg(CONCURRENCY);
+        clock.give(&mut command);
+        Daemon::spawn(&mut command)
+    }
+
+    /// The file in which they write what they run.
+    pub(crate) fn ledger(&self) -> &Path {
+        &self.ledger
+    }
+
+    fn nth(&self, which: usize) -> &Member {
+        &self.members[which % self.members.len()]
+    }
+
+    /// Kills so many, one after another from `first` on, and starts others in their places after a while.
+    pub(crate) async fn kill(&mut self, first: usize, count: usize, away: Duration) {
+        let victims: Vec<usize> = (0..count.min(self.members.len()))
+            .map(|n| (first + n) % self.members.len())
+            .collect();
+        for victim in &victims {
+            self.members[*victim].daemon.kill9();
+            let life = self.members[*victim].life(Some(monotonic_ms()));
+            self.past.push(life);
+        }
+        tokio::time::sleep(away).await;
+        for victim in victims {
+            let member = &self.members[victim];
+            let daemon = self.spawn(&member.proxy, &member.clock);
+            self.members[victim].daemon = daemon;
+            self.members[victim].born_ms = monotonic_ms();
+        }
+    }
+
+    /// Freezes one for a while.
+    pub(crate) async fn freeze(&self, which: usize, lasts: Duration) {
+        self.nth(which).daemon.signal(Signal::STOP);
+        tokio::time::sleep(lasts).await;
+        self.nth(which).daemon.signal(Signal::CONT);
+    }
+
+    /// Sets the wall clock of one wrong for a while.
+    pub(crate) async fn move_clock(&self, which: usize, seconds: i64, lasts: Duration) {
+        self.nth(which).clock.set(seconds);
+        tokio::time::sleep(lasts).await;
+        self.nth(which).clock.set(0);
+    }
+
+    /// The networks of all, or of one.
+    pub(crate) fn networks(&self, which: Option<usize>) -> Vec<&FaultProxy> {
+        match which {
+            Some(which) => vec![&self.nth(which).proxy],
+            None => self.members.iter().map(|member| &member.proxy).collect(),
+        }
+    }
+
+    /// Lets all drain and end; the lives of all that ever were, and what went wrong at the end.
+    pub(crate) async fn stop(self) -> (Vec<Life>, Vec<String>) {
+        let (mut lives, mut wrong) = (self.past, Vec::new());
+        for member in &self.members {
+            member.proxy.set(Fault::None);
+            member.daemon.signal(Signal::TERM);
+        }
+        for member in self.members {
+            lives.push(member.life(None));
+            let status = member.daemon.wait_exit(DRAIN).await;
+            if !status.success() {
+                wrong.push(format!("a consumer ended with {status}:\n{}", member.daemon.log()));
+            }
+        }
+        (lives, wrong)
+    }
+}
+
+impl Member {
+    fn life(&self, died_ms: Option<u64>) -> Life {
+        Life {
+            pid: self.daemon.pid(),
+            born_ms: self.born_ms,
+            died_ms,
+            lost_lease: self.daemon.stderr().contains(LEASE_LOST),
+        }
+    }
+}

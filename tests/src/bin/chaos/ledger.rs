@@ -1,0 +1,51 @@
+//! What producers know to be accepted, in files that are synced before it counts.
+//!
+//! One line a batch: a mark, ms of the monotonic clock, then words. `A` level ids: accepted; `M` number: no answer came, so as
+//! many may be there under ids that nobody knows; `T` ids: sent, perhaps again; `J` id, result: a job that was accepted.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use workyard_tests::monotonic_ms;
+
+/// One producer's file.
+pub(crate) struct Ledger(File);
+
+/// A task that was accepted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    /// When the answer had come, ms.
+    pub(crate) at_ms: u64,
+    /// The receipt says that it is on the disk.
+    pub(crate) synced: bool,
+    /// Which producer's it is.
+    pub(crate) producer: usize,
+}
+
+impl Ledger {
+    pub(crate) fn create(dir: &Path, producer: usize) -> io::Result<Self> {
+        Ok(Self(File::create(dir.join(format!("accepted-{producer}")))?))
+    }
+
+    pub(crate) fn accepted(&self, level: &str, ids: &[String]) -> io::Result<()> {
+        self.line("A", &format!("{level} {}", ids.join(" ")))
+    }
+
+    pub(crate) fn maybe(&self, tasks: usize) -> io::Result<()> {
+        self.line("M", &tasks.to_string())
+    }
+
+    pub(crate) fn tried(&self, ids: &[String]) -> io::Result<()> {
+        self.line("T", &ids.join(" "))
+    }
+
+    pub(crate) fn job(&self, id: &str, result: i64) -> io::Result<()> {
+        self.line("J", &format!("{id} {result}"))
+    }
+
+    fn line(&self, mark: &str, words: &str) -> io::Result<()> {
+        (&self.0).write_all(format!("{mark} {} {words}\n", monotonic_ms()).as_bytes())?;
+        self.0.sync_data()
+    }
+}

@@ -1,0 +1,204 @@
+//! Which fault comes when: a schedule that a seed decides.
+//!
+//! Invariant: the same seed, length and kinds give the same schedule. Every kind comes once before any comes again, one
+//! fault is over before the next begins, and behind each there is a time without, in which everything has to recover.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use fastrand::Rng;
+
+/// A sort of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Consumers are killed, and started again
+    KillConsumers,
+    /// A consumer is frozen for longer than its lease, and goes on
+    Freeze,
+    /// Redis is killed, and started again
+    KillRedis,
+    /// Redis loses power: its log ends where it was last synced
+    PowerLoss,
+    /// Redis is killed, and loads its data slowly
+    SlowLoad,
+    /// Redis reaches its maxmemory
+    OutOfMemory,
+    /// The disk of Redis is full
+    DiskFull,
+    /// Replies are lost after their calls were applied
+    DropReplies,
+    /// Replies are cut in the middle of a frame
+    CutReplies,
+    /// All connections are closed at once, again and again
+    CutConnections,
+    /// The network is slow
+    Delay,
+    /// The network stands still, and delivers later
+    Stall,
+    /// The network swallows everything, and connections stay open
+    BlackHole,
+    /// The wall clock of a consumer is set wrong, and right again
+    MoveClock,
+    /// The functions are removed from Redis, again and again
+    FlushFunctions,
+}
+
+impl Kind {
+    /// Every kind.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied()
+    }
+}
+
+/// Whose network is hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The producers'.
+    Producers,
+    /// One consumer's: a number, to be taken modulo how many there are.
+    Consumer(usize),
+    /// Everybody's.
+    All,
+}
+
+/// A fault with its measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Step {
+    /// When it begins, from the start of the load.
+    pub(crate) at: Duration,
+    /// How long it lasts.
+    pub(crate) lasts: Duration,
+    /// What happens.
+    pub(crate) kind: Kind,
+    /// To whom, if it is a fault of the network.
+    pub(crate) side: Side,
+    /// Which consumer, as in [`Side::Consumer`], or how many.
+    pub(crate) which: usize,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, lasts) = (self.at.as_secs_f64(), self.lasts.as_secs_f64());
+        write!(f, "{at:6.1} s  {} for {lasts:.1} s", self.name())?;
+        match (self.kind, self.side) {
+            (Kind::KillConsumers, _) => write!(f, " ({})", self.victims()),
+            (Kind::Freeze | Kind::MoveClock, _) => write!(f, " (consumer {})", self.which),
+            (kind, Side::Producers) if kind.is_of_network() => f.write_str(" (producers)"),
+            (kind, Side::Consumer(n)) if kind.is_of_network() => write!(f, " (consumer {n})"),
+            (kind, Side::All) if kind.is_of_network() => f.write_str(" (all)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Step {
+    /// The name of its kind, as in `--faults`.
+    pub(crate) fn name(&self) -> String {
+        let value = self.kind.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// How many consumers are killed.
+    pub(crate) fn victims(&self) -> usize {
+        1 + self.which % 3
+    }
+}
+
+impl Kind {
+    fn is_of_network(self) -> bool {
+        matches!(
+            self,
+            Self::DropReplies | Self::CutReplies | Self::CutConnections | Self::Delay | Self::Stall | Self::BlackHole
+        )
+    }
+
+    /// How long it lasts, in ms.
+    fn span(self) -> std::ops::Range<u64> {
+        match self {
+            Self::KillConsumers | Self::KillRedis | Self::PowerLoss => 100..3_000,
+            // The lease is 3 s.
+            Self::Freeze => 4_200..7_000,
+            Self::SlowLoad | Self::OutOfMemory | Self::DiskFull | Self::FlushFunctions => 2_000..4_000,
+            Self::MoveClock => 3_000..6_000,
+            Self::DropReplies | Self::CutReplies | Self::CutConnections => 1_500..3_000,
+            Self::Delay | Self::Stall | Self::BlackHole => 2_000..6_000,
+        }
+    }
+}
+
+/// From here on a run is long enough to let everything recover for 10 s behind each fault.
+const LONG: Duration = Duration::from_secs(100);
+
+/// The schedule of a run of this length.
+pub(crate) fn plan(seed: u64, total: Duration, kinds: &[Kind]) -> Vec<Step> {
+    let mut rng = Rng::with_seed(seed);
+    let quiet_ms = if total >= LONG { 9_000..12_000 } else { 1_000..2_000 };
+    let (mut steps, mut deck) = (Vec::new(), Vec::new());
+    // First a while in which the load settles in: long tasks run everywhere.
+    let mut at = Duration::from_secs(3);
+    while !kinds.is_empty() {
+        if deck.is_empty() {
+            deck = kinds.to_vec();
+            rng.shuffle(&mut deck);
+        }
+        let Some(kind) = deck.pop() else { break };
+        let step = Step {
+            at,
+            lasts: Duration::from_millis(rng.u64(kind.span())),
+            kind,
+            side: [Side::Producers, Side::Consumer(rng.usize(..100)), Side::All][rng.usize(..3)],
+            which: rng.usize(..100),
+        };
+        let quiet = Duration::from_millis(rng.u64(quiet_ms.clone()));
+        at += step.lasts + quiet;
+        // The last one, too, is followed by load that shows whether it was survived.
+        if at > total {
+            break;
+        }
+        steps.push(step);
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn five_minutes(seed: u64) -> Vec<Step> {
+        plan(seed, Duration::from_secs(300), &Kind::all().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_seed_decides_the_schedule() {
+        assert_eq!(five_minutes(7), five_minutes(7));
+        assert_ne!(five_minutes(7), five_minutes(8));
+    }
+
+    #[test]
+    fn five_minutes_have_every_kind_and_time_to_recover_behind_each() {
+        for seed in 0..200 {
+            let steps = five_minutes(seed);
+            for kind in Kind::all() {
+                assert!(
+                    steps.iter().any(|step| step.kind == kind),
+                    "seed {seed} has no {kind:?}"
+                );
+            }
+            for pair in steps.windows(2) {
+                let quiet = pair[1].at - (pair[0].at + pair[0].lasts);
+                assert!(quiet >= Duration::from_secs(9), "seed {seed}: {quiet:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_run_has_the_kinds_that_it_is_asked_for() {
+        let kinds = [Kind::Freeze, Kind::KillRedis];
+        let steps = plan(1, Duration::from_secs(15), &kinds);
+        assert!(
+            kinds.iter().all(|kind| steps.iter().any(|step| step.kind == *kind)),
+            "{steps:?}"
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! How long after each fault everything worked again.
+//!
+//! Everything: each producer had an answer, and each consumer that lived began a task. The time counts from when Redis
+//! accepted writes again, or the network carried.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::evidence::Evidence;
+
+/// What is aimed for, ms.
+const AIM_MS: u64 = 10_000;
+
+/// The recovery from one fault.
+#[derive(Debug, Serialize)]
+pub(crate) struct Recovery {
+    /// The fault's name.
+    pub(crate) fault: String,
+    /// How long it took at the slowest, ms; `None`: the next fault came before, or the end of the load.
+    pub(crate) ms: Option<u64>,
+    /// Who was the slowest.
+    pub(crate) who: String,
+    /// For how long there was load and no fault behind it, ms.
+    pub(crate) watched_ms: u64,
+}
+
+impl Recovery {
+    /// Whether it took too long.
+    pub(crate) fn is_late(&self) -> bool {
+        self.ms.unwrap_or(self.watched_ms) > AIM_MS
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ms {
+            Some(ms) => write!(f, "{}: {ms} ms ({})", self.fault, self.who),
+            None => write!(f, "{}: not within {} ms ({})", self.fault, self.watched_ms, self.who),
+        }
+    }
+}
+
+/// One recovery per fault.
+pub(crate) fn recoveries(evidence: &Evidence) -> Vec<Recovery> {
+    let mut recoveries = Vec::new();
+    for (index, event) in evidence.events.iter().enumerate() {
+        let healed = event.healed_ms;
+        let next = evidence.events.get(index + 1).map(|event| event.began_ms);
+        let end = next.unwrap_or(evidence.load_ended_ms);
+        let mut slowest = (Some(0), String::new());
+        let mut look = |who: String, times: &[u64]| {
+            let first = times.get(times.partition_point(|at| *at < healed));
+            let took = first.filter(|at| **at <= end).map(|at| at - healed);
+            // `None`, not at all, is slower than any.
+            if slowest.0.is_some_and(|before| took.is_none_or(|took| took > before)) {
+                slowest = (took, who);
+            }
+        };
+        for (number, answers) in evidence.known.answers.iter().enumerate() {
+            look(format!("producer {number}"), answers);
+        }
+        for life in &evidence.lives {
+            let lived = life.born_ms <= healed && life.died_ms.is_none_or(|at| at > healed + AIM_MS);
+            if lived {
+                let times = evidence.runs.of_process.get(&life.pid).map_or(&[][..], |times| times);
+                look(format!("consumer {}", life.pid), times);
+            }
+        }
+        recoveries.push(Recovery {
+            fault: event.step.name(),
+            ms: slowest.0,
+            who: slowest.1,
+            watched_ms: end.saturating_sub(healed),
+        });
+    }
+    recoveries
+}

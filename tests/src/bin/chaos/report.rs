@@ -1,0 +1,112 @@
+//! What a run showed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::args::Args;
+use crate::recovery::Recovery;
+
+/// The figures of a run.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    pub(crate) profile: &'static str,
+    pub(crate) seed: u64,
+    pub(crate) minutes: f64,
+    pub(crate) rate: u32,
+    /// Cores of the machine.
+    pub(crate) cores: usize,
+    /// Tasks that were accepted.
+    pub(crate) accepted: usize,
+    /// Tasks whose calls got no answer, under ids that nobody knows.
+    pub(crate) maybe: u64,
+    /// Accepted tasks by their terminal state.
+    pub(crate) terminal: BTreeMap<&'static str, usize>,
+    /// Accepted tasks that are gone without a reason.
+    pub(crate) lost: usize,
+    /// Accepted tasks that a death of Redis took before they were synced.
+    pub(crate) lost_unsynced: usize,
+    /// Tasks that were told to have ended twice without a reason.
+    pub(crate) two_ends: usize,
+    /// Ends that a death of Redis took before they were synced, so that their tasks ended again.
+    pub(crate) rolled_back: usize,
+    /// Runs that began.
+    pub(crate) runs: usize,
+    /// Executions that were too many.
+    pub(crate) duplicated: usize,
+    /// Tasks with such, by their reason.
+    pub(crate) duplicates: BTreeMap<&'static str, usize>,
+    pub(crate) stale_refused: u64,
+    pub(crate) stale_accepted: usize,
+    pub(crate) jobs: usize,
+    /// Jobs that a death of Redis took, as [`Self::lost_unsynced`].
+    pub(crate) jobs_lost_unsynced: usize,
+    pub(crate) recoveries: Vec<Recovery>,
+    /// Promises that did not hold.
+    pub(crate) violations: Vec<String>,
+}
+
+impl Report {
+    /// An empty one for this run.
+    pub(crate) fn of(args: &Args) -> Self {
+        Self {
+            profile: args.profile.name(),
+            seed: args.seed,
+            minutes: args.minutes,
+            rate: args.rate,
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            ..Self::default()
+        }
+    }
+
+    /// The recovery that took longest.
+    pub(crate) fn slowest(&self) -> Option<&Recovery> {
+        self.recoveries.iter().max_by_key(|recovery| recovery.ms)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, seed, .. } = self;
+        writeln!(
+            f,
+            "profile {profile}, seed {seed}, {} minutes, {} cores",
+            self.minutes, self.cores
+        )?;
+        writeln!(f, "accepted {}, without an answer {}", self.accepted, self.maybe)?;
+        writeln!(f, "ended {:?}", self.terminal)?;
+        writeln!(
+            f,
+            "lost {}, taken unsynced by a death of Redis {}",
+            self.lost, self.lost_unsynced
+        )?;
+        writeln!(
+            f,
+            "two ends {}, ends rolled back with the log {}",
+            self.two_ends, self.rolled_back
+        )?;
+        writeln!(
+            f,
+            "runs {}, executed too often {} {:?}",
+            self.runs, self.duplicated, self.duplicates
+        )?;
+        writeln!(
+            f,
+            "stale writes: refused {}, accepted {}",
+            self.stale_refused, self.stale_accepted
+        )?;
+        writeln!(f, "jobs {}, taken unsynced {}", self.jobs, self.jobs_lost_unsynced)?;
+        for recovery in &self.recoveries {
+            writeln!(f, "recovered from {recovery}")?;
+        }
+        for violation in &self.violations {
+            writeln!(f, "BROKEN: {violation}")?;
+        }
+        if self.violations.is_empty() {
+            f.write_str("every promise held")
+        } else {
+            write!(f, "repeat with --profile {profile} --seed {seed}")
+        }
+    }
+}

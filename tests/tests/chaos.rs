@@ -1,0 +1,79 @@
+//! The chaos runner: a short run keeps every promise, and a protocol that is broken on purpose does not get through.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use workyard_tests::Daemon;
+
+/// A run takes some ten seconds, and its end is waited for; a loaded machine may take a while longer.
+const LIMIT: Duration = Duration::from_secs(180);
+
+struct Outcome {
+    report: Value,
+    success: bool,
+    log: String,
+}
+
+async fn chaos(args: &str) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("report.json");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chaos"));
+    command.args(args.split(' ')).arg("--json").arg(&json);
+    let run = Daemon::spawn(&mut command);
+    let success = run.wait_exit(LIMIT).await.success();
+    let log = run.log();
+    let report = std::fs::read(&json).unwrap_or_else(|e| panic!("no report ({e}):\n{log}"));
+    Outcome {
+        report: serde_json::from_slice(&report).unwrap(),
+        success,
+        log,
+    }
+}
+
+#[tokio::test]
+async fn a_short_run_of_kills_power_cuts_and_lost_replies_keeps_every_promise() {
+    let faults = "power-loss,freeze,drop-replies,kill-consumers";
+    let load = "--seed 7 --minutes 0.4 --rate 300 --consumers 3 --faults";
+    let run = chaos(&format!("{load} {faults}")).await;
+    println!("{}", run.log);
+    assert!(run.success, "{}", run.log);
+    let figure = |name: &str| run.report[name].as_u64().unwrap();
+    assert!(figure("accepted") > 1000, "{}", run.log);
+    let recoveries = run.report["recoveries"].as_array().unwrap();
+    for fault in faults.split(',') {
+        let came = recoveries.iter().any(|recovery| recovery["fault"] == fault);
+        assert!(came, "no {fault}:\n{}", run.log);
+    }
+    assert_eq!((figure("lost"), figure("lost_unsynced"), figure("two_ends")), (0, 0, 0));
+}
+
+/// Runs all at once: they mostly wait.
+#[tokio::test]
+async fn every_protocol_that_is_broken_on_purpose_is_found_out() {
+    let mutants = [
+        ("no-fence", "freeze", "a stale write was accepted"),
+        ("same-token", "freeze", "one fencing token was handed out twice"),
+        ("ack-dropped", "move-clock", "accepted and never ended"),
+        ("enqueue-twice", "drop-replies", "more tasks were added than were sent"),
+        ("claim-lost", "drop-replies", "accepted and never ended"),
+    ];
+    let runs = mutants.map(|(mutant, faults, wanted)| async move {
+        let mut found = Vec::new();
+        // A fault has to meet what it hurts: on a busy machine it may miss once. These seeds lose replies of everybody.
+        for seed in [2, 4, 7] {
+            // Many long tasks, so that the frozen have something to hold.
+            let load = format!("--seed {seed} --minutes 0.2 --rate 100 --long 10 --one-in 8 --consumers 2");
+            let run = chaos(&format!("{load} --mutant {mutant} --faults {faults}")).await;
+            let violations = run.report["violations"].to_string();
+            assert_eq!(run.success, violations == "[]", "{}", run.log);
+            found.push(violations);
+            if found.iter().any(|violations| violations.contains(wanted)) {
+                return println!("{mutant}: {found:?}");
+            }
+        }
+        panic!("{mutant} was not found as \"{wanted}\": {found:?}");
+    });
+    futures_util::future::join_all(runs).await;
+}
