@@ -35,9 +35,24 @@ impl Switchboard {
                     }
                 }
                 PushKind::SMessage => self.deliver(&push.data),
+                // In a cluster: the slot is another node's now.
+                PushKind::SUnsubscribe => self.unsubscribed(&push.data),
                 _ => {}
             }
         }
+    }
+
+    fn unsubscribed(&self, data: &[Value]) {
+        if let Some(Value::BulkString(channel)) = data.first()
+            && let Some(route) = self.route(&String::from_utf8_lossy(channel))
+        {
+            route.lane.send(LaneEvent::Disconnected).ok();
+        }
+    }
+
+    fn route(&self, channel: &str) -> Option<&Route> {
+        let (base, _) = channel.rsplit_once("wake:")?;
+        self.routes.get(base)
     }
 
     fn deliver(&self, data: &[Value]) {
@@ -45,7 +60,7 @@ impl Switchboard {
             return debug!("a push of an unknown form");
         };
         let (channel, message) = (String::from_utf8_lossy(channel), String::from_utf8_lossy(message));
-        let Some(route) = channel.rsplit_once("wake:").and_then(|(base, _)| self.routes.get(base)) else {
+        let Some(route) = self.route(&channel) else {
             return;
         };
         match message.split_once(' ') {

@@ -158,7 +158,8 @@ impl Desk {
 
     fn hear(&mut self, push: PushInfo) {
         match push.kind {
-            PushKind::Disconnection => {
+            // The latter in a cluster: the slot is another node's now.
+            PushKind::Disconnection | PushKind::SUnsubscribe => {
                 self.connection += 1;
                 for room in self.rooms.values_mut() {
                     room.disconnected();

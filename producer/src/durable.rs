@@ -56,12 +56,8 @@ impl Lanes {
         })
     }
 
-    fn pool(&self, link: &Link) -> Result<&OwnConnections, CallError> {
-        if let Some(pool) = self.pool.get() {
-            return Ok(pool);
-        }
-        let pool = link.own_connections(LANES)?;
-        Ok(self.pool.get_or_init(|| pool))
+    fn pool(&self, link: &Link) -> &OwnConnections {
+        self.pool.get_or_init(|| link.own_connections(LANES))
     }
 
     /// Adds tasks and waits for the confirmation of `level`.
@@ -133,6 +129,7 @@ impl Lanes {
                 Err(error) if error.is_temporary() => error,
                 other => return other,
             };
+            queue.link().heed(&error);
             if let CallError::Unknown(text) = &error {
                 unknown = Some(text.clone());
             }
@@ -170,7 +167,7 @@ impl Lanes {
     }
 
     async fn send(&self, queue: &Queue, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
-        let mut connection = self.pool(queue.link())?.get(&queue.keys().shared()[0]).await?;
+        let mut connection = self.pool(queue.link()).get(&queue.keys().shared()[0]).await?;
         let limit = self.config.confirm_within + self.config.link.response_timeout;
         let answer = tokio::time::timeout(limit, connection.req_packed_commands(pipeline, 0, 2)).await;
         match answer {

@@ -20,11 +20,24 @@ pub enum Finding {
     Warning(String),
 }
 
-/// Looks at version, eviction and persistence.
+/// Looks at version, eviction and persistence, of every server that takes writes.
 ///
 /// # Errors
 /// As [`Error`] sorts them.
 pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for server in link.servers().await? {
+        for finding in one(&server).await? {
+            // What all of them have is said once.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+async fn one(link: &Link) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     if let Some(version) = said(link, "server", "redis_version").await? {
         let mut parts = version.split('.').filter_map(|part| part.parse::<u32>().ok());
@@ -33,6 +46,16 @@ pub async fn server(link: &Link) -> Result<Vec<Finding>, Error> {
             findings.push(Finding::Unsafe(format!(
                 "Redis {version} is too old: 7.0 or newer is needed"
             )));
+        }
+    }
+    // Redis and Valkey call it by two names.
+    for mode in ["redis_mode", "server_mode"] {
+        if !link.is_cluster() && said(link, "server", mode).await?.as_deref() == Some("cluster") {
+            // It works if this one has all slots, or a proxy stands before them.
+            findings.push(Finding::Warning(
+                "this Redis is a node of a cluster: use redis-cluster://host:port,host:port to reach all of it"
+                    .to_owned(),
+            ));
         }
     }
     let policy = match setting(link, "maxmemory-policy").await? {
@@ -87,13 +110,18 @@ async fn said(link: &Link, section: &str, field: &str) -> Result<Option<String>,
     Ok(value.map(str::to_owned))
 }
 
-/// Whether Redis syncs each write before it answers: the `fsync` level of durability.
+/// Whether Redis, each server that takes writes, syncs each write before it answers: the `fsync` level of durability.
 ///
 /// # Errors
 /// As [`Error`] sorts them.
 pub async fn syncs_always(link: &Link) -> Result<bool, Error> {
-    let on = setting(link, "appendonly").await?.as_deref() == Some("yes");
-    Ok(on && setting(link, "appendfsync").await?.as_deref() == Some("always"))
+    for server in link.servers().await? {
+        let on = setting(&server, "appendonly").await?.as_deref() == Some("yes");
+        if !on || setting(&server, "appendfsync").await?.as_deref() != Some("always") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// One setting; `None` if this user may not read it or the service hides it.

@@ -107,6 +107,14 @@ impl Keys {
         self.named("rejected")
     }
 
+    /// A key that never exists, behind all others of a call in a cluster. While a slot moves key by key, its node
+    /// refuses calls of which it lacks a key, and a function that it runs all the same fails at a key that goes while
+    /// it runs: half-way. With this key among its own, none runs until the slot has arrived.
+    #[must_use]
+    pub fn guard(&self) -> String {
+        self.named("guard")
+    }
+
     /// Capped stream of what operators did.
     #[must_use]
     pub fn audit(&self) -> String {

@@ -19,6 +19,7 @@ mod proxy;
 mod server;
 mod terminal;
 mod tool;
+mod topology;
 mod wait;
 mod yard;
 
@@ -33,6 +34,7 @@ pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use terminal::Terminal;
 pub use tool::{checked_by, passes};
+pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info};
 pub use wait::{wait_for, wait_until};
 pub use yard::{Running, Yard, new_task, queue_name, spawn};
 

@@ -25,6 +25,7 @@ use crate::preload::{Cut, FsyncRecorder};
 use crate::process::end;
 use crate::proxy::FaultProxy;
 use crate::roles::{self, ADMIN, PASSWORD, role_of, roles_are_on};
+use crate::topology::{Company, Topology};
 
 /// Environment variable with the path of the server binary that all tests run on.
 pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
@@ -36,6 +37,8 @@ const PORT_TRIES: usize = 10;
 /// A server on its own port of 127.0.0.1 and in its own temporary directory; killed when dropped.
 #[derive(Debug)]
 pub struct TestServer {
+    // First, so that what surrounds the server ends before it.
+    company: Company,
     recipe: Recipe,
     child: Mutex<Child>,
 }
@@ -48,9 +51,25 @@ struct Recipe {
     /// Nobody gets in without a password, and each role has its user.
     guarded: bool,
     port: ReservedPort,
+    /// Where nodes of a cluster talk to each other.
+    bus: Option<ReservedPort>,
     dir: TempDir,
     recorder: Option<FsyncRecorder>,
 }
+
+/// What a process is started as.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    /// A server, or a replica of one.
+    Alone,
+    /// A node of a cluster.
+    Node,
+    /// A sentinel with these settings.
+    Sentinel(String),
+}
+
+/// Silence after which the nodes of a cluster take one for dead.
+const NODE_TIMEOUT_MS: &str = "1500";
 
 /// Why an attempt to start did not succeed; only a taken port is worth another.
 enum StartError {
@@ -74,7 +93,12 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
-        Self::start_as(args, roles_are_on(), || None).await
+        let topology = Topology::from_env();
+        // Sets of servers have no roles: they would have to log in at each other, too.
+        let guarded = topology == Topology::Single && roles_are_on();
+        let mut server = Self::start_by(topology.part(), args, guarded, || None).await;
+        server.company = Company::gather(&server, args).await;
+        server
     }
 
     /// Starts a server on which roles are on, whether or not they are in this run.
@@ -84,22 +108,33 @@ impl TestServer {
 
     /// As [`Self::start_guarded`], with more arguments.
     pub async fn start_guarded_with(args: &[&str]) -> Self {
-        Self::start_as(args, true, || None).await
+        Self::start_by(Part::Alone, args, true, || None).await
     }
 
-    /// As [`Self::start_with`], on Linux, and it can [lose power](Self::lose_power).
+    /// Starts a server that is part of nothing, whatever topology the environment says.
+    pub async fn start_single(args: &[&str]) -> Self {
+        Self::start_as(Part::Alone, args).await
+    }
+
+    /// As [`Self::start_single`], on Linux, and it can [lose power](Self::lose_power).
     ///
     /// # Panics
     /// As [`Self::start_with`]; when the recorder cannot be compiled.
     pub async fn start_recorded(args: &[&str]) -> Self {
-        Self::start_as(args, roles_are_on(), || Some(FsyncRecorder::new())).await
+        Self::start_by(Part::Alone, args, roles_are_on(), || Some(FsyncRecorder::new())).await
     }
 
-    async fn start_as(args: &[&str], guarded: bool, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
+    /// Starts one process without roles, whatever topology the environment says.
+    pub(crate) async fn start_as(part: Part, args: &[&str]) -> Self {
+        Self::start_by(part, args, false, || None).await
+    }
+
+    async fn start_by(part: Part, args: &[&str], guarded: bool, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
         let binary = server_binary();
         for _ in 0..PORT_TRIES {
             let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
-            let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
+            let bus = matches!(part, Part::Node).then(ReservedPort::new);
+            let mut args = arguments(&part, args, bus.as_ref(), dir.path());
             if guarded {
                 args.extend(roles::server_args(dir.path()));
             }
@@ -108,11 +143,16 @@ impl TestServer {
                 args,
                 guarded,
                 port: ReservedPort::new(),
+                bus,
                 dir,
                 recorder: recorder(),
             };
             let child = Mutex::new(recipe.launch(&[]));
-            let server = Self { recipe, child };
+            let server = Self {
+                company: Company::None,
+                recipe,
+                child,
+            };
             match server.ready().await {
                 Ok(()) => return server,
                 Err(StartError::PortTaken) => {}
@@ -125,9 +165,15 @@ impl TestServer {
         );
     }
 
-    /// The address for the test itself, who may do anything; database 0.
+    /// The address for the test itself, who may do anything; database 0. Of the cluster or of the sentinels, if it is
+    /// part of such.
     pub fn url(&self) -> String {
         self.url_of(ADMIN)
+    }
+
+    /// The address of this process alone.
+    pub fn own_url(&self) -> String {
+        self.own_url_of(ADMIN)
     }
 
     /// The address for whoever produces: with roles on, that of a user who may do just what the role may.
@@ -158,6 +204,10 @@ impl TestServer {
     }
 
     fn url_of(&self, user: &str) -> String {
+        self.company.url(self).unwrap_or_else(|| self.own_url_of(user))
+    }
+
+    fn own_url_of(&self, user: &str) -> String {
         format!("redis://{}127.0.0.1:{}/", self.login(user), self.port())
     }
 
@@ -167,6 +217,11 @@ impl TestServer {
         } else {
             String::new()
         }
+    }
+
+    /// Where other nodes of a cluster talk to it; 0 if it is none.
+    pub(crate) fn bus_port(&self) -> u16 {
+        self.recipe.bus.as_ref().map_or(0, ReservedPort::number)
     }
 
     /// The port on 127.0.0.1.
@@ -184,9 +239,9 @@ impl TestServer {
         self.child().id()
     }
 
-    /// A client for it.
+    /// A client for this process alone.
     pub fn client(&self) -> redis::Client {
-        redis::Client::open(self.url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.url()))
+        redis::Client::open(self.own_url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.own_url()))
     }
 
     /// A new connection to it, patient on a machine that is busy: the crate gives a reply half a second by default.
@@ -194,7 +249,7 @@ impl TestServer {
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
         let client = self.client();
         let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
-        connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.url()))
+        connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.own_url()))
     }
 
     /// `CONFIG SET name value`.
@@ -404,19 +459,48 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
     Ok(info.get("process_id").unwrap_or(0))
 }
 
+/// What such a process is started with.
+fn arguments(part: &Part, args: &[&str], bus: Option<&ReservedPort>, dir: &Path) -> Vec<String> {
+    let mut all: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(ToString::to_string));
+    match part {
+        Part::Alone => {}
+        Part::Node => {
+            let bus = bus.map_or(0, ReservedPort::number).to_string();
+            add(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+            add(&["--cluster-node-timeout", NODE_TIMEOUT_MS]);
+            // One that is killed must not take the others along.
+            add(&["--cluster-require-full-coverage", "no"]);
+        }
+        Part::Sentinel(settings) => {
+            let path = dir.join("sentinel.conf");
+            std::fs::write(&path, settings).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+            // The file has to be the first argument.
+            all.insert(0, path.display().to_string());
+            all.push("--sentinel".to_owned());
+        }
+    }
+    all
+}
+
 impl Recipe {
     fn launch(&self, more: &[&str]) -> Child {
         let dir = self.dir.path();
+        let (file, args) = match self.args.split_first() {
+            Some((first, rest)) if !first.starts_with("--") => (Some(first), rest),
+            _ => (None, &self.args[..]),
+        };
         // A file at its limit (`limit_files`) is then an error of the write, as on a full disk, and not a deadly signal.
         let mut command = Command::new("sh");
         command
             .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
             .arg(&self.binary)
+            .args(file)
             .args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()])
             .args(["--save", "", "--logfile", "server.log"])
             .arg("--dir")
             .arg(dir)
-            .args(&self.args)
+            .args(args)
             .args(more)
             .current_dir(dir)
             .stdin(Stdio::null())

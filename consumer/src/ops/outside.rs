@@ -99,8 +99,12 @@ impl View {
     }
 
     async fn probe(&self) {
+        // The server that has the first queue, as the loops that are judged by it: others of a cluster may be well.
+        let Some(queue) = self.queues.first().map(|name| self.broker.queue(name)) else {
+            return std::future::pending().await;
+        };
         loop {
-            let answers = !matches!(self.broker.now_ms().await, Err(error) if error.is_temporary());
+            let answers = !matches!(queue.now_us().await, Err(error) if error.is_temporary());
             self.heard(answers);
             tokio::time::sleep(PROBE_EVERY).await;
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use workyard_shared::broker::Broker;
+use workyard_shared::broker::Queue;
 
 /// How often a loop marks that has nothing else to do.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
@@ -83,7 +83,7 @@ impl Progress {
 
 /// Marks runtime and connection until `stop`. Two loops: a connection that does not answer must not look like a
 /// runtime that does not run.
-pub(crate) fn tick(progress: &Arc<Progress>, broker: Broker, stop: CancellationToken) {
+pub(crate) fn tick(progress: &Arc<Progress>, queue: Queue, stop: CancellationToken) {
     let (runtime, link) = (Arc::clone(progress), Arc::clone(progress));
     let ended = stop.clone();
     tokio::spawn(async move {
@@ -95,7 +95,7 @@ pub(crate) fn tick(progress: &Arc<Progress>, broker: Broker, stop: CancellationT
     tokio::spawn(async move {
         while !stop.is_cancelled() {
             // Any answer shows that the connection works, also a refusal.
-            match tokio::time::timeout(ANSWER_TIME, broker.now_ms()).await {
+            match tokio::time::timeout(ANSWER_TIME, queue.now_us()).await {
                 Ok(Err(error)) if error.is_temporary() => {}
                 Ok(_) => link.link.now(),
                 Err(_) => {}

@@ -8,6 +8,7 @@ use redis::Value;
 use super::{Queue, reply};
 use crate::envelope::NewTask;
 use crate::error::Error;
+use crate::link::Link;
 
 /// Longest wait of one BLMOVE; then the connection has shown that it lives.
 const WAIT: Duration = Duration::from_secs(5);
@@ -36,6 +37,7 @@ pub enum Verdict {
 /// of Redis: a reply that is lost leaves the item where it is looked for first.
 pub struct InboxWait {
     connection: deadpool_redis::Connection,
+    link: Link,
     cmd: redis::Cmd,
 }
 
@@ -53,7 +55,9 @@ impl InboxWait {
     pub async fn wait(&mut self) -> Result<bool, Error> {
         // A server that neither answers nor hangs up: leave this connection to its fate.
         let answer = tokio::time::timeout(2 * WAIT, self.cmd.query_async::<Value>(&mut self.connection)).await;
-        let moved = answer.map_err(|_| Error::Unknown("no answer to BLMOVE".to_owned()))??;
+        let lost = |_| Error::Unknown("no answer to BLMOVE".to_owned());
+        let answer = answer.map_err(lost).and_then(|answer| answer.map_err(Error::from));
+        let moved = answer.inspect_err(|error| self.link.heed(error))?;
         // What it holds is looked at where it stands now.
         Ok(moved != Value::Nil)
     }
@@ -76,14 +80,18 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn inbox_wait(&self) -> Result<InboxWait, Error> {
-        let connection = self.link.own_connections(1)?.get(&self.keys.inbox()).await?;
+        let connection = self.link.own_connections(1).get(&self.keys.inbox()).await?;
         let mut cmd = redis::cmd("BLMOVE");
         cmd.arg(self.keys.inbox())
             .arg(self.keys.ingesting())
             .arg("LEFT")
             .arg("RIGHT")
             .arg(WAIT.as_secs());
-        Ok(InboxWait { connection, cmd })
+        Ok(InboxWait {
+            connection,
+            link: self.link.clone(),
+            cmd,
+        })
     }
 
     /// Looks at the head of `source`: at most `most` items and `max_bytes` together.

@@ -180,16 +180,19 @@ impl Queue {
         us(self.link.call_at(&self.keys.shared()[0], &redis::cmd("TIME")).await?)
     }
 
-    /// `FCALL workyard_1_<edge>` with the shared keys and `own` ones.
+    /// `FCALL workyard_1_<edge>` with the shared keys and `own` ones, and in a cluster the [guard](Keys::guard).
     fn fcall(&self, edge: &str, own: &[&str]) -> Cmd {
+        let guard = self.link.is_cluster().then(|| self.keys.guard());
         let mut cmd = redis::cmd("FCALL");
-        cmd.arg(functions::name(edge)).arg(self.keys.shared().len() + own.len());
+        let count = self.keys.shared().len() + own.len() + usize::from(guard.is_some());
+        cmd.arg(functions::name(edge)).arg(count);
         for key in self.keys.shared() {
             cmd.arg(key.as_str());
         }
         for key in own {
             cmd.arg(*key);
         }
+        cmd.arg(guard);
         cmd
     }
 }

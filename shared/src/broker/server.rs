@@ -6,6 +6,7 @@ use redis::Value;
 
 use super::Broker;
 use crate::error::Error;
+use crate::link::Link;
 
 /// Figures of the server.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,26 +52,51 @@ impl ServerFigures {
     }
 }
 
+impl ServerFigures {
+    /// Those of another server added. A limit that one of them does not have is none.
+    fn and(self, other: &Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| Some(a? + b?);
+        let limited = [self.memory_max, other.memory_max].iter().all(|max| *max != Some(0));
+        Self {
+            memory_used: sum(self.memory_used, other.memory_used),
+            memory_max: sum(self.memory_max, other.memory_max).map(|max| if limited { max } else { 0 }),
+            persistence_ok: self.persistence_ok.zip(other.persistence_ok).map(|(a, b)| a && b),
+            script_calls: sum(self.script_calls, other.script_calls),
+            script_us: sum(self.script_us, other.script_us),
+        }
+    }
+}
+
 impl Broker {
-    /// Memory, persistence, and time in functions; of one node.
+    /// Memory, persistence, and time in functions; of a cluster, of all its masters together.
     ///
     /// # Errors
     /// As [`Error`] sorts them. A user who may not ask gets figures without values.
     pub async fn server_figures(&self) -> Result<ServerFigures, Error> {
-        let mut text = String::new();
-        // One section a call: all that Redis 6 would understand too.
-        for section in ["memory", "persistence", "commandstats"] {
-            let mut cmd = redis::cmd("INFO");
-            cmd.arg(section);
-            match self.link().call(&cmd).await {
-                Ok(Value::VerbatimString { text: part, .. }) => text.push_str(&part),
-                Ok(Value::BulkString(part)) => text.push_str(&String::from_utf8_lossy(&part)),
-                Ok(_) | Err(Error::Denied(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(ServerFigures::read(&text))
+        let servers = self.link().servers().await?;
+        let each = servers.iter().map(one_server).collect::<Vec<_>>();
+        let figures = futures_util::future::try_join_all(each).await?;
+        Ok(figures
+            .into_iter()
+            .reduce(|sum, next| sum.and(&next))
+            .unwrap_or_default())
     }
+}
+
+async fn one_server(link: &Link) -> Result<ServerFigures, Error> {
+    let mut text = String::new();
+    // One section a call: all that Redis 6 would understand too.
+    for section in ["memory", "persistence", "commandstats"] {
+        let mut cmd = redis::cmd("INFO");
+        cmd.arg(section);
+        match link.call(&cmd).await {
+            Ok(Value::VerbatimString { text: part, .. }) => text.push_str(&part),
+            Ok(Value::BulkString(part)) => text.push_str(&String::from_utf8_lossy(&part)),
+            Ok(_) | Err(Error::Denied(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ServerFigures::read(&text))
 }
 
 #[cfg(test)]
@@ -91,6 +117,14 @@ mod tests {
             script_us: Some(90),
         };
         assert_eq!(read, expected);
+        let both = ServerFigures {
+            memory_used: Some(2048),
+            script_calls: Some(14),
+            script_us: Some(180),
+            ..expected.clone()
+        };
+        assert_eq!(read.clone().and(&read), both);
+        assert_eq!(expected.and(&ServerFigures::default()), ServerFigures::default());
         assert_eq!(ServerFigures::read(""), ServerFigures::default());
     }
 }

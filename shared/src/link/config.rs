@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::{Client, ConnectionInfo, ProtocolVersion};
 
+use super::address::Address;
 use super::url;
 use crate::error::Error;
 
@@ -21,10 +22,30 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(3);
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_FOR: Duration = Duration::from_secs(10);
 
+/// What stands behind a URL, and how the server for a call is found.
+#[derive(Debug, Clone)]
+pub(super) enum Engine {
+    /// One server.
+    Single,
+    /// A cluster; these nodes are asked who has which slots.
+    Cluster {
+        /// Where to ask first.
+        seeds: Vec<Address>,
+    },
+    /// A master and its replicas, watched by sentinels.
+    Sentinel {
+        /// How to reach those.
+        sentinels: Vec<ConnectionInfo>,
+        /// Its name.
+        master: String,
+    },
+}
+
 /// How to reach Redis.
 #[derive(Clone)]
 pub struct LinkConfig {
-    /// What each connection begins with; its address is that of the first server.
+    engine: Engine,
+    /// What each connection begins with; its address is that of the first server named.
     info: ConnectionInfo,
     /// Longest wait for a reply before it counts as lost; 5 s by default.
     pub response_timeout: Duration,
@@ -42,13 +63,17 @@ impl std::fmt::Debug for LinkConfig {
 }
 
 impl LinkConfig {
-    /// Reads `redis://[user:password@]host:port/db`, `rediss://...` or `unix:///path/to.sock`.
+    /// Reads `redis://[user:password@]host:port/db`, `unix:///path/to.sock`,
+    /// `redis-cluster://[user:password@]host:port,host:port` or
+    /// `redis-sentinel://[user:password@]host:port,host:port/master/db`; `rediss` in place of `redis` is TLS.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is none of these; the URL is not repeated, it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
+        let (engine, info) = url::parse(url)?;
         Ok(Self {
-            info: tuned(url::parse(url)?),
+            engine,
+            info: tuned(info),
             response_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
         })
@@ -57,13 +82,30 @@ impl LinkConfig {
     /// Where it goes, without user or password.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("{} db {}", self.info.addr(), self.info.redis_settings().db())
+        let db = self.info.redis_settings().db();
+        match &self.engine {
+            Engine::Single => format!("{} db {db}", self.info.addr()),
+            Engine::Cluster { seeds } => format!("cluster {}", listed(seeds)),
+            Engine::Sentinel { sentinels, master } => {
+                let sentinels: Vec<_> = sentinels.iter().map(ConnectionInfo::addr).collect();
+                format!("master {master} by sentinels {} db {db}", listed(&sentinels))
+            }
+        }
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// The server to connect to, and as whom.
     pub(super) fn info(&self) -> &ConnectionInfo {
         &self.info
     }
+}
+
+fn listed<T: ToString>(servers: &[T]) -> String {
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    servers.join(",")
 }
 
 /// A client of the redis crate for one server.

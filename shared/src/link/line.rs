@@ -3,26 +3,25 @@
 //! Invariant: a connection on which a call got no answer in time, or an attempt to connect that failed, carries no later
 //! call; whoever hears the pushes is told that what was subscribed there is lost.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
+use redis::{Client, Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::config::LinkConfig;
-use super::node::Pushes;
+use super::freshness::Feed;
 use crate::error::Error;
 
 /// Pauses between attempts to connect.
 const RECONNECT: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
-/// The connections. Cheap to clone; all clones send over one socket.
-#[derive(Clone)]
+/// The connections.
 pub(super) struct Line {
     client: Client,
     settings: ConnectionManagerConfig,
-    pushes: Pushes,
-    current: Arc<Mutex<Current>>,
+    feed: Feed,
+    current: Mutex<Current>,
 }
 
 /// The connection that calls go over now, with how many came before it.
@@ -34,22 +33,21 @@ struct Current {
 
 impl Line {
     /// Makes a line without connecting: the first call does.
-    pub(super) fn new(client: Client, config: &LinkConfig, pushes: Pushes) -> Result<Self, Error> {
-        let mut settings = ConnectionManagerConfig::new()
+    pub(super) fn new(client: Client, config: &LinkConfig, feed: Feed) -> Result<Self, Error> {
+        let hears = feed.clone();
+        let settings = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.response_timeout))
             .set_number_of_retries(0)
             .set_min_delay(RECONNECT[0])
-            .set_max_delay(RECONNECT[1]);
-        if let Some(pushes) = pushes.clone() {
-            settings = settings.set_push_sender(pushes);
-        }
+            .set_max_delay(RECONNECT[1])
+            .set_push_sender(move |push| hears.push(push));
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())?;
         Ok(Self {
             client,
             settings,
-            pushes,
-            current: Arc::new(Mutex::new(Current { manager, number: 0 })),
+            feed,
+            current: Mutex::new(Current { manager, number: 0 }),
         })
     }
 
@@ -92,14 +90,7 @@ impl Line {
         }
         drop(current);
         // What was subscribed there is lost, and nobody else says so.
-        if let Some(pushes) = &self.pushes {
-            let lost = PushInfo {
-                kind: PushKind::Disconnection,
-                data: Vec::new(),
-            };
-            // A receiver that is gone needs no news.
-            pushes.send(lost).ok();
-        }
+        self.feed.lost();
     }
 }
 

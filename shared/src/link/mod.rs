@@ -1,33 +1,52 @@
-//! The connection to Redis that a process shares: reconnects, knows the functions, sorts errors.
+//! The connection to Redis that a process shares: reconnects, finds the right server, knows the functions, sorts errors.
 //!
-//! Invariant: a call is sent once. Only when Redis answers that nothing ran (the library is not loaded, so it is
-//! loaded) is the call sent again. Waiting and repeating is the caller's: it knows what may be repeated and how long
-//! it has.
+//! Three engines behind one face: a single server, a cluster, a master that Sentinel watches. Invariant: a call is
+//! sent once. Only when a server answers that nothing ran (the library is not loaded there, so it is loaded; the slot
+//! is another's) is the call sent again. Waiting and repeating is the caller's: it knows what may be repeated and how
+//! long it has.
 
+mod address;
+mod cluster;
 mod config;
+mod freshness;
 mod library;
 mod login;
 mod line;
 mod node;
 mod own;
+mod redirect;
+mod sentinel;
+mod slot;
+mod topology;
 mod url;
 
 use std::sync::Arc;
 
-use redis::{Cmd, Pipeline, PushInfo, Value};
+use redis::{Cmd, ConnectionInfo, Pipeline, PushInfo, Value};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use config::{DEFAULT_URL, LinkConfig};
 pub use own::OwnConnections;
 
-use crate::error::Error;
+use crate::error::{Error, Outage};
+use cluster::Cluster;
+use config::Engine;
+use freshness::Freshness;
 use node::Node;
+use sentinel::Sentinel;
 
-/// A shared connection. Cheap to clone; all clones send over one socket.
+/// A shared connection. Cheap to clone; all clones send over one socket to each server.
 #[derive(Clone)]
 pub struct Link {
-    node: Node,
+    way: Way,
     config: Arc<LinkConfig>,
+}
+
+#[derive(Clone)]
+enum Way {
+    Single(Node),
+    Cluster(Arc<Cluster>),
+    Sentinel(Arc<Sentinel>),
 }
 
 impl std::fmt::Debug for Link {
@@ -44,10 +63,21 @@ impl Link {
     /// # Errors
     /// [`Error::Invalid`] if the settings cannot work.
     pub fn new(config: LinkConfig, pushes: Option<UnboundedSender<PushInfo>>) -> Result<Self, Error> {
-        Ok(Self {
-            node: Node::new(config.info(), &config, pushes)?,
-            config: Arc::new(config),
-        })
+        let config = Arc::new(config);
+        let way = match config.engine() {
+            Engine::Single => {
+                let feed = Freshness::default().feed(pushes);
+                Way::Single(Node::new(config.info(), &config, feed)?)
+            }
+            Engine::Cluster { seeds } => {
+                Way::Cluster(Arc::new(Cluster::new(Arc::clone(&config), seeds.clone(), pushes)))
+            }
+            Engine::Sentinel { sentinels, master } => {
+                let (sentinels, master) = (sentinels.clone(), master.clone());
+                Way::Sentinel(Arc::new(Sentinel::new(Arc::clone(&config), sentinels, master, pushes)))
+            }
+        };
+        Ok(Self { way, config })
     }
 
     /// The settings of this link.
@@ -56,12 +86,25 @@ impl Link {
         &self.config
     }
 
+    /// Whether keys are spread over several servers by slots, which can move.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.config.engine(), Engine::Cluster { .. })
+    }
+
     /// Connections of the caller's own, at most `size` at once to each server.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the crate cannot use the address.
-    pub fn own_connections(&self, size: usize) -> Result<OwnConnections, Error> {
-        OwnConnections::new(&self.config, size)
+    #[must_use]
+    pub fn own_connections(&self, size: usize) -> OwnConnections {
+        OwnConnections::new(self.clone(), size)
+    }
+
+    /// Learns from an error on a connection of the caller's own that another server may be the right one now.
+    pub fn heed(&self, error: &Error) {
+        match &self.way {
+            Way::Single(_) => {}
+            Way::Cluster(cluster) => cluster.heed(error),
+            Way::Sentinel(sentinel) => sentinel.heed(error),
+        }
     }
 
     /// Sends one command to the server that has its key, or to any if it has none.
@@ -69,23 +112,38 @@ impl Link {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn call(&self, cmd: &Cmd) -> Result<Value, Error> {
-        self.node.call(cmd).await
+        match &self.way {
+            Way::Single(node) => node.call(cmd).await.map_err(one_of_a_cluster),
+            Way::Cluster(cluster) => cluster.call(slot::of_command(cmd), cmd).await,
+            Way::Sentinel(sentinel) => sentinel.call(cmd).await,
+        }
     }
 
     /// Sends a command without a key to the server that has `key`.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn call_at(&self, _key: &str, cmd: &Cmd) -> Result<Value, Error> {
-        self.node.call(cmd).await
+    pub async fn call_at(&self, key: &str, cmd: &Cmd) -> Result<Value, Error> {
+        match &self.way {
+            Way::Cluster(cluster) => cluster.call(Some(slot::of_key(key.as_bytes())), cmd).await,
+            Way::Single(_) | Way::Sentinel(_) => self.call(cmd).await,
+        }
     }
 
-    /// Sends several commands in one round trip per server; each has its own answer.
+    /// Sends several commands in one round trip per server; each has its own answer. One without a key goes where the
+    /// first with one goes.
     ///
     /// # Errors
-    /// Of the connection only: what Redis refuses stands in its place.
+    /// Of the connection only, if there is just one: what else goes wrong stands in its place.
     pub async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        self.node.pipeline(pipeline).await
+        match &self.way {
+            Way::Single(node) => {
+                let answers = node.pipeline(pipeline).await?.into_iter();
+                Ok(answers.map(|answer| answer.map_err(one_of_a_cluster)).collect())
+            }
+            Way::Cluster(cluster) => cluster.pipeline(pipeline).await,
+            Way::Sentinel(sentinel) => sentinel.pipeline(pipeline).await,
+        }
     }
 
     /// One link per server that takes writes: what looks at servers, not at keys, goes round these.
@@ -93,33 +151,78 @@ impl Link {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn servers(&self) -> Result<Vec<Self>, Error> {
-        Ok(vec![self.clone()])
+        let Way::Cluster(cluster) = &self.way else {
+            return Ok(vec![self.clone()]);
+        };
+        let nodes = cluster.masters().await?.into_iter();
+        Ok(nodes
+            .map(|node| Self {
+                way: Way::Single(node),
+                config: Arc::clone(&self.config),
+            })
+            .collect())
     }
 
-    /// Loads the functions library, replacing the same version of it.
+    /// Loads the functions library on every server that takes writes, replacing the same version of it.
     ///
     /// # Errors
     /// [`Error::Denied`] if this user may not: then `workyard install` must be run by one who may.
     pub async fn load_library(&self) -> Result<(), Error> {
-        library::load(&self.node).await
+        for node in self.nodes().await? {
+            library::load(&node).await.inspect_err(|error| self.heed(error))?;
+        }
+        Ok(())
     }
 
-    /// Loads the library if it is missing or is another build of the same version.
+    /// Loads the library where it is missing or is another build of the same version.
     ///
     /// # Errors
     /// As [`Self::load_library`]; a user who may not look is served by what is loaded.
     pub async fn ensure_library(&self) -> Result<(), Error> {
-        library::ensure(&self.node).await
+        for node in self.nodes().await? {
+            library::ensure(&node).await.inspect_err(|error| self.heed(error))?;
+        }
+        Ok(())
     }
 
     /// Subscribes the connection of its server to a shard channel; messages come as pushes. Lost with the
-    /// connection: the owner of the pushes hears of that and asks again.
+    /// connection, or when the slot moves: the owner of the pushes hears of that and asks again.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Error> {
         let mut cmd = redis::cmd("SSUBSCRIBE");
         cmd.arg(channel);
-        self.node.send(&cmd).await.map(|_| ())
+        self.call(&cmd).await.map(|_| ())
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        match &self.way {
+            Way::Single(node) => Ok(vec![node.clone()]),
+            Way::Cluster(cluster) => cluster.masters().await,
+            Way::Sentinel(sentinel) => Ok(vec![sentinel.node().await?]),
+        }
+    }
+
+    /// How to reach the server that has `key`.
+    async fn place(&self, key: &str) -> Result<ConnectionInfo, Error> {
+        match &self.way {
+            Way::Single(_) => Ok(self.config.info().clone()),
+            Way::Cluster(cluster) => cluster.place(slot::of_key(key.as_bytes())).await,
+            Way::Sentinel(sentinel) => sentinel.place().await,
+        }
+    }
+}
+
+/// A single server that sends us elsewhere will do so for ever: the URL is wrong.
+fn one_of_a_cluster(error: Error) -> Error {
+    match error {
+        Error::Unavailable {
+            outage: Outage::ClusterDown,
+            detail,
+        } if detail.starts_with("MOVED ") => Error::Invalid(format!(
+            "this Redis is a node of a cluster: use redis-cluster://host:port,host:port ({detail})"
+        )),
+        other => other,
     }
 }

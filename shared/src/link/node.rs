@@ -3,28 +3,28 @@
 //! Invariant: a call is sent once. Only when the server answers that the library is not loaded (so that nothing ran)
 //! is it loaded there and the call sent again.
 
-use redis::{Cmd, ConnectionInfo, Pipeline, PushInfo, Value};
-use tokio::sync::mpsc::UnboundedSender;
+use std::sync::Arc;
+
+use redis::{Cmd, ConnectionInfo, Pipeline, Value};
 
 use super::config::{LinkConfig, client};
+use super::freshness::Feed;
 use super::library;
 use super::line::Line;
 use crate::error::Error;
 
-/// Where the pushes of connections go.
-pub(super) type Pushes = Option<UnboundedSender<PushInfo>>;
-
 /// One server. Cheap to clone; all clones send over one socket.
 #[derive(Clone)]
 pub(super) struct Node {
-    line: Line,
+    line: Arc<Line>,
 }
 
 impl Node {
-    /// Makes a node without connecting: the first call does.
-    pub(super) fn new(info: &ConnectionInfo, config: &LinkConfig, pushes: Pushes) -> Result<Self, Error> {
+    /// Makes a node without connecting: the first call does. `feed` gets what the server sends unasked, and the end of
+    /// each connection.
+    pub(super) fn new(info: &ConnectionInfo, config: &LinkConfig, feed: Feed) -> Result<Self, Error> {
         Ok(Self {
-            line: Line::new(client(info)?, config, pushes)?,
+            line: Arc::new(Line::new(client(info)?, config, feed)?),
         })
     }
 
@@ -37,6 +37,17 @@ impl Node {
             }
             other => other,
         }
+    }
+
+    /// Sends one command for a slot that is on its way to this server.
+    pub(super) async fn call_asking(&self, cmd: &Cmd) -> Result<Value, Error> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        // Good for the next command only; nothing comes between the commands of a pipeline.
+        pipeline.cmd("ASKING").add_command(cmd.clone());
+        let mut answers = self.pipeline(&pipeline).await?;
+        answers
+            .pop()
+            .unwrap_or_else(|| Err(Error::Protocol("no answer behind ASKING".to_owned())))
     }
 
     /// Sends one command as it is.

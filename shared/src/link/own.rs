@@ -1,47 +1,75 @@
 //! Connections of one caller's own, for what must not share one: a blocking wait, a write with the WAIT behind it.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use redis::{AsyncConnectionConfig, ConnectionInfo};
 
-use super::config::LinkConfig;
+use super::Link;
 use crate::error::{Error, Outage};
 
-/// A pool of them. Replies are waited for as long as they take, so bound each wait on the server's side.
+/// Servers whose idle connections are kept.
+const MOST_POOLS: usize = 64;
+
+/// A pool of them per server. Replies are waited for as long as they take, so bound each wait on the server's side.
 #[derive(Debug)]
 pub struct OwnConnections {
-    pool: Pool,
-    connect_timeout: Duration,
+    link: Link,
+    size: usize,
+    pools: Mutex<HashMap<String, Pool>>,
 }
 
 impl OwnConnections {
-    pub(super) fn new(config: &LinkConfig, size: usize) -> Result<Self, Error> {
-        Ok(Self {
-            pool: pool(config.info(), config.connect_timeout, size)?,
-            connect_timeout: config.connect_timeout,
-        })
+    pub(super) fn new(link: Link, size: usize) -> Self {
+        Self {
+            link,
+            size,
+            pools: Mutex::default(),
+        }
     }
 
     /// A connection to the server that has `key`.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if there is none in time.
-    pub async fn get(&self, _key: &str) -> Result<Connection, Error> {
+    pub async fn get(&self, key: &str) -> Result<Connection, Error> {
+        let got = self.try_get(key).await;
+        got.inspect_err(|error| self.link.heed(error))
+    }
+
+    async fn try_get(&self, key: &str) -> Result<Connection, Error> {
+        let pool = self.pool(&self.link.place(key).await?)?;
         let away = || Error::Unavailable {
             outage: Outage::Away,
             detail: "no connection in time".to_owned(),
         };
-        // Both the wait for a free one and its making are bounded by this.
-        let got = tokio::time::timeout(self.connect_timeout * 2, self.pool.get()).await;
+        // The wait for a free one, and its making.
+        let got = tokio::time::timeout(self.link.config().connect_timeout * 2, pool.get()).await;
         got.map_err(|_| away())?.map_err(|error| match error {
             PoolError::Backend(error) => error.into(),
             _ => away(),
         })
     }
+
+    fn pool(&self, info: &ConnectionInfo) -> Result<Pool, Error> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = info.addr().to_string();
+        if let Some(pool) = pools.get(&address) {
+            return Ok(pool.clone());
+        }
+        if pools.len() >= MOST_POOLS {
+            // Addresses change with failovers; a server that is still there gets a new pool.
+            pools.clear();
+        }
+        let pool = new_pool(info, self.link.config().connect_timeout, self.size)?;
+        pools.insert(address, pool.clone());
+        Ok(pool)
+    }
 }
 
-fn pool(info: &ConnectionInfo, connect_timeout: Duration, size: usize) -> Result<Pool, Error> {
+fn new_pool(info: &ConnectionInfo, connect_timeout: Duration, size: usize) -> Result<Pool, Error> {
     let settings = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(connect_timeout))
         .set_response_timeout(None);

@@ -4,9 +4,11 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -16,6 +18,8 @@ static const volatile int64_t *offset_s;
 
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("WORKYARD_CLOCK_OFFSET");
+    /* A test that is killed takes with it what it started. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     void *page = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
     /* Without it the clock would never move, and the run would prove nothing. */

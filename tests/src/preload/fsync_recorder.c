@@ -11,8 +11,10 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +26,8 @@ static int (*real_unlink)(const char *);
 
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("WORKYARD_FSYNC_NOTES");
+    /* A test that is killed takes with it what it started. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     *(void **)&real_fsync = dlsym(RTLD_NEXT, "fsync");
     *(void **)&real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     *(void **)&real_unlink = dlsym(RTLD_NEXT, "unlink");

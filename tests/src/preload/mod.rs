@@ -1,6 +1,7 @@
 //! Libraries that are preloaded into programs under test, compiled here from C when they are needed.
 //!
-//! They stand between a program and its C library, so they work on programs that are linked dynamically, on Linux.
+//! They stand between a program and its C library, so they work on programs that are linked dynamically, on Linux. A
+//! program that has one is killed when the thread that started it ends: start it from one that lives as long as the test.
 
 mod clock;
 mod fsync;

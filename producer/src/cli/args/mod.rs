@@ -86,7 +86,7 @@ pub(crate) struct Global {
     /// The queue [default: default]
     #[arg(long, short, global = true, env = "WORKYARD_QUEUE", value_parser = value::named::<QueueName>, value_name = "QUEUE")]
     pub(crate) queue: Option<QueueName>,
-    /// Who acts, for the audit [default: user@host]
+    /// Who acts, for the audit; user@host by default
     #[arg(long, global = true, env = "WORKYARD_OPERATOR", value_name = "NAME")]
     pub(crate) operator: Option<String>,
     /// Write JSON: one document, or lines of it for streams

@@ -56,6 +56,12 @@ impl Checker<'_> {
         })
     }
 
+    /// How old before the death that took it a lost task was at most, ms.
+    fn age(&self, at_ms: u64) -> u64 {
+        let next = self.evidence.deaths.iter().find(|death| at_ms <= death.back_ms);
+        next.map_or(0, |death| death.at_ms.saturating_sub(at_ms))
+    }
+
     /// Every accepted task is in one terminal state.
     fn tasks(&mut self) {
         let evidence = self.evidence;
@@ -66,7 +72,10 @@ impl Checker<'_> {
                 Fate::Ended(state, _, _) => *self.report.terminal.entry(state).or_default() += 1,
                 Fate::Alive(place) => self.blame("accepted and never ended", format!("{id} ({place})")),
                 Fate::Unknown if accepted.synced => self.blame("lost although its receipt said fsync", id),
-                Fate::Unknown if self.may_be_undone(id, accepted.at_ms) => self.report.lost_unsynced += 1,
+                Fate::Unknown if self.may_be_undone(id, accepted.at_ms) => {
+                    self.report.lost_unsynced += 1;
+                    self.report.loss_window_ms = self.report.loss_window_ms.max(self.age(accepted.at_ms));
+                }
                 Fate::Unknown => {
                     let next = evidence.deaths.iter().find(|death| death.at_ms >= accepted.at_ms);
                     let ms = next.map(|death| death.at_ms - accepted.at_ms);

@@ -12,7 +12,7 @@ use crate::report::Report;
 const BEGIN: &str = "<!-- chaos figures -->";
 const END: &str = "<!-- end of chaos figures -->";
 const HEAD: &str = "\
-| profile | seed | minutes, cores | accepted | ended | lost | taken unsynced | two ends | ends rolled back | executed too often | stale writes refused | stale writes accepted | jobs | slowest recovery |
+| profile | seed | minutes, cores | accepted | ended | lost | taken unsynced (up to so long before) | two ends | ends rolled back | executed too often | stale writes refused | stale writes accepted | jobs | slowest recovery |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
@@ -50,7 +50,7 @@ fn row(report: &Report) -> String {
         .and_then(|recovery| Some((recovery.ms?, &recovery.fault)));
     let slowest = slowest.map_or_else(|| "-".to_owned(), |(ms, fault)| format!("{ms} ms ({fault})"));
     format!(
-        "| {} | {} | {}, {} | {} | {ended} | {} | {} | {} | {} | {} | {} | {} | {} | {slowest} |",
+        "| {} | {} | {}, {} | {} | {ended} | {} | {} ({} ms) | {} | {} | {} | {} | {} | {} | {slowest} |",
         report.profile,
         report.seed,
         report.minutes,
@@ -58,6 +58,7 @@ fn row(report: &Report) -> String {
         report.accepted,
         report.lost,
         report.lost_unsynced,
+        report.loss_window_ms,
         report.two_ends,
         report.rolled_back,
         report.duplicated,

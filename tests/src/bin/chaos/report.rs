@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) lost: usize,
     /// Accepted tasks that a death of Redis took before they were synced.
     pub(crate) lost_unsynced: usize,
+    /// How long before that death the oldest of them was accepted, ms.
+    pub(crate) loss_window_ms: u64,
     /// Tasks that were told to have ended twice without a reason.
     pub(crate) two_ends: usize,
     /// Ends that a death of Redis took before they were synced, so that their tasks ended again.
@@ -78,8 +80,8 @@ impl fmt::Display for Report {
         writeln!(f, "ended {:?}", self.terminal)?;
         writeln!(
             f,
-            "lost {}, taken unsynced by a death of Redis {}",
-            self.lost, self.lost_unsynced
+            "lost {}, taken unsynced by a death of Redis {} (accepted up to {} ms before)",
+            self.lost, self.lost_unsynced, self.loss_window_ms
         )?;
         writeln!(
             f,

@@ -1,0 +1,351 @@
+//! Redis Clusters and servers behind Sentinel, made of [`TestServer`]s.
+//!
+//! `WORKYARD_TEST_TOPOLOGY` (`cluster`, `sentinel`) makes every [`TestServer::start`] the one node of such a set that has
+//! the queue `q`, so that tests which know nothing of it run on both; what fails over and moves is made here by name.
+
+#![expect(clippy::expect_used, reason = "its only callers are tests")]
+
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+
+use crate::server::{Part, TestServer};
+use crate::wait_until;
+
+/// Environment variable with the topology that all tests run on.
+pub const TOPOLOGY_VARIABLE: &str = "WORKYARD_TEST_TOPOLOGY";
+/// Name of the master that the sentinels of a test watch.
+pub const MASTER: &str = "yard";
+
+/// Slots of a cluster.
+const SLOTS: u32 = 16384;
+/// Longest wait for a set to be formed.
+const FORMED: Duration = Duration::from_secs(60);
+
+/// What surrounds a server.
+#[derive(Debug)]
+pub(crate) enum Company {
+    /// Nothing.
+    None,
+    /// The other masters of its cluster, without replicas.
+    Cluster(Vec<TestServer>),
+    /// The sentinel that watches it, slow enough never to fail over.
+    Sentinel(Box<TestServer>),
+}
+
+impl Company {
+    /// As the environment says, for a server that was just started with these arguments.
+    pub(crate) async fn gather(server: &TestServer, args: &[&str]) -> Self {
+        match Topology::from_env() {
+            Topology::Single => Self::None,
+            Topology::Cluster => {
+                let others = [(); 2].map(|()| TestServer::start_as(Part::Node, args));
+                let others: Vec<TestServer> = futures_util::future::join_all(others).await;
+                let all: Vec<&TestServer> = std::iter::once(server).chain(&others).collect();
+                form(&all, home(server, "{q}").await).await;
+                Self::Cluster(others)
+            }
+            Topology::Sentinel => Self::Sentinel(Box::new(watch(server, Duration::from_secs(3600)).await)),
+        }
+    }
+
+    /// The address of all of them for clients; `None` if it is alone.
+    pub(crate) fn url(&self, server: &TestServer) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Cluster(others) => Some(cluster_url(std::iter::once(server).chain(others))),
+            Self::Sentinel(sentinel) => Some(sentinel_url(std::slice::from_ref(&**sentinel))),
+        }
+    }
+}
+
+/// The topologies that tests can run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topology {
+    Single,
+    Cluster,
+    Sentinel,
+}
+
+impl Topology {
+    pub(crate) fn from_env() -> Self {
+        match std::env::var(TOPOLOGY_VARIABLE).unwrap_or_default().as_str() {
+            "" => Self::Single,
+            "cluster" => Self::Cluster,
+            "sentinel" => Self::Sentinel,
+            other => panic!("{TOPOLOGY_VARIABLE} is \"{other}\": it must be cluster, sentinel, or empty"),
+        }
+    }
+
+    /// What the first server of a set is started as.
+    pub(crate) fn part(self) -> Part {
+        match self {
+            Self::Single | Self::Sentinel => Part::Alone,
+            Self::Cluster => Part::Node,
+        }
+    }
+}
+
+/// A cluster of three masters, and as many replicas of the first.
+#[derive(Debug)]
+pub struct TestCluster {
+    /// The masters; the slots of the queue `q` are the first one's.
+    pub masters: Vec<TestServer>,
+    /// Replicas of the first master.
+    pub replicas: Vec<TestServer>,
+}
+
+impl TestCluster {
+    /// Starts three masters and so many replicas of the one that has the queue `q`.
+    pub async fn start(replicas: usize, args: &[&str]) -> Self {
+        let all = (0..3 + replicas).map(|_| TestServer::start_as(Part::Node, args));
+        let mut masters: Vec<TestServer> = futures_util::future::join_all(all).await;
+        let replicas = masters.split_off(3);
+        let all: Vec<&TestServer> = masters.iter().collect();
+        form(&all, home(&masters[0], "{q}").await).await;
+        for replica in &replicas {
+            follow(&masters[0], replica).await;
+        }
+        Self { masters, replicas }
+    }
+
+    /// The address for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        cluster_url(&self.masters)
+    }
+
+    /// The slot of a key.
+    pub async fn slot_of(&self, key: &str) -> u16 {
+        slot_of(&self.masters[0], key).await
+    }
+
+    /// Gives a slot, with its keys, from one master to another, key by key as `redis-cli --cluster reshard` does;
+    /// `between` runs while half of that is done.
+    pub async fn move_slot<F: Future<Output = ()>>(
+        &self,
+        slot: u16,
+        from: usize,
+        to: usize,
+        between: impl FnOnce() -> F,
+    ) {
+        self.begin_to_move(slot, from, to).await;
+        let (source, target) = (&self.masters[from], &self.masters[to]);
+        let mut old = source.connection().await;
+        let mut between = Some(between);
+        loop {
+            let mut look = redis::cmd("CLUSTER");
+            look.arg("GETKEYSINSLOT").arg(slot).arg(2);
+            let keys: Vec<String> = look.query_async(&mut old).await.expect("keys of the slot");
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = redis::cmd("MIGRATE");
+            migrate.arg("127.0.0.1").arg(target.port()).arg("").arg(0).arg(5000);
+            migrate.arg("KEYS").arg(&keys);
+            done(&migrate, &mut old).await;
+            if let Some(between) = between.take() {
+                between().await;
+            }
+        }
+        self.set_slot(slot, to, "NODE", to).await;
+        self.set_slot(slot, from, "NODE", to).await;
+    }
+
+    /// The first step of moving a slot: both nodes know that it is on its way.
+    pub async fn begin_to_move(&self, slot: u16, from: usize, to: usize) {
+        self.set_slot(slot, to, "IMPORTING", from).await;
+        self.set_slot(slot, from, "MIGRATING", to).await;
+    }
+
+    async fn set_slot(&self, slot: u16, on: usize, state: &str, about: usize) {
+        let id = id(&mut self.masters[about].connection().await).await;
+        let mut cmd = redis::cmd("CLUSTER");
+        cmd.arg("SETSLOT").arg(slot).arg(state).arg(id);
+        done(&cmd, &mut self.masters[on].connection().await).await;
+    }
+
+    /// Takes that step back.
+    pub async fn stay(&self, slot: u16, from: usize, to: usize) {
+        for node in [from, to] {
+            let mut cmd = redis::cmd("CLUSTER");
+            cmd.arg("SETSLOT").arg(slot).arg("STABLE");
+            done(&cmd, &mut self.masters[node].connection().await).await;
+        }
+    }
+}
+
+/// A master, a replica, and a sentinel that fails over within seconds.
+#[derive(Debug)]
+pub struct TestSentinel {
+    /// The master at the start.
+    pub master: TestServer,
+    /// Its replica.
+    pub replica: TestServer,
+    /// Who watches them.
+    pub sentinel: TestServer,
+}
+
+impl TestSentinel {
+    /// Starts the three.
+    pub async fn start(args: &[&str]) -> Self {
+        let (master, replica) = tokio::join!(
+            TestServer::start_as(Part::Alone, args),
+            TestServer::start_as(Part::Alone, args)
+        );
+        let mut redis = replica.connection().await;
+        let mut follow = redis::cmd("REPLICAOF");
+        follow.arg("127.0.0.1").arg(master.port());
+        done(&follow, &mut redis).await;
+        in_step(&replica).await;
+        let sentinel = watch(&master, Duration::from_secs(1)).await;
+        let set = Self {
+            master,
+            replica,
+            sentinel,
+        };
+        // It learns of replicas from the master, every ten seconds, or when it sees the master for the first time.
+        wait_until(FORMED, || async {
+            let mut redis = set.sentinel.connection().await;
+            let mut cmd = redis::cmd("SENTINEL");
+            cmd.arg("REPLICAS").arg(MASTER);
+            let found: Vec<Value> = cmd.query_async(&mut redis).await.unwrap_or_default();
+            !found.is_empty()
+        })
+        .await;
+        set
+    }
+
+    /// The address for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        sentinel_url(std::slice::from_ref(&self.sentinel))
+    }
+}
+
+/// Starts a sentinel for `master` that takes it for dead after `patience`.
+async fn watch(master: &TestServer, patience: Duration) -> TestServer {
+    let ms = patience.as_millis();
+    let settings = format!(
+        "sentinel monitor {MASTER} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {MASTER} {ms}\n\
+         sentinel failover-timeout {MASTER} 10000\n",
+        master.port()
+    );
+    TestServer::start_as(Part::Sentinel(settings), &[]).await
+}
+
+fn cluster_url<'a>(nodes: impl IntoIterator<Item = &'a TestServer>) -> String {
+    let nodes: Vec<String> = nodes
+        .into_iter()
+        .map(|node| format!("127.0.0.1:{}", node.port()))
+        .collect();
+    format!("redis-cluster://{}", nodes.join(","))
+}
+
+fn sentinel_url(sentinels: &[TestServer]) -> String {
+    let sentinels: Vec<String> = sentinels
+        .iter()
+        .map(|one| format!("127.0.0.1:{}", one.port()))
+        .collect();
+    format!("redis-sentinel://{}/{MASTER}", sentinels.join(","))
+}
+
+/// Which third of the slots has this key.
+async fn home(server: &TestServer, key: &str) -> u32 {
+    u32::from(slot_of(server, key).await) * 3 / SLOTS
+}
+
+async fn slot_of(server: &TestServer, key: &str) -> u16 {
+    let mut redis = server.connection().await;
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("KEYSLOT").arg(key);
+    cmd.query_async(&mut redis).await.expect("a slot")
+}
+
+/// Makes a cluster of three masters; the first gets the third `home` of the slots.
+async fn form(masters: &[&TestServer], home: u32) {
+    let first = masters[0];
+    for (at, master) in (0..).zip(masters) {
+        let mut redis = master.connection().await;
+        let mut epoch = redis::cmd("CLUSTER");
+        epoch.arg("SET-CONFIG-EPOCH").arg(at + 1);
+        done(&epoch, &mut redis).await;
+        let third = (home + at) % 3;
+        let mut slots = redis::cmd("CLUSTER");
+        // Rounded up: the inverse of what `home` does.
+        let edge = |third: u32| (third * SLOTS).div_ceil(3);
+        slots.arg("ADDSLOTSRANGE").arg(edge(third)).arg(edge(third + 1) - 1);
+        done(&slots, &mut redis).await;
+        if at > 0 {
+            meet(first, &mut redis).await;
+        }
+    }
+    for master in masters {
+        settled(master).await;
+    }
+}
+
+async fn meet(known: &TestServer, redis: &mut MultiplexedConnection) {
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("MEET").arg("127.0.0.1").arg(known.port()).arg(known.bus_port());
+    done(&cmd, redis).await;
+}
+
+/// Makes `replica` a replica of `master`, and waits until it has its data.
+async fn follow(master: &TestServer, replica: &TestServer) {
+    let mut redis = replica.connection().await;
+    meet(master, &mut redis).await;
+    let id = id(&mut master.connection().await).await;
+    wait_until(FORMED, || async {
+        let mut redis = redis.clone();
+        let mut cmd = redis::cmd("CLUSTER");
+        cmd.arg("REPLICATE").arg(&id);
+        cmd.exec_async(&mut redis).await.is_ok()
+    })
+    .await;
+    in_step(replica).await;
+    settled(replica).await;
+}
+
+/// Waits until a replica has its master's data.
+async fn in_step(replica: &TestServer) {
+    wait_until(FORMED, || async {
+        info(replica, "replication").await.contains("master_link_status:up")
+    })
+    .await;
+}
+
+/// Waits until a node serves, and knows who has each slot.
+async fn settled(node: &TestServer) {
+    wait_until(FORMED, || async {
+        let mut redis = node.connection().await;
+        let mut cmd = redis::cmd("CLUSTER");
+        cmd.arg("INFO");
+        let text: String = cmd.query_async(&mut redis).await.unwrap_or_default();
+        text.contains("cluster_state:ok") && text.contains("cluster_slots_ok:16384")
+    })
+    .await;
+}
+
+/// One section of what a server says of itself; empty if it does not answer.
+pub async fn info(server: &TestServer, section: &str) -> String {
+    let ask = async {
+        let mut redis = server.client().get_multiplexed_async_connection().await?;
+        redis::cmd("INFO").arg(section).query_async(&mut redis).await
+    };
+    let answer: redis::RedisResult<String> = ask.await;
+    answer.unwrap_or_default()
+}
+
+async fn id(redis: &mut MultiplexedConnection) -> String {
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("MYID");
+    cmd.query_async(redis).await.expect("the id of a node")
+}
+
+async fn done(cmd: &redis::Cmd, redis: &mut MultiplexedConnection) {
+    let answer = cmd.query_async::<Value>(redis).await;
+    let words: Vec<_> = cmd.get_packed_command();
+    answer.unwrap_or_else(|e| panic!("{}: {e}", String::from_utf8_lossy(&words)));
+}
