@@ -36,27 +36,36 @@ pub(crate) fn payload(bytes: usize) -> Bytes {
     Bytes::from(format!("\"{}\"", "x".repeat(bytes.saturating_sub(2))))
 }
 
-/// Enqueue of single tasks by one caller that waits for each, and by 64 at once.
+/// Enqueue of single tasks by one caller that waits for each, and by 64 at once, with and without the calls being gathered.
 pub(crate) async fn singles(server: &Server, count: usize) -> anyhow::Result<Vec<Figure>> {
     let link = server.link().await?;
     let payload = payload(PAYLOAD);
     let mut figures = Vec::new();
-    for (name, callers) in [("enqueue one by one", 1), ("enqueue, 64 callers", 64)] {
+    for (name, callers, shared) in [
+        ("enqueue one by one", 1, true),
+        ("enqueue, 64 callers", 64, true),
+        ("enqueue, 64 callers, not coalesced", 64, false),
+    ] {
         server.flush(&link).await?;
         let submitter = Submitter::start(queue(&link)?);
         let begun = Instant::now();
         let each = count / callers;
-        let tasks: Vec<_> = (0..callers)
-            .map(|_| {
-                let (submitter, payload) = (submitter.clone(), payload.clone());
-                tokio::spawn(async move {
-                    for _ in 0..each {
-                        submitter.submit(vec![task(&payload)?], true, None, PATIENCE).await?;
-                    }
-                    anyhow::Ok(())
-                })
-            })
-            .collect();
+        let mut tasks = Vec::new();
+        for _ in 0..callers {
+            // A submitter gathers what its callers send meanwhile into one call: one of one's own has nothing to gather.
+            let submitter = if shared {
+                submitter.clone()
+            } else {
+                Submitter::start(queue(&link)?)
+            };
+            let payload = payload.clone();
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..each {
+                    submitter.submit(vec![task(&payload)?], true, None, PATIENCE).await?;
+                }
+                anyhow::Ok(())
+            }));
+        }
         for caller in tasks {
             caller.await??;
         }

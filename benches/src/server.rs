@@ -1,6 +1,7 @@
 //! A Redis of the benchmark's own: loopback, AOF off unless a measurement turns it on, ended with it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use workyard_shared::link::{Link, LinkConfig};
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Drop for Server {
@@ -48,7 +49,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {binary}"))?;
-        let server = Self { child, port, _dir: dir };
+        let server = Self { child, port, dir };
         let begun = Instant::now();
         while server.link().await.is_err() {
             if begun.elapsed() > Duration::from_secs(10) {
@@ -61,6 +62,10 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         url(self.port)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

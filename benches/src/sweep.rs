@@ -1,5 +1,7 @@
 //! One thing varied, all else as in the main figures: persistence, round trip, payload, consumers, backlog.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use redis::Value;
 use workyard_shared::link::Link;
 
 use crate::drain::{Drained, Load, drained, fill_and_drain, filled};
-use crate::figures::{Figure, cell, percentile};
+use crate::figures::{Figure, cell, per_second, percentile};
 use crate::measure::queue;
 use crate::proxy;
 use crate::server::{Server, url};
@@ -25,6 +27,22 @@ const SLICE: usize = 300_000;
 /// Absent fields asked for in one command, to move a rehash on.
 const PROBES: usize = 1000;
 const REHASH_LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes of the log that a busy Redis syncs at once, about: a batch of 100 ends.
+const SYNCED: usize = 16 << 10;
+const SYNCING: Duration = Duration::from_millis(500);
+
+/// How often a second the disk below Redis' log syncs what was just written: with `always`, Redis does it in each turn that wrote.
+fn syncs(dir: &Path) -> anyhow::Result<f64> {
+    let mut log = File::create(dir.join("syncs"))?;
+    let (block, begun, mut done) = (vec![b'x'; SYNCED], Instant::now(), 0);
+    while begun.elapsed() < SYNCING {
+        log.write_all(&block)?;
+        log.sync_data()?;
+        done += 1;
+    }
+    Ok(per_second(done, begun.elapsed()))
+}
 
 /// What the sweeps have in common.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +85,13 @@ impl Sweep<'_> {
             self.server.aof(&link, "off").await?;
             figures.extend(row(AOF, policy, &seen?));
         }
+        figures.push(cell(
+            AOF,
+            "always",
+            "syncs of the disk",
+            "/s",
+            syncs(self.server.dir())?,
+        ));
         Ok(figures)
     }
 

@@ -5,6 +5,7 @@
 //! for watching, not for work that must see every end; that waits for its ids.
 
 use tokio::sync::{mpsc, oneshot};
+use workyard_shared::Error as CallError;
 use workyard_shared::name::QueueName;
 
 use crate::board::{Ask, Heard};
@@ -54,7 +55,7 @@ impl Follow {
                 }
             })
             .collect();
-        let mut views = self.client.look(&self.queue, &ids).await?.into_iter();
+        let mut views = self.look(&ids).await?.into_iter();
         let mut news = Vec::with_capacity(heard.len());
         for heard in heard {
             news.push(match heard {
@@ -69,6 +70,23 @@ impl Follow {
             });
         }
         Ok(news)
+    }
+
+    /// What is known of them. One that this release cannot read, since a newer one or somebody else stored it, is told as
+    /// its id and state; it must not end the stream for all others.
+    async fn look(&self, ids: &[&str]) -> Result<Vec<Option<TaskView>>, Error> {
+        match self.client.look(&self.queue, ids).await {
+            Err(Error::Call(CallError::Protocol(_))) => {}
+            other => return other,
+        }
+        let mut views = Vec::with_capacity(ids.len());
+        for id in ids {
+            views.push(match self.client.look(&self.queue, &[id]).await {
+                Err(Error::Call(CallError::Protocol(_))) => None,
+                other => other?.pop().flatten(),
+            });
+        }
+        Ok(views)
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`Client`] enqueues ([`Client::enqueue`], [`Client::enqueue_many`], [`Client::bulk`]), waits
 //! ([`Client::wait`], [`Client::enqueue_and_wait`], [`Client::follow`]), looks ([`Client::task`],
 //! [`Client::list`], [`Client::stats`], [`Client::signals`], [`Client::consumers`], [`Client::explain`]) and operates
-//! ([`Client::cancel`], [`Client::retry`], [`Client::set`] and so on). [`task()`] builds tasks from Rust values.
+//! ([`Client::cancel`], [`Client::retry`], [`Client::set`], [`Client::doctor`] and so on). [`task()`] builds tasks from Rust values.
 //!
 //! [`Client::map_reduce`] submits map-reduce jobs, [`Client::job`] finds them again.
 //!
@@ -35,11 +35,13 @@ mod serving;
 mod exposition;
 mod signals;
 mod explain;
+mod doctor;
 mod job;
 
 pub use bulk::Bulk;
 pub use client::Client;
 pub use config::ClientConfig;
+pub use doctor::{Ailment, Diagnosis, Finding, Looked};
 pub use durability::{Durability, Kept};
 pub use enqueue::Receipt;
 pub use error::Error;

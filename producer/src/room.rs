@@ -264,7 +264,7 @@ impl Room {
             let Some((id, state)) = line.rsplit_once(' ') else {
                 continue;
             };
-            let Some(state) = State::parse(state) else {
+            let Some(state) = State::parse(state).filter(|state| state.is_terminal()) else {
                 continue;
             };
             for follower in &self.followers {

@@ -55,7 +55,7 @@ local function look_alive(keys, job, outcomes)
 end
 
 local function put_back(keys, job, o, score)
-  call('ZADD', keys[PENDING], score, o.id)
+  call('ZADD', keys[PENDING], held_order(keys, o.id, score), o.id)
   count_task(job, 'released', nil, 1)
   if not is_paused(keys) then wake(keys, 1) end
 end
@@ -165,7 +165,7 @@ local function settle_elsewhere(keys, job, argv, o, member, score, now)
   job.has_meta = true
   call('HSET', keys[META], o.id, format_meta(m))
   local due = now + (tonumber(o.delay) or 1000)
-  call('ZADD', keys[SCHEDULED], due_score(due, floor(tonumber(score) / PRIORITY_SPAN)), o.id)
+  call('ZADD', keys[SCHEDULED], due_score(due, floor(tonumber(held_order(keys, o.id, score)) / PRIORITY_SPAN)), o.id)
   job.earliest = math.min(job.earliest or due, due)
   count_task(job, 'released', nil, 1)
   return 'p'

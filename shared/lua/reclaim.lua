@@ -10,6 +10,8 @@ consumers died 3 times (or max_attempts times, if that is more) is poison: into 
 same road without the crash count.
 
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
+adopt:   KEYS as reclaim   ARGV consumer | most tasks   Reply as leave. The same for keys of a consumer that has no session, which
+         nothing else would ever look at: doctor's. One with a session is left alone.
 unpark:  KEYS the shared keys   ARGV consumer   Reply 1 if it was parked. One that begins to drain and was
          just woken passes the wake-up on.
 pass_on: KEYS the shared keys   ARGV none   Reply pending tasks. One that was woken and has no room wakes another in its place. Its
@@ -63,7 +65,7 @@ local function give_back(keys, running, consumer, most, now, crashed)
         poisoned = poisoned + 1
       else
         call('HSET', keys[META], id, format_meta(m))
-        call('ZADD', keys[PENDING], score, id)
+        call('ZADD', keys[PENDING], held_order(keys, id, score), id)
         back = back + 1
       end
     end
@@ -99,6 +101,11 @@ end
 local function reclaim(keys, argv) return take_back(keys, argv, true) end
 local function leave(keys, argv) return take_back(keys, argv, false) end
 
+local function adopt(keys, argv)
+  if call('ZSCORE', keys[CONSUMERS], argv[1]) then return { 0, 0, 0 } end
+  return take_back(keys, argv, false)
+end
+
 local function unpark(keys, argv)
   local waiting, paused = call('ZCARD', keys[PENDING]), is_paused(keys)
   if call('ZREM', keys[PARKED], argv[1]) == 1 then return 1 end
@@ -118,3 +125,4 @@ register('pass_on', pass_on, 'allow-oom')
 register('dead', dead, 'no-writes')
 register('reclaim', reclaim, 'allow-oom')
 register('leave', leave, 'allow-oom')
+register('adopt', adopt, 'allow-oom')

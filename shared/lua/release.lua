@@ -45,6 +45,7 @@ local function release(keys, argv)
         tally(kinds, kind)
       else
         call('HSET', keys[META], id, format_meta(m))
+        score = held_order(keys, id, score)
         if delay > 0 then
           call('ZADD', keys[SCHEDULED], due_score(now + delay, floor(tonumber(score) / PRIORITY_SPAN)), id)
           delayed = true

@@ -18,6 +18,21 @@ local function held_score(value, token)
   if value and sub(value, 1, #token + 1) == token .. ' ' then return sub(value, #token + 2) end
 end
 
+-- A score behind all that is pending, of the task's own priority.
+local function score_behind(keys, id)
+  local sequence = (tonumber(call('HGET', keys[STATE], 'seq') or '0') or 0) + 1
+  call('HSET', keys[STATE], 'seq', int(sequence))
+  return pending_score(options_of(call('HGET', keys[TASKS], id) or '').priority or DEFAULT.priority, sequence)
+end
+
+-- The score with which a task goes back into PENDING: the one that it was claimed with. What somebody else wrote there is
+-- no score, and must not fail an edge behind its first write: then the task goes behind the others.
+local function held_order(keys, id, score)
+  local n = tonumber(score)
+  if n and n >= 0 and n < 256 * PRIORITY_SPAN and n % 1 == 0 then return int(n) end
+  return score_behind(keys, id)
+end
+
 local function all_stale(keys, n)
   check_stats(keys)
   bump(keys, (clock()), { stale = n })

@@ -84,6 +84,10 @@ impl NewTask {
     /// # Errors
     /// [`Error::Invalid`] says what is wrong and what would be right.
     pub fn from_json(text: &[u8]) -> Result<(Self, Option<QueueName>), Error> {
+        Self::read_json(text).map_err(bounded)
+    }
+
+    fn read_json(text: &[u8]) -> Result<(Self, Option<QueueName>), Error> {
         let text = std::str::from_utf8(text).map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| invalid(format!("not a JSON object: {e}")))?;
         let mut kind = None;
@@ -206,8 +210,27 @@ fn check_size(len: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Most characters of a reason. The input may be a megabyte of one wrong word, and what refuses it is kept and logged.
+const MOST_SAID: usize = 300;
+
 fn invalid(text: String) -> Error {
     Error::Invalid(text)
+}
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MOST_SAID) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// The reasons that other modules give are as long as what they show of the input.
+fn bounded(error: Error) -> Error {
+    match error {
+        Error::Invalid(text) => Error::Invalid(shortened(text)),
+        other => other,
+    }
 }
 
 fn string<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Error> {
@@ -350,6 +373,24 @@ mod tests {
 
     fn parse(text: &str) -> Result<NewTask, Error> {
         NewTask::from_json(text.as_bytes()).map(|(task, _)| task)
+    }
+
+    #[test]
+    fn a_reason_is_short_however_long_the_input_is() {
+        let long = "é".repeat(500_000);
+        for text in [
+            format!("{{\"v\":\"{long}\"}}"),
+            format!("{{\"kind\":\"k\",\"timeout\":\"{long}\"}}"),
+            format!("{{\"{long}\":1,\"{long}\":2}}"),
+            format!("{{\"kind\":\"k\",\"backoff\":{{\"{long}\":1}}}}"),
+            format!("{{\"kind\":\"{long}\"}}"),
+            format!("\"{long}\""),
+        ] {
+            let Err(Error::Invalid(reason)) = NewTask::from_json(text.as_bytes()) else {
+                panic!("accepted: {}", &text[..40]);
+            };
+            assert!(reason.len() < 1000 && reason.len() > 10, "{} bytes", reason.len());
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ macro_rules! sources {
 }
 
 /// What the edges share, in load order: each file sees the names of those before it.
-pub const HELPERS: [(&str, &str); 14] = sources![
+pub const HELPERS: [(&str, &str); 15] = sources![
     "prelude",
     "record",
     "stats",
@@ -31,10 +31,11 @@ pub const HELPERS: [(&str, &str); 14] = sources![
     "job",
     "job_feed",
     "job_advance",
+    "diagnose",
 ];
 
 /// One file per edge, or per few that belong together. Their names are their own.
-pub const EDGES: [(&str, &str); 20] = sources![
+pub const EDGES: [(&str, &str); 23] = sources![
     "enqueue",
     "ingest",
     "claim",
@@ -55,6 +56,9 @@ pub const EDGES: [(&str, &str); 20] = sources![
     "job_settle",
     "job_operate",
     "job_tend",
+    "examine",
+    "job_examine",
+    "checkup",
 ];
 
 /// The whole library, as `FUNCTION LOAD REPLACE` takes it.

@@ -25,6 +25,7 @@ mod list;
 mod operate;
 mod queue;
 mod explain;
+mod doctor;
 mod warning;
 mod interrupt;
 mod watch;
@@ -174,6 +175,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Consumers(args) => consumers::run(&args, session).await,
         Command::Audit(args) => audit::run(&args, session).await,
         Command::Top(args) => Box::pin(top::run(&args, session)).await,
+        Command::Doctor(args) => Box::pin(doctor::run(&args, session)).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
         Command::Completions(_) | Command::Man(_) | Command::Acl(_) | Command::Redis { .. } => Ok(Exit::Done),
     }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod claim;
+mod doctor;
 mod enqueue;
 mod figures;
 mod ingest;
@@ -24,6 +25,7 @@ mod header_tests;
 
 pub use audit::AuditEntry;
 pub use claim::{ClaimRequest, Claimed, Grant};
+pub use doctor::{Care, KeyFacts, Odd, ScanPage};
 pub use enqueue::{Accepted, Batch};
 pub use figures::{CircuitCount, QueueFigures};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};

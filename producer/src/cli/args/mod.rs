@@ -19,8 +19,8 @@ use super::value;
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use service::{
-    AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, ManArgs, MetricsArgs, QueueAction, RedisAction, RejectedArgs,
-    StatsArgs, TopArgs,
+    AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, ManArgs, MetricsArgs, QueueAction, RedisAction,
+    RejectedArgs, StatsArgs, TopArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -86,7 +86,7 @@ pub(crate) struct Global {
     /// The queue [default: default]
     #[arg(long, short, global = true, env = "WORKYARD_QUEUE", value_parser = value::named::<QueueName>, value_name = "QUEUE")]
     pub(crate) queue: Option<QueueName>,
-    /// Who acts, for the audit [default: user@host]
+    /// Who acts, for the audit; user@host by default
     #[arg(long, global = true, env = "WORKYARD_OPERATOR", value_name = "NAME")]
     pub(crate) operator: Option<String>,
     /// Write JSON: one document, or lines of it for streams
@@ -205,6 +205,11 @@ pub(crate) enum Command {
     /// Show inbox items that were refused, with the reason
     #[command(after_help = "Example:\n  workyard rejected --queue emails")]
     Rejected(RejectedArgs),
+    /// Look for what is wrong in Redis, while everything runs; explain it, and with --repair mend it
+    #[command(
+        after_help = "Exit code 0: nothing is wrong; 1: something is, or stays so; 2: bad use; 4: Redis is away. Each finding was seen twice, two seconds apart. It reads in small steps; what it mends, a function in Redis mends, if it is still wrong in that moment. Findings: docs/operations.md.\n\nWithout --queue all queues are looked at, and keys of no queue too.\n\nExamples:\n  workyard doctor\n  workyard doctor --queue emails --repair\n  workyard doctor --json | jq -r '.findings[].finding' | sort | uniq -c"
+    )]
+    Doctor(DoctorArgs),
     /// Show what operators did: settings, pauses, cancels, retries, deletes, purges
     #[command(
         after_help = "Each queue keeps its last 10,000 acts, noted by the functions that did them, with the time of Redis. Who it was is what the client said: its user of Redis, and --operator. Without --queue all queues are shown.\n\nExamples:\n  workyard audit --queue emails\n  workyard audit --limit 500 --json | jq '.[] | select(.action == \"purge\")'\n  workyard audit --queue emails --follow"

@@ -49,6 +49,14 @@ pub(crate) struct TopArgs {
     pub(crate) every: Duration,
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Mend what can be mended, and say what was
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
 /// Arguments of `rejected`.
 #[derive(Debug, Args)]
 pub(crate) struct RejectedArgs {

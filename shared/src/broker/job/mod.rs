@@ -19,7 +19,7 @@ use crate::name::JobId;
 
 impl Queue {
     /// `FCALL workyard_1_<edge>` with the shared keys, those of `job`, and `own` ones.
-    fn job_call(&self, edge: &str, job: &JobId, own: &[&str]) -> Cmd {
+    pub(super) fn job_call(&self, edge: &str, job: &JobId, own: &[&str]) -> Cmd {
         let keys = self.keys.job(job);
         let mut all: Vec<&str> = keys.iter().map(String::as_str).collect();
         all.extend_from_slice(own);

@@ -1,0 +1,359 @@
+//! Limits and abuse: what is too much, too long, at the edge of a number, or plain junk costs nobody else anything.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use workyard_consumer::{Context, Failure, Registry};
+use workyard_producer::{Client, ClientConfig, News, task};
+use workyard_shared::broker::{Claimed, Place, Seen};
+use workyard_shared::name::{Kind, QueueName};
+use workyard_tests::hand::Hand;
+use workyard_tests::{Yard, queue_name, spawn, wait_until, workspace_binary};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn echo() -> Registry {
+    let mut registry = Registry::new();
+    let echo = |_: Context, payload: serde_json::Value| async move { Ok::<_, Failure>(payload) };
+    registry.register("echo", echo).unwrap();
+    registry
+}
+
+async fn ask<T: redis::FromRedisValue>(redis: &MultiplexedConnection, words: &[&str]) -> T {
+    let mut cmd = redis::Cmd::new();
+    for word in words {
+        cmd.arg(*word);
+    }
+    cmd.query_async(&mut redis.clone()).await.unwrap()
+}
+
+fn client(yard: &Yard) -> Client {
+    Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_enqueue_and_none_is_lost() {
+    let yard = Yard::start().await;
+    let worker = yard.work(echo(), yard.config()).await;
+    let clients: Vec<Client> = (0..1000).map(|_| client(&yard)).collect();
+    let q = queue_name("q");
+    let receipts = join_all(
+        clients
+            .iter()
+            .map(|client| client.enqueue(&q, task("echo").build().unwrap())),
+    )
+    .await;
+    assert!(receipts.iter().all(Result::is_ok));
+    let redis = yard.server.connection().await;
+    let info: String = ask(&redis, &["INFO", "clients"]).await;
+    let connected = info
+        .lines()
+        .find_map(|line| line.strip_prefix("connected_clients:"))
+        .unwrap();
+    assert!(connected.trim().parse::<u32>().unwrap() > 1000, "{connected}");
+    yard.reaches("completed", 1000).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_queues_are_listed_and_a_daemon_serves_its_own() {
+    let yard = Yard::start().await;
+    let redis = yard.server.connection().await;
+    let fill = "for i = 1, 10000 do local q = 'q' .. i
+      redis.call('SADD', 'workyard:queues', q)
+      redis.call('HSET', 'workyard:{' .. q .. '}:stats', 'submitted', '1', 'submitted echo', '1')
+      redis.call('HSET', 'workyard:{' .. q .. '}:state', 'seq', '1')
+      redis.call('HSET', 'workyard:{' .. q .. '}:tasks', 'a', 'd1700000000000 echo\\n\\n1')
+      redis.call('ZADD', 'workyard:{' .. q .. '}:pending', '87960930222081', 'a') end";
+    let _: redis::Value = ask(&redis, &["EVAL", fill, "0"]).await;
+    let worker = yard.work(echo(), yard.config()).await;
+    let workyard = |args: &[&str]| {
+        let mut command = workspace_binary("workyard");
+        let output = command
+            .args(args)
+            .env("WORKYARD_REDIS_URL", yard.server.url())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let begun = Instant::now();
+    let listed = tokio::task::block_in_place(|| workyard(&["queues"]));
+    println!("10,000 queues listed in {:?}", begun.elapsed());
+    assert_eq!(
+        listed.lines().count(),
+        1 + 10_001 - usize::from(!listed.contains("\nq "))
+    );
+    let shown = tokio::task::block_in_place(|| workyard(&["stats", "-q", "q7777"]));
+    assert!(shown.contains("q7777"), "{shown}");
+    let id = yard.add("echo", "5", |_| ()).await;
+    assert_eq!(yard.result(&id).await, "5");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_try_to_leave_their_key_are_refused_at_every_door() {
+    let yard = Yard::start().await;
+    let redis = yard.server.connection().await;
+    let long = "q".repeat(100_000);
+    let bad = [
+        "a}{b",
+        "a}:tasks",
+        "{q}",
+        "a:b",
+        "a b",
+        "a\nb",
+        "a\0b",
+        "\r\nFLUSHALL\r\n",
+        "é",
+        "",
+        "../q",
+        &long,
+    ];
+    for name in bad.iter().filter(|name| **name != "../q") {
+        assert!(QueueName::new(name).is_err(), "{name:.20}");
+        if !["a:b"].contains(name) {
+            assert!(Kind::new(name).is_err(), "{name:.20}");
+        }
+        // By the function, as another client would call it.
+        let mut cmd = redis::cmd("FCALL");
+        cmd.arg("workyard_1_enqueue").arg(15).arg(yard.queue.keys().shared());
+        cmd.arg(&["", "", "", ""]).arg(*name).arg("1");
+        yard.broker.link().ensure_library().await.unwrap();
+        let answer: redis::RedisResult<redis::Value> = cmd.query_async(&mut redis.clone()).await;
+        // A kind may have colons; behind a line feed there is room for an object of headers, which nobody reads here.
+        if *name != "a:b" && *name != "a\nb" {
+            assert!(answer.as_ref().is_err_and(|e| e.to_string().len() < 500), "{answer:?}");
+        }
+        // By the command line, where the system lets such an argument through.
+        if !name.contains('\0') {
+            let mut command = workspace_binary("workyard");
+            let command = command
+                .args(["enqueue", "k", "1", "-q", name])
+                .env("WORKYARD_REDIS_URL", yard.server.url());
+            assert_eq!(command.output().unwrap().status.code(), Some(2), "{name:.20}");
+        }
+    }
+    // By the inbox: refused with a reason that does not repeat it all.
+    let worker = yard.work(echo(), yard.config()).await;
+    for name in bad {
+        let item = serde_json::json!({ "kind": format!("{name} "), "payload": 1 }).to_string();
+        let _: u64 = ask(&redis, &["RPUSH", "workyard:{q}:inbox", &item]).await;
+    }
+    yard.reaches("rejected", bad.len() as u64).await;
+    for entry in yard.queue.rejected(100).await.unwrap() {
+        let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
+        assert!(entry["reason"].as_str().unwrap().len() < 700, "{}", entry["reason"]);
+    }
+    let keys: Vec<String> = ask(&redis, &["KEYS", "*"]).await;
+    assert!(keys.iter().all(|key| key.starts_with("workyard:")), "{keys:?}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_of_64_mb_in_the_inbox_is_refused_unseen_and_stalls_nobody() {
+    let yard = Yard::start().await;
+    let worker = yard.work(echo(), yard.config()).await;
+    let redis = yard.server.connection().await;
+    // 512 MB, the most that Redis takes, was tried by hand: WORKYARD_HUGE_MB=512.
+    let megabytes: usize = std::env::var("WORKYARD_HUGE_MB").map_or(64, |mb| mb.parse().unwrap());
+    let mut huge = redis::cmd("RPUSH");
+    huge.arg("workyard:{q}:inbox").arg("x".repeat((megabytes << 20) - 1));
+    let begun = Instant::now();
+    huge.exec_async(&mut yard.server.connection().await).await.unwrap();
+    println!("{megabytes} MB pushed in {:?}", begun.elapsed());
+    let begun = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while yard.total("rejected").await == 0 || begun.elapsed() < Duration::from_secs(1) {
+        assert!(begun.elapsed() < SOON);
+        let asked = Instant::now();
+        let _: String = ask(&redis, &["PING"]).await;
+        slowest = slowest.max(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("{megabytes} MB: refused; the slowest of the answers to others meanwhile took {slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    let entry = yard.queue.rejected(10).await.unwrap().remove(0);
+    assert!(entry.len() < 4096 && entry.contains("at most"), "{} bytes", entry.len());
+    let id = yard.add("echo", "7", |_| ()).await;
+    assert_eq!(yard.result(&id).await, "7");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_at_the_edge_of_a_double_neither_pass_nor_harm() {
+    let yard = Yard::start().await;
+    let redis = yard.server.connection().await;
+    let worker = yard.work(echo(), yard.config()).await;
+    let refused = [
+        r#""priority":256"#,
+        r#""priority":9007199254740993"#,
+        r#""priority":-1"#,
+        r#""priority":1e400"#,
+        r#""priority":NaN"#,
+        r#""not_before":9007199254740993"#,
+        r#""not_before":1e400"#,
+        r#""delay":1e19"#,
+        r#""delay":"1e400s""#,
+        r#""delay":"NaNs""#,
+        r#""expires_at":18446744073709551615"#,
+        r#""retention":"99999999999999999999d""#,
+        r#""backoff":{"factor":1e999}"#,
+    ];
+    for field in refused {
+        let item = format!(r#"{{"kind":"echo","payload":1,{field}}}"#);
+        let _: u64 = ask(&redis, &["RPUSH", "workyard:{q}:inbox", &item]).await;
+    }
+    yard.reaches("rejected", refused.len() as u64).await;
+    // The latest time that is one.
+    let latest = r#"{"kind":"echo","id":"latest","not_before":4503599627370496}"#;
+    let _: u64 = ask(&redis, &["RPUSH", "workyard:{q}:inbox", latest]).await;
+    wait_until(SOON, || async { yard.overview().await.scheduled == 1 }).await;
+    assert!(matches!(
+        yard.look("latest").await,
+        Seen::Live {
+            place: Place::Scheduled(4_503_599_627_370_496),
+            ..
+        }
+    ));
+    worker.stop().await;
+
+    // Scores that somebody put there: claimed, given back, promoted, and no call fails.
+    let ids = yard.add_many(4, "echo", "1").await;
+    for (id, score) in ids.iter().zip(["+inf", "-inf", "9007199254740993", "0.5"]) {
+        let _: u64 = ask(&redis, &["ZADD", "workyard:{q}:pending", score, id]).await;
+    }
+    let mut hand = Hand::register(&yard.queue).await;
+    assert_eq!(hand.claim(4).await.len(), 4);
+    yard.queue.leave(&hand.consumer).await.unwrap();
+    assert_eq!(yard.overview().await.pending, 4);
+    let scores: Vec<f64> = {
+        let flat: Vec<(String, f64)> = ask(&redis, &["ZRANGE", "workyard:{q}:pending", "0", "-1", "WITHSCORES"]).await;
+        flat.into_iter().map(|(_, score)| score).collect()
+    };
+    assert!(
+        scores
+            .iter()
+            .all(|score| score.is_finite() && score.fract() == 0.0 && *score >= 0.0),
+        "{scores:?}"
+    );
+    let _: u64 = ask(&redis, &["ZADD", "workyard:{q}:scheduled", "-inf", &ids[0]]).await;
+    let _: u64 = ask(&redis, &["ZREM", "workyard:{q}:pending", &ids[0]]).await;
+    let worker = spawn(echo(), yard.config());
+    yard.reaches("completed", 4).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_id_in_two_queues_is_two_tasks() {
+    let yard = Yard::start().await;
+    let client = client(&yard);
+    let other = queue_name("other");
+    let build = |n: u32| task("echo").id("same").payload(&n).build().unwrap();
+    let first = client.enqueue(&queue_name("q"), build(1)).await.unwrap();
+    let second = client.enqueue(&other, build(2)).await.unwrap();
+    assert_eq!((first.id.as_str(), second.id.as_str()), ("same", "same"));
+    client.cancel(&other, "same").await.unwrap();
+    let worker = spawn(echo(), yard.config());
+    assert_eq!(yard.result("same").await, "1");
+    worker.stop().await;
+    let cancelled = client.task(&other, "same").await.unwrap();
+    assert_eq!(cancelled.state.as_str(), "cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_of_redis_is_flat_after_fifty_thousand_tasks_have_passed() {
+    const ROUND: usize = 10_000;
+    let yard = Yard::start().await;
+    let redis = yard.server.connection().await;
+    let worker = spawn(echo(), yard.config());
+    let client = client(&yard);
+    let mut used = Vec::new();
+    for round in 1..=5 {
+        for _ in 0..ROUND / 500 {
+            // Results go at once: what is left is what leaks.
+            let mut tasks = Vec::with_capacity(500);
+            for _ in 0..500 {
+                tasks.push(task("echo").payload(&1).retention(Duration::ZERO).build().unwrap());
+            }
+            client.enqueue_many(&queue_name("q"), tasks).await.unwrap();
+        }
+        yard.reaches("completed", (round * ROUND) as u64).await;
+        let info: String = ask(&redis, &["INFO", "memory"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        used.push(line.trim().parse::<i64>().unwrap());
+    }
+    println!("used_memory after each 10,000 tasks: {used:?}");
+    // The first round makes tables grow and connections; a leak of 20 bytes a task would be 800 kB.
+    assert!(used[4] - used[0] < 700_000, "{used:?}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_on_the_channel_of_ends_and_among_results_does_not_end_a_follower() {
+    let yard = Yard::start().await;
+    let redis = yard.server.connection().await;
+    let client = client(&yard);
+    let mut follow = client.follow(&queue_name("q")).await.unwrap();
+    let _: u64 = ask(
+        &redis,
+        &["HSET", "workyard:{q}:results", "odd", "what a newer release stores"],
+    )
+    .await;
+    let long = format!("{} completed", "x".repeat(100_000));
+    for junk in [
+        "",
+        " ",
+        "completed",
+        "a b c d",
+        "x pending",
+        "\u{0} running",
+        "odd completed",
+        &long,
+        "last completed",
+    ] {
+        let _: u64 = ask(&redis, &["SPUBLISH", "workyard:{q}:finished", junk]).await;
+    }
+    let mut told = Vec::new();
+    while !told.iter().any(|id| id == "last") {
+        let news = tokio::time::timeout(SOON, follow.next())
+            .await
+            .expect("news")
+            .expect("no error");
+        for one in news {
+            match one {
+                News::Ended(view) => told.push(view.id.clone()),
+                News::Gap => {}
+            }
+        }
+    }
+    assert!(told.contains(&"odd".to_owned()), "{told:?}");
+    assert!(!told.iter().any(|id| id == "x" || id == "\u{0}"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
+    let yard = Yard::start().await;
+    let redis = yard.server.connection().await;
+    let ids = yard.add_many(6, "echo", "1").await;
+    let mut hand = Hand::register(&yard.queue).await;
+    let token = hand.claim(6).await[0].token;
+    let running = format!("workyard:{{q}}:running:{}", hand.consumer);
+    for (id, score) in ids.iter().zip(["", "nan", "-5", "1e300", "0x", "7 7"]) {
+        let _: u64 = ask(&redis, &["HSET", &running, id, &format!("{token} {score}")]).await;
+    }
+    yard.queue.leave(&hand.consumer).await.unwrap();
+    assert_eq!(yard.overview().await.pending, 6);
+    let mut next = Hand::register(&yard.queue).await;
+    assert_eq!(next.claim(6).await.len(), 6);
+    let request = workyard_shared::broker::ClaimRequest {
+        consumer: &next.consumer,
+        most: 1,
+        above: u64::MAX,
+        park: false,
+        rank: None,
+    };
+    assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Tasks(none) if none.is_empty()));
+}
