@@ -50,9 +50,14 @@ impl Checker<'_> {
 
     /// Whether a death of Redis may have undone what happened to a task at this time.
     fn may_be_undone(&self, id: &str, at_ms: u64) -> bool {
+        self.may_be_undone_between(id, at_ms, at_ms)
+    }
+
+    /// As [`Self::may_be_undone`], of what happened at some time between the two.
+    fn may_be_undone_between(&self, id: &str, from_ms: u64, at_ms: u64) -> bool {
         let mut deaths = self.evidence.deaths.iter().zip(&self.unwritten_from);
         deaths.any(|(death, unwritten_from)| {
-            at_ms <= death.back_ms && (death.lost.contains(id) || at_ms >= *unwritten_from)
+            from_ms <= death.back_ms && (death.lost.contains(id) || at_ms >= *unwritten_from)
         })
     }
 
@@ -72,7 +77,7 @@ impl Checker<'_> {
                 Fate::Ended(state, _, _) => *self.report.terminal.entry(state).or_default() += 1,
                 Fate::Alive(place) => self.blame("accepted and never ended", format!("{id} ({place})")),
                 Fate::Unknown if accepted.synced => self.blame("lost although its receipt said fsync", id),
-                Fate::Unknown if self.may_be_undone(id, accepted.at_ms) => {
+                Fate::Unknown if self.may_be_undone_between(id, accepted.sent_ms, accepted.at_ms) => {
                     self.report.lost_unsynced += 1;
                     self.report.loss_window_ms = self.report.loss_window_ms.max(self.age(accepted.at_ms));
                 }

@@ -119,8 +119,10 @@ impl Known {
         let (mark, at_ms) = (words.next()?, words.next()?.parse().ok()?);
         match mark {
             "A" => {
+                let sent_ms = words.next()?.parse().ok()?;
                 let synced = words.next()? == "fsync";
                 let accepted = Accepted {
+                    sent_ms,
                     at_ms,
                     synced,
                     producer,

@@ -1,6 +1,6 @@
 //! What producers know to be accepted, in files that are synced before it counts.
 //!
-//! One line a batch: a mark, ms of the monotonic clock, then words. `A` level ids: accepted; `M` number: no answer came, so as
+//! One line a batch: a mark, ms of the monotonic clock, then words. `A` ms of the call, level, ids: accepted; `M` number: no answer came, so as
 //! many may be there under ids that nobody knows; `T` ids: sent, perhaps again; `J` id, result: a job that was accepted.
 
 use std::fs::File;
@@ -15,6 +15,8 @@ pub(crate) struct Ledger(File);
 /// A task that was accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepted {
+    /// When the call was sent, ms: Redis had answered at some time between the two.
+    pub(crate) sent_ms: u64,
     /// When the answer had come, ms.
     pub(crate) at_ms: u64,
     /// The receipt says that it is on the disk.
@@ -28,8 +30,8 @@ impl Ledger {
         Ok(Self(File::create(dir.join(format!("accepted-{producer}")))?))
     }
 
-    pub(crate) fn accepted(&self, level: &str, ids: &[String]) -> io::Result<()> {
-        self.line("A", &format!("{level} {}", ids.join(" ")))
+    pub(crate) fn accepted(&self, sent_ms: u64, level: &str, ids: &[String]) -> io::Result<()> {
+        self.line("A", &format!("{sent_ms} {level} {}", ids.join(" ")))
     }
 
     pub(crate) fn maybe(&self, tasks: usize) -> io::Result<()> {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use workyard_producer::{Client, ClientConfig, Durability, Error, NewTask, QueueName, Receipt, task};
-use workyard_tests::queue_name;
+use workyard_tests::{monotonic_ms, queue_name};
 
 use crate::args::Args;
 use crate::inbox::Inbox;
@@ -137,32 +137,34 @@ impl Producer {
 
     async fn bulk(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let tasks = (0..count).map(|_| self.new_task(None)).collect::<Result<_, _>>()?;
-        self.note(self.client.enqueue_many(&self.queue, tasks).await, count)
+        let sent_ms = monotonic_ms();
+        self.note(sent_ms, self.client.enqueue_many(&self.queue, tasks).await, count)
     }
 
     async fn singles(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let tasks: Vec<NewTask> = (0..count).map(|_| self.new_task(None)).collect::<Result<_, _>>()?;
         let calls = tasks.into_iter().map(|task| self.client.enqueue(&self.queue, task));
-        let mut ids = Vec::new();
+        let (sent_ms, mut ids) = (monotonic_ms(), Vec::new());
         for answer in futures_util::future::join_all(calls).await {
             match answer {
                 Ok(receipt) => ids.push(receipt),
                 Err(error) => {
-                    self.note(Err(error), 1)?;
+                    self.note(sent_ms, Err(error), 1)?;
                 }
             }
         }
-        self.note(Ok(ids), 0)
+        self.note(sent_ms, Ok(ids), 0)
     }
 
     async fn own_ids(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let ids: Vec<String> = (0..count).map(|_| uuid::Uuid::new_v4().to_string()).collect();
         let tasks: Vec<NewTask> = ids.iter().map(|id| self.new_task(Some(id))).collect::<Result<_, _>>()?;
         self.on_disk(|| self.ledger.tried(&ids))?;
+        let sent_ms = monotonic_ms();
         while !self.stop.is_cancelled() {
             match self.client.enqueue_many(&self.queue, tasks.clone()).await {
                 Err(error) if error.is_temporary() => {}
-                other => return self.note(other, 0),
+                other => return self.note(sent_ms, other, 0),
             }
         }
         Ok(Vec::new())
@@ -171,9 +173,10 @@ impl Producer {
     async fn push(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let ids: Vec<String> = (0..count).map(|_| uuid::Uuid::new_v4().to_string()).collect();
         self.on_disk(|| self.ledger.tried(&ids))?;
+        let sent_ms = monotonic_ms();
         while !self.stop.is_cancelled() {
             if self.inbox.push(&ids).await? {
-                self.on_disk(|| self.ledger.accepted("memory", &ids))?;
+                self.on_disk(|| self.ledger.accepted(sent_ms, "memory", &ids))?;
                 return Ok(ids);
             }
         }
@@ -181,7 +184,7 @@ impl Producer {
     }
 
     /// Writes down what an answer says; the ids that were accepted.
-    fn note(&self, answer: Result<Vec<Receipt>, Error>, count: usize) -> anyhow::Result<Vec<String>> {
+    fn note(&self, sent_ms: u64, answer: Result<Vec<Receipt>, Error>, count: usize) -> anyhow::Result<Vec<String>> {
         let receipts = match answer {
             Ok(receipts) => receipts,
             Err(error) if error.is_temporary() => {
@@ -194,7 +197,7 @@ impl Producer {
             return Ok(Vec::new());
         };
         let ids: Vec<String> = receipts.iter().map(|receipt| receipt.id.to_string()).collect();
-        self.on_disk(|| self.ledger.accepted(&first.durability.to_string(), &ids))?;
+        self.on_disk(|| self.ledger.accepted(sent_ms, &first.durability.to_string(), &ids))?;
         Ok(ids)
     }
 
