@@ -18,6 +18,7 @@ use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
 use crate::fleet::Fleet;
+use crate::handler::BoxFuture;
 use crate::health::{Desk, Host};
 use crate::jobs::Spill;
 use crate::loops::Loops;
@@ -112,6 +113,12 @@ impl Worker {
     /// # Errors
     /// [`Error::Denied`] or [`Error::Invalid`] at the start; outages are waited out.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        // Its type hides what is below: spelled out, it is deeper than the compiler lets the program of a user go.
+        let running: BoxFuture<Result<(), Error>> = Box::pin(self.run_until(stop));
+        running.await
+    }
+
+    async fn run_until(self, stop: CancellationToken) -> Result<(), Error> {
         let (push_in, pushes) = mpsc::unbounded_channel();
         let link = Link::new(self.config.link.clone(), Some(push_in))?;
         let broker = Broker::new(link, self.config.prefix.clone());

@@ -23,6 +23,7 @@ mod slot;
 mod topology;
 mod url;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use redis::{Cmd, ConnectionInfo, Pipeline, PushInfo, Value};
@@ -60,6 +61,10 @@ impl std::fmt::Debug for Link {
             .finish_non_exhaustive()
     }
 }
+
+/// An answer under way. Its type hides what is below: spelled out, the futures of a cluster were deeper than the compiler lets a
+/// program go that only awaits an enqueue.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 impl Link {
     /// Makes a link without connecting: the first call does. `pushes` gets what Redis sends unasked.
@@ -115,12 +120,14 @@ impl Link {
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn call(&self, cmd: &Cmd) -> Result<Value, Error> {
-        match &self.way {
-            Way::Single(node) => node.call(cmd).await.map_err(one_of_a_cluster),
-            Way::Cluster(cluster) => cluster.call(slot::of_command(cmd), cmd).await,
-            Way::Sentinel(sentinel) => sentinel.call(cmd).await,
-        }
+    pub fn call<'a>(&'a self, cmd: &'a Cmd) -> Answer<'a, Value> {
+        Box::pin(async move {
+            match &self.way {
+                Way::Single(node) => node.call(cmd).await.map_err(one_of_a_cluster),
+                Way::Cluster(cluster) => cluster.call(slot::of_command(cmd), cmd).await,
+                Way::Sentinel(sentinel) => sentinel.call(cmd).await,
+            }
+        })
     }
 
     /// Sends a command without a key to the server that has `key`.
@@ -139,15 +146,17 @@ impl Link {
     ///
     /// # Errors
     /// Of the connection only, if there is just one: what else goes wrong stands in its place.
-    pub async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        match &self.way {
-            Way::Single(node) => {
-                let answers = node.pipeline(pipeline).await?.into_iter();
-                Ok(answers.map(|answer| answer.map_err(one_of_a_cluster)).collect())
+    pub fn pipeline<'a>(&'a self, pipeline: &'a Pipeline) -> Answer<'a, Vec<Result<Value, Error>>> {
+        Box::pin(async move {
+            match &self.way {
+                Way::Single(node) => {
+                    let answers = node.pipeline(pipeline).await?.into_iter();
+                    Ok(answers.map(|answer| answer.map_err(one_of_a_cluster)).collect())
+                }
+                Way::Cluster(cluster) => cluster.pipeline(pipeline).await,
+                Way::Sentinel(sentinel) => sentinel.pipeline(pipeline).await,
             }
-            Way::Cluster(cluster) => cluster.pipeline(pipeline).await,
-            Way::Sentinel(sentinel) => sentinel.pipeline(pipeline).await,
-        }
+        })
     }
 
     /// One link per server that takes writes: what looks at servers, not at keys, goes round these.
@@ -155,10 +164,10 @@ impl Link {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn servers(&self) -> Result<Vec<Self>, Error> {
-        let Way::Cluster(cluster) = &self.way else {
+        if !self.is_cluster() {
             return Ok(vec![self.clone()]);
-        };
-        let nodes = cluster.masters().await?.into_iter();
+        }
+        let nodes = self.nodes().await?.into_iter();
         Ok(nodes
             .map(|node| Self {
                 way: Way::Single(node),
@@ -200,21 +209,25 @@ impl Link {
         self.call(&cmd).await.map(|_| ())
     }
 
-    async fn nodes(&self) -> Result<Vec<Node>, Error> {
-        match &self.way {
-            Way::Single(node) => Ok(vec![node.clone()]),
-            Way::Cluster(cluster) => cluster.masters().await,
-            Way::Sentinel(sentinel) => Ok(vec![sentinel.node().await?]),
-        }
+    fn nodes(&self) -> Answer<'_, Vec<Node>> {
+        Box::pin(async move {
+            match &self.way {
+                Way::Single(node) => Ok(vec![node.clone()]),
+                Way::Cluster(cluster) => cluster.masters().await,
+                Way::Sentinel(sentinel) => Ok(vec![sentinel.node().await?]),
+            }
+        })
     }
 
     /// How to reach the server that has `key`.
-    async fn place(&self, key: &str) -> Result<ConnectionInfo, Error> {
-        match &self.way {
-            Way::Single(_) => Ok(self.config.info().clone()),
-            Way::Cluster(cluster) => cluster.place(slot::of_key(key.as_bytes())).await,
-            Way::Sentinel(sentinel) => sentinel.place().await,
-        }
+    fn place<'a>(&'a self, key: &'a str) -> Answer<'a, ConnectionInfo> {
+        Box::pin(async move {
+            match &self.way {
+                Way::Single(_) => Ok(self.config.info().clone()),
+                Way::Cluster(cluster) => cluster.place(slot::of_key(key.as_bytes())).await,
+                Way::Sentinel(sentinel) => sentinel.place().await,
+            }
+        })
     }
 }
 

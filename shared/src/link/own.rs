@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use redis::{AsyncConnectionConfig, ConnectionInfo};
 
-use super::{Link, LinkConfig};
+use super::{Answer, Link, LinkConfig};
 use crate::error::{Error, Outage};
 
 /// Servers whose idle connections are kept.
@@ -34,8 +34,8 @@ impl OwnConnections {
     /// # Errors
     /// [`Error::Unavailable`] if there is none in time.
     pub async fn get(&self, key: &str) -> Result<Connection, Error> {
-        let got = self.try_get(key).await;
-        got.inspect_err(|error| self.link.heed(error))
+        let getting: Answer<'_, Connection> = Box::pin(self.try_get(key));
+        getting.await.inspect_err(|error| self.link.heed(error))
     }
 
     async fn try_get(&self, key: &str) -> Result<Connection, Error> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redis::{Cmd, ConnectionInfo, Pipeline, Value};
 
+use super::Answer;
 use super::address::Address;
 use super::config::{LinkConfig, client};
 use super::freshness::{Freshness, Pushes, Turn, is_doubt, tell_of_change};
@@ -150,10 +151,10 @@ impl Sentinel {
     async fn ask(&self, info: &ConnectionInfo) -> Result<Says, Error> {
         let mut cmd = redis::cmd("SENTINEL");
         cmd.arg("MASTER").arg(&self.name);
-        let asked = async {
+        let asked: Answer<'_, Value> = Box::pin(async {
             let mut connection = client(info)?.get_multiplexed_async_connection().await?;
-            Ok::<_, Error>(cmd.query_async::<Value>(&mut connection).await?)
-        };
+            Ok(cmd.query_async::<Value>(&mut connection).await?)
+        });
         let answer = tokio::time::timeout(ANSWER_TIME, asked).await;
         match answer.unwrap_or_else(|_| Err(away("no answer in time"))) {
             Ok(answer) => read(answer, info),

@@ -1,9 +1,6 @@
 //! Hooks around every task of a worker: how long each attempt took, and a word on each dead letter. Ends when the queue is
 //! empty.
 
-// The futures of a worker lie deep in each other; the compiler's own limit is a little less.
-#![recursion_limit = "256"]
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
