@@ -101,8 +101,8 @@ pub const MUTANTS: [Mutant; 24] = [
     ),
     mutant(
         "delete forgets the counters of a dead letter",
-        "      call('HDEL', keys[TASKS], id)\n      call('HDEL', keys[META], id)\n      call('ZREM', keys[EXPIRING], id)\n      letters[i]",
-        "      call('HDEL', keys[TASKS], id)\n      call('ZREM', keys[EXPIRING], id)\n      letters[i]",
+        "      call('HDEL', keys[META], id)\n      call('ZREM', keys[EXPIRING], id)\n      letter = 'd'",
+        "      call('ZREM', keys[EXPIRING], id)\n      letter = 'd'",
     ),
     mutant(
         "a release burns an attempt",
