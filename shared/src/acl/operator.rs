@@ -6,7 +6,7 @@ use super::grant::{Grant, Reach, channels, functions, on, plain};
 /// Its selectors, the busiest first: Redis tries them in this order.
 pub(super) const GRANTS: &[Grant] = &[
     functions(
-        "inspect overview wait follow survey set cancel retry delete purge job_wait job_cancel job_retry \
+        "inspect overview peek wait follow survey set cancel retry delete purge job_wait job_cancel job_retry \
          job_delete",
     ),
     on(
