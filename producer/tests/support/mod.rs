@@ -61,8 +61,8 @@ impl Server {
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
                 let info: redis::RedisResult<redis::InfoDict> =
                     redis::cmd("INFO").arg("server").query_async(&mut connection).await;
-                if info.is_ok_and(|info| info.get::<u32>("process_id") == Some(self.child.id())) {
-                    self.prepare(&mut connection).await;
+                let ours = info.is_ok_and(|info| info.get::<u32>("process_id") == Some(self.child.id()));
+                if ours && self.prepare(&mut connection).await {
                     return true;
                 }
             }
@@ -71,14 +71,21 @@ impl Server {
         false
     }
 
-    /// With roles on, no producer may load the functions.
-    async fn prepare(&self, redis: &mut redis::aio::MultiplexedConnection) {
-        if roles::are_on() && !self.args.iter().any(|arg| arg == "--replicaof") {
-            let mut cmd = redis::cmd("FUNCTION");
-            cmd.arg("LOAD")
-                .arg("REPLACE")
-                .arg(workyard_shared::functions::library());
-            cmd.exec_async(redis).await.unwrap();
+    /// With roles on, no producer may load the functions. False while Redis still loads its data.
+    async fn prepare(&self, redis: &mut redis::aio::MultiplexedConnection) -> bool {
+        if !roles::are_on() || self.args.iter().any(|arg| arg == "--replicaof") {
+            return true;
+        }
+        let mut cmd = redis::cmd("FUNCTION");
+        cmd.arg("LOAD")
+            .arg("REPLACE")
+            .arg(workyard_shared::functions::library());
+        match cmd.exec_async(redis).await {
+            Err(error) if error.code() == Some("LOADING") => false,
+            loaded => {
+                loaded.unwrap();
+                true
+            }
         }
     }
 
