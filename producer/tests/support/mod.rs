@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod jobs;
-pub(crate) mod roles;
+/// The same as the larger harness has.
+#[path = "../../../tests/src/roles.rs"]
+#[allow(unreachable_pub, reason = "public in the other crate")]
+mod roles;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -35,7 +38,8 @@ impl Server {
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let dir = tempfile::tempdir().unwrap();
-            let args = [roles::server_args(dir.path()), args.clone()].concat();
+            let users = roles::roles_are_on().then(|| roles::server_args(dir.path()));
+            let args = [users.unwrap_or_default(), args.clone()].concat();
             let child = launch(port, dir.path(), &args);
             let mut server = Self { child, args, dir, port };
             if server.ready().await {
@@ -73,7 +77,7 @@ impl Server {
 
     /// With roles on, no producer may load the functions. False while Redis still loads its data.
     async fn prepare(&self, redis: &mut redis::aio::MultiplexedConnection) -> bool {
-        if !roles::are_on() || self.args.iter().any(|arg| arg == "--replicaof") {
+        if !roles::roles_are_on() || self.args.iter().any(|arg| arg == "--replicaof") {
             return true;
         }
         let mut cmd = redis::cmd("FUNCTION");
@@ -95,7 +99,12 @@ impl Server {
     }
 
     fn url_of(&self, user: &str) -> String {
-        format!("redis://{}127.0.0.1:{}/", roles::login(user), self.port)
+        let login = if roles::roles_are_on() {
+            format!("{user}:{}@", roles::PASSWORD)
+        } else {
+            String::new()
+        };
+        format!("redis://{login}127.0.0.1:{}/", self.port)
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -124,7 +133,7 @@ impl Server {
     /// The binary, about to talk to this server.
     pub(crate) fn workyard(&self, args: &[&str]) -> Command {
         let mut command = workyard(args);
-        command.env("WORKYARD_REDIS_URL", self.url_of(roles::user_of(args)));
+        command.env("WORKYARD_REDIS_URL", self.url_of(roles::role_of(args).name()));
         command
     }
 
