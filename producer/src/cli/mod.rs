@@ -12,6 +12,7 @@ mod table;
 mod logging;
 mod managed;
 mod session;
+mod side_by_side;
 mod payload;
 mod lines;
 mod progress;

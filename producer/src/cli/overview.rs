@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -17,6 +16,7 @@ use super::args::{RejectedArgs, StatsArgs};
 use super::exit::{CliError, Exit};
 use super::output::clean;
 use super::session::Session;
+use super::side_by_side::side_by_side;
 use super::table::Grid;
 
 /// Counters that are kept per kind.
@@ -51,17 +51,13 @@ struct Row {
     signals: Signals,
 }
 
-/// Queues that are looked at side by side: their round trips are shared, and ten thousand are no matter of a minute.
-const SIDE_BY_SIDE: usize = 32;
-
 async fn all_stats(session: &Session) -> Result<Vec<Row>, CliError> {
     let row = async |queue: QueueName| {
         let stats = session.client.stats(&queue).await?;
         let signals = session.client.signals(&queue, &stats).await?;
         Ok(Row { stats, signals })
     };
-    let queues = stream::iter(session.queues().await?);
-    queues.map(row).buffered(SIDE_BY_SIDE).try_collect().await
+    side_by_side(session.queues().await?, row).await
 }
 
 /// Runs `queues`.

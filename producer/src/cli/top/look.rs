@@ -9,6 +9,7 @@ use workyard_producer::{Client, Error, Moment, QueueName, QueueStats};
 
 use super::rows::{self, Line};
 use super::screen::{View, Wanted};
+use crate::cli::side_by_side::side_by_side;
 
 /// Queues that are shown at most.
 pub(super) const QUEUES: usize = 200;
@@ -127,9 +128,12 @@ impl Looker {
         names.sort_unstable();
         let more = names.len().saturating_sub(QUEUES);
         names.truncate(QUEUES);
-        let mut queues = Vec::with_capacity(names.len());
-        for name in names {
+        let stats = side_by_side(names, |name| async move {
             let stats = client.stats(&name).await?;
+            Ok::<_, Error>((name, stats))
+        });
+        let mut queues = Vec::new();
+        for (name, stats) in stats.await? {
             let counted = Counted::of(&stats);
             let rates = self.before.insert(name.clone(), counted);
             queues.push(QueueLine::of(

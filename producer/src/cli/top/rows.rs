@@ -13,6 +13,7 @@ use super::look::ROWS;
 use super::screen::View;
 use crate::cli::consumers;
 use crate::cli::output::summary;
+use crate::cli::side_by_side::side_by_side;
 
 /// Most characters of an error.
 const ERROR: usize = 160;
@@ -87,21 +88,20 @@ async fn tasks(client: &Client, queue: &QueueName, state: State, now: Moment) ->
         state: Some(state),
         ..Filter::default()
     };
-    let mut lines = Vec::new();
-    for task in client.list(queue, &filter, None, ROWS).await?.tasks {
-        // A listing does not ask who runs a task, and since when.
-        let task = if state == State::Running {
-            match client.task(queue, &task.id).await {
-                Ok(task) if task.state == State::Running => task,
-                Ok(_) | Err(Error::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
-            }
-        } else {
-            task
-        };
-        lines.push(line(task, now));
+    let tasks = client.list(queue, &filter, None, ROWS).await?.tasks;
+    if state != State::Running {
+        return Ok(tasks.into_iter().map(|task| line(task, now)).collect());
     }
-    Ok(lines)
+    // A listing does not ask who runs a task, and since when.
+    let held = side_by_side(tasks, |task| async move {
+        match client.task(queue, &task.id).await {
+            Ok(task) => Ok(Some(task).filter(|task| task.state == State::Running)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    let held = held.await?.into_iter().flatten();
+    Ok(held.map(|task| line(task, now)).collect())
 }
 
 fn line(task: TaskView, now: Moment) -> Line {
