@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use workyard_shared::Error;
 use workyard_shared::broker::{Accepted, Queue};
+use workyard_shared::crypto::KeyRing;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_shared::submit::Submitter;
@@ -42,6 +43,8 @@ pub(crate) struct Attempt {
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) cancelled: CancellationToken,
     pub(crate) lifeline: Option<Arc<Lifeline>>,
+    pub(crate) keys: Option<Arc<KeyRing>>,
+    pub(crate) sealed: bool,
     /// Given back when the last clone is gone: a blocking function holds its slot by this.
     #[expect(dead_code, reason = "held, not read")]
     pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<KindPermit>)>>,
@@ -120,6 +123,13 @@ impl Context {
         &self.attempt.headers
     }
 
+    /// Whether the payload came sealed, and the result will go so. What a handler says in errors, progress and logs is not:
+    /// it should not repeat the payload there.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.attempt.sealed
+    }
+
     /// Set when the task is cancelled, its timeout is over, or its lease was lost: whatever the
     /// handler still returns will be refused. Blocking handlers should look at it often.
     #[must_use]
@@ -174,6 +184,8 @@ impl Context {
     /// It never waits for room, whatever the queue's `overload` says: room comes as tasks end, and handlers that all
     /// wait for it in their slots would never end.
     ///
+    /// A worker with keys seals and signs it as a client with these keys does.
+    ///
     /// # Errors
     /// [`Error::Full`] if the queue is at its limit: fail with [`Failure::retry_after`](crate::Failure::retry_after), or go on without. Others as [`Error`] sorts them.
     pub async fn enqueue(&self, mut task: NewTask) -> Result<Accepted, Error> {
@@ -183,6 +195,9 @@ impl Context {
         let own = task.id.take();
         let unique = own.is_none();
         let id = own.unwrap_or_else(TaskId::fresh);
+        if let Some(keys) = &self.attempt.keys {
+            keys.protect(lifeline.queue.name(), &id, &mut task)?;
+        }
         let answer = lifeline
             .submitter
             .submit(vec![(id, task)], unique, None, ENQUEUE_PATIENCE)
@@ -205,6 +220,8 @@ impl Context {
             headers: BTreeMap::new(),
             cancelled: CancellationToken::new(),
             lifeline: None,
+            keys: None,
+            sealed: false,
             slot: None,
         }
         .into()

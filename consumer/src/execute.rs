@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::handler::{Failure, Handler, Next, Outcome};
 use crate::jobs::{MemberEnd, MemberTask};
 use crate::middleware::Middleware;
+use crate::protection::Entrance;
 
 /// How long a task of a job whose functions are not all known here is left to others.
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
@@ -41,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) timeout: Option<Duration>,
     pub(crate) created_ms: u64,
     pub(crate) retention: Duration,
+    /// What stands between payload and handler; for most tasks nothing.
+    pub(crate) entrance: Option<Box<Entrance>>,
 }
 
 /// What became of a claimed task.
@@ -80,6 +83,11 @@ impl Done {
             unhandled: false,
             delay,
         })
+    }
+
+    /// Whether no handler saw it: that tells nothing of this consumer or of the kind.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Failed(report, _) if report.verdict == FailVerdict::Refused)
     }
 
     /// Whether the attempt failed.
@@ -124,7 +132,14 @@ impl From<MemberEnd> for Ended {
 }
 
 /// Runs a task to its end.
-pub(crate) async fn execute(task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -> (Done, Duration) {
+pub(crate) async fn execute(mut task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -> (Done, Duration) {
+    let entrance = task.entrance.take();
+    if let Some(entrance) = &entrance {
+        match entrance.admit(&task.ctx, &task.payload) {
+            Ok(payload) => task.payload = payload,
+            Err(reason) => return (refused(&task, reason), Duration::ZERO),
+        }
+    }
     for layer in middleware.iter() {
         layer.before(&task.ctx).await;
     }
@@ -145,6 +160,10 @@ pub(crate) async fn execute(task: Run, middleware: Arc<[Arc<dyn Middleware>]>) -
     for layer in middleware.iter().rev() {
         layer.after(&task.ctx, &outcome).await;
     }
+    let outcome = match &entrance {
+        Some(entrance) => entrance.close(&task.ctx, outcome),
+        None => outcome,
+    };
     let done = match &task.work {
         Work::Handler(_) => settle(&task, outcome, timed_out, run),
         Work::Member(member) => Done::Member(
@@ -204,6 +223,19 @@ fn dropped(task: &Run) -> Done {
             },
         ),
     }
+}
+
+fn refused(task: &Run, reason: String) -> Done {
+    let report = FailureReport {
+        id: task.ctx.id().to_owned(),
+        token: task.token,
+        verdict: FailVerdict::Refused,
+        delay: None,
+        run: Duration::ZERO,
+        random: 0.0,
+        error: reason,
+    };
+    Done::Failed(report, task.ctx.kind().to_owned())
 }
 
 fn unhandled(task: &Run) -> Done {

@@ -15,6 +15,7 @@ use crate::jobs::Spill;
 use crate::metrics::Meters;
 use crate::middleware::Middleware;
 use crate::ops::Progress;
+use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::stage::Stages;
@@ -28,6 +29,8 @@ pub(crate) struct Fleet {
     pub(crate) bulk: Broker,
     /// Replaced by a reload: taken once per batch, not per task.
     pub(crate) handlers: RwLock<Arc<Registry>>,
+    /// Replaced by a reload, and taken, like the handlers.
+    pub(crate) protection: RwLock<Arc<Protection>>,
     /// Handlers that a reload took out, closed when their last task has ended.
     pub(crate) retiring: TaskTracker,
     pub(crate) stages: Arc<Stages>,
@@ -55,5 +58,10 @@ impl Fleet {
     /// The handlers of now.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.handlers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys of now, and what must be sealed or signed.
+    pub(crate) fn protection(&self) -> Arc<Protection> {
+        Arc::clone(&self.protection.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

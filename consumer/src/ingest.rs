@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use workyard_shared::broker::{InboxItem, Queue, Verdict};
+use workyard_shared::crypto::needs_id;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
 use workyard_shared::outage::{Patience, Watch};
@@ -120,7 +121,10 @@ fn judge(queue: &Queue, item: &InboxItem) -> Verdict {
                 ),
                 bytes,
             )),
-            Ok((task, _)) => Verdict::Accept(Box::new(task)),
+            Ok((task, _)) => match needs_id(&task) {
+                Some(why) => Verdict::Reject(entry(why, bytes)),
+                None => Verdict::Accept(Box::new(task)),
+            },
             Err(Error::Invalid(reason)) => Verdict::Reject(entry(&reason, bytes)),
             Err(other) => Verdict::Reject(entry(&other.to_string(), bytes)),
         },

@@ -3,7 +3,7 @@
 //! Invariant: kinds are looked up here and nowhere else; nothing in a task names code. A kind that
 //! is not here is handed back, never failed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,6 +142,13 @@ impl Registry {
         }
         self.stages.insert(kind.as_str().to_owned(), stage);
         Ok(self)
+    }
+
+    /// Takes these kinds out of the functions of jobs, whose steps nobody signs.
+    pub(crate) fn keep_from_jobs(&mut self, kinds: &BTreeSet<Kind>) {
+        for kind in kinds {
+            self.stages.remove(kind.as_str());
+        }
     }
 
     /// Takes a kind over from another registry as it is: what its handler keeps running between tasks goes on.

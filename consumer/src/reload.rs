@@ -16,6 +16,7 @@ use workyard_shared::Error;
 use crate::Registry;
 use crate::fleet::Fleet;
 use crate::ops::Notifier;
+use crate::protection::Protection;
 use crate::registry::Retired;
 
 /// How often it is looked whether a handler that is gone still runs.
@@ -24,6 +25,7 @@ const RETIRE_CHECK: Duration = Duration::from_millis(250);
 /// What can change while a worker runs.
 pub(crate) struct Fresh {
     pub(crate) registry: Registry,
+    pub(crate) protection: Protection,
     pub(crate) concurrency: usize,
     /// In the order of the worker's queues.
     pub(crate) weights: Vec<usize>,
@@ -79,8 +81,12 @@ async fn reload(fleet: &Arc<Fleet>, reloads: Reloads) -> String {
 }
 
 fn apply(fleet: &Arc<Fleet>, fresh: Fresh) {
-    let registry = Arc::new(fresh.registry);
+    let mut registry = fresh.registry;
+    registry.keep_from_jobs(&fresh.protection.signed_kinds);
+    let registry = Arc::new(registry);
     fleet.stages.replace(registry.registered_stages());
+    // Before the handlers: a kind that comes must not run a moment without what it asks for.
+    *fleet.protection.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh.protection);
     let mut handlers = fleet.handlers.write().unwrap_or_else(PoisonError::into_inner);
     let before = std::mem::replace(&mut *handlers, Arc::clone(&registry));
     drop(handlers);

@@ -119,6 +119,7 @@ impl Inline {
                 timeout: self.timeout,
                 created_ms: 0,
                 retention: DEFAULT_RETENTION,
+                entrance: None,
             };
             let outcome = match execute(task, [].into()).await.0 {
                 Done::Completed(completion) => Ok(completion.result),

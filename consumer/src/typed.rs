@@ -11,9 +11,16 @@ use serde::de::DeserializeOwned;
 use crate::context::Context;
 use crate::handler::{BoxFuture, Failure, Handler, Outcome};
 
-fn parse<P: DeserializeOwned>(payload: &[u8]) -> Result<P, Failure> {
+fn parse<P: DeserializeOwned>(ctx: &Context, payload: &[u8]) -> Result<P, Failure> {
     // The same bytes would not fit next time either.
-    serde_json::from_slice(payload).map_err(|e| Failure::fatal(format!("the payload does not fit the handler: {e}")))
+    serde_json::from_slice(payload).map_err(|e| {
+        let why = match ctx.is_sealed() {
+            false => e.to_string(),
+            // Its text repeats a value.
+            true => format!("line {} column {} (it is sealed, and not shown)", e.line(), e.column()),
+        };
+        Failure::fatal(format!("the payload does not fit the handler: {why}"))
+    })
 }
 
 fn write<R: Serialize>(result: &R) -> Outcome {
@@ -47,7 +54,10 @@ where
 {
     fn run(&self, ctx: Context, payload: Bytes) -> BoxFuture<Outcome> {
         let function = Arc::clone(&self.function);
-        Box::pin(async move { write(&function(ctx, parse(&payload)?).await?) })
+        Box::pin(async move {
+            let payload = parse(&ctx, &payload)?;
+            write(&function(ctx, payload).await?)
+        })
     }
 }
 
@@ -77,7 +87,10 @@ where
         Box::pin(async move {
             // The context moves onto the thread and holds the slot until the function returns,
             // even when this future was dropped long before.
-            let thread = tokio::task::spawn_blocking(move || write(&function(ctx, parse(&payload)?)?));
+            let thread = tokio::task::spawn_blocking(move || {
+                let payload = parse(&ctx, &payload)?;
+                write(&function(ctx, payload)?)
+            });
             match thread.await {
                 Ok(outcome) => outcome,
                 Err(error) => match error.try_into_panic() {

@@ -65,8 +65,9 @@ impl Worker {
     ///
     /// # Errors
     /// [`Error::Invalid`] says what of the configuration cannot work.
-    pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, Error> {
+    pub fn new(config: WorkerConfig, mut registry: Registry) -> Result<Self, Error> {
         config.validate()?;
+        registry.keep_from_jobs(&config.protection.signed_kinds);
         Ok(Self {
             config,
             registry,
@@ -177,6 +178,7 @@ impl Worker {
             stages: Arc::new(self.registry.stages(&config.jobs.read)),
             spill: Arc::new(Spill::new(config.jobs.spill.clone())),
             handlers: RwLock::new(Arc::new(self.registry)),
+            protection: RwLock::new(Arc::new(config.protection)),
             retiring: TaskTracker::new(),
             middleware: self.middleware.into(),
             slots,

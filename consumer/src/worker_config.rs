@@ -8,6 +8,7 @@ use workyard_shared::link::LinkConfig;
 use workyard_shared::name::{Prefix, QueueName};
 
 use crate::config::JobsConfig;
+use crate::protection::Protection;
 use crate::slots::QueueOrder;
 
 /// What a worker does and how much of it.
@@ -33,6 +34,8 @@ pub struct WorkerConfig {
     pub prefetch: usize,
     /// What map-reduce jobs may read, and where they may spill; nothing by default.
     pub jobs: JobsConfig,
+    /// Keys, and which tasks must be sealed or signed; nothing by default.
+    pub protection: Protection,
     /// Whether CPU and memory of the host count for its health and its adaptive limits; true by default. They are those of
     /// the cgroup if its CPU is limited, else of the whole machine: say false where others use most of that.
     pub watch_host: bool,
@@ -64,6 +67,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(30),
             prefetch: 900,
             jobs: JobsConfig::default(),
+            protection: Protection::default(),
             watch_host: true,
             until_empty: false,
             allow_eviction: false,
@@ -95,7 +99,7 @@ impl WorkerConfig {
         if self.lease < Duration::from_millis(300) || self.lease > Duration::from_secs(3600) {
             return invalid("lease must be 300ms to 1h");
         }
-        Ok(())
+        self.protection.validate()
     }
 }
 

@@ -19,7 +19,7 @@ use workyard_shared::submit;
 
 use crate::client::{Client, Gate};
 use crate::durability::{Durability, Kept};
-use crate::enqueue::{Receipt, identify, receipts};
+use crate::enqueue::{Receipt, receipts};
 use crate::error::Error;
 use crate::full::until_room;
 
@@ -111,7 +111,7 @@ impl Bulk {
     }
 
     fn call(&mut self, tasks: Vec<NewTask>) -> Result<Call, Error> {
-        let (tasks, fresh) = identify(tasks);
+        let (tasks, fresh) = self.client.prepare(self.gate.queue.name(), tasks)?;
         let (client, gate) = (self.client.clone(), Arc::clone(&self.gate));
         if client.durability != Durability::Memory {
             return Ok(Box::pin(async move { client.add(&gate, tasks, fresh, None).await }));

@@ -3,9 +3,11 @@
 //! Invariant: a value of this type can be used as it is; what could be wrong (the URL) was checked
 //! when it was made. It reads no environment: the binary does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use workyard_shared::Error;
+use workyard_shared::crypto::KeyRing;
 use workyard_shared::link::LinkConfig;
 use workyard_shared::name::Prefix;
 
@@ -23,6 +25,9 @@ pub struct ClientConfig {
     pub block_timeout: Duration,
     /// How long replicas or the disk may take to confirm a durable enqueue; 5 s by default.
     pub confirm_within: Duration,
+    /// Keys: those that `encrypt` seal every payload and open payloads and results, those that `sign` sign every task. None by
+    /// default. Map-reduce jobs are neither sealed nor signed: a client that seals refuses to submit one.
+    pub keys: Option<Arc<KeyRing>>,
     /// Who operates through this client, as the audit will show it; `library` by default.
     pub operator: String,
 }
@@ -37,6 +42,7 @@ impl ClientConfig {
             patience: Duration::from_secs(10),
             block_timeout: Duration::from_secs(30),
             confirm_within: Duration::from_secs(5),
+            keys: None,
             operator: "library".to_owned(),
         }
     }

@@ -43,7 +43,7 @@ fn accepted_name<S: Serializer>(accepted: &Accepted, serializer: S) -> Result<S:
 }
 
 /// Gives every task an id. True if all ids are fresh, so that Redis need not look for them.
-pub(crate) fn identify(tasks: Vec<NewTask>) -> (Vec<(TaskId, NewTask)>, bool) {
+fn identify(tasks: Vec<NewTask>) -> (Vec<(TaskId, NewTask)>, bool) {
     let fresh = tasks.iter().all(|task| task.id.is_none());
     let with_id = |mut task: NewTask| (task.id.take().unwrap_or_else(TaskId::fresh), task);
     (tasks.into_iter().map(with_id).collect(), fresh)
@@ -63,6 +63,22 @@ pub(crate) fn receipts(
 }
 
 impl Client {
+    /// Tasks as they go to Redis: each with an id, sealed and signed if this client has keys. The second value says that all
+    /// ids are fresh.
+    pub(crate) fn prepare(
+        &self,
+        queue: &QueueName,
+        tasks: Vec<NewTask>,
+    ) -> Result<(Vec<(TaskId, NewTask)>, bool), Error> {
+        let (mut tasks, fresh) = identify(tasks);
+        if let Some(keys) = &self.inner.config.keys {
+            for (id, task) in &mut tasks {
+                keys.protect(queue, id, task)?;
+            }
+        }
+        Ok((tasks, fresh))
+    }
+
     /// Adds a task and returns when Redis has it, at this client's durability level. Without an id
     /// of its own the task gets a UUIDv7. Outages are waited out as long as the client's patience.
     ///
@@ -72,7 +88,7 @@ impl Client {
     /// own may be enqueued again without harm). `Full`: the queue has a limit, is at it, and either refuses what is new
     /// or made this wait for [`ClientConfig::block_timeout`](crate::ClientConfig::block_timeout); nothing was added.
     pub async fn enqueue(&self, queue: &QueueName, task: NewTask) -> Result<Receipt, Error> {
-        let (tasks, fresh) = identify(vec![task]);
+        let (tasks, fresh) = self.prepare(queue, vec![task])?;
         let receipts = self.add(&self.gate(queue), tasks, fresh, None).await?;
         let none = || workyard_shared::Error::Protocol("no answer for the task".to_owned());
         Ok(receipts.into_iter().next().ok_or_else(none)?)

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use workyard_shared::crypto::Unopened;
 use workyard_shared::duration;
 use workyard_shared::job::JobState;
 use workyard_shared::store::StoreError;
@@ -32,6 +33,14 @@ pub enum Error {
         queue: String,
         /// The id.
         id: String,
+    },
+    /// The task is completed, and its result cannot be opened with the keys of this client.
+    #[error("the result of task {id} is {why}")]
+    Sealed {
+        /// The task.
+        id: String,
+        /// What stands in the way.
+        why: Unopened,
     },
     /// Redis knows no such job: it was never submitted here, was deleted, or its retention is over.
     #[error("no job {id} in queue {queue}: never submitted there, or not kept any more")]

@@ -65,7 +65,7 @@ impl Client {
         Ok(ids
             .iter()
             .zip(seen)
-            .map(|(id, seen)| TaskView::from_seen(queue, id, seen))
+            .map(|(id, seen)| TaskView::from_seen(queue, id, seen).map(|view| self.open_view(view)))
             .collect())
     }
 

@@ -16,6 +16,7 @@ use workyard_shared::record::{Ended, Meta, Record, State};
 
 use crate::moment::Moment;
 use crate::raw_json::RawJson;
+use crate::sealing;
 
 /// What is known of a task.
 #[derive(Debug, Clone, Serialize)]
@@ -64,7 +65,7 @@ pub struct TaskView {
     /// What its handler last said of its progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-    /// One word for why it failed: attempts, final, timeout, poison, malformed, no-handler ...
+    /// One word for why it failed: attempts, final, timeout, poison, malformed, refused, no-handler ...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last error.
@@ -76,6 +77,9 @@ pub struct TaskView {
     /// The result of a completed task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<RawJson>,
+    /// If payload or result are sealed and could not be opened here: with which key, and why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
     /// Text for whoever comes after.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -122,6 +126,7 @@ impl TaskView {
             error: None,
             payload: None,
             result: None,
+            sealed: None,
             headers: BTreeMap::new(),
             options: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -156,6 +161,7 @@ impl TaskView {
             consumer: some(&ended.consumer),
             reason: some(&ended.reason),
             error: some(&ended.last_error),
+            sealed: completed.then(|| sealing::told(&ended.body)).flatten(),
             result: completed.then(|| RawJson::new(ended.body.clone())),
             ..Self::bare(queue, id, ended.state)
         }
@@ -197,6 +203,7 @@ impl TaskView {
             progress: some(&meta.progress),
             reason: some(&meta.reason).filter(|word| word != "-"),
             error: some(&meta.error),
+            sealed: sealing::told(&record.payload()),
             payload: Some(RawJson::new(record.payload())),
             headers,
             options: option_words(&chosen),

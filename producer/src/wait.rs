@@ -14,7 +14,7 @@ use workyard_shared::record::Ended;
 
 use crate::board::Ask;
 use crate::client::Client;
-use crate::enqueue::{Receipt, identify};
+use crate::enqueue::Receipt;
 use crate::error::Error;
 
 impl Client {
@@ -23,7 +23,7 @@ impl Client {
     /// # Errors
     /// [`Error::Timeout`] after `timeout`: the task goes on. [`Error::NotFound`] if no task of this
     /// id is in the queue, or it has ended and its result is not kept. [`Error::Call`] if Redis
-    /// refuses.
+    /// refuses. [`Error::Sealed`] if this client has keys, and they do not open the result.
     pub async fn wait(&self, queue: &QueueName, id: &str, timeout: Duration) -> Result<Ended, Error> {
         let (end, ended) = oneshot::channel();
         let ask = Ask::Wait {
@@ -34,7 +34,8 @@ impl Client {
             end,
         };
         self.inner.board.ask(ask)?;
-        self.within(id, timeout, ended).await
+        let ended = self.within(id, timeout, ended).await?;
+        self.opened(queue, id, ended)
     }
 
     /// Enqueues a task and waits until it has ended. The second value is an error when the waiting
@@ -49,13 +50,12 @@ impl Client {
         timeout: Duration,
     ) -> Result<(Receipt, Result<Ended, Error>), Error> {
         let gate = self.gate(queue);
-        let (tasks, fresh) = identify(vec![task]);
+        let (tasks, fresh) = self.prepare(queue, vec![task])?;
         let id = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
         let (end, ended) = oneshot::channel();
         let (ready, subscribed) = oneshot::channel();
-        let queue = gate.queue.clone();
         self.inner.board.ask(Ask::Wait {
-            queue,
+            queue: gate.queue.clone(),
             id: id.clone(),
             look: false,
             ready: Some(ready),
@@ -85,6 +85,7 @@ impl Client {
             unheard,
         })?;
         let ended = self.within(&id, timeout, ended).await;
+        let ended = ended.and_then(|ended| self.opened(queue, &id, ended));
         Ok((receipt, ended))
     }
 

@@ -4,7 +4,8 @@ record stays where it is, only its place changes.
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | batch number | per task 7: id, token, verdict, delay in ms ('' = the task's backoff), a
       random number from 0 to 1 for the jitter, run time in ms ('' = unknown), error text
-      verdicts: retry, final (no retry helps), malformed (its payload is not JSON), timeout
+      verdicts: retry, final (no retry helps), malformed (its payload is not JSON), timeout,
+      refused (sealed or signed in a way that the consumer does not accept)
 Reply one letter a task: r = will be retried, f = failed for good, s = stale
 
 delay = min(base * factor^failures, cap) * (1 + jitter * random): 2, 4, 8 s ... by default.
@@ -22,7 +23,7 @@ local function check_fail(argv, n)
   end
 end
 
-local REASONS = { retry = 'attempts', final = 'final', malformed = 'malformed', timeout = 'timeout' }
+local REASONS = { retry = 'attempts', final = 'final', malformed = 'malformed', timeout = 'timeout', refused = 'refused' }
 
 local function fail(keys, argv)
   local running, session, consumer, batch = keys[OWN + 1], keys[OWN + 2], argv[1], argv[2]

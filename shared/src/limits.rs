@@ -4,6 +4,8 @@
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 /// Longest result of a task, in bytes (1 MiB).
 pub const MAX_RESULT_BYTES: usize = 1 << 20;
+/// Longest payload or result that can be sealed, in bytes: as base64, with what goes beside it, it has 1 MiB.
+pub const MAX_SEALED_BYTES: usize = 786_000;
 /// Longest error text kept with a task, in bytes; longer ones are cut.
 pub const MAX_ERROR_BYTES: usize = 4096;
 /// Longest task id: visible ASCII characters.

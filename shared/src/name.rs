@@ -89,6 +89,12 @@ name!(
     |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), "[A-Za-z0-9._-]{1,64}"
 );
 
+name!(
+    /// The id of a key in a key ring: `[A-Za-z0-9._-]{1,64}`.
+    KeyId, "key id", 64,
+    |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), "[A-Za-z0-9._-]{1,64}"
+);
+
 impl TaskId {
     /// A new UUIDv7: it sorts by time, and no other call makes the same.
     #[must_use]

@@ -19,6 +19,7 @@ use crate::slots::QueueOrder;
 use super::checks::{self, HumanDuration};
 use super::handler::{self, HandlerConfig};
 use super::jobs::{self, JobsConfig};
+use super::keys::{self, KeysConfig};
 use super::log::LogFilter;
 use super::problem::Problem;
 use super::secret::{Secret, SecretSource};
@@ -60,6 +61,8 @@ pub struct DaemonConfig {
     pub queues: Vec<QueueConfig>,
     /// `[jobs]`: what map-reduce jobs may read, and where they may spill (default nowhere).
     pub jobs: JobsConfig,
+    /// `[keys]`: the key ring, and whether payloads must be sealed (default none).
+    pub keys: KeysConfig,
     /// `[handlers.KIND]`: what runs each kind; at least one, unless `[jobs]` is there: its functions may all be built in.
     pub handlers: BTreeMap<String, HandlerConfig>,
 }
@@ -72,6 +75,8 @@ pub struct QueueConfig {
     pub name: QueueName,
     /// Its share under [`QueueOrder::Weighted`] (default 1).
     pub weight: usize,
+    /// `signed`: whether it takes signed tasks only (default no).
+    pub signed: bool,
 }
 
 /// What a daemon does.
@@ -114,6 +119,9 @@ pub(super) struct Raw {
     /// What map-reduce jobs may read, and where they may spill.
     #[serde(default)]
     jobs: jobs::Raw,
+    /// Keys that open payloads, seal results and verify signatures.
+    #[serde(default)]
+    keys: keys::Raw,
     /// What runs each kind; at least one, unless `[jobs]` is there.
     #[schemars(with = "Option<super::reference::Handlers>")]
     #[expect(
@@ -155,6 +163,9 @@ struct RawQueue {
     name: String,
     /// Its share with `queue_order = "weighted"`, 1 to 1000; default 1.
     weight: Option<u64>,
+    /// Whether it takes signed tasks only; others are dead letters before anything runs. No step of a map-reduce job is signed.
+    #[serde(default)]
+    signed: bool,
 }
 
 /// Checks the text of a configuration; relative paths in it are below `base`.
@@ -189,6 +200,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         queue_order: raw.queue_order,
         queues: queues(raw.queues)?,
         jobs: jobs::check(&raw.jobs, base)?,
+        keys: raw.keys.check(base),
         handlers,
     })
 }
@@ -218,14 +230,14 @@ fn default_concurrency() -> usize {
 fn queues(raw: Vec<RawQueue>) -> Result<Vec<QueueConfig>, Problem> {
     let mut seen = BTreeSet::new();
     let mut queues = Vec::with_capacity(raw.len());
-    for RawQueue { name, weight } in raw {
+    for RawQueue { name, weight, signed } in raw {
         let refuse = |text| Problem::new("queues", text);
         let name = QueueName::new(name).map_err(|error| refuse(checks::reason(&error)))?;
         if !seen.insert(name.clone()) {
             return Err(refuse(format!("\"{name}\" stands there twice; name each queue once")));
         }
         let weight = checks::number("weight", weight.unwrap_or(1), 1..=MAX_WEIGHT).map_err(|p| p.under("queues"))?;
-        queues.push(QueueConfig { name, weight });
+        queues.push(QueueConfig { name, weight, signed });
     }
     if queues.is_empty() {
         return Err(Problem::new("queues", "there is none; add [[queues]] with a name"));

@@ -1,7 +1,7 @@
 //! `[handlers.KIND]`: what runs the tasks of one kind.
 //!
 //! Invariant: the fields of one type never slip into another; each type denies what it does not
-//! know, after the three fields that all share were taken out.
+//! know, after the four fields that all share were taken out.
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct HandlerConfig {
     pub concurrency: Option<Concurrency>,
     /// Longest one attempt may take, on top of the task's own timeout; the earlier one ends it.
     pub timeout: Option<Duration>,
+    /// Whether it takes signed tasks only; it is no function of map-reduce jobs then.
+    pub signed: bool,
     /// What it does.
     pub action: Action,
 }
@@ -66,6 +68,7 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         take(&mut table, "type")?.ok_or_else(|| Problem::new("type", format!("is missing; give {choices}")))?;
     let concurrency: Option<RawConcurrency> = take(&mut table, "concurrency")?;
     let timeout: Option<HumanDuration> = take(&mut table, "timeout")?;
+    let signed: Option<bool> = take(&mut table, "signed")?;
     let rest = ValueDeserializer::from(Spanned::new(span, DeValue::Table(table)));
     let action = match kind_of.as_str() {
         "command" => Action::Command(command::parse(rest, base)?),
@@ -84,6 +87,7 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         timeout: timeout
             .map(|t| checks::duration("timeout", t, Duration::from_millis(1)..=MAX_TIMEOUT))
             .transpose()?,
+        signed: signed.unwrap_or(false),
         action,
     })
 }

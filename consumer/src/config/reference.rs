@@ -84,6 +84,9 @@ impl JsonSchema for RawConcurrency {
 struct Shared {
     /// Most tasks of this kind at once in this daemon; default: as many as the daemon runs.
     concurrency: Option<RawConcurrency>,
+    /// Whether it takes signed tasks only; others are dead letters before anything runs. Default false. It is then no function
+    /// of map-reduce jobs.
+    signed: Option<bool>,
     /// Longest one attempt may take, at most 30 d; the task's own timeout may be shorter.
     timeout: Option<HumanDuration>,
 }
@@ -168,6 +171,7 @@ mod tests {
         let schema = schema().to_value();
         let mut fields: Vec<&str> = names(&schema);
         fields.extend(names(&schema["$defs"]["RawQueue"]));
+        fields.extend(names(resolved(&schema["properties"]["keys"], &schema["$defs"])));
         for handler in handlers(&schema) {
             fields.extend(names(handler));
         }
@@ -215,6 +219,7 @@ Unknown fields are errors, told with line and field. Relative paths are below th
         table(&mut page, "Top level", schema, defs);
         table(&mut page, "`[[queues]]`", &defs["RawQueue"], defs);
         table(&mut page, "`[jobs]`", &schema["properties"]["jobs"], defs);
+        table(&mut page, "`[keys]`", &schema["properties"]["keys"], defs);
         for handler in handlers(schema) {
             let title = format!(
                 "`[handlers.KIND]` with `type = \"{}\"`",

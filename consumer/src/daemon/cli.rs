@@ -21,8 +21,8 @@ use crate::ops::Healthcheck;
         workyard-consumer --config workyard.toml --check\n  \
         workyard-consumer --jobs-read /data --redis-url managed\n\n\
         Exit codes: 0 drained, 2 bad use or configuration, 4 Redis refuses this user or is unsafe.\n\
-        SIGTERM and SIGINT drain; a second one exits at once. SIGHUP reloads concurrency, weights, log level and\n\
-        handlers of the file; a file that changes anything else is refused whole."
+        SIGTERM and SIGINT drain; a second one exits at once. SIGHUP reloads concurrency, weights, log level,\n\
+        handlers and keys; a file that changes anything else is refused whole."
 )]
 pub struct Cli {
     /// What to do instead of working.
@@ -50,6 +50,10 @@ pub struct Cli {
     pub(super) redis_url: Option<String>,
     #[command(flatten)]
     pub(super) access: Access,
+    /// A key ring, which opens payloads, seals results and verifies signatures (`workyard keys`). Goes before the file's
+    /// `[keys]`.
+    #[arg(long, env = "WORKYARD_KEYS_FILE", value_name = "FILE")]
+    pub(super) keys: Option<PathBuf>,
     /// What all keys begin with.
     #[arg(long, env = "WORKYARD_PREFIX")]
     pub(super) prefix: Option<String>,

@@ -107,6 +107,7 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
     logging.apply(file.log.as_ref());
     let registry = settings::registry(&file, None)?;
     if cli.check {
+        settings::protection(cli, &file)?;
         let (queues, kinds) = (settings::queues(cli, &file)?.len(), registry.kinds().join(", "));
         info!("the configuration is sound: {queues} queues, kinds {kinds}");
         return Ok(());

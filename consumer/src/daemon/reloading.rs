@@ -38,15 +38,19 @@ impl Reloading {
         if !changed.is_empty() {
             let changed = changed.join(", ");
             let why = format!(
-                "only a restart can change {changed}; a reload can change concurrency, weights, log and handlers"
+                "only a restart can change {changed}; a reload can change concurrency, weights, log, handlers and keys"
             );
             return Err(workyard_shared::Error::Invalid(why).into());
         }
         let registry = settings::registry(&file, Some((&holds.0, &holds.1)))?;
-        let queues = settings::queues(&self.cli, &file)?;
+        let (queues, protection) = (
+            settings::queues(&self.cli, &file)?,
+            settings::protection(&self.cli, &file)?,
+        );
         self.logging.apply(file.log.as_ref());
         let fresh = Fresh {
             registry: registry.clone(),
+            protection,
             concurrency: self.cli.concurrency.unwrap_or(file.concurrency),
             weights: queues.into_iter().map(|(_, weight)| weight).collect(),
         };
@@ -98,11 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn only_concurrency_weights_log_and_handlers_need_no_restart() {
+    fn only_concurrency_weights_log_handlers_and_keys_need_no_restart() {
         let whole = "concurrency = 2";
         for (from, to) in [
             (whole, "concurrency = 3"),
             (whole, "log = \"debug\""),
+            (whole, "[keys]\nfile = \"ring\"\nrequire_sealed = true"),
+            ("name = \"q\"", "name = \"q\"\nsigned = true"),
             ("name = \"q\"", "name = \"q\"\nweight = 7"),
             ("[handlers.a]", "[handlers.b]"),
         ] {

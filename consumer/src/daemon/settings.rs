@@ -1,14 +1,17 @@
 //! Flags and file together: what a [`Worker`](crate::Worker) is made of.
 
+use std::sync::Arc;
+
 use tracing::info;
 use workyard_shared::Error;
+use workyard_shared::crypto::KeyRing;
 use workyard_shared::link::{DEFAULT_URL, LinkConfig};
 use workyard_shared::managed::ManagedRedis;
-use workyard_shared::name::{Prefix, QueueName};
+use workyard_shared::name::{Kind, Prefix, QueueName};
 
 use super::{Cli, Failure};
 use crate::config::{DaemonConfig, JobsConfig, Place};
-use crate::{Registry, WorkerConfig, handlers};
+use crate::{Protection, Registry, WorkerConfig, handlers};
 
 /// The file's handlers; one that stands in `before` just so is taken over from there.
 pub(super) fn registry(file: &DaemonConfig, before: Option<(&DaemonConfig, &Registry)>) -> Result<Registry, Failure> {
@@ -63,6 +66,7 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         drain_timeout: file.drain_timeout,
         watch_host: file.watch_host,
         jobs: jobs(cli, file)?,
+        protection: protection(cli, file)?,
         until_empty: cli.until_empty,
         allow_eviction: cli.allow_eviction,
         http: cli.http.or(file.http),
@@ -70,6 +74,23 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         ..WorkerConfig::new(link, first)
     };
     Ok((config, managed))
+}
+
+/// The keys, read now, and what must be sealed or signed. A queue that a flag names is as the file has it.
+pub(super) fn protection(cli: &Cli, file: &DaemonConfig) -> Result<Protection, Error> {
+    let ring = cli.keys.as_ref().or(file.keys.file.as_ref());
+    let signed_queues = file.queues.iter().filter(|queue| queue.signed);
+    let signed_kinds = file.handlers.values().filter(|handler| handler.signed);
+    let protection = Protection {
+        keys: ring.map(|path| KeyRing::read(path)).transpose()?.map(Arc::new),
+        require_sealed: file.keys.require_sealed,
+        signed_queues: signed_queues.map(|queue| queue.name.clone()).collect(),
+        signed_kinds: signed_kinds
+            .map(|handler| Kind::new(&handler.kind))
+            .collect::<Result<_, _>>()?,
+    };
+    protection.validate()?;
+    Ok(protection)
 }
 
 /// The file's places and those of the flags; relative ones are below the folder of whoever wrote them.

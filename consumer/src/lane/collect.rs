@@ -19,6 +19,11 @@ impl Lane {
             }
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
+            if done.is_refusal() {
+                // Neither measured nor handed back: it says nothing of our health, and nobody else shall try it.
+                self.outbox.add(done);
+                continue;
+            }
             self.fleet.counters.ran(run, done.is_failure());
             match self
                 .measure(&registry, &done, run)

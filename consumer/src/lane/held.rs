@@ -24,6 +24,7 @@ use crate::health::{Desk, Probing};
 use crate::jobs::{JobBook, MemberTask};
 use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
+use crate::protection::Protection;
 use crate::registry::Registry;
 
 /// How long a task of a kind that nobody here knows is left to others.
@@ -152,6 +153,7 @@ impl Held {
         &self,
         fleet: &Fleet,
         registry: &Registry,
+        protection: &Protection,
         book: &Arc<JobBook>,
         desk: &Arc<Desk>,
         grant: Grant,
@@ -165,6 +167,10 @@ impl Held {
         };
         let entry = registry.get(record.kind());
         let member = member_of(book, &grant, &record);
+        let refused = member.as_ref().and_then(|_| protection.refuses_jobs(book.queue.name()));
+        if let (Some(member), Some(why)) = (&member, refused) {
+            return Judged::Refused(member_failed(&grant, member.clone(), &record, JobVerdict::Final, why));
+        }
         let known = match &member {
             Some(_) => book.stages.knows(record.kind()),
             None => entry.is_some(),
@@ -212,6 +218,7 @@ impl Held {
     pub(super) fn spawn(
         &mut self,
         fleet: &Arc<Fleet>,
+        protection: &Protection,
         session: &Arc<Lifeline>,
         clerk: &mut Clerk,
         start: Start,
@@ -232,25 +239,34 @@ impl Held {
         if let Some(waited) = first_wait(&grant, &record, options.not_before) {
             clerk.waited(record.kind(), waited);
         }
+        let (headers, unknown) = record.extra();
+        let payload = record.payload();
+        let entrance = match &work {
+            Work::Handler(_) => protection.entrance(session.queue.name(), record.kind(), &payload, &unknown),
+            Work::Member(_) => None,
+        };
         let ctx = Attempt {
             kind: record.kind().to_owned(),
             number: grant.meta.failures + 1,
             token: grant.token.to_string(),
             deadline: options.timeout.map(|limit| Instant::now() + limit),
-            headers: record.extra().0,
+            headers,
             cancelled: holding.cancel.clone(),
             lifeline: Some(Arc::clone(session)),
+            keys: protection.keys.clone(),
+            sealed: entrance.as_ref().is_some_and(|entrance| entrance.sealed),
             slot: Some(Arc::new(slot)),
             id: grant.id,
         };
         let task = Run {
             ctx: ctx.into(),
             token: grant.token,
-            payload: record.payload(),
+            payload,
             work,
             timeout: options.timeout,
             created_ms: record.created_ms,
             retention: options.retention.unwrap_or(DEFAULT_RETENTION),
+            entrance,
         };
         let (done, middleware) = (done.clone(), Arc::clone(&fleet.middleware));
         tokio::spawn(async move {
@@ -286,14 +302,19 @@ fn member_of(book: &Arc<JobBook>, grant: &Grant, record: &Record) -> Option<Memb
 
 /// Nobody here knows the function: the job's record says so at once.
 fn member_elsewhere(grant: &Grant, member: MemberTask, record: &Record) -> Done {
+    let why = format!("no handler: this consumer has no function {} for jobs", record.kind());
+    member_failed(grant, member, record, JobVerdict::Elsewhere, why)
+}
+
+fn member_failed(grant: &Grant, member: MemberTask, record: &Record, verdict: JobVerdict, error: String) -> Done {
     let outcome = JobOutcome {
         id: grant.id.clone(),
         token: grant.token,
-        verdict: JobVerdict::Elsewhere,
-        delay: Some(UNHANDLED_DELAY),
+        delay: (verdict == JobVerdict::Elsewhere).then_some(UNHANDLED_DELAY),
+        verdict,
         random: 0.0,
         run: Duration::ZERO,
-        error: format!("no handler: this consumer has no function {} for jobs", record.kind()),
+        error,
         parts: Vec::new(),
     };
     Done::Member(member.job, record.kind().to_owned(), outcome)

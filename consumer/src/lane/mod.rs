@@ -255,13 +255,16 @@ impl Lane {
         if self.ready.is_empty() {
             return;
         }
-        let registry = self.fleet.registry();
+        let (registry, protection) = (self.fleet.registry(), self.fleet.protection());
         let mut waiting = VecDeque::new();
         while let Some(grant) = self.ready.pop_front() {
-            match self.held.judge(&self.fleet, &registry, &self.book, &self.desk, grant) {
+            match self
+                .held
+                .judge(&self.fleet, &registry, &protection, &self.book, &self.desk, grant)
+            {
                 Judged::Run(job) => {
                     self.held
-                        .spawn(&self.fleet, &session, &mut self.clerk, *job, &self.done_in);
+                        .spawn(&self.fleet, &protection, &session, &mut self.clerk, *job, &self.done_in);
                     self.started_at = Instant::now();
                 }
                 Judged::NoSlot(grant) => {

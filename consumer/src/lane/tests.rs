@@ -30,6 +30,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         urgent: Arc::new(Notify::new()),
         desks: vec![Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())))],
         handlers: std::sync::RwLock::new(Arc::new(Registry::new())),
+        protection: std::sync::RwLock::default(),
         retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),

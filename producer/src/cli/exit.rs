@@ -134,6 +134,10 @@ impl From<Error> for CliError {
                 Exit::Timeout,
                 Some("it goes on; `workyard job wait` waits again, `workyard job cancel` stops it"),
             ),
+            Error::Sealed { .. } => (
+                Exit::BadUse,
+                Some("--keys names a key ring; `workyard keys list` shows which keys it has"),
+            ),
             Error::NotFound { .. } | Error::NoJob { .. } | Error::JobState { .. } => (Exit::TaskFailed, None),
             // A spilled part that is gone, or not to be read from here.
             Error::Store(_) if !error.is_temporary() => (Exit::TaskFailed, None),

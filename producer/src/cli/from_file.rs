@@ -13,6 +13,8 @@ use std::path::Path;
 use serde_json::json;
 use workyard_producer::{Accepted, Bulk, Kept, NewTask, QueueName, Receipt};
 use workyard_shared::Error;
+use workyard_shared::crypto::is_sealed;
+use workyard_shared::limits::MAX_SEALED_BYTES;
 
 use super::args::EnqueueArgs;
 use super::enqueue::shortfall;
@@ -119,14 +121,21 @@ fn spool(mut source: impl io::Read) -> io::Result<File> {
     Ok(file)
 }
 
-fn judge(line: &Line<'_>) -> Result<(NewTask, Option<QueueName>), String> {
-    match line {
-        Line::TooLong => Err(format!("longer than {MAX_LINE} bytes")),
+fn judge(line: &Line<'_>, seals: bool) -> Result<(NewTask, Option<QueueName>), String> {
+    let read = match line {
+        Line::TooLong => return Err(format!("longer than {MAX_LINE} bytes")),
         Line::Text(text) => NewTask::from_json(text).map_err(|error| match error {
             Error::Invalid(reason) => reason,
             other => other.to_string(),
-        }),
+        })?,
+    };
+    let len = read.0.payload.len();
+    if seals && len > MAX_SEALED_BYTES && !is_sealed(&read.0.payload) {
+        return Err(format!(
+            "payload has {len} bytes, at most {MAX_SEALED_BYTES} can be sealed"
+        ));
     }
+    Ok(read)
 }
 
 /// The first pass.
@@ -137,7 +146,7 @@ fn check(file: &mut File, session: &Session) -> io::Result<Checked> {
     let mut checked = Checked::default();
     let mut told = HashSet::new();
     while let Some(line) = lines.next()? {
-        let judged = judge(&line);
+        let judged = judge(&line, session.seals);
         match judged {
             Ok((task, queue)) => {
                 checked.good += 1;
@@ -195,7 +204,7 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
     let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
     let (mut good, mut bad) = (0, 0);
     while let Some(line) = lines.next().map_err(cannot)? {
-        let Ok((task, queue)) = judge(&line) else {
+        let Ok((task, queue)) = judge(&line, session.seals) else {
             bad += 1;
             if bad > checked.bad {
                 return Err(CliError::usage(

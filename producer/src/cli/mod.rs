@@ -43,6 +43,7 @@ mod job_document;
 mod map_reduce;
 mod shell;
 mod acl;
+mod keys;
 mod audit;
 
 use std::process::ExitCode;
@@ -100,6 +101,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::Acl(args) => acl::run(&args, &global),
+        Command::Keys { action } => keys::run(&action, global.json),
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
             let block = command.block_timeout();
@@ -187,6 +189,8 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Top(args) => Box::pin(top::run(&args, session)).await,
         Command::Doctor(args) => Box::pin(doctor::run(&args, session)).await,
         Command::Rejected(args) => overview::rejected(&args, session).await,
-        Command::Completions(_) | Command::Man(_) | Command::Acl(_) | Command::Redis { .. } => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Acl(_) | Command::Keys { .. } | Command::Redis { .. } => {
+            Ok(Exit::Done)
+        }
     }
 }

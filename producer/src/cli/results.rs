@@ -71,6 +71,9 @@ async fn recent(filter: &Filter, limit: usize, session: &Session) -> Result<Vec<
 }
 
 fn outcome(task: &TaskView) -> String {
+    if let (Some(sealed), Some(_)) = (&task.sealed, &task.result) {
+        return format!("({sealed})");
+    }
     match (&task.result, &task.error) {
         (Some(result), _) => clean(&String::from_utf8_lossy(result.bytes()), SHOWN),
         (None, Some(error)) => summary(error, SHOWN),

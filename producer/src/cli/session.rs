@@ -3,9 +3,10 @@
 //! Invariant: a queue named with `--queue` that nobody ever used is told as bad use by the commands
 //! that only look, instead of an empty answer that hides a typing error.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use workyard_producer::{Client, ClientConfig, LinkConfig, QueueName};
+use workyard_producer::{Client, ClientConfig, KeyRing, LinkConfig, QueueName};
 
 use super::args::Global;
 use super::exit::CliError;
@@ -32,6 +33,8 @@ fn whoever_types() -> String {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client: Client,
+    /// Payloads are sealed on their way out.
+    pub(crate) seals: bool,
     pub(crate) queue: QueueName,
     /// The queue was named, not left to its default.
     pub(crate) named: bool,
@@ -47,6 +50,9 @@ impl Session {
             LinkConfig::from_url(&global.redis_url)?.with_access(&global.access.clone().with_variable())?
         };
         let mut config = ClientConfig::new(link);
+        if let Some(path) = &global.keys {
+            config.keys = Some(Arc::new(KeyRing::read(path)?));
+        }
         config.patience = global.patience;
         config.block_timeout = block_timeout.unwrap_or(config.block_timeout);
         config.operator = global.operator.clone().unwrap_or_else(whoever_types);
@@ -58,6 +64,7 @@ impl Session {
             None => (QueueName::new("default")?, false),
         };
         Ok(Self {
+            seals: config.keys.as_ref().is_some_and(|keys| keys.seals()),
             client: Client::new(config)?,
             queue,
             named,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use workyard_producer::{Ended, RawJson, State, TaskView};
+use workyard_shared::crypto::is_sealed;
 
 use super::args::{TaskArgs, WaitArgs};
 use super::exit::{CliError, Exit};
@@ -37,6 +38,7 @@ pub(crate) async fn show(args: &TaskArgs, session: &mut Session) -> Result<Exit,
             )));
         };
         session.out.bytes(part.bytes())?;
+        note_sealed(view.sealed.as_deref(), session);
         return Ok(Exit::Done);
     }
     if session.out.json {
@@ -88,13 +90,26 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     for (name, value) in &view.options {
         row("option", Some(format!("{name}={value}")));
     }
+    row("sealed", view.sealed.clone());
     row("payload", json(&view.payload, "--payload"));
     row("result", json(&view.result, "--result"));
     rows
 }
 
-/// JSON of others, made safe, and cut when it would fill the screen.
+/// What is on stdout is not what the handler gets or returned.
+fn note_sealed(sealed: Option<&str>, session: &Session) {
+    if let Some(how) = sealed {
+        session
+            .out
+            .note(&format!("note: it is {how}; --keys names a ring that opens it"));
+    }
+}
+
+/// JSON of others, made safe, and cut when it would fill the screen. Ciphertext says nothing to anybody.
 fn shown(json: &RawJson, flag: &str) -> String {
+    if is_sealed(json.bytes()) {
+        return format!("({} bytes, sealed: {flag} writes all)", json.bytes().len());
+    }
     let text = String::from_utf8_lossy(json.bytes());
     let head: String = text.chars().take(SHOWN).collect();
     let rest = text.len() - head.len();
@@ -129,6 +144,8 @@ pub(crate) fn print_end(id: &str, ended: &Ended, session: &mut Session) -> Resul
     if ended.state == State::Completed {
         session.out.bytes(&ended.body)?;
         session.out.line("")?;
+        let view = TaskView::from_ended(&session.queue, id, ended);
+        note_sealed(view.sealed.as_deref(), session);
     }
     session.out.flush()?;
     verdict(id, ended)

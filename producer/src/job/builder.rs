@@ -263,6 +263,11 @@ impl MapReduce {
     /// taken. Others as [`Client::enqueue`].
     pub async fn submit(mut self) -> Result<JobHandle, Error> {
         let id = self.id.clone()?;
+        if self.client.inner.config.keys.as_ref().is_some_and(|keys| keys.seals()) {
+            return Err(Error::invalid(
+                "what a map-reduce job reads and makes is not sealed, and this client has keys to seal: without keys it goes in the open",
+            ));
+        }
         let input = self.input.take();
         let mut spec = self.spec()?;
         let input = input.ok_or_else(|| Error::invalid("a job needs an input: items or files"))?;

@@ -44,6 +44,8 @@ pub enum Verdict {
     Malformed,
     /// It ran longer than its timeout; another attempt may help.
     Timeout,
+    /// The consumer does not take it: sealed or signed in a way that it cannot accept, or not at all.
+    Refused,
 }
 
 /// A task that failed.
@@ -69,7 +71,7 @@ impl FailureReport {
     /// Whether no further attempt is asked for.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self.verdict, Verdict::Final | Verdict::Malformed)
+        matches!(self.verdict, Verdict::Final | Verdict::Malformed | Verdict::Refused)
     }
 }
 
@@ -156,6 +158,7 @@ impl Queue {
                 Verdict::Final => "final",
                 Verdict::Malformed => "malformed",
                 Verdict::Timeout => "timeout",
+                Verdict::Refused => "refused",
             };
             cmd.arg(&task.id).arg(task.token).arg(verdict);
             cmd.arg(task.delay.map(|d| millis(d).to_string()).unwrap_or_default());

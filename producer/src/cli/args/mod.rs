@@ -5,9 +5,11 @@
 
 mod enqueue;
 mod jobs;
+mod keys;
 mod service;
 mod tasks;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -18,6 +20,7 @@ use super::value;
 
 pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
+pub(crate) use keys::{KeyArgs, KeysAction, NewKeyArgs};
 pub(crate) use service::{
     AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, ManArgs, MetricsArgs, QueueAction, RedisAction,
     RejectedArgs, StatsArgs, TopArgs,
@@ -84,6 +87,9 @@ pub(crate) struct Global {
     pub(crate) redis_url: String,
     #[command(flatten)]
     pub(crate) access: Access,
+    /// A key ring (`workyard keys`): seals payloads, signs tasks, opens results, by the keys that are in it
+    #[arg(long, global = true, env = "WORKYARD_KEYS_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) keys: Option<PathBuf>,
     /// What the keys of this installation begin with [default: workyard]
     #[arg(long, global = true, env = "WORKYARD_PREFIX", value_parser = value::named::<Prefix>, value_name = "PREFIX")]
     pub(crate) prefix: Option<Prefix>,
@@ -222,6 +228,13 @@ pub(crate) enum Command {
     /// Print the least ACL rules for a user of Redis who produces, consumes or operates
     #[command(after_help = ACL_HELP)]
     Acl(AclArgs),
+    /// Make and change key rings, for payloads that Redis cannot read and tasks that nobody can make up
+    #[command(after_help = keys::KEYS_HELP)]
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        action: KeysAction,
+    },
     /// Start, stop or look at the managed Redis: a server of your own, for when there is none
     #[command(
         after_help = "It keeps its data in WORKYARD_REDIS_DIR (else ~/.local/share/workyard). Use it with --redis-url managed.\n\nExamples:\n  workyard redis start\n  workyard --redis-url managed queues\n  workyard redis stop"
@@ -331,6 +344,10 @@ mod tests {
             &["top", "--every", "0s"],
             &["queues", "--queue", "a/b"],
             &["queues", "--prefix", "{x}"],
+            &["keys"],
+            &["keys", "new"],
+            &["keys", "new", "ring", "--use", "verify"],
+            &["keys", "use", "ring", "a b"],
             &["nonsense"],
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");

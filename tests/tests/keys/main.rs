@@ -1,0 +1,6 @@
+//! Sealed payloads and results, signed tasks: what keys are for.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod encryption;
+mod signatures;
+mod stand;
