@@ -146,7 +146,10 @@ impl Listen {
 
 /// A queue.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table: [[queues]], and below it name = \"emails\""
+)]
 struct RawQueue {
     /// Its name.
     name: String,

@@ -51,7 +51,7 @@ impl Place {
 
 /// Places of map-reduce jobs on this machine: folders, `s3://bucket/prefix`. Its presence lets the built-in functions run.
 #[derive(Deserialize, JsonSchema, Default)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: [jobs]")]
 pub(crate) struct Raw {
     /// Where chunks may be read from; default nowhere.
     #[serde(default)]

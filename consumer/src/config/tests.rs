@@ -94,6 +94,15 @@ fn every_field_of_the_daemon_is_read() {
 }
 
 #[test]
+fn a_queue_that_is_a_bare_name_is_told_how_to_be_a_table() {
+    let error = read("queues = [\"emails\"]\n[jobs]\n").unwrap_err().to_string();
+    assert!(
+        error.contains("expected a table: [[queues]], and below it name = \"emails\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
     let table = [
         ("leese = \"3s\"", ":1: ", "unknown field `leese`, expected one of"),
@@ -114,6 +123,7 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
             "0 is out of range; give 1 to 10000",
         ),
         ("concurrency = -1", ":1: ", "invalid value: integer `-1`"),
+        ("jobs = true", ":1: ", "expected a table: [jobs]"),
         (
             "prefix = \"{a}\"",
             ":1: prefix: ",

@@ -189,14 +189,14 @@ impl Queue {
             return Ok(Vec::new());
         }
         let key = self.keys.job_key(job, ":data");
-        let mut asked = Pipeline::with_capacity(names.len());
-        for name in names {
-            asked.cmd("HSTRLEN").arg(&key).arg(name);
-        }
-        let mut sizes = Vec::with_capacity(names.len());
-        for size in self.link.pipeline(&asked).await? {
-            sizes.push(reply::count(&size?)?);
-        }
+        // What the whole job holds is known in one look. Asking each size costs as much as reading a small part.
+        let mut asked = redis::cmd("HGET");
+        asked.arg(self.keys.job_key(job, "")).arg("bytes");
+        let all = optional(self.link.call(&asked).await?)?.and_then(|bytes| str::from_utf8(&bytes).ok()?.parse().ok());
+        let sizes = match all.unwrap_or(u64::MAX) {
+            0..=READ_BYTES => vec![0; names.len()],
+            _ => self.sizes(&key, names).await?,
+        };
         let (mut parts, mut rest) = (Vec::with_capacity(names.len()), names);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(within(&sizes[parts.len()..], READ_BYTES));
@@ -208,6 +208,16 @@ impl Queue {
             rest = later;
         }
         Ok(parts)
+    }
+
+    /// How long these fields of a hash are; 0 for one that is not there.
+    async fn sizes(&self, key: &str, names: &[String]) -> Result<Vec<u64>, Error> {
+        let mut asked = Pipeline::with_capacity(names.len());
+        for name in names {
+            asked.cmd("HSTRLEN").arg(key).arg(name);
+        }
+        let answers = self.link.pipeline(&asked).await?;
+        answers.into_iter().map(|size| reply::count(&size?)).collect()
     }
 
     /// One part of the result: 0 in the fold form, else the partition. `None` if it is not there.
