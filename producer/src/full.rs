@@ -87,6 +87,7 @@ mod tests {
                 depth: 1000 - room,
                 limit: 1000,
                 estimated_wait: None,
+                bytes: None,
                 policy,
             };
             async move {

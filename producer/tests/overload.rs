@@ -25,7 +25,8 @@ async fn settings_are_changed_at_run_time_all_or_none_and_shown() {
     let server = Server::start(&[]).await;
     let shown = server.run(&["queue", "show", "emails", "--json"]).ok().json();
     let defaults = serde_json::json!({
-        "queue": "emails", "paused": false, "balance": "pull", "max_pending": 0, "overload": "reject",
+        "queue": "emails", "paused": false, "balance": "pull", "max_pending": 0, "max_bytes": 0,
+        "overload": "reject",
     });
     assert_eq!(shown, defaults);
     let set = [
@@ -44,6 +45,9 @@ async fn settings_are_changed_at_run_time_all_or_none_and_shown() {
     server
         .run(&["queue", "set", "emails", "balance=pull", "max_pending=many"])
         .fails(2, "max_pending must be a whole number");
+    server
+        .run(&["queue", "set", "emails", "max_bytes=2 cups"])
+        .fails(2, "max_bytes must be bytes like 0 (no limit), 1000000, 64MiB or 2GiB");
     let shown = server.run(&["queue", "show", "emails", "--json"]).ok().json();
     assert_eq!(
         (&shown["balance"], &shown["overload"]),
@@ -56,6 +60,21 @@ async fn settings_are_changed_at_run_time_all_or_none_and_shown() {
         server.run(&["queue", "show", "emails", "--json"]).ok().json()["paused"],
         false
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_of_bytes_is_told_with_what_is_held() {
+    let server = Server::start(&[]).await;
+    server.run(&["queue", "set", "default", "max_bytes=1KiB"]).ok();
+    let payload = format!("\"{}\"", "x".repeat(2000));
+    server.run(&["enqueue", "k", &payload]).ok();
+    server
+        .run(&["enqueue", "k"])
+        .fails(4, "bytes of at most 1024, and none has ended");
+    server.run(&["queue", "set", "default", "overload=block"]).ok();
+    server
+        .run(&["enqueue", "k", "--block-timeout", "100ms"])
+        .fails(3, "bytes of at most 1024");
 }
 
 #[tokio::test(flavor = "multi_thread")]

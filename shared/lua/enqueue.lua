@@ -24,6 +24,12 @@ end
 
 -- All tasks of a call come in, or none does: who sends a batch need not look for its lost half.
 local function make_room(keys, list, plan)
+  if plan.max_bytes then
+    for i = 1, plan.n do
+      if not plan.duplicate[i] then return full(keys, plan) end
+    end
+    return nil
+  end
   local wanted, lowest = 0, 0
   for i = 1, plan.n do
     local priority = arrives_with(plan, list, i)

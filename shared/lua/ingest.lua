@@ -53,6 +53,10 @@ local function admit(plan, tasks, victims)
   local room, gone = plan.room, 0
   plan.refused = {}
   for i = 1, plan.n do
+    if plan.max_bytes and not plan.duplicate[i] then
+      plan.n = i - 1
+      break
+    end
     local priority = arrives_with(plan, tasks, i)
     local victim = victims[gone + 1]
     if priority and room > 0 then
@@ -110,7 +114,7 @@ local function ingest(keys, argv)
   call('LLEN', rejected)
   local victims, gone = {}, 0
   if plan.limit then
-    if plan.policy == 'shed' then
+    if plan.policy == 'shed' and not plan.max_bytes then
       check_finish(keys)
       victims = sheddable(keys)
     end

@@ -1,4 +1,4 @@
---[[ Overload: what a queue with `max_pending` does when it is full.
+--[[ Overload: what a queue with `max_pending` or `max_bytes` does when it is full.
 
 Only what is new is ever refused, and only at the door: enqueue and ingest. Retries, promotions, what a
 dead consumer held and the steps of a job were accepted before and always come in, so the depth can stand
@@ -7,15 +7,28 @@ above the limit for a while; until it is below again, nothing new comes in.
 `overload` says who gives way: reject and block refuse the new task (the client of a queue that blocks
 waits and asks again), shed sends the least urgent pending tasks into the dead-letter set, reason `shed`,
 if the new one is more urgent than they are. At equal priority who is there stays.
+
+`max_bytes` bounds the memory of all records, delayed and running tasks and dead letters too. It is looked at before a call, which
+then comes in whole: the last one may go over. Shedding frees no memory, since a dead letter keeps its payload: then the new is refused.
 ]]
 local MAX_SHED = 50 -- each has its record read, payload included: bounded, as in fail
 local PACE_MINUTES = 5
+local SAMPLES = 50 -- records whose sizes stand for all
 local POLICIES = { block = 'block', shed = 'shed' }
 
 -- The settings that adding needs, in one read; a queue without a limit pays nothing more.
 local function read_limit(keys, plan)
-  local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload')
+  local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload', 'max_bytes')
   plan.paused = cfg[1] == '1'
+  local max_bytes = tonumber(match(cfg[4] or '', '^%d+$') or '0')
+  if max_bytes > 0 then
+    local held = call('MEMORY', 'USAGE', keys[TASKS], 'SAMPLES', SAMPLES) or 0
+    if held >= max_bytes then
+      plan.policy, plan.depth, plan.room = POLICIES[cfg[3]] or 'reject', call('ZCARD', keys[PENDING]), 0
+      plan.held_bytes, plan.max_bytes, plan.limit = held, max_bytes, tonumber(match(cfg[2] or '', '^%d+$') or '0')
+      return
+    end
+  end
   local limit = tonumber(match(cfg[2] or '', '^%d+$') or '0') -- what somebody else put there is no limit
   if limit < 1 then return end
   plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
@@ -50,8 +63,9 @@ end
 -- The answer to what cannot come in; nothing has changed.
 local function full(keys, plan)
   local wait = estimated_wait(keys, plan.now, plan.depth)
-  return redis.error_reply(fmt('FULL depth=%d limit=%d policy=%s wait_ms=%s', plan.depth, plan.limit, plan.policy,
-    wait and int(wait) or 'unknown'))
+  local why = fmt('FULL depth=%d limit=%d policy=%s wait_ms=%s', plan.depth, plan.limit, plan.policy, wait and int(wait) or 'unknown')
+  if plan.max_bytes then why = why .. fmt(' bytes=%s max_bytes=%s', int(plan.held_bytes), int(plan.max_bytes)) end
+  return redis.error_reply(why)
 end
 
 -- The priority with which task `i` of the plan goes into pending; nil if it does not (delayed, a duplicate).

@@ -4,10 +4,11 @@ KEYS  the shared keys, audit
 ARGV  who, for the audit | name, value ... : all are set, or none
       paused 0 or 1: hand out nothing; resuming wakes who is parked
       balance pull, round-robin or adaptive: who is woken first
-      max_pending 0 (no limit) to 1,000,000,000 | overload reject, block or shed: see overload.lua
+      max_pending 0 (no limit) to 1,000,000,000 | max_bytes 0 (no limit) to 2^50 | overload reject, block or shed: see overload.lua
 Reply OK
 ]]
-local MAX_SETTINGS, MAX_LIMIT = 16, 1000000000
+local MAX_SETTINGS = 16
+local LIMITS = { max_pending = 1000000000, max_bytes = 1125899906842624 }
 local CHOICES = {
   paused = { '0', '1' },
   balance = { 'pull', 'round-robin', 'adaptive' },
@@ -16,13 +17,14 @@ local CHOICES = {
 
 -- The reason why a setting is refused, nil if it is good. What is good is short: values stay bounded.
 local function wrong_setting(name, value)
-  if name == 'max_pending' then
-    if #value <= 10 and find(value, '^%d+$') and tonumber(value) <= MAX_LIMIT then return nil end
-    return 'max_pending must be a whole number from 0 (no limit) to ' .. int(MAX_LIMIT)
+  local most = LIMITS[name]
+  if most then
+    if #value <= 16 and find(value, '^%d+$') and tonumber(value) <= most then return nil end
+    return name .. ' must be a whole number from 0 (no limit) to ' .. int(most)
   end
   local choices = CHOICES[name]
   if not choices then
-    return 'unknown setting "' .. sub(name, 1, 64) .. '": settings are paused, balance, max_pending, overload'
+    return 'unknown setting "' .. sub(name, 1, 64) .. '": settings are paused, balance, max_pending, max_bytes, overload'
   end
   for _, choice in ipairs(choices) do
     if value == choice then return nil end

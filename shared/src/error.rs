@@ -30,7 +30,8 @@ pub enum Error {
     Unknown(String),
     /// The queue has no room for all tasks of the call and its policy refuses what is new; none was added.
     #[error(
-        "the queue is full: {depth} tasks are pending of at most {limit}, {}",
+        "the queue is full: {}, {}",
+        room_text(*.depth, *.limit, *.bytes),
         wait_text(*.estimated_wait)
     )]
     Full {
@@ -40,6 +41,8 @@ pub enum Error {
         limit: u64,
         /// How long those that wait take at the pace of the last minutes; `None` if none has ended in them.
         estimated_wait: Option<Duration>,
+        /// What the records of all tasks take and what they may, in bytes, if that is why; else `None`.
+        bytes: Option<(u64, u64)>,
         /// The policy of the queue: one that blocks asks the producer to wait and send again.
         policy: Overload,
     },
@@ -219,6 +222,13 @@ fn certificate_problem(text: &str) -> Option<String> {
     None
 }
 
+fn room_text(depth: u64, limit: u64, bytes: Option<(u64, u64)>) -> String {
+    match bytes {
+        Some((held, most)) => format!("its tasks take about {held} bytes of at most {most}"),
+        None => format!("{depth} tasks are pending of at most {limit}"),
+    }
+}
+
 fn wait_text(wait: Option<Duration>) -> String {
     match wait {
         // Nobody reads milliseconds of an estimate.
@@ -240,6 +250,10 @@ fn full(detail: &str) -> Option<Error> {
         depth: field("depth")?.parse().ok()?,
         limit: field("limit")?.parse().ok()?,
         estimated_wait: field("wait_ms")?.parse().ok().map(Duration::from_millis),
+        bytes: match (field("bytes"), field("max_bytes")) {
+            (Some(held), Some(most)) => Some((held.parse().ok()?, most.parse().ok()?)),
+            _ => None,
+        },
         policy: Overload::parse(field("policy")?)?,
     })
 }
@@ -342,6 +356,14 @@ mod tests {
         assert_eq!(
             (policy, estimated_wait),
             (Overload::Block, Some(Duration::from_millis(5300)))
+        );
+        let of_bytes = Error::from_answer(
+            "FULL",
+            "depth=1 limit=0 policy=reject wait_ms=unknown bytes=70 max_bytes=64",
+        );
+        assert_eq!(
+            of_bytes.to_string(),
+            "the queue is full: its tasks take about 70 bytes of at most 64, and none has ended in the last minutes"
         );
         let unknown = Error::from_answer("FULL", "depth=1 limit=1 policy=shed wait_ms=unknown");
         assert!(matches!(

@@ -12,8 +12,10 @@ use crate::overload::Overload;
 
 /// Largest `max_pending`.
 pub const MAX_LIMIT: u64 = 1_000_000_000;
+/// Largest `max_bytes`: 2^50.
+pub const MAX_BYTES: u64 = 1 << 50;
 /// The names of all settings, in the order in which they are shown.
-pub const NAMES: [&str; 4] = ["paused", "balance", "max_pending", "overload"];
+pub const NAMES: [&str; 5] = ["paused", "balance", "max_pending", "max_bytes", "overload"];
 
 /// One setting with its value, as text `name=value`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Setting {
     Balance(Policy),
     /// `max_pending`: most tasks that may wait; 0 is no limit.
     MaxPending(u64),
+    /// `max_bytes`: most memory that the records of all tasks may take in Redis, in bytes; 0 is no limit.
+    MaxBytes(u64),
     /// `overload`: what happens to those above it.
     Overload(Overload),
 }
@@ -36,6 +40,7 @@ impl Setting {
             Self::Paused(_) => "paused",
             Self::Balance(_) => "balance",
             Self::MaxPending(_) => "max_pending",
+            Self::MaxBytes(_) => "max_bytes",
             Self::Overload(_) => "overload",
         }
     }
@@ -46,7 +51,7 @@ impl Setting {
         match self {
             Self::Paused(paused) => u8::from(paused).to_string(),
             Self::Balance(balance) => balance.as_str().to_owned(),
-            Self::MaxPending(most) => most.to_string(),
+            Self::MaxPending(most) | Self::MaxBytes(most) => most.to_string(),
             Self::Overload(overload) => overload.as_str().to_owned(),
         }
     }
@@ -56,6 +61,20 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.name(), self.value())
     }
+}
+
+/// Bytes as a number, or with a unit of 1024 steps: `64MiB`.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 impl FromStr for Setting {
@@ -86,6 +105,10 @@ impl FromStr for Setting {
                 .filter(|most| *most <= MAX_LIMIT && !value.starts_with('+'))
                 .map(Self::MaxPending)
                 .ok_or_else(|| must_be("a whole number from 0 (no limit) to 1000000000")),
+            "max_bytes" => parse_bytes(value)
+                .filter(|most| *most <= MAX_BYTES)
+                .map(Self::MaxBytes)
+                .ok_or_else(|| must_be("bytes like 0 (no limit), 1000000, 64MiB or 2GiB, to 1048576GiB")),
             "overload" => Overload::parse(value)
                 .map(Self::Overload)
                 .ok_or_else(|| must_be("reject, block or shed")),
@@ -103,6 +126,8 @@ pub struct Settings {
     pub balance: Policy,
     /// Most tasks that may wait; 0 is no limit.
     pub max_pending: u64,
+    /// Most memory that the records of all tasks may take, in bytes; 0 is no limit.
+    pub max_bytes: u64,
     /// What happens to those above it.
     pub overload: Overload,
 }
@@ -114,17 +139,19 @@ impl Settings {
             Setting::Paused(paused) => self.paused = paused,
             Setting::Balance(balance) => self.balance = balance,
             Setting::MaxPending(most) => self.max_pending = most,
+            Setting::MaxBytes(most) => self.max_bytes = most,
             Setting::Overload(overload) => self.overload = overload,
         }
     }
 
     /// All of them, in the order of [`NAMES`].
     #[must_use]
-    pub fn all(&self) -> [Setting; 4] {
+    pub fn all(&self) -> [Setting; 5] {
         [
             Setting::Paused(self.paused),
             Setting::Balance(self.balance),
             Setting::MaxPending(self.max_pending),
+            Setting::MaxBytes(self.max_bytes),
             Setting::Overload(self.overload),
         ]
     }
@@ -142,11 +169,16 @@ mod tests {
             "balance=adaptive",
             "max_pending=1000",
             "max_pending=0",
+            "max_bytes=67108864",
             "overload=block",
             "overload=shed",
         ] {
             assert_eq!(text.parse::<Setting>().unwrap().to_string(), text);
         }
+        assert_eq!(
+            "max_bytes=64MiB".parse::<Setting>().unwrap(),
+            Setting::MaxBytes(64 << 20)
+        );
         let names: Vec<&str> = Settings::default().all().map(Setting::name).into();
         assert_eq!(names, NAMES);
     }
@@ -161,6 +193,9 @@ mod tests {
             ("max_pending=+1", "whole number"),
             ("max_pending=1e3", "whole number"),
             ("max_pending=1000000001", "to 1000000000"),
+            ("max_bytes=-1", "64MiB"),
+            ("max_bytes=64XB", "64MiB"),
+            ("max_bytes=1048577GiB", "to 1048576GiB"),
             ("overload=drop", "reject, block or shed"),
             ("colour=red", "settings are paused, balance"),
         ] {

@@ -99,6 +99,81 @@ async fn a_full_queue_refuses_a_whole_call_and_says_how_full_it_is() {
     assert_eq!(yard.overview().await.pending, 11);
 }
 
+/// A task of about 1 KiB.
+fn heavy(id: &str) -> NewTask {
+    task("echo").id(id).payload(&"x".repeat(1000)).build().unwrap()
+}
+
+async fn limit_bytes(yard: &Yard, most: u64, overload: Overload) {
+    let settings = [Setting::MaxBytes(most), Setting::Overload(overload)];
+    yard.queue.set(&settings).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bytes_is_refused_at_the_budget_until_its_tasks_have_gone() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    let client = client(&yard, SOON);
+    for overload in [Overload::Reject, Overload::Shed] {
+        limit_bytes(&yard, 100_000, overload).await;
+        let mut taken = 0;
+        let refusal = loop {
+            match client.enqueue(&q(), heavy(&format!("{overload:?}{taken}"))).await {
+                Ok(_) => taken += 1,
+                Err(error) => break error,
+            }
+            assert!(taken < 200, "no budget holds");
+        };
+        let Error::Call(CallError::Full {
+            bytes: Some((held, most)),
+            policy,
+            ..
+        }) = refusal
+        else {
+            panic!("{refusal:?}")
+        };
+        assert_eq!((most, policy), (100_000, overload));
+        // The call before it found room.
+        assert!((100_000..103_000).contains(&held), "{held} after {taken} tasks");
+        assert!((60..110).contains(&taken), "{taken}");
+        // What is here already needs no room; what comes later does.
+        client.enqueue(&q(), heavy(&format!("{overload:?}0"))).await.unwrap();
+        let later = task("echo").delay(Duration::from_secs(60)).build().unwrap();
+        full(client.enqueue(&q(), later).await);
+        let pending = yard.overview().await.pending;
+        assert_eq!((pending, yard.total("shed").await), (taken, 0));
+        push(&mut redis, &format!("raw{overload:?}"), 0).await;
+        let worker = yard.work(registry(), yard.config()).await;
+        // The raw one too, which had to wait in the inbox.
+        wait_until(SOON, || async {
+            let Seen::Ended(_) = yard.look(&format!("raw{overload:?}")).await else {
+                return false;
+            };
+            yard.overview().await.pending == 0
+        })
+        .await;
+        worker.stop().await;
+        assert_eq!(rejected(&mut redis).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_waits_for_bytes_in_a_queue_that_blocks() {
+    let yard = Yard::start().await;
+    limit_bytes(&yard, 30_000, Overload::Block).await;
+    let patient = client(&yard, SOON);
+    let many: Vec<_> = (0..300).map(|n| heavy(&format!("b{n}"))).collect();
+    let impatient = client(&yard, Duration::from_millis(200));
+    // The first call finds an empty queue and comes in whole.
+    impatient.enqueue_many(&q(), many).await.unwrap();
+    full(impatient.enqueue(&q(), heavy("late")).await);
+    let waiting = tokio::spawn(async move { patient.enqueue(&q(), heavy("patient")).await });
+    let worker = yard.work(registry(), yard.config()).await;
+    waiting.await.unwrap().unwrap();
+    yard.reaches("completed", 301).await;
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_refusal_estimates_the_wait_from_the_pace_of_the_last_minutes() {
     let yard = Yard::start().await;

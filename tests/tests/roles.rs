@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 use workyard_consumer::{Context, Failure, Registry};
-use workyard_producer::{Client, ClientConfig, JobState};
+use workyard_producer::{Client, ClientConfig, JobState, task};
 use workyard_shared::Error;
 use workyard_shared::broker::{Broker, ClaimRequest, Queue};
 use workyard_shared::check::Finding;
@@ -164,6 +164,25 @@ async fn a_consumer_cannot_change_settings_by_any_road() {
         queue(&url).delete(&["x".to_owned()]).await.map(|_| ()),
     ] {
         assert!(matches!(refused, Err(Error::Denied(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_of_bytes_refuses_a_producer_and_not_its_role() {
+    let yard = guarded().await;
+    yard.add("echo", "1", |_| {}).await;
+    queue(&yard.server.operator_url())
+        .set(&[Setting::MaxBytes(1)])
+        .await
+        .unwrap();
+    for url in [yard.server.producer_url(), yard.server.consumer_url()] {
+        assert!(queue(&url).held_bytes().await.unwrap() > 1);
+        let client = Client::new(ClientConfig::from_url(&url).unwrap()).unwrap();
+        let refused = client
+            .enqueue(&queue_name("q"), task("echo").build().unwrap())
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains("bytes of at most 1,"), "{refused}");
     }
 }
 

@@ -103,7 +103,9 @@ impl Corpus {
     fn expected(&self, text: Text) -> Counts {
         let begun = Instant::now();
         let part = if text == Text::All { "" } else { "some" };
-        let script = "find \"$1\" -name '*.rs' -exec cat {} + | tr -s '[:space:]' '\\n' | sort | uniq -c";
+        // A file that does not end its last line would lend its last word to the next one.
+        let script = "find \"$1\" -name '*.rs' -exec sh -c 'for file; do cat \"$file\"; echo; done' sh {} + \
+                      | tr -s '[:space:]' '\\n' | sort | uniq -c";
         let output = Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(self.dir.path().join(part))

@@ -190,6 +190,7 @@ mod tests {
             depth: 9,
             limit: 9,
             estimated_wait: None,
+            bytes: None,
             policy,
         };
         let unserved = Error::NoConsumer {

@@ -152,10 +152,13 @@ async fn say_why_it_takes_long(queue: Queue, patience: Duration, block: Duration
 /// Whether the queue is full now and makes producers wait.
 async fn is_waited_for(queue: &Queue) -> Result<bool, CallError> {
     let settings = queue.settings().await?;
-    if settings.max_pending == 0 || settings.overload != Overload::Block {
+    if settings.overload != Overload::Block {
         return Ok(false);
     }
-    Ok(queue.overview().await?.pending >= settings.max_pending)
+    if settings.max_bytes > 0 && queue.held_bytes().await? >= settings.max_bytes {
+        return Ok(true);
+    }
+    Ok(settings.max_pending > 0 && queue.overview().await?.pending >= settings.max_pending)
 }
 
 async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliError> {

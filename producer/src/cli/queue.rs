@@ -39,10 +39,10 @@ fn show(name: &QueueName, settings: &Settings, session: &mut Session) -> Result<
             .out
             .line(&format!("{:<14}{}", setting.name(), setting.value()))?;
     }
-    if settings.max_pending == 0 && settings.overload != Overload::default() {
+    if settings.max_pending == 0 && settings.max_bytes == 0 && settings.overload != Overload::default() {
         session
             .out
-            .note("note: overload does nothing while max_pending is 0, which is no limit");
+            .note("note: overload does nothing while max_pending and max_bytes are 0, which is no limit");
     }
     Ok(())
 }
@@ -50,7 +50,7 @@ fn show(name: &QueueName, settings: &Settings, session: &mut Session) -> Result<
 fn json_value(setting: Setting) -> Value {
     match setting {
         Setting::Paused(paused) => json!(paused),
-        Setting::MaxPending(most) => json!(most),
+        Setting::MaxPending(most) | Setting::MaxBytes(most) => json!(most),
         Setting::Balance(_) | Setting::Overload(_) => json!(setting.value()),
     }
 }

@@ -30,6 +30,8 @@ pub(super) const GRANTS: &[Grant] = &[
     channels("spublish ssubscribe", "wake:*"),
     channels("spublish", "done:* finished"),
     // Whole keys, and the ends of lists: only of these.
+    // `max_bytes`.
+    on(Reach::Read, "memory|usage", "tasks"),
     on(Reach::Write, "del", "session:* notices:*"),
     on(Reach::Both, "blmove", "inbox inbox:ingesting"),
     on(

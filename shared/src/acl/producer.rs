@@ -14,6 +14,8 @@ pub(super) const GRANTS: &[Grant] = &[
          zrank llen lrange get",
         "*",
     ),
+    // `max_bytes`.
+    on(Reach::Read, "memory|usage", "tasks"),
     on(Reach::Write, "hset", "tasks state stats minutes waiters meta job:*"),
     on(Reach::Write, "zadd", "pending scheduled expiring failed jobs jobs:due"),
     on(Reach::Both, "hincrby zpopmin", "stats parked"),

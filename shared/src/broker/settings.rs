@@ -36,6 +36,19 @@ impl Queue {
         read(self.link.call(&self.settings_cmd()).await?)
     }
 
+    /// About how much memory the records of all tasks take, in bytes: what `max_bytes` is held against.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn held_bytes(&self) -> Result<u64, Error> {
+        let mut cmd = redis::cmd("MEMORY");
+        cmd.arg("USAGE").arg(self.keys.named("tasks")).arg("SAMPLES").arg(50);
+        match self.link.call(&cmd).await? {
+            Value::Nil => Ok(0),
+            held => reply::count(&held),
+        }
+    }
+
     pub(super) fn settings_cmd(&self) -> Cmd {
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(self.keys.named("cfg")).arg(&NAMES);
@@ -51,8 +64,10 @@ pub(super) fn read(answer: Value) -> Result<Settings, Error> {
             continue;
         }
         // What somebody else put there counts as not set, here as in the functions.
-        if let Ok(setting) = format!("{name}={}", reply::string(value)?).parse() {
-            settings.apply(setting);
+        let value = reply::string(value)?;
+        match format!("{name}={value}").parse::<Setting>() {
+            Ok(setting) if setting.value() == value => settings.apply(setting),
+            _ => {}
         }
     }
     Ok(settings)

@@ -40,11 +40,13 @@ Settings:
   paused=0|1                            hand out nothing (as `workyard pause`)
   balance=pull|round-robin|adaptive     which idle consumer gets the next task [default: pull]
   max_pending=N                         most tasks that may wait; 0 is no limit [default: 0]
+  max_bytes=SIZE                        most memory of all its tasks in Redis, like 64MiB; 0 is no limit [default: 0]
   overload=reject|block|shed            what a full queue does with a new task [default: reject]
 
 reject refuses it; block makes the producer wait (enqueue --block-timeout); shed moves the least urgent pending tasks to
 the dead letters (reason shed) if the new one is more urgent, else refuses it. Delayed tasks, retries and the steps of
-jobs are never refused. What is pushed raw to the inbox waits there, or with shed is rejected.
+jobs are never refused for max_pending. For max_bytes, which is an estimate and counts dead letters too, nothing is shed.
+What is pushed raw to the inbox waits there, or with shed is rejected.
 
 Examples:
   workyard queue set emails max_pending=10000 overload=block

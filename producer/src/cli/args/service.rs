@@ -119,7 +119,7 @@ pub(crate) enum QueueAction {
         /// The queue
         #[arg(value_name = "QUEUE", value_parser = value::named::<QueueName>)]
         name: QueueName,
-        /// paused, balance, max_pending, overload
+        /// paused, balance, max_pending, max_bytes, overload
         #[arg(required = true, value_name = "NAME=VALUE", value_parser = value::named::<Setting>)]
         settings: Vec<Setting>,
     },
