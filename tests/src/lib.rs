@@ -36,7 +36,7 @@ pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use terminal::Terminal;
 pub use tool::{checked_by, passes};
-pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info};
+pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info, move_slot};
 pub use wait::{wait_for, wait_until};
 pub use yard::{Running, Yard, new_task, queue_name, spawn};
 

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,7 +52,7 @@ struct Shared {
     upstream: SocketAddr,
     fault: watch::Sender<Fault>,
     /// Replies that a fault took or cut.
-    hit: AtomicU64,
+    hit: watch::Sender<u64>,
     /// Cancelled to close the connections of today; replaced by one for those to come.
     open: watch::Sender<CancellationToken>,
     running: CancellationToken,
@@ -84,7 +84,7 @@ impl FaultProxy {
         let shared = Arc::new(Shared {
             upstream: (Ipv4Addr::LOCALHOST, server_port).into(),
             fault: watch::Sender::new(Fault::None),
-            hit: AtomicU64::new(0),
+            hit: watch::Sender::new(0),
             open: watch::Sender::new(running.child_token()),
             running: running.clone(),
         });
@@ -116,7 +116,14 @@ impl FaultProxy {
     /// How many replies were taken or cut so far.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.shared.hit.load(Ordering::Relaxed)
+        *self.shared.hit.borrow()
+    }
+
+    /// Returns when so many replies were taken or cut.
+    pub async fn has_hit(&self, replies: u64) {
+        let mut hit = self.shared.hit.subscribe();
+        // The sender is the proxy's own.
+        hit.wait_for(|hit| *hit >= replies).await.ok();
     }
 }
 
@@ -194,7 +201,9 @@ impl Wire {
 
     fn hits(&self, way: Way, one_in: u32) -> bool {
         let hit = way == Way::ToClient && fastrand::u32(..one_in.max(1)) == 0;
-        self.shared.hit.fetch_add(u64::from(hit), Ordering::Relaxed);
+        if hit {
+            self.shared.hit.send_modify(|hits| *hits += 1);
+        }
         hit
     }
 

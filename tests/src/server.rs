@@ -459,27 +459,27 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
     Ok(info.get("process_id").unwrap_or(0))
 }
 
-/// What such a process is started with.
+/// What such a process is started with: what the caller wants comes last, and so decides.
 fn arguments(part: &Part, args: &[&str], bus: Option<&ReservedPort>, dir: &Path) -> Vec<String> {
-    let mut all: Vec<String> = args.iter().map(ToString::to_string).collect();
-    let mut add = |words: &[&str]| all.extend(words.iter().map(ToString::to_string));
-    match part {
-        Part::Alone => {}
+    let mut all = match part {
+        Part::Alone => Vec::new(),
         Part::Node => {
             let bus = bus.map_or(0, ReservedPort::number).to_string();
-            add(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
-            add(&["--cluster-node-timeout", NODE_TIMEOUT_MS]);
             // One that is killed must not take the others along.
-            add(&["--cluster-require-full-coverage", "no"]);
+            let words = format!(
+                "--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {NODE_TIMEOUT_MS} \
+                 --cluster-require-full-coverage no"
+            );
+            words.split(' ').map(str::to_owned).collect()
         }
         Part::Sentinel(settings) => {
             let path = dir.join("sentinel.conf");
             std::fs::write(&path, settings).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
             // The file has to be the first argument.
-            all.insert(0, path.display().to_string());
-            all.push("--sentinel".to_owned());
+            vec![path.display().to_string(), "--sentinel".to_owned()]
         }
-    }
+    };
+    all.extend(args.iter().map(ToString::to_string));
     all
 }
 

@@ -20,6 +20,8 @@ pub const MASTER: &str = "yard";
 
 /// Slots of a cluster.
 const SLOTS: u32 = 16384;
+/// How long one key may take to move, ms.
+const MIGRATE_MS: u32 = 30_000;
 /// Longest wait for a set to be formed.
 const FORMED: Duration = Duration::from_secs(60);
 
@@ -87,12 +89,12 @@ impl Topology {
     }
 }
 
-/// A cluster of three masters, and as many replicas of the first.
+/// A cluster of three masters, and replicas.
 #[derive(Debug)]
 pub struct TestCluster {
-    /// The masters; the slots of the queue `q` are the first one's.
+    /// Those who are masters at the start; the slots of the queue `q` are the first one's.
     pub masters: Vec<TestServer>,
-    /// Replicas of the first master.
+    /// Replicas of the first master, behind them those of others that were added.
     pub replicas: Vec<TestServer>,
 }
 
@@ -108,6 +110,13 @@ impl TestCluster {
             follow(&masters[0], replica).await;
         }
         Self { masters, replicas }
+    }
+
+    /// Starts another replica, of the master with this number.
+    pub async fn add_replica(&mut self, of: usize, args: &[&str]) {
+        let replica = TestServer::start_as(Part::Node, args).await;
+        follow(&self.masters[of], &replica).await;
+        self.replicas.push(replica);
     }
 
     /// The address for clients.
@@ -130,40 +139,12 @@ impl TestCluster {
         to: usize,
         between: impl FnOnce() -> F,
     ) {
-        self.begin_to_move(slot, from, to).await;
-        let (source, target) = (&self.masters[from], &self.masters[to]);
-        let mut old = source.connection().await;
-        let mut between = Some(between);
-        loop {
-            let mut look = redis::cmd("CLUSTER");
-            look.arg("GETKEYSINSLOT").arg(slot).arg(2);
-            let keys: Vec<String> = look.query_async(&mut old).await.expect("keys of the slot");
-            if keys.is_empty() {
-                break;
-            }
-            let mut migrate = redis::cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(target.port()).arg("").arg(0).arg(5000);
-            migrate.arg("KEYS").arg(&keys);
-            done(&migrate, &mut old).await;
-            if let Some(between) = between.take() {
-                between().await;
-            }
-        }
-        self.set_slot(slot, to, "NODE", to).await;
-        self.set_slot(slot, from, "NODE", to).await;
+        move_slot(slot, &self.masters[from], &self.masters[to], between).await;
     }
 
     /// The first step of moving a slot: both nodes know that it is on its way.
     pub async fn begin_to_move(&self, slot: u16, from: usize, to: usize) {
-        self.set_slot(slot, to, "IMPORTING", from).await;
-        self.set_slot(slot, from, "MIGRATING", to).await;
-    }
-
-    async fn set_slot(&self, slot: u16, on: usize, state: &str, about: usize) {
-        let id = id(&mut self.masters[about].connection().await).await;
-        let mut cmd = redis::cmd("CLUSTER");
-        cmd.arg("SETSLOT").arg(slot).arg(state).arg(id);
-        done(&cmd, &mut self.masters[on].connection().await).await;
+        begin_to_move(slot, &self.masters[from], &self.masters[to]).await;
     }
 
     /// Takes that step back.
@@ -174,6 +155,48 @@ impl TestCluster {
             done(&cmd, &mut self.masters[node].connection().await).await;
         }
     }
+}
+
+/// As [`TestCluster::move_slot`], between nodes that are masters now. Both stand still while a large hash moves: the more
+/// there is in the queue, the longer.
+pub async fn move_slot<F: Future<Output = ()>>(
+    slot: u16,
+    source: &TestServer,
+    target: &TestServer,
+    between: impl FnOnce() -> F,
+) {
+    begin_to_move(slot, source, target).await;
+    let mut old = source.connection().await;
+    let mut between = Some(between);
+    loop {
+        let mut look = redis::cmd("CLUSTER");
+        look.arg("GETKEYSINSLOT").arg(slot).arg(2);
+        let keys: Vec<String> = look.query_async(&mut old).await.expect("keys of the slot");
+        if keys.is_empty() {
+            break;
+        }
+        let mut migrate = redis::cmd("MIGRATE");
+        migrate.arg("127.0.0.1").arg(target.port()).arg("").arg(0);
+        migrate.arg(MIGRATE_MS).arg("KEYS").arg(&keys);
+        done(&migrate, &mut old).await;
+        if let Some(between) = between.take() {
+            between().await;
+        }
+    }
+    set_slot(slot, target, "NODE", target).await;
+    set_slot(slot, source, "NODE", target).await;
+}
+
+async fn begin_to_move(slot: u16, source: &TestServer, target: &TestServer) {
+    set_slot(slot, target, "IMPORTING", source).await;
+    set_slot(slot, source, "MIGRATING", target).await;
+}
+
+async fn set_slot(slot: u16, on: &TestServer, state: &str, about: &TestServer) {
+    let id = id(&mut about.connection().await).await;
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("SETSLOT").arg(slot).arg(state).arg(id);
+    done(&cmd, &mut on.connection().await).await;
 }
 
 /// A master, a replica, and a sentinel that fails over within seconds.
@@ -188,8 +211,13 @@ pub struct TestSentinel {
 }
 
 impl TestSentinel {
-    /// Starts the three.
+    /// Starts the three; the sentinel takes a master for dead after a second.
     pub async fn start(args: &[&str]) -> Self {
+        Self::start_patient(args, Duration::from_secs(1)).await
+    }
+
+    /// As [`Self::start`]; the sentinel takes a master for dead after `patience`.
+    pub async fn start_patient(args: &[&str], patience: Duration) -> Self {
         let (master, replica) = tokio::join!(
             TestServer::start_as(Part::Alone, args),
             TestServer::start_as(Part::Alone, args)
@@ -199,7 +227,7 @@ impl TestSentinel {
         follow.arg("127.0.0.1").arg(master.port());
         done(&follow, &mut redis).await;
         in_step(&replica).await;
-        let sentinel = watch(&master, Duration::from_secs(1)).await;
+        let sentinel = watch(&master, patience).await;
         let set = Self {
             master,
             replica,

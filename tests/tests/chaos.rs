@@ -49,6 +49,54 @@ async fn a_short_run_of_kills_power_cuts_and_lost_replies_keeps_every_promise() 
     assert_eq!((figure("lost"), figure("lost_unsynced"), figure("two_ends")), (0, 0, 0));
 }
 
+/// A run on several servers, which take each other's place.
+async fn replicated(profile: &str, faults: &str) {
+    let load = "--seed 3 --minutes 0.8 --rate 200 --consumers 2";
+    let run = chaos(&format!("--profile {profile} {load} --faults {faults}")).await;
+    println!("{}", run.log);
+    assert!(run.success, "{}", run.log);
+    let figure = |name: &str| run.report[name].as_u64().unwrap();
+    assert!(figure("covered") > 500, "{}", run.log);
+    assert_eq!(
+        (figure("lost"), figure("two_ends"), figure("stale_accepted")),
+        (0, 0, 0)
+    );
+    // What was not confirmed went with the master: the fault was one, and the confirmation is what kept the rest.
+    assert!(figure("lost_unsynced") > 0, "{}", run.log);
+    let recoveries = run.report["recoveries"].as_array().unwrap();
+    for fault in faults.split(',') {
+        let came = recoveries.iter().find(|recovery| recovery["fault"] == fault);
+        let recovery = came.unwrap_or_else(|| panic!("no {fault}:\n{}", run.log));
+        let is_failover = matches!(fault, "kill-master" | "fail-over");
+        assert_eq!(recovery["failover_ms"].is_u64(), is_failover, "{recovery}");
+    }
+}
+
+#[tokio::test]
+async fn a_short_run_behind_sentinel_loses_nothing_that_a_replica_confirmed() {
+    replicated("sentinel", "kill-master,fail-over").await;
+}
+
+#[tokio::test]
+async fn a_short_run_on_a_cluster_loses_nothing_that_a_replica_confirmed() {
+    replicated("cluster", "kill-master,fail-over,move-slot").await;
+}
+
+#[tokio::test]
+async fn a_receipt_that_speaks_of_a_replica_which_was_not_asked_is_found_out() {
+    let load = "--seed 3 --minutes 0.5 --rate 200 --consumers 2";
+    let run = chaos(&format!(
+        "--profile sentinel {load} --mutant unconfirmed --faults kill-master"
+    ))
+    .await;
+    assert!(!run.success, "{}", run.log);
+    let violations = run.report["violations"].to_string();
+    assert!(
+        violations.contains("lost although its receipt covers every fault"),
+        "{violations}"
+    );
+}
+
 /// Runs all at once: they mostly wait.
 #[tokio::test]
 async fn every_protocol_that_is_broken_on_purpose_is_found_out() {

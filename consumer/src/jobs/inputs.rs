@@ -1,7 +1,8 @@
 //! The outputs that a reduce reads: which there are, and where.
 //!
 //! Invariant: they come in the order of their chunks. One that is not there belongs to a chunk that was lost, or this
-//! is a late copy whose output will be refused; either way it is left out.
+//! is a late copy whose output will be refused; either way it is left out. That it is not there is only believed of the
+//! server that handed out the task.
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,12 @@ pub(super) async fn fetch(
 ) -> Result<Vec<Bytes>, Failure> {
     let mut inputs = Vec::new();
     for names in names(record, member).chunks(AT_ONCE) {
-        let parts = patiently(stop, || book.bulk.job_data(job, names)).await?;
+        let mut parts = patiently(stop, || book.bulk.job_data(job, names)).await?;
+        // The connection for bulk may still go to a former master that lives on. If an output is gone there, or never
+        // came, nobody would refuse a result that lacks it: the task is the new master's.
+        if parts.iter().any(Option::is_none) {
+            parts = patiently(stop, || book.queue.job_data(job, names)).await?;
+        }
         for part in parts.into_iter().flatten() {
             inputs.push(match part {
                 Part::Inline(lines) => lines,

@@ -66,6 +66,7 @@ fn registry(ledger: &Arc<Ledger>) -> anyhow::Result<Registry> {
         let ledger = Arc::clone(&ledger);
         async move {
             ledger.write('S', &ctx)?;
+            // This is the work: nothing happens that it could wait for.
             tokio::time::sleep(Duration::from_millis(work.ms)).await;
             ledger.write('E', &ctx)?;
             match work.plan {

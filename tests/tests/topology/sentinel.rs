@@ -1,11 +1,12 @@
 //! A master, its replica, and a sentinel.
 
-use workyard_producer::{Durability, Kept};
+use workyard_consumer::{Failure, Registry, WorkerConfig};
+use workyard_producer::{Client, ClientConfig, Durability, Kept};
 use workyard_shared::Error;
 use workyard_shared::broker::Broker;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::Prefix;
-use workyard_tests::{MASTER, TestSentinel, info, queue_name, wait_until};
+use workyard_tests::{MASTER, TestSentinel, TestServer, info, queue_name, spawn, wait_until};
 
 use crate::load::{LONG, Load};
 
@@ -31,12 +32,7 @@ async fn a_killed_master_is_replaced_by_its_replica_which_has_what_it_confirmed(
 async fn a_former_master_that_lives_on_is_left_for_the_new_one() {
     let set = TestSentinel::start(&[]).await;
     let load = Load::start(&set.url(), Durability::Replicas(1)).await;
-    let mut failover = redis::cmd("SENTINEL");
-    failover.arg("FAILOVER").arg(MASTER);
-    let answer = failover
-        .query_async::<String>(&mut set.sentinel.connection().await)
-        .await;
-    assert_eq!(answer.unwrap(), "OK");
+    fail_over(&set).await;
     wait_until(LONG, || async {
         info(&set.master, "replication").await.contains("role:slave")
     })
@@ -44,6 +40,72 @@ async fn a_former_master_that_lives_on_is_left_for_the_new_one() {
     let took = load.goes_on().await;
     println!("a task ran {took:?} after the failover");
     load.settle(Kept::Replicas(1)).await;
+}
+
+/// Asks for a failover, until the sentinel has seen that the replica is well.
+async fn fail_over(set: &TestSentinel) {
+    wait_until(LONG, || async {
+        let mut failover = redis::cmd("SENTINEL");
+        failover.arg("FAILOVER").arg(MASTER);
+        failover.exec_async(&mut set.sentinel.connection().await).await.is_ok()
+    })
+    .await;
+}
+
+/// Closes the connections of clients, but for those that sent this last.
+async fn cut_all_but(server: &TestServer, last: &str) {
+    let mut redis = server.connection().await;
+    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
+    let (kept, cut): (Vec<&str>, Vec<&str>) = list.lines().partition(|line| line.contains(last));
+    assert!(!kept.is_empty(), "nobody sent {last}:\n{list}");
+    for line in cut
+        .into_iter()
+        .filter(|line| !line.contains("cmd=client") && !line.contains("flags=S"))
+    {
+        let id = line.trim_start_matches("id=").split(' ').next().unwrap();
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("ID").arg(id);
+        kill.exec_async(&mut redis).await.unwrap();
+    }
+}
+
+/// The sum of the squares of one to ten, in a tree of three levels.
+async fn sum_of_squares(url: &str) -> Option<i64> {
+    let client = Client::new(ClientConfig::from_url(url).unwrap()).unwrap();
+    let queue = queue_name("q");
+    let job = client.map_reduce(&queue, "square", "add").items(1..=10);
+    let job = job.chunk_size(1).fan_in(4).submit().await.unwrap();
+    job.wait(LONG).await.unwrap();
+    job.result::<i64>().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduce_does_not_believe_a_former_master_that_its_inputs_are_gone() {
+    let set = TestSentinel::start(&[]).await;
+    let mut registry = Registry::new();
+    registry.map("square", |n: i64| Ok::<i64, Failure>(n * n)).unwrap();
+    registry
+        .reduce("add", |a: i64, b: i64| Ok::<i64, Failure>(a + b))
+        .unwrap();
+    let link = LinkConfig::from_url(&set.url()).unwrap();
+    let worker = spawn(registry, WorkerConfig::new(link, queue_name("q")));
+    assert_eq!(sum_of_squares(&set.url()).await, Some(385));
+    fail_over(&set).await;
+    wait_until(LONG, || async {
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(MASTER);
+        let said: (String, u16) = ask.query_async(&mut set.sentinel.connection().await).await.unwrap();
+        said.1 == set.replica.port()
+    })
+    .await;
+    // For some ten seconds the former master does not know. What reads data has no reason to look for the new one, yet.
+    cut_all_but(&set.master, "cmd=hmget").await;
+    assert_eq!(sum_of_squares(&set.url()).await, Some(385));
+    assert!(
+        info(&set.master, "replication").await.contains("role:master"),
+        "too slow to show anything"
+    );
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

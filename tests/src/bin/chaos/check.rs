@@ -1,7 +1,8 @@
 //! Compares what producers, consumers and the watcher wrote down with what Redis says in the end.
 //!
 //! Invariant: what cannot be explained by a fault that happened is a violation. The only explanation for something that
-//! was undone is a death of Redis that took what it had not yet written or synced; what was told to be on the disk has none.
+//! was undone is a death of Redis that took what it had not yet written, synced or copied to the replica that took over; what a
+//! receipt said to be kept where that death does not reach has none.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,8 @@ use workyard_shared::broker::Overview;
 
 use crate::args::Args;
 use crate::evidence::{Evidence, Fate};
+use crate::ledger::Accepted;
+use crate::profile::Profile;
 use crate::recovery::recoveries;
 use crate::report::Report;
 use crate::runs::Run;
@@ -18,8 +21,9 @@ const EXAMPLES: usize = 3;
 
 struct Checker<'a> {
     evidence: &'a Evidence,
-    /// For each death of Redis: what it answered for from when on, ms, it may not have written.
-    unwritten_from: Vec<u64>,
+    profile: Profile,
+    /// For each death of Redis: what it answered for from when on, ms, it may not have kept.
+    unkept_from: Vec<u64>,
     report: Report,
     /// What is wrong, with the tasks of which it is.
     wrong: BTreeMap<&'static str, Vec<String>>,
@@ -29,7 +33,8 @@ struct Checker<'a> {
 pub(crate) fn check(args: &Args, evidence: &Evidence, wrong: Vec<String>) -> Report {
     let mut checker = Checker {
         evidence,
-        unwritten_from: unwritten_from(args, evidence),
+        profile: args.profile,
+        unkept_from: unkept_from(args, evidence),
         report: Report::of(args),
         wrong: BTreeMap::new(),
     };
@@ -55,10 +60,9 @@ impl Checker<'_> {
 
     /// As [`Self::may_be_undone`], of what happened at some time between the two.
     fn may_be_undone_between(&self, id: &str, from_ms: u64, at_ms: u64) -> bool {
-        let mut deaths = self.evidence.deaths.iter().zip(&self.unwritten_from);
-        deaths.any(|(death, unwritten_from)| {
-            from_ms <= death.back_ms && (death.lost.contains(id) || at_ms >= *unwritten_from)
-        })
+        let mut deaths = self.evidence.deaths.iter().zip(&self.unkept_from);
+        deaths
+            .any(|(death, unkept_from)| from_ms <= death.back_ms && (death.lost.contains(id) || at_ms >= *unkept_from))
     }
 
     /// How old before the death that took it a lost task was at most, ms.
@@ -73,26 +77,38 @@ impl Checker<'_> {
         self.report.accepted = evidence.known.accepted.len();
         self.report.maybe = evidence.known.maybe;
         for (id, accepted) in &evidence.known.accepted {
+            let covered = self.profile.covers(accepted.level);
+            self.report.covered += usize::from(covered);
+            let level = self.report.levels.entry(accepted.level.name()).or_default();
+            level.accepted += 1;
+            level.lost += usize::from(evidence.fates[id] == Fate::Unknown);
             match &evidence.fates[id] {
                 Fate::Ended(state, _, _) => *self.report.terminal.entry(state).or_default() += 1,
                 Fate::Alive(place) => self.blame("accepted and never ended", format!("{id} ({place})")),
-                Fate::Unknown if accepted.synced => self.blame("lost although its receipt said fsync", id),
+                Fate::Unknown if covered => {
+                    self.report.lost += 1;
+                    self.blame(
+                        "lost although its receipt covers every fault here",
+                        self.when_lost(id, accepted),
+                    );
+                }
                 Fate::Unknown if self.may_be_undone_between(id, accepted.sent_ms, accepted.at_ms) => {
                     self.report.lost_unsynced += 1;
                     self.report.loss_window_ms = self.report.loss_window_ms.max(self.age(accepted.at_ms));
                 }
                 Fate::Unknown => {
-                    let next = evidence.deaths.iter().find(|death| death.at_ms >= accepted.at_ms);
-                    let ms = next.map(|death| death.at_ms - accepted.at_ms);
-                    let when = format!(
-                        "{id} (producer {}, {ms:?} ms before a death of Redis)",
-                        accepted.producer
-                    );
                     self.report.lost += 1;
-                    self.blame("lost", when);
+                    self.blame("lost", self.when_lost(id, accepted));
                 }
             }
         }
+    }
+
+    fn when_lost(&self, id: &str, accepted: &Accepted) -> String {
+        let next = self.evidence.deaths.iter().find(|death| death.at_ms >= accepted.at_ms);
+        let ms = next.map(|death| death.at_ms - accepted.at_ms);
+        let (level, producer) = (accepted.level.name(), accepted.producer);
+        format!("{id} ({level}, producer {producer}, {ms:?} ms before a death of Redis)")
     }
 
     /// What consumers ran: no token twice, no result of an old one, and a reason for each execution too many.
@@ -235,11 +251,12 @@ impl Checker<'_> {
     fn jobs(&mut self) {
         let evidence = self.evidence;
         self.report.jobs = evidence.known.jobs.len();
-        for ((id, at_ms, right), result) in evidence.known.jobs.iter().zip(&evidence.jobs) {
+        for (job, result) in evidence.known.jobs.iter().zip(&evidence.jobs) {
+            let (id, right) = (&job.id, job.result);
             match result {
-                Ok(result) if result == right => {}
+                Ok(result) if *result == right => {}
                 Ok(result) => self.blame("a job has a wrong result", format!("{id}: {result}, not {right}")),
-                Err(_) if self.may_be_undone(id, *at_ms) => self.report.jobs_lost_unsynced += 1,
+                Err(_) if self.may_be_undone_between(id, job.sent_ms, job.at_ms) => self.report.jobs_lost_unsynced += 1,
                 Err(what) => self.blame("a job did not complete", format!("{id}: {what}")),
             }
         }
@@ -263,19 +280,20 @@ impl Checker<'_> {
     }
 }
 
-/// Redis may put off writing for a while as long as it answers. One that does not answer any more may be stuck in the very write.
-fn unwritten_from(args: &Args, evidence: &Evidence) -> Vec<u64> {
-    let Some(unwritten) = args.profile.unwritten() else {
+/// From when on what Redis answered for may be gone with each death. One that puts off writing while it answers may be stuck in the
+/// very write when it does not answer any more.
+fn unkept_from(args: &Args, evidence: &Evidence) -> Vec<u64> {
+    let Some(unkept) = args.profile.unkept() else {
         return vec![u64::MAX; evidence.deaths.len()];
     };
-    let unwritten_ms = u64::try_from(unwritten.as_millis()).unwrap_or(0);
+    let unkept_ms = u64::try_from(unkept.as_millis()).unwrap_or(0);
     let last_answer = |at_ms: u64| {
         let before = |times: &Vec<u64>| times[..times.partition_point(|at| *at <= at_ms)].last().copied();
         evidence.known.answers.iter().filter_map(before).max().unwrap_or(0)
     };
     let deaths = evidence.deaths.iter();
     deaths
-        .map(|death| last_answer(death.at_ms).saturating_sub(unwritten_ms))
+        .map(|death| last_answer(death.at_ms).saturating_sub(unkept_ms))
         .collect()
 }
 

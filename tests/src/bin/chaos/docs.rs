@@ -12,8 +12,8 @@ use crate::report::Report;
 const BEGIN: &str = "<!-- chaos figures -->";
 const END: &str = "<!-- end of chaos figures -->";
 const HEAD: &str = "\
-| profile | seed | minutes, cores | accepted | ended | lost | taken unsynced (up to so long before) | two ends | ends rolled back | executed too often | stale writes refused | stale writes accepted | jobs | slowest recovery |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| profile | seed | minutes, cores | accepted | ended | lost | taken before it was kept (up to so long before) | two ends | ends rolled back | executed too often | stale writes refused | stale writes accepted | jobs | slowest recovery | accepted at a covering level | slowest failover |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// Puts the figures of a run into the table.
@@ -49,8 +49,10 @@ fn row(report: &Report) -> String {
         .slowest()
         .and_then(|recovery| Some((recovery.ms?, &recovery.fault)));
     let slowest = slowest.map_or_else(|| "-".to_owned(), |(ms, fault)| format!("{ms} ms ({fault})"));
+    let failover = report.slowest_failover();
+    let failover = failover.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     format!(
-        "| {} | {} | {}, {} | {} | {ended} | {} | {} ({} ms) | {} | {} | {} | {} | {} | {} | {slowest} |",
+        "| {} | {} | {}, {} | {} | {ended} | {} | {} ({} ms) | {} | {} | {} | {} | {} | {} | {slowest} | {} | {failover} |",
         report.profile,
         report.seed,
         report.minutes,
@@ -65,6 +67,7 @@ fn row(report: &Report) -> String {
         report.stale_refused,
         report.stale_accepted,
         report.jobs,
+        report.covered,
     )
 }
 

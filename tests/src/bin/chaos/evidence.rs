@@ -7,21 +7,20 @@ use std::path::Path;
 use workyard_producer::{Client, JobState};
 use workyard_shared::broker::{Overview, Place, Queue, Seen};
 use workyard_shared::name::JobId;
-use workyard_tests::{Cut, queue_name};
+use workyard_tests::{Cut, monotonic_ms, queue_name};
 
 use crate::fleet::Life;
-use crate::ledger::Accepted;
+use crate::ledger::{Accepted, Level};
 use crate::load::PRODUCERS;
-use crate::plan::Step;
 use crate::runs::Runs;
 use crate::watch::Ends;
 
-/// A death of Redis.
+/// A death of Redis, or of a master whose replica took over.
 #[derive(Debug, Default)]
 pub(crate) struct Death {
     /// When, ms.
     pub(crate) at_ms: u64,
-    /// When it was back, ms: whatever was heard from it until then, it had said before it died.
+    /// When it was back, or another in its place, ms: whatever was heard until then may have been said before.
     pub(crate) back_ms: u64,
     /// The words of the log that were lost with the power: ids among them.
     pub(crate) lost: HashSet<String>,
@@ -31,11 +30,15 @@ pub(crate) struct Death {
 #[derive(Debug)]
 pub(crate) struct Event {
     /// What.
-    pub(crate) step: Step,
+    pub(crate) fault: String,
     /// When it began, ms.
     pub(crate) began_ms: u64,
     /// From when on everything could work again, ms: Redis accepted writes, the network carried.
     pub(crate) healed_ms: u64,
+    /// Another server took over in between: that is the servers' own time.
+    pub(crate) failover: bool,
+    /// It belongs to the fault before it, whose recovery goes on being watched.
+    pub(crate) sequel: bool,
 }
 
 /// What producers know.
@@ -49,8 +52,20 @@ pub(crate) struct Known {
     pub(crate) maybe: u64,
     /// Ids that were sent, with or without an answer.
     pub(crate) tried: HashSet<String>,
-    /// Accepted jobs: id, when, the right result.
-    pub(crate) jobs: Vec<(String, u64, i64)>,
+    /// Accepted jobs.
+    pub(crate) jobs: Vec<KnownJob>,
+}
+
+/// A job that was accepted.
+#[derive(Debug)]
+pub(crate) struct KnownJob {
+    pub(crate) id: String,
+    /// When its call was sent, ms.
+    pub(crate) sent_ms: u64,
+    /// When its answer had come, ms.
+    pub(crate) at_ms: u64,
+    /// The right result.
+    pub(crate) result: i64,
 }
 
 /// What Redis says of a task in the end.
@@ -79,6 +94,19 @@ pub(crate) struct Evidence {
     pub(crate) lives: Vec<Life>,
     /// When the load ended, ms.
     pub(crate) load_ended_ms: u64,
+}
+
+impl Event {
+    /// One that is over just now.
+    pub(crate) fn over(fault: String, began_ms: u64) -> Self {
+        Self {
+            fault,
+            began_ms,
+            healed_ms: monotonic_ms(),
+            failover: false,
+            sequel: false,
+        }
+    }
 }
 
 impl Death {
@@ -120,11 +148,11 @@ impl Known {
         match mark {
             "A" => {
                 let sent_ms = words.next()?.parse().ok()?;
-                let synced = words.next()? == "fsync";
+                let level = Level::from_name(words.next()?)?;
                 let accepted = Accepted {
                     sent_ms,
                     at_ms,
-                    synced,
+                    level,
                     producer,
                 };
                 self.accepted.extend(words.map(|id| (id.to_owned(), accepted)));
@@ -132,9 +160,12 @@ impl Known {
             }
             "M" => self.maybe += words.next()?.parse::<u64>().ok()?,
             "T" => self.tried.extend(words.map(str::to_owned)),
-            "J" => self
-                .jobs
-                .push((words.next()?.to_owned(), at_ms, words.next()?.parse().ok()?)),
+            "J" => self.jobs.push(KnownJob {
+                sent_ms: words.next()?.parse().ok()?,
+                id: words.next()?.to_owned(),
+                at_ms,
+                result: words.next()?.parse().ok()?,
+            }),
             _ => return None,
         }
         Some(())

@@ -5,11 +5,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use workyard_tests::{Fault, FaultProxy, monotonic_ms, wait_for};
+use workyard_tests::{Fault, FaultProxy, TestServer, monotonic_ms, wait_for};
 
-use crate::evidence::Death;
+use crate::evidence::{Death, Event};
 use crate::plan::{Kind, Side, Step};
-use crate::world::World;
+use crate::store::ask;
+use crate::world::{World, hold};
 
 /// Replies of each network that are hit at least, and how much longer a fault may last for that.
 const LEAST_HITS: u64 = 10;
@@ -31,20 +32,34 @@ const BACK: Duration = Duration::from_secs(60);
 impl World {
     /// Makes a fault happen, and ends it.
     pub(crate) async fn apply(&mut self, step: &Step) {
+        let began_ms = monotonic_ms();
+        match step.kind {
+            Kind::KillMaster => return self.kill_master(step).await,
+            Kind::FailOver => return self.fail_over(step).await,
+            Kind::KillReplica => self.kill_replica(step.lasts).await,
+            Kind::CutReplication => self.cut_replication(step.lasts).await,
+            Kind::MoveSlot => return self.move_slot(step).await,
+            _ => self.apply_to_one(step).await,
+        }
+        self.events.push(Event::over(step.name(), began_ms));
+    }
+
+    /// As [`Self::apply`], of what does not need several servers.
+    async fn apply_to_one(&mut self, step: &Step) {
         let lasts = step.lasts;
         match step.kind {
             Kind::KillConsumers => self.fleet.kill(step.which, step.victims(), lasts).await,
             Kind::Freeze => self.fleet.freeze(step.which, lasts).await,
             Kind::KillRedis => {
                 self.kill_redis();
-                tokio::time::sleep(lasts).await;
+                hold(lasts).await;
                 self.bring_redis_back(&[]).await;
             }
             Kind::PowerLoss => {
                 let at_ms = monotonic_ms();
-                let cut = self.server.lose_power();
+                let cut = self.server().lose_power();
                 self.deaths.push(Death::with(at_ms, &cut));
-                tokio::time::sleep(lasts).await;
+                hold(lasts).await;
                 self.bring_redis_back(&[]).await;
             }
             Kind::SlowLoad => self.load_slowly(lasts).await,
@@ -59,8 +74,9 @@ impl World {
             Kind::Stall => self.network_fault(step.side, Fault::Stall, lasts).await,
             Kind::BlackHole => self.network_fault(step.side, Fault::BlackHole, lasts).await,
             Kind::CutConnections => {
-                self.again_and_again(lasts, async || {
-                    self.networks(step.side).iter().for_each(|n| n.cut_all())
+                self.again_and_again(lasts, async || match self.networks(step.side)[..] {
+                    [] => self.cut_clients().await,
+                    ref networks => networks.iter().for_each(|network| network.cut_all()),
                 })
                 .await;
             }
@@ -73,7 +89,13 @@ impl World {
                 self.fleet.move_clock(step.which, off, lasts).await;
             }
             Kind::FlushFunctions => self.again_and_again(lasts, async || self.flush_functions().await).await,
+            Kind::KillMaster | Kind::FailOver | Kind::KillReplica | Kind::CutReplication | Kind::MoveSlot => {}
         }
+    }
+
+    /// The one Redis of a run; of several, which faults here do not know, the first.
+    fn server(&self) -> &TestServer {
+        self.store.servers()[0]
     }
 
     fn kill_redis(&mut self) {
@@ -82,31 +104,32 @@ impl World {
             back_ms: u64::MAX,
             ..Death::default()
         });
-        self.server.kill9();
+        self.server().kill9();
     }
 
     async fn bring_redis_back(&mut self, args: &[&str]) {
-        self.server.restart_with(args).await;
+        self.server().restart_with(args).await;
         if let Some(death) = self.deaths.last_mut() {
             death.back_ms = monotonic_ms();
         }
     }
 
-    async fn again_and_again(&self, lasts: Duration, act: impl AsyncFn()) {
+    /// Does something at once, and again with pauses, which are part of what is asked for, until the time is over.
+    pub(crate) async fn again_and_again(&self, lasts: Duration, act: impl AsyncFn()) {
         let begun = Instant::now();
         while begun.elapsed() < lasts {
             act().await;
-            tokio::time::sleep(AGAIN).await;
+            hold(AGAIN).await;
         }
     }
 
     fn networks(&self, side: Side) -> Vec<&FaultProxy> {
         match side {
-            Side::Producers => vec![&self.network],
+            Side::Producers => self.network.iter().collect(),
             Side::Consumer(which) => self.fleet.networks(Some(which)),
             Side::All => {
                 let mut all = self.fleet.networks(None);
-                all.push(&self.network);
+                all.extend(&self.network);
                 all
             }
         }
@@ -116,14 +139,16 @@ impl World {
         let networks = self.networks(side);
         let before: Vec<u64> = networks.iter().map(|network| network.hits()).collect();
         networks.iter().for_each(|network| network.set(fault));
-        tokio::time::sleep(lasts).await;
+        hold(lasts).await;
         if matches!(fault, Fault::DropReply(_) | Fault::CutReply(_)) {
             // On a slow machine few replies come by in that time.
-            let begun = Instant::now();
-            let is_hit = |(network, before): (&&FaultProxy, &u64)| network.hits() >= before + LEAST_HITS;
-            while begun.elapsed() < HIT_WAIT && !networks.iter().zip(&before).all(is_hit) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let hit = networks
+                .iter()
+                .zip(&before)
+                .map(|(network, before)| network.has_hit(before + LEAST_HITS));
+            tokio::time::timeout(HIT_WAIT, futures_util::future::join_all(hit))
+                .await
+                .ok();
         }
         networks.iter().for_each(|network| network.set(Fault::None));
     }
@@ -131,7 +156,7 @@ impl World {
     /// Kills Redis, and has it sleep so often while it loads that this takes about as long as it should.
     async fn load_slowly(&mut self, lasts: Duration) {
         self.kill_redis();
-        let commands = u128::from(size_of_log(self.server.dir()).0 / LOG_BYTES).max(1);
+        let commands = u128::from(size_of_log(self.server().dir()).0 / LOG_BYTES).max(1);
         let naps = (lasts.as_micros() / NAP.as_micros()).max(1);
         // Redis reads a negative number as: a nap every so many commands.
         let delay = if commands > naps {
@@ -147,17 +172,17 @@ impl World {
         let used: u64 = info.get("used_memory").unwrap_or(0);
         let limit = (used * 9 / 10).max(1 << 20).to_string();
         self.admin::<()>(&["CONFIG", "SET", "maxmemory", &limit]).await;
-        tokio::time::sleep(lasts).await;
+        hold(lasts).await;
         self.admin::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     }
 
     /// No file of Redis may grow. One that syncs before it answers ends by itself then: it cannot do what it promised.
     async fn fill_disk(&mut self, lasts: Duration) {
-        let (_, largest) = size_of_log(self.server.dir());
+        let (_, largest) = size_of_log(self.server().dir());
         let at_ms = monotonic_ms();
-        self.server.limit_files(Some(largest + LAST_BYTES));
-        tokio::time::sleep(lasts).await;
-        if !self.server.is_running() {
+        self.server().limit_files(Some(largest + LAST_BYTES));
+        hold(lasts).await;
+        if !self.server().is_running() {
             self.deaths.push(Death {
                 at_ms,
                 back_ms: u64::MAX,
@@ -166,7 +191,7 @@ impl World {
             self.bring_redis_back(&[]).await;
             return;
         }
-        self.server.limit_files(None);
+        self.server().limit_files(None);
         // It looks once a second whether it can write again.
         self.admin::<()>(&["SET", "chaos:written", "1"]).await;
     }
@@ -178,12 +203,7 @@ impl World {
 
     /// A command of the operator's, to a Redis that is there, until it is answered: a busy machine may take its time.
     async fn admin<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let client = self.server.client();
-        wait_for(BACK, || async {
-            let mut redis = client.get_multiplexed_async_connection().await.ok()?;
-            redis::cmd(words[0]).arg(&words[1..]).query_async(&mut redis).await.ok()
-        })
-        .await
+        wait_for(BACK, || async { ask(self.store.find_master().await?, words).await }).await
     }
 }
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use workyard_tests::{Daemon, Fault, FaultProxy, MovableClock, Signal, monotonic_ms};
 
+use crate::store::Store;
+use crate::world::hold;
+
 /// Tasks that one consumer runs at once.
 const CONCURRENCY: &str = "32";
 /// How long a consumer may take to drain at the end.
@@ -30,32 +33,39 @@ pub(crate) struct Life {
 /// The consumers of a run.
 pub(crate) struct Fleet {
     program: PathBuf,
+    /// The address of Redis, for those without a network of their own.
+    url: String,
     ledger: PathBuf,
     members: Vec<Member>,
     past: Vec<Life>,
 }
 
 struct Member {
-    proxy: FaultProxy,
+    /// Its network, if there is one Redis alone.
+    proxy: Option<FaultProxy>,
     clock: MovableClock,
     daemon: Daemon,
     born_ms: u64,
 }
 
 impl Fleet {
-    /// Starts so many consumers of the server on this port.
-    pub(crate) async fn start(count: usize, server_port: u16, dir: &Path) -> anyhow::Result<Self> {
+    /// Starts so many consumers of these servers.
+    pub(crate) async fn start(count: usize, store: &Store, dir: &Path) -> anyhow::Result<Self> {
         let runner = std::env::current_exe().context("where is this program?")?;
         let mut fleet = Self {
             program: runner.with_file_name("chaos-consumer"),
+            url: store.url(),
             ledger: dir.join("runs"),
             members: Vec::new(),
             past: Vec::new(),
         };
         for _ in 0..count {
-            let proxy = FaultProxy::before(server_port).await?;
+            let proxy = match store {
+                Store::Single(server) => Some(FaultProxy::before(server.port()).await?),
+                Store::Sentinel(_) | Store::Cluster { .. } => None,
+            };
             let clock = MovableClock::new();
-            let daemon = fleet.spawn(&proxy, &clock);
+            let daemon = fleet.spawn(proxy.as_ref(), &clock);
             fleet.members.push(Member {
                 proxy,
                 clock,
@@ -66,9 +76,10 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn spawn(&self, proxy: &FaultProxy, clock: &MovableClock) -> Daemon {
+    fn spawn(&self, proxy: Option<&FaultProxy>, clock: &MovableClock) -> Daemon {
         let mut command = Command::new(&self.program);
-        command.arg(proxy.url()).arg(&self.ledger).arg(CONCURRENCY);
+        let url = proxy.map_or_else(|| self.url.clone(), FaultProxy::url);
+        command.arg(url).arg(&self.ledger).arg(CONCURRENCY);
         clock.give(&mut command);
         Daemon::spawn(&mut command)
     }
@@ -92,10 +103,10 @@ impl Fleet {
             let life = self.members[*victim].life(Some(monotonic_ms()));
             self.past.push(life);
         }
-        tokio::time::sleep(away).await;
+        hold(away).await;
         for victim in victims {
             let member = &self.members[victim];
-            let daemon = self.spawn(&member.proxy, &member.clock);
+            let daemon = self.spawn(member.proxy.as_ref(), &member.clock);
             self.members[victim].daemon = daemon;
             self.members[victim].born_ms = monotonic_ms();
         }
@@ -104,22 +115,22 @@ impl Fleet {
     /// Freezes one for a while.
     pub(crate) async fn freeze(&self, which: usize, lasts: Duration) {
         self.nth(which).daemon.signal(Signal::STOP);
-        tokio::time::sleep(lasts).await;
+        hold(lasts).await;
         self.nth(which).daemon.signal(Signal::CONT);
     }
 
     /// Sets the wall clock of one wrong for a while.
     pub(crate) async fn move_clock(&self, which: usize, seconds: i64, lasts: Duration) {
         self.nth(which).clock.set(seconds);
-        tokio::time::sleep(lasts).await;
+        hold(lasts).await;
         self.nth(which).clock.set(0);
     }
 
     /// The networks of all, or of one.
     pub(crate) fn networks(&self, which: Option<usize>) -> Vec<&FaultProxy> {
         match which {
-            Some(which) => vec![&self.nth(which).proxy],
-            None => self.members.iter().map(|member| &member.proxy).collect(),
+            Some(which) => self.nth(which).proxy.iter().collect(),
+            None => self.members.iter().filter_map(|member| member.proxy.as_ref()).collect(),
         }
     }
 
@@ -127,7 +138,7 @@ impl Fleet {
     pub(crate) async fn stop(self) -> (Vec<Life>, Vec<String>) {
         let (mut lives, mut wrong) = (self.past, Vec::new());
         for member in &self.members {
-            member.proxy.set(Fault::None);
+            member.proxy.iter().for_each(|proxy| proxy.set(Fault::None));
             member.daemon.signal(Signal::TERM);
         }
         for member in self.members {

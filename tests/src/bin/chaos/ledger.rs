@@ -1,13 +1,42 @@
 //! What producers know to be accepted, in files that are synced before it counts.
 //!
 //! One line a batch: a mark, ms of the monotonic clock, then words. `A` ms of the call, level, ids: accepted; `M` number: no answer came, so as
-//! many may be there under ids that nobody knows; `T` ids: sent, perhaps again; `J` id, result: a job that was accepted.
+//! many may be there under ids that nobody knows; `T` ids: sent, perhaps again; `J` ms of the call, id, result: a job that was accepted.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use workyard_tests::monotonic_ms;
+
+/// What a receipt says of where the task is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Memory,
+    Fsync,
+    /// At least one replica has it.
+    Replica,
+    /// A replica was asked for and did not confirm it in time.
+    Unknown,
+}
+
+impl Level {
+    /// Its name, in receipts and reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Fsync => "fsync",
+            Self::Replica => "replica:1",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The level of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Memory, Self::Fsync, Self::Replica, Self::Unknown];
+        all.into_iter().find(|level| level.name() == name)
+    }
+}
 
 /// One producer's file.
 pub(crate) struct Ledger(File);
@@ -19,8 +48,8 @@ pub(crate) struct Accepted {
     pub(crate) sent_ms: u64,
     /// When the answer had come, ms.
     pub(crate) at_ms: u64,
-    /// The receipt says that it is on the disk.
-    pub(crate) synced: bool,
+    /// What the receipt says.
+    pub(crate) level: Level,
     /// Which producer's it is.
     pub(crate) producer: usize,
 }
@@ -42,8 +71,8 @@ impl Ledger {
         self.line("T", &ids.join(" "))
     }
 
-    pub(crate) fn job(&self, id: &str, result: i64) -> io::Result<()> {
-        self.line("J", &format!("{id} {result}"))
+    pub(crate) fn job(&self, sent_ms: u64, id: &str, result: i64) -> io::Result<()> {
+        self.line("J", &format!("{sent_ms} {id} {result}"))
     }
 
     fn line(&self, mark: &str, words: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! Invariant: what is in a ledger was answered for by Redis, and is synced there before the producer goes on. A call without an answer
 //! is sent again if its ids are the caller's own, and else written down as one that may have been applied.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,16 @@ use workyard_tests::{monotonic_ms, queue_name};
 
 use crate::args::Args;
 use crate::inbox::Inbox;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Level};
+use crate::mutant::Mutant;
+use crate::profile::Profile;
 
 /// How often a producer sends.
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks that a producer may catch up in one.
 const CATCH_UP: f64 = 2.0;
+/// How long a replica may take to confirm: without one, producers go on at this pace.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 /// Pause between jobs.
 const JOB_EVERY: Duration = Duration::from_secs(2);
 /// Every so many batches a task of the batch is cancelled.
@@ -30,9 +35,9 @@ const CANCEL_EVERY: u64 = 20;
 enum Way {
     /// Batches in calls of their own; ids are made.
     Bulk,
-    /// Single tasks that go together; ids are made.
+    /// Single tasks that go together; ids are made. Confirmed by a replica where there is one.
     Singles,
-    /// Batches under ids of the producer's, sent until they are answered for, on the disk if the server says so.
+    /// Batches under ids of the producer's, sent until they are answered for. On the disk if the server says so, or confirmed by a replica.
     OwnIds,
     /// Plain pushes to the inbox, as from any Redis client.
     Inbox,
@@ -55,6 +60,8 @@ struct Producer {
     queue: QueueName,
     ledger: Ledger,
     stop: CancellationToken,
+    /// What it writes down in the place of what receipts say: a mutant.
+    claims: Option<Level>,
     /// How many percent of its tasks take seconds.
     long: f64,
     batches: u64,
@@ -69,11 +76,16 @@ pub(crate) fn start(
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
     let mut running = Vec::new();
     for (index, (way, share)) in WAYS.into_iter().enumerate() {
-        let client = Client::new(ClientConfig::from_url(url)?)?;
-        let durability = if way == Way::OwnIds {
-            Durability::Fsync
-        } else {
+        let mut config = ClientConfig::from_url(url)?;
+        if args.profile.is_replicated() {
+            config.confirm_within = CONFIRM_WITHIN;
+        }
+        let client = Client::new(config)?;
+        let unconfirmed = args.mutant == Some(Mutant::Unconfirmed);
+        let durability = if unconfirmed {
             Durability::Memory
+        } else {
+            way.durability(args.profile)
         };
         let producer = Producer {
             way,
@@ -82,6 +94,7 @@ pub(crate) fn start(
             queue: queue_name("q"),
             ledger: Ledger::create(dir, index)?,
             stop: stop.clone(),
+            claims: unconfirmed.then_some(Level::Replica),
             long: args.long,
             batches: 0,
         };
@@ -94,6 +107,17 @@ pub(crate) fn start(
         stop.clone(),
     )));
     Ok(running)
+}
+
+impl Way {
+    /// What it asks for; the others do without, so that losses show what that is worth.
+    fn durability(self, profile: Profile) -> Durability {
+        match self {
+            Self::OwnIds => profile.covering(),
+            Self::Singles if profile.is_replicated() => profile.covering(),
+            Self::Singles | Self::Bulk | Self::Inbox => Durability::Memory,
+        }
+    }
 }
 
 impl Producer {
@@ -193,12 +217,19 @@ impl Producer {
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(first) = receipts.first() else {
-            return Ok(Vec::new());
-        };
-        let ids: Vec<String> = receipts.iter().map(|receipt| receipt.id.to_string()).collect();
-        self.on_disk(|| self.ledger.accepted(sent_ms, &first.durability.to_string(), &ids))?;
-        Ok(ids)
+        // Tasks that went together may still have gone in several calls.
+        let mut levels: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for receipt in &receipts {
+            let says = self
+                .claims
+                .map_or_else(|| receipt.durability.to_string(), |level| level.name().to_owned());
+            let level = levels.entry(says).or_default();
+            level.push(receipt.id.to_string());
+        }
+        for (level, ids) in &levels {
+            self.on_disk(|| self.ledger.accepted(sent_ms, level, ids))?;
+        }
+        Ok(levels.into_values().flatten().collect())
     }
 
     fn on_disk(&self, write: impl FnOnce() -> std::io::Result<()>) -> anyhow::Result<()> {
@@ -243,10 +274,11 @@ async fn jobs(client: Client, ledger: Ledger, stop: CancellationToken) -> anyhow
             .items(1..=items)
             .chunk_size(3)
             .fan_in(4);
+        let sent_ms = monotonic_ms();
         match job.submit().await {
             Ok(job) => {
                 let result = (1..=items).map(|n| n * n).sum();
-                tokio::task::block_in_place(|| ledger.job(job.id().as_str(), result))?;
+                tokio::task::block_in_place(|| ledger.job(sent_ms, job.id().as_str(), result))?;
             }
             // A job without an answer is nobody's: its parts are not looked at.
             Err(error) if error.is_temporary() => {}

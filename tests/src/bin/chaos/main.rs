@@ -1,4 +1,4 @@
-//! The chaos runner: real consumers, a real Redis, a load, and faults from a seed; then a checker reads what is left.
+//! The chaos runner: real consumers, a real Redis (or several, as `store` says), a load, and faults from a seed; then a checker reads what is left.
 //!
 //! Reading order: `plan` says when which fault comes, `world` makes it happen to what `fleet` and the server are,
 //! `load` writes down what was accepted, `watch` what was seen to end; `check` compares all that with what Redis says, and
@@ -10,6 +10,7 @@ mod args;
 mod check;
 mod docs;
 mod evidence;
+mod failover;
 mod faults;
 mod fleet;
 mod inbox;
@@ -21,20 +22,20 @@ mod profile;
 mod recovery;
 mod report;
 mod runs;
+mod store;
 mod watch;
 mod world;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 
 use crate::args::Args;
 use crate::report::Report;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
+    let args = Args::checked();
     let plan = args.plan();
     if args.schedule {
         for step in &plan {

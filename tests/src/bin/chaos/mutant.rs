@@ -1,6 +1,6 @@
 //! Protocols that are broken on purpose.
 //!
-//! The functions are loaded with one text changed, and clients are not allowed to load them themselves.
+//! The functions are loaded with one text changed, and clients are not allowed to load them themselves. One mutant is of the producers.
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -20,6 +20,8 @@ pub(crate) enum Mutant {
     EnqueueTwice,
     /// The tasks of a claim whose reply was lost are not handed out again.
     ClaimLost,
+    /// A receipt says that a replica confirmed what none was asked for; with several servers only.
+    Unconfirmed,
 }
 
 /// The user that may load functions.
@@ -58,6 +60,7 @@ impl Mutant {
                 "local before = session and answered(session, batch)",
                 "local before = nil",
             )],
+            Self::Unconfirmed => Vec::new(),
             Self::ClaimLost => vec![("  if claimed and tonumber(claimed) > above then", "  if false then")],
         }
     }

@@ -42,13 +42,16 @@ pub(crate) enum Kind {
     MoveClock,
     /// The functions are removed from Redis, again and again
     FlushFunctions,
-}
-
-impl Kind {
-    /// Every kind.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        Self::value_variants().iter().copied()
-    }
+    /// The master is killed, a replica takes its place, and the former master comes back
+    KillMaster,
+    /// A replica is told to take the place of the master, which lives on
+    FailOver,
+    /// The replica is killed, and started again: nothing is confirmed meanwhile
+    KillReplica,
+    /// The connections of replicas are closed, again and again
+    CutReplication,
+    /// The slot of the queue moves to another master, key by key
+    MoveSlot,
 }
 
 /// Whose network is hit.
@@ -83,6 +86,7 @@ impl fmt::Display for Step {
         write!(f, "{at:6.1} s  {} for {lasts:.1} s", self.name())?;
         match (self.kind, self.side) {
             (Kind::KillConsumers, _) => write!(f, " ({})", self.victims()),
+            (Kind::KillMaster, _) => write!(f, " (its replica is {:?} behind)", self.lag()),
             (Kind::Freeze | Kind::MoveClock, _) => write!(f, " (consumer {})", self.which),
             (kind, Side::Producers) if kind.is_of_network() => f.write_str(" (producers)"),
             (kind, Side::Consumer(n)) if kind.is_of_network() => write!(f, " (consumer {n})"),
@@ -95,8 +99,12 @@ impl fmt::Display for Step {
 impl Step {
     /// The name of its kind, as in `--faults`.
     pub(crate) fn name(&self) -> String {
-        let value = self.kind.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
+        self.kind.name()
+    }
+
+    /// For how long a replica was cut off before its master dies.
+    pub(crate) fn lag(&self) -> Duration {
+        Duration::from_millis(self.which as u64 % 8 * 100)
     }
 
     /// How many consumers are killed.
@@ -106,6 +114,12 @@ impl Step {
 }
 
 impl Kind {
+    /// Its name, as in `--faults`.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     fn is_of_network(self) -> bool {
         matches!(
             self,
@@ -123,7 +137,24 @@ impl Kind {
             Self::MoveClock => 3_000..6_000,
             Self::DropReplies | Self::CutReplies | Self::CutConnections => 1_500..3_000,
             Self::Delay | Self::Stall | Self::BlackHole => 2_000..6_000,
+            // A failover takes some six seconds, and is over before the former master comes back.
+            Self::KillMaster => 7_000..11_000,
+            Self::FailOver => 500..1_000,
+            Self::KillReplica | Self::CutReplication => 2_000..5_000,
+            // For so long it is half-moved.
+            Self::MoveSlot => 100..1_500,
         }
+    }
+
+    /// How much longer it takes until the servers are again what they were: the former master has the data of the new one.
+    fn settling(self) -> Duration {
+        Duration::from_secs(match self {
+            // A sentinel looks on for 8 s and more while a former master calls itself one, before it makes a replica of it.
+            Self::KillMaster | Self::FailOver => 13,
+            Self::KillReplica | Self::MoveSlot => 3,
+            Self::CutReplication => 1,
+            _ => 0,
+        })
     }
 }
 
@@ -151,7 +182,7 @@ pub(crate) fn plan(seed: u64, total: Duration, kinds: &[Kind]) -> Vec<Step> {
             which: rng.usize(..100),
         };
         let quiet = Duration::from_millis(rng.u64(quiet_ms.clone()));
-        at += step.lasts + quiet;
+        at += step.lasts + kind.settling() + quiet;
         // The last one, too, is followed by load that shows whether it was survived.
         if at > total {
             break;
@@ -164,29 +195,31 @@ pub(crate) fn plan(seed: u64, total: Duration, kinds: &[Kind]) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Profile;
 
-    fn five_minutes(seed: u64) -> Vec<Step> {
-        plan(seed, Duration::from_secs(300), &Kind::all().collect::<Vec<_>>())
+    fn five_minutes(profile: Profile, seed: u64) -> Vec<Step> {
+        plan(seed, Duration::from_secs(300), &profile.kinds().collect::<Vec<_>>())
     }
 
     #[test]
     fn a_seed_decides_the_schedule() {
-        assert_eq!(five_minutes(7), five_minutes(7));
-        assert_ne!(five_minutes(7), five_minutes(8));
+        let [first, again, other] = [7, 7, 8].map(|seed| five_minutes(Profile::Cluster, seed));
+        assert_eq!(first, again);
+        assert_ne!(first, other);
     }
 
     #[test]
     fn five_minutes_have_every_kind_and_time_to_recover_behind_each() {
-        for seed in 0..200 {
-            let steps = five_minutes(seed);
-            for kind in Kind::all() {
+        for (seed, profile) in (0..200).flat_map(|seed| Profile::value_variants().iter().map(move |of| (seed, *of))) {
+            let steps = five_minutes(profile, seed);
+            for kind in profile.kinds() {
                 assert!(
                     steps.iter().any(|step| step.kind == kind),
-                    "seed {seed} has no {kind:?}"
+                    "{profile:?}, seed {seed} has no {kind:?}"
                 );
             }
             for pair in steps.windows(2) {
-                let quiet = pair[1].at - (pair[0].at + pair[0].lasts);
+                let quiet = pair[1].at - (pair[0].at + pair[0].lasts + pair[0].kind.settling());
                 assert!(quiet >= Duration::from_secs(9), "seed {seed}: {quiet:?}");
             }
         }

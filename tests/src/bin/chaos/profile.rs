@@ -1,8 +1,12 @@
-//! How Redis keeps its data, and so what may be lost.
+//! How Redis keeps its data, and so what may be lost, and which faults there can be.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
+use workyard_producer::Durability;
+
+use crate::ledger::Level;
+use crate::plan::Kind;
 
 /// A way to run Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -11,7 +15,15 @@ pub(crate) enum Profile {
     Always,
     /// One Redis that syncs once a second: what was not yet synced may be lost with its power, and nothing else.
     Everysec,
+    /// A master, its replica and a sentinel: what the replica had not yet may be lost with the master, unless it was confirmed.
+    Sentinel,
+    /// A cluster of three masters, two of them with a replica, between which the queue moves: as with a sentinel.
+    Cluster,
 }
+
+/// How far a replica may be behind: some ms as a rule, more on a machine that has no time for it, and up to 0.7 s by what
+/// is done to it before its master dies.
+const REPLICA_LAG: Duration = Duration::from_secs(3);
 
 impl Profile {
     /// Its name, as an argument and in documents.
@@ -19,20 +31,95 @@ impl Profile {
         match self {
             Self::Always => "always",
             Self::Everysec => "everysec",
+            Self::Sentinel => "sentinel",
+            Self::Cluster => "cluster",
         }
     }
 
-    /// Arguments of the server.
-    pub(crate) fn server_args(self) -> [&'static str; 4] {
-        ["--appendonly", "yes", "--appendfsync", self.name()]
+    /// Whether there are replicas that take over.
+    pub(crate) fn is_replicated(self) -> bool {
+        matches!(self, Self::Sentinel | Self::Cluster)
     }
 
-    /// For how long Redis may answer without having written: while a sync is slow it puts off writing, for two seconds
-    /// at most by a clock that it reads ten times a second. A kill takes that, too. `None`: it answers only for what is synced.
-    pub(crate) fn unwritten(self) -> Option<Duration> {
+    /// Arguments of each server.
+    pub(crate) fn server_args(self) -> &'static [&'static str] {
+        match self {
+            Self::Always => &["--appendonly", "yes", "--appendfsync", "always"],
+            Self::Everysec | Self::Sentinel => &["--appendonly", "yes", "--appendfsync", "everysec"],
+            // As docs/cluster.md recommends it.
+            Self::Cluster => &["--appendonly", "yes", "--cluster-node-timeout", "5000"],
+        }
+    }
+
+    /// For how long Redis may answer without having kept, when it does not say that it has. `None`: it answers only for what
+    /// is synced.
+    ///
+    /// One server puts off writing while a sync is slow, for two seconds at most by a clock that it reads ten times a second. A
+    /// kill takes that, too. Where a replica takes over, the disk does not count: what the replica had not yet is gone.
+    pub(crate) fn unkept(self) -> Option<Duration> {
         match self {
             Self::Always => None,
             Self::Everysec => Some(Duration::from_millis(2_200)),
+            Self::Sentinel | Self::Cluster => Some(REPLICA_LAG),
+        }
+    }
+
+    /// What producers ask for who want no fault to take their tasks.
+    pub(crate) fn covering(self) -> Durability {
+        if self.is_replicated() {
+            Durability::Replicas(1)
+        } else {
+            Durability::Fsync
+        }
+    }
+
+    /// Whether no fault of this profile may take a task whose receipt says this.
+    pub(crate) fn covers(self, level: Level) -> bool {
+        level
+            == if self.is_replicated() {
+                Level::Replica
+            } else {
+                Level::Fsync
+            }
+    }
+
+    /// The faults that can be made here.
+    pub(crate) fn kinds(self) -> impl Iterator<Item = Kind> {
+        Kind::value_variants().iter().copied().filter(move |kind| match kind {
+            Kind::KillConsumers | Kind::Freeze | Kind::CutConnections | Kind::FlushFunctions => true,
+            Kind::KillMaster | Kind::FailOver | Kind::KillReplica | Kind::CutReplication => self.is_replicated(),
+            Kind::MoveSlot => self == Self::Cluster,
+            // Most of these need one Redis behind proxies: nodes and sentinels tell clients addresses that lead past any.
+            Kind::KillRedis
+            | Kind::MoveClock
+            | Kind::PowerLoss
+            | Kind::SlowLoad
+            | Kind::OutOfMemory
+            | Kind::DiskFull
+            | Kind::DropReplies
+            | Kind::CutReplies
+            | Kind::Delay
+            | Kind::Stall
+            | Kind::BlackHole => !self.is_replicated(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_level_that_the_faults_cannot_undo_covers_them() {
+        assert!(Profile::Always.covers(Level::Fsync) && Profile::Everysec.covers(Level::Fsync));
+        for profile in [Profile::Sentinel, Profile::Cluster] {
+            assert!(profile.covers(Level::Replica));
+            // The replica takes over, not the disk.
+            assert!(
+                ![Level::Memory, Level::Fsync, Level::Unknown]
+                    .into_iter()
+                    .any(|level| profile.covers(level))
+            );
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Recovery {
     pub(crate) ms: Option<u64>,
     /// Who was the slowest.
     pub(crate) who: String,
+    /// How long the servers themselves took to have another master, ms; it is not in `ms`.
+    pub(crate) failover_ms: Option<u64>,
     /// For how long there was load and no fault behind it, ms.
     pub(crate) watched_ms: u64,
 }
@@ -35,8 +37,12 @@ impl Recovery {
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ms {
-            Some(ms) => write!(f, "{}: {ms} ms ({})", self.fault, self.who),
-            None => write!(f, "{}: not within {} ms ({})", self.fault, self.watched_ms, self.who),
+            Some(ms) => write!(f, "{}: {ms} ms ({})", self.fault, self.who)?,
+            None => write!(f, "{}: not within {} ms ({})", self.fault, self.watched_ms, self.who)?,
+        }
+        match self.failover_ms {
+            Some(ms) => write!(f, ", behind a failover of {ms} ms"),
+            None => Ok(()),
         }
     }
 }
@@ -46,7 +52,8 @@ pub(crate) fn recoveries(evidence: &Evidence) -> Vec<Recovery> {
     let mut recoveries = Vec::new();
     for (index, event) in evidence.events.iter().enumerate() {
         let healed = event.healed_ms;
-        let next = evidence.events.get(index + 1).map(|event| event.began_ms);
+        let next = evidence.events[index + 1..].iter().find(|event| !event.sequel);
+        let next = next.map(|event| event.began_ms);
         let end = next.unwrap_or(evidence.load_ended_ms);
         let mut slowest = (Some(0), String::new());
         let mut look = |who: String, times: &[u64]| {
@@ -68,9 +75,10 @@ pub(crate) fn recoveries(evidence: &Evidence) -> Vec<Recovery> {
             }
         }
         recoveries.push(Recovery {
-            fault: event.step.name(),
+            fault: event.fault.clone(),
             ms: slowest.0,
             who: slowest.1,
+            failover_ms: event.failover.then(|| healed.saturating_sub(event.began_ms)),
             watched_ms: end.saturating_sub(healed),
         });
     }

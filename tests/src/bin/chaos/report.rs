@@ -23,15 +23,19 @@ pub(crate) struct Report {
     pub(crate) maybe: u64,
     /// Accepted tasks by their terminal state.
     pub(crate) terminal: BTreeMap<&'static str, usize>,
+    /// Accepted and lost tasks by what their receipts said.
+    pub(crate) levels: BTreeMap<&'static str, Level>,
+    /// Tasks whose receipts said what covers every fault of this profile.
+    pub(crate) covered: usize,
     /// Accepted tasks that are gone without a reason.
     pub(crate) lost: usize,
-    /// Accepted tasks that a death of Redis took before they were synced.
+    /// Accepted tasks that a death of Redis took before they were synced or copied, as their receipts allowed.
     pub(crate) lost_unsynced: usize,
     /// How long before that death the oldest of them was accepted, ms.
     pub(crate) loss_window_ms: u64,
     /// Tasks that were told to have ended twice without a reason.
     pub(crate) two_ends: usize,
-    /// Ends that a death of Redis took before they were synced, so that their tasks ended again.
+    /// Ends that a death of Redis took before they were synced or copied, so that their tasks ended again.
     pub(crate) rolled_back: usize,
     /// Runs that began.
     pub(crate) runs: usize,
@@ -49,6 +53,13 @@ pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
 }
 
+/// Tasks with one sort of receipt.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Level {
+    pub(crate) accepted: usize,
+    pub(crate) lost: usize,
+}
+
 impl Report {
     /// An empty one for this run.
     pub(crate) fn of(args: &Args) -> Self {
@@ -60,6 +71,11 @@ impl Report {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             ..Self::default()
         }
+    }
+
+    /// The failover that took the servers longest, ms.
+    pub(crate) fn slowest_failover(&self) -> Option<u64> {
+        self.recoveries.iter().filter_map(|recovery| recovery.failover_ms).max()
     }
 
     /// The recovery that took longest.
@@ -80,14 +96,13 @@ impl fmt::Display for Report {
         writeln!(f, "ended {:?}", self.terminal)?;
         writeln!(
             f,
-            "lost {}, taken unsynced by a death of Redis {} (accepted up to {} ms before)",
+            "lost {}, taken by a death of Redis before they were kept {} (accepted up to {} ms before)",
             self.lost, self.lost_unsynced, self.loss_window_ms
         )?;
-        writeln!(
-            f,
-            "two ends {}, ends rolled back with the log {}",
-            self.two_ends, self.rolled_back
-        )?;
+        for (level, Level { accepted, lost }) in &self.levels {
+            writeln!(f, "at level {level}: accepted {accepted}, lost {lost}")?;
+        }
+        writeln!(f, "two ends {}, ends rolled back {}", self.two_ends, self.rolled_back)?;
         writeln!(
             f,
             "runs {}, executed too often {} {:?}",
@@ -98,7 +113,11 @@ impl fmt::Display for Report {
             "stale writes: refused {}, accepted {}",
             self.stale_refused, self.stale_accepted
         )?;
-        writeln!(f, "jobs {}, taken unsynced {}", self.jobs, self.jobs_lost_unsynced)?;
+        writeln!(
+            f,
+            "jobs {}, taken by a death of Redis {}",
+            self.jobs, self.jobs_lost_unsynced
+        )?;
         for recovery in &self.recoveries {
             writeln!(f, "recovered from {recovery}")?;
         }

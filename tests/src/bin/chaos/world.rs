@@ -7,16 +7,16 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use workyard_producer::{Client, ClientConfig};
 use workyard_shared::broker::{Overview, Queue};
-use workyard_tests::{FaultProxy, TestServer, monotonic_ms, queue_name};
+use workyard_tests::{FaultProxy, monotonic_ms, queue_name};
 
 use crate::args::Args;
 use crate::check::check;
 use crate::evidence::{Death, Event, Evidence, Known, fates, job_result};
 use crate::fleet::Fleet;
-use crate::mutant::Mutant;
 use crate::plan::Step;
 use crate::report::Report;
 use crate::runs::Runs;
+use crate::store::Store;
 use crate::{load, watch};
 
 /// How long the consumers may take to start.
@@ -28,11 +28,17 @@ const STUCK_MUTANT: Duration = Duration::from_secs(5);
 
 /// What faults happen to.
 pub(crate) struct World {
-    pub(crate) server: TestServer,
+    pub(crate) store: Store,
     pub(crate) fleet: Fleet,
-    /// The producers' network.
-    pub(crate) network: FaultProxy,
+    /// The producers' network, if there is one Redis alone: others tell clients addresses that lead past it.
+    pub(crate) network: Option<FaultProxy>,
     pub(crate) deaths: Vec<Death>,
+    /// The faults that happened.
+    pub(crate) events: Vec<Event>,
+    /// Things that went wrong in the run itself.
+    pub(crate) wrong: Vec<String>,
+    /// Who had the queue after the last fault.
+    pub(crate) home: u16,
     /// One of so many replies is hit by a fault of replies.
     pub(crate) one_in: u32,
 }
@@ -44,29 +50,27 @@ pub(crate) struct World {
 pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> {
     let dir = tempfile::tempdir()?;
     let mut world = World::start(args, dir.path()).await?;
-    let client = Client::new(ClientConfig::from_url(&world.server.url())?)?;
+    let url = world.store.url();
+    let client = Client::new(ClientConfig::from_url(&url)?)?;
     let queue = client.broker().queue(&queue_name("q"));
     let (stop_load, stop_watch) = (CancellationToken::new(), CancellationToken::new());
-    let watching = watch::start(&world.server.url(), stop_watch.clone())?;
-    let producers = load::start(&world.network.url(), dir.path(), args, &stop_load)?;
+    let watching = watch::start(&url, stop_watch.clone())?;
+    let producers_url = world.network.as_ref().map_or(url, FaultProxy::url);
+    let producers = load::start(&producers_url, dir.path(), args, &stop_load)?;
 
     let begun = Instant::now();
-    let mut events = Vec::new();
     for step in plan {
         tokio::time::sleep_until((begun + step.at).into()).await;
+        world.stays("before a fault").await;
         eprintln!("{step}");
-        let began_ms = monotonic_ms();
         world.apply(&step).await;
-        events.push(Event {
-            step,
-            began_ms,
-            healed_ms: monotonic_ms(),
-        });
+        world.home = world.store.master().await.port();
     }
     tokio::time::sleep_until((begun + args.duration()).into()).await;
     stop_load.cancel();
     let load_ended_ms = monotonic_ms();
-    let mut wrong = Vec::new();
+    world.stays("at the end").await;
+    let mut wrong = std::mem::take(&mut world.wrong);
     for producer in producers {
         if let Err(error) = producer.await? {
             wrong.push(format!("a producer was refused: {error}"));
@@ -80,8 +84,8 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
     let ids: Vec<&str> = known.accepted.keys().map(String::as_str).collect();
     let fates = fates(&queue, &ids).await?;
     let mut jobs = Vec::new();
-    for (id, _, _) in &known.jobs {
-        jobs.push(job_result(&client, id).await);
+    for job in &known.jobs {
+        jobs.push(job_result(&client, &job.id).await);
     }
     let runs = Runs::read(world.fleet.ledger()).context("the ledger of the consumers")?;
     let (lives, ended_badly) = world.fleet.stop().await;
@@ -94,7 +98,7 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
         jobs,
         overview: drained,
         deaths: world.deaths,
-        events,
+        events: world.events,
         lives,
         load_ended_ms,
     };
@@ -103,23 +107,25 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
 
 impl World {
     async fn start(args: &Args, dir: &Path) -> anyhow::Result<Self> {
-        let mut server_args: Vec<String> = args.profile.server_args().map(str::to_owned).to_vec();
-        if args.mutant.is_some() {
-            server_args.extend(Mutant::server_args());
+        let store = Store::start(args.profile, args.mutant).await;
+        if let (Store::Single(server), Some(mutant)) = (&store, args.mutant) {
+            mutant.load(server).await?;
         }
-        let server_args: Vec<&str> = server_args.iter().map(String::as_str).collect();
-        let server = TestServer::start_recorded(&server_args).await;
-        if let Some(mutant) = args.mutant {
-            mutant.load(&server).await?;
-        }
-        let world = Self {
-            fleet: Fleet::start(args.consumers, server.port(), dir).await?,
-            network: FaultProxy::before(server.port()).await?,
-            deaths: Vec::new(),
-            one_in: args.one_in,
-            server,
+        let network = match &store {
+            Store::Single(server) => Some(FaultProxy::before(server.port()).await?),
+            Store::Sentinel(_) | Store::Cluster { .. } => None,
         };
-        let client = Client::new(ClientConfig::from_url(&world.server.url())?)?;
+        let world = Self {
+            fleet: Fleet::start(args.consumers, &store, dir).await?,
+            network,
+            deaths: Vec::new(),
+            events: Vec::new(),
+            wrong: Vec::new(),
+            one_in: args.one_in,
+            home: store.master().await.port(),
+            store,
+        };
+        let client = Client::new(ClientConfig::from_url(&world.store.url())?)?;
         let queue = client.broker().queue(&queue_name("q"));
         workyard_tests::wait_until(START, || async {
             let seen = queue.overview().await;
@@ -128,6 +134,26 @@ impl World {
         .await;
         Ok(world)
     }
+
+    /// Servers that are too busy take each other for dead: then what was lost had another reason than the faults of the plan.
+    async fn stays(&mut self, when: &str) {
+        let home = self.store.master().await.port();
+        if home != self.home {
+            let text =
+                format!("another server had the queue {when} than after the fault before: give the machine some rest");
+            self.wrong.push(text);
+        }
+    }
+}
+
+/// A fault lasts so long. Its length is what was asked for: there is nothing else to wait for.
+pub(crate) async fn hold(lasts: Duration) {
+    tokio::time::sleep(lasts).await;
+}
+
+/// As [`hold`], for one that began at this time, ms.
+pub(crate) async fn hold_until(began_ms: u64, lasts: Duration) {
+    hold(lasts.saturating_sub(Duration::from_millis(monotonic_ms() - began_ms))).await;
 }
 
 /// Waits until everything has ended, or nothing moves any more; the last look at the queue.
