@@ -85,7 +85,12 @@ impl Feed {
         }
     }
 
-    /// The connection was given up.
+    /// Another server may be the right one.
+    pub(super) fn doubt(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection was given up, or goes to the wrong server.
     pub(super) fn lost(&self) {
         self.stale.store(true, Ordering::Relaxed);
         tell_of_change(&self.pushes);

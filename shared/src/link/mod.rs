@@ -20,6 +20,7 @@ mod tls;
 mod redirect;
 mod sentinel;
 mod slot;
+mod switches;
 mod topology;
 mod url;
 

@@ -1,18 +1,21 @@
 //! One server that Sentinel watches: calls go to whichever is the master now.
 //!
-//! Invariant: who is the master is asked of the sentinels, not assumed: at the first call, after trouble, and when a
-//! connection has ended, because a former master answers for a while as if nothing had happened. A call is sent once.
+//! Invariant: who is the master is asked of the sentinels, not assumed: at the first call, after trouble, when a
+//! connection has ended, and when a sentinel tells of a change, because a former master answers for a while as if nothing had
+//! happened. A call is sent once.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::{Cmd, ConnectionInfo, Pipeline, Value};
+use tokio_util::sync::DropGuard;
 
 use super::Answer;
 use super::address::Address;
 use super::config::{LinkConfig, client};
 use super::freshness::{Freshness, Pushes, Turn, is_doubt, tell_of_change};
 use super::node::Node;
+use super::switches;
 use crate::error::{Error, Outage};
 
 /// How long a sentinel may take to answer, connecting included.
@@ -26,6 +29,8 @@ pub(super) struct Sentinel {
     pushes: Pushes,
     current: RwLock<Option<(Address, Node)>>,
     freshness: Freshness,
+    /// Held, never read: dropping it ends the listening.
+    switches: OnceLock<DropGuard>,
 }
 
 /// What a sentinel says of the master.
@@ -43,6 +48,7 @@ impl Sentinel {
             pushes,
             current: RwLock::default(),
             freshness: Freshness::default(),
+            switches: OnceLock::new(),
         }
     }
 
@@ -99,6 +105,11 @@ impl Sentinel {
 
     async fn renew(&self, mut turn: Turn<'_>) -> Result<(Address, Node), Error> {
         self.freshness.ask(&mut turn);
+        // Here, where a runtime is known to be.
+        self.switches.get_or_init(|| {
+            let feed = self.freshness.feed(self.pushes.clone());
+            switches::watch(&self.sentinels, &self.name, &feed)
+        });
         let found = self.find().await;
         found.inspect_err(|_| self.freshness.doubt())
     }

@@ -1,7 +1,7 @@
 //! A master, its replica, and a sentinel.
 
 use workyard_consumer::{Failure, Registry, WorkerConfig};
-use workyard_producer::{Client, ClientConfig, Durability, Kept};
+use workyard_producer::{Client, ClientConfig, Durability, Kept, task};
 use workyard_shared::Error;
 use workyard_shared::broker::Broker;
 use workyard_shared::link::{Link, LinkConfig};
@@ -52,6 +52,38 @@ async fn fail_over(set: &TestSentinel) {
     .await;
 }
 
+async fn names_the_replica(set: &TestSentinel) -> bool {
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("GET-MASTER-ADDR-BY-NAME").arg(MASTER);
+    let said: (String, u16) = ask.query_async(&mut set.sentinel.connection().await).await.unwrap();
+    said.1 == set.replica.port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_leave_a_former_master_that_does_not_know_yet_that_it_is_one() {
+    let set = TestSentinel::start(&[]).await;
+    let client = Client::new(ClientConfig::from_url(&set.url()).unwrap()).unwrap();
+    let queue = queue_name("q");
+    let add = async || client.enqueue(&queue, task("k").build().unwrap()).await.unwrap();
+    add().await;
+    fail_over(&set).await;
+    wait_until(LONG, || names_the_replica(&set)).await;
+    // Nothing failed, no connection ended: only the sentinel's word makes a client go.
+    let taken = async || {
+        let id = add().await.id.to_string();
+        let mut find = redis::cmd("HEXISTS");
+        find.arg("workyard:{q}:tasks").arg(id);
+        find.query_async::<bool>(&mut set.replica.connection().await)
+            .await
+            .unwrap()
+    };
+    wait_until(LONG, taken).await;
+    assert!(
+        info(&set.master, "replication").await.contains("role:master"),
+        "it was told, or too slow to show anything"
+    );
+}
+
 /// Closes the connections of clients, but for those that sent this last.
 async fn cut_all_but(server: &TestServer, last: &str) {
     let mut redis = server.connection().await;
@@ -91,13 +123,7 @@ async fn a_reduce_does_not_believe_a_former_master_that_its_inputs_are_gone() {
     let worker = spawn(registry, WorkerConfig::new(link, queue_name("q")));
     assert_eq!(sum_of_squares(&set.url()).await, Some(385));
     fail_over(&set).await;
-    wait_until(LONG, || async {
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(MASTER);
-        let said: (String, u16) = ask.query_async(&mut set.sentinel.connection().await).await.unwrap();
-        said.1 == set.replica.port()
-    })
-    .await;
+    wait_until(LONG, || names_the_replica(&set)).await;
     // For some ten seconds the former master does not know. What reads data has no reason to look for the new one, yet.
     cut_all_but(&set.master, "cmd=hmget").await;
     assert_eq!(sum_of_squares(&set.url()).await, Some(385));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use workyard_shared::broker::Overview;
 
 use crate::args::Args;
-use crate::evidence::{Evidence, Fate};
+use crate::evidence::{Death, Evidence, Fate};
 use crate::ledger::Accepted;
 use crate::profile::Profile;
 use crate::recovery::recoveries;
@@ -60,15 +60,15 @@ impl Checker<'_> {
 
     /// As [`Self::may_be_undone`], of what happened at some time between the two.
     fn may_be_undone_between(&self, id: &str, from_ms: u64, at_ms: u64) -> bool {
-        let mut deaths = self.evidence.deaths.iter().zip(&self.unkept_from);
-        deaths
-            .any(|(death, unkept_from)| from_ms <= death.back_ms && (death.lost.contains(id) || at_ms >= *unkept_from))
+        self.death_that_undid(id, from_ms, at_ms).is_some()
     }
 
-    /// How old before the death that took it a lost task was at most, ms.
-    fn age(&self, at_ms: u64) -> u64 {
-        let next = self.evidence.deaths.iter().find(|death| at_ms <= death.back_ms);
-        next.map_or(0, |death| death.at_ms.saturating_sub(at_ms))
+    fn death_that_undid(&self, id: &str, from_ms: u64, at_ms: u64) -> Option<&Death> {
+        let mut deaths = self.evidence.deaths.iter().zip(&self.unkept_from);
+        let found = deaths.find(|(death, unkept_from)| {
+            from_ms <= death.back_ms && (death.lost.contains(id) || at_ms >= **unkept_from)
+        });
+        found.map(|(death, _)| death)
     }
 
     /// Every accepted task is in one terminal state.
@@ -92,14 +92,17 @@ impl Checker<'_> {
                         self.when_lost(id, accepted),
                     );
                 }
-                Fate::Unknown if self.may_be_undone_between(id, accepted.sent_ms, accepted.at_ms) => {
-                    self.report.lost_unsynced += 1;
-                    self.report.loss_window_ms = self.report.loss_window_ms.max(self.age(accepted.at_ms));
-                }
-                Fate::Unknown => {
-                    self.report.lost += 1;
-                    self.blame("lost", self.when_lost(id, accepted));
-                }
+                Fate::Unknown => match self.death_that_undid(id, accepted.sent_ms, accepted.at_ms) {
+                    Some(death) => {
+                        let age = death.at_ms.saturating_sub(accepted.at_ms);
+                        self.report.lost_unsynced += 1;
+                        self.report.loss_window_ms = self.report.loss_window_ms.max(age);
+                    }
+                    None => {
+                        self.report.lost += 1;
+                        self.blame("lost", self.when_lost(id, accepted));
+                    }
+                },
             }
         }
     }
