@@ -14,6 +14,7 @@ use workyard_shared::broker::{InboxItem, Queue, Verdict};
 use workyard_shared::crypto::needs_id;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
+use workyard_shared::name::QueueName;
 use workyard_shared::outage::{Patience, Watch};
 use workyard_shared::{Error, Outage};
 
@@ -91,7 +92,7 @@ async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
     let judged: Vec<(InboxItem, Verdict)> = items
         .into_iter()
         .map(|item| {
-            let verdict = judge(queue, &item);
+            let verdict = judge(queue.name(), &item);
             (item, verdict)
         })
         .collect();
@@ -106,7 +107,7 @@ async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn judge(queue: &Queue, item: &InboxItem) -> Verdict {
+pub(crate) fn judge(queue: &QueueName, item: &InboxItem) -> Verdict {
     match item {
         InboxItem::Oversize(len) => {
             let reason = format!("the item has {len} bytes, at most {STEP_BYTES} are read");
@@ -114,11 +115,8 @@ fn judge(queue: &Queue, item: &InboxItem) -> Verdict {
             Verdict::Reject(format!("{{\"reason\":{}}} ", json!(reason)))
         }
         InboxItem::Raw(bytes) => match NewTask::from_json(bytes) {
-            Ok((_, Some(other))) if other != *queue.name() => Verdict::Reject(entry(
-                &format!(
-                    "its queue is \"{other}\", but it was pushed to the inbox of \"{}\"",
-                    queue.name()
-                ),
+            Ok((_, Some(other))) if other != *queue => Verdict::Reject(entry(
+                &format!("its queue is \"{other}\", but it was pushed to the inbox of \"{queue}\""),
                 bytes,
             )),
             Ok((task, _)) => match needs_id(&task) {

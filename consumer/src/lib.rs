@@ -53,6 +53,8 @@ mod reload;
 mod worker;
 pub mod daemon;
 pub mod testing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 pub use context::Context;
 pub use functions::Emit;

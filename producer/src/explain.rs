@@ -69,6 +69,7 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
             return vec![Reason::Ended {
                 reason,
                 at: view.finished_at,
+                error: view.error.clone(),
             }];
         }
         State::Running => {
@@ -84,6 +85,9 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
         }),
         State::Scheduled => reasons.push(Reason::NotDue { until: view.due_at }),
         State::Pending => {}
+    }
+    if let Some(at) = view.expires_at.filter(|at| *at <= stats.at) {
+        reasons.push(Reason::TooLate { at });
     }
     if view.unhandled > 0 {
         reasons.push(Reason::Unhandled {
@@ -285,7 +289,11 @@ mod tests {
             ),
             (
                 find(State::Expired, 0, true, 0, 0, 2.0),
-                vec![Reason::Ended { reason: None, at: None }],
+                vec![Reason::Ended {
+                    reason: None,
+                    at: None,
+                    error: None,
+                }],
             ),
         ];
         for (found, expected) in table {

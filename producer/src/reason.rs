@@ -20,6 +20,14 @@ pub enum Reason {
         /// When.
         #[serde(skip_serializing_if = "Option::is_none")]
         at: Option<Moment>,
+        /// The last error.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// It was to start before then and did not; nobody has noted it yet, since no consumer looked.
+    TooLate {
+        /// When its time was over.
+        at: Moment,
     },
     /// A consumer runs it.
     Running {

@@ -59,6 +59,9 @@ pub struct TaskView {
     /// When it is due, if it waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Moment>,
+    /// It expires if it has not started by then; among the options as text.
+    #[serde(skip)]
+    pub expires_at: Option<Moment>,
     /// Who holds it, or held it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
@@ -120,6 +123,7 @@ impl TaskView {
             started_at: None,
             finished_at: None,
             due_at: None,
+            expires_at: None,
             consumer: None,
             progress: None,
             reason: None,
@@ -200,6 +204,7 @@ impl TaskView {
             } else {
                 None
             },
+            expires_at: chosen.expires_at.map(Moment::from_ms),
             progress: some(&meta.progress),
             reason: some(&meta.reason).filter(|word| word != "-"),
             error: some(&meta.error),

@@ -8,6 +8,17 @@ use std::process::Stdio;
 use support::{Ran, Server, workyard};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_hears_too_that_less_was_confirmed_than_it_asked_for() {
+    let server = Server::start(&[]).await;
+    let answer = server
+        .run(&["enqueue", "k", "--durability", "fsync", "--json"])
+        .ok()
+        .json();
+    let warning = answer["warning"].as_str().unwrap();
+    assert!(warning.contains("nothing confirms that it is on disk"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn payloads_come_back_byte_for_byte_from_argument_stdin_and_file() {
     let server = Server::start(&[]).await;
     let deep = format!("{}{}", "[".repeat(3000), "]".repeat(3000));

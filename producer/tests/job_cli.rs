@@ -311,7 +311,7 @@ async fn ctrl_c_ends_the_waiting_and_not_the_job() {
     std::io::Read::read_to_string(&mut err, &mut rest).unwrap();
     assert_eq!(waiting.wait().unwrap().code(), Some(3));
     assert!(
-        rest.contains("job long goes on") && rest.contains("workyard job wait long"),
+        rest.contains("job long goes on") && rest.contains("workyard job wait long`"),
         "{rest}"
     );
     assert_eq!(server.run(&["job", "long", "--json"]).ok().json()["state"], "mapping");

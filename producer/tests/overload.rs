@@ -263,6 +263,12 @@ async fn explain_says_what_a_task_waits_for() {
     report(&server, &hands, "{}").await;
     assert_eq!(why(&server, "a").0, "queued");
     assert_eq!(why(&server, "later").0, "not-due");
+    // Nobody looks at this queue, so nobody has noted that its time is over.
+    server
+        .run(&["enqueue", "k", "--id", "stale", "-q", "empty", "--expires-in", "1ms"])
+        .ok();
+    let told = server.run(&["explain", "stale", "-q", "empty"]).ok().out;
+    assert!(told.contains("its time to start was over"), "{told}");
     let text = server.run(&["explain", "a"]).ok().out;
     assert!(text.contains("it is the next to be claimed"), "{text}");
 }
@@ -294,6 +300,11 @@ async fn explain_says_who_runs_a_task_what_failed_and_how_it_ended() {
     let grant = hands.next().await;
     hands.complete(&grant, "1").await;
     assert_eq!(why(&server, "c").0, "ended");
+    server.run(&["enqueue", "k", "--id", "bad"]).ok();
+    let grant = hands.next().await;
+    hands.fail(&grant, FailVerdict::Final, "no such user").await;
+    let text = server.run(&["explain", "bad"]).ok().out;
+    assert!(text.contains("reason: final; its last error: no such user"), "{text}");
     // Something has drained: a place has an estimate now.
     for id in ["d", "e"] {
         server.run(&["enqueue", "k", "--id", id]).ok();

@@ -71,14 +71,16 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
     let signed: Option<bool> = take(&mut table, "signed")?;
     let rest = ValueDeserializer::from(Spanned::new(span, DeValue::Table(table)));
     let action = match kind_of.as_str() {
-        "command" => Action::Command(command::parse(rest, base)?),
-        "worker" => Action::Worker(worker::parse(rest, base)?),
-        "http" => Action::Http(http::parse(rest, base)?),
-        "builtin" => Action::Builtin(builtin::parse(rest, base)?),
+        "command" => command::parse(rest, base).map(Action::Command),
+        "worker" => worker::parse(rest, base).map(Action::Worker),
+        "http" => http::parse(rest, base).map(Action::Http),
+        "builtin" => builtin::parse(rest, base).map(Action::Builtin),
         other => {
             return Err(Problem::new("type", format!("{other:?} is no type; give {choices}")));
         }
-    };
+    }
+    // The fields that were taken out before are good ones too.
+    .map_err(|problem| problem.with_fields("`type`, `timeout`, `concurrency`"))?;
     Ok(HandlerConfig {
         kind: kind.to_owned(),
         concurrency: concurrency

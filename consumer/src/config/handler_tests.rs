@@ -56,6 +56,10 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
     let others = [
         ("url = \"y\"", ":6: handlers.send: unknown field `url`"),
         (
+            "timout = \"3s\"",
+            "unknown field `timout`, expected one of `type`, `timeout`, `concurrency`, `argv`",
+        ),
+        (
             "timeout = 3",
             ":6: handlers.send: invalid type: integer `3`, expected a duration as text",
         ),

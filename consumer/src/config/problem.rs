@@ -36,6 +36,16 @@ impl Problem {
         }
     }
 
+    /// The same problem; if it is an unknown field, these are listed before the others that would be right.
+    pub(crate) fn with_fields(mut self, names: &str) -> Self {
+        if self.text.contains("unknown field") {
+            for of in [", expected one of `", ", expected `"] {
+                self.text = self.text.replacen(of, &format!(", expected one of {names}, `"), 1);
+            }
+        }
+        self
+    }
+
     /// The same problem, seen from the table `name` that holds the field.
     pub(crate) fn under(mut self, name: &str) -> Self {
         self.path.insert(0, name.to_owned());

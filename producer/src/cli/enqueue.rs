@@ -102,12 +102,20 @@ fn accepted(
         return session.out.document(&Answer {
             receipt,
             queue: session.queue.as_str(),
-            warning,
+            warning: with_shortfall(warning, receipt, asked),
             ended: None,
         });
     }
     notes(receipt, asked, session);
     session.out.line(receipt.id.as_str())
+}
+
+/// What a program should know of a receipt that is not as expected, in one text.
+fn with_shortfall(warning: Option<String>, receipt: &Receipt, asked: Durability) -> Option<String> {
+    let short = shortfall(receipt.durability, asked);
+    let short = short.map(|text| text.trim_start_matches("note: ").to_owned());
+    let all: Vec<String> = warning.into_iter().chain(short).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// What a person should know of a receipt that is not as expected.
@@ -150,7 +158,7 @@ async fn ended_or_not(
             let answer = Answer {
                 receipt,
                 queue: session.queue.as_str(),
-                warning,
+                warning: with_shortfall(warning, receipt, asked),
                 ended: Some(view),
             };
             session.out.document(&answer)?;

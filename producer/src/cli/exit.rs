@@ -122,7 +122,9 @@ impl From<Error> for CliError {
             ),
             Error::Call(CallError::Full { .. }) => (
                 Exit::RedisUnavailable,
-                Some("nothing was enqueued; `workyard queue show` shows the limit, `queue set` changes it"),
+                Some(
+                    "nothing was enqueued; `workyard queue show QUEUE` shows the limit, `workyard queue set QUEUE` changes it",
+                ),
             ),
             Error::NoConsumer { .. } => (
                 Exit::RedisUnavailable,
@@ -132,7 +134,9 @@ impl From<Error> for CliError {
             Error::Timeout { .. } => (Exit::Timeout, Some("the task goes on: wait again, or cancel it")),
             Error::JobTimeout { .. } => (
                 Exit::Timeout,
-                Some("it goes on; `workyard job wait` waits again, `workyard job cancel` stops it"),
+                Some(
+                    "it goes on; `workyard job wait ID -q QUEUE` waits again, `workyard job cancel ID -q QUEUE` stops it",
+                ),
             ),
             Error::Sealed { .. } => (
                 Exit::BadUse,
@@ -142,7 +146,7 @@ impl From<Error> for CliError {
             // A spilled part that is gone, or not to be read from here.
             Error::Store(_) if !error.is_temporary() => (Exit::TaskFailed, None),
             Error::JobExists { id } => {
-                let hint = format!("choose another --id, or `workyard job delete {id}`");
+                let hint = format!("choose another --id, or remove the old one: `workyard job delete {id} -q QUEUE`");
                 return Self::usage(error.to_string(), Some(&hint));
             }
             _ => (Exit::RedisUnavailable, None),

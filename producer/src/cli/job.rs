@@ -11,6 +11,7 @@ use super::args::{JobAction, JobArgs, ShowArgs};
 use super::exit::{CliError, Exit};
 use super::job_view::{self, JobView};
 use super::session::Session;
+use super::why;
 use super::{job_document, job_notes, job_progress, job_result};
 
 /// Jobs of one look for those in a state.
@@ -144,21 +145,22 @@ pub(crate) async fn finish(
         }
         // Without them the record's own word has to do.
         let errors = job.errors().await.unwrap_or_default();
-        return Err(bad_end(job.id(), &record, &errors));
+        return Err(bad_end(job, &record, &errors));
     }
     job_result::print(job, &record, show, session).await?;
     Ok(Exit::Done)
 }
 
-fn bad_end(id: &JobId, record: &JobRecord, errors: &[(String, String)]) -> CliError {
+fn bad_end(job: &JobHandle, record: &JobRecord, errors: &[(String, String)]) -> CliError {
+    let (id, queue) = (job.id(), why::on(job.queue()));
     let reason = match (record.state, record.error.as_str()) {
         (JobState::Cancelled, _) => format!("job {id} was cancelled"),
         (state, "") => format!("job {id} {state}"),
         (state, _) => format!("job {id} {state}: {}", job_view::reason(record, errors, 2000)),
     };
     let hint = match retry_can_help(record) {
-        true => format!("`workyard job {id}` shows more, `workyard job retry {id}` runs what is missing"),
-        false => format!("`workyard job {id}` shows more"),
+        true => format!("`workyard job {id}{queue}` shows more, `workyard job retry {id}{queue}` runs what is missing"),
+        false => format!("`workyard job {id}{queue}` shows more"),
     };
     CliError::Told {
         exit: Exit::TaskFailed,

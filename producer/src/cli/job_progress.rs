@@ -14,6 +14,7 @@ use super::exit::{CliError, Exit};
 use super::interrupt;
 use super::job_notes::Notes;
 use super::session::Session;
+use super::why;
 
 /// How often the record is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -60,12 +61,12 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) 
 }
 
 fn interrupted(job: &JobHandle) -> CliError {
-    let id = job.id();
+    let (id, queue) = (job.id(), why::on(job.queue()));
     CliError::Told {
         exit: Exit::Timeout,
         message: format!("not waiting any more; job {id} goes on"),
         hint: Some(format!(
-            "`workyard job wait {id}` waits again, `workyard job cancel {id}` stops it"
+            "`workyard job wait {id}{queue}` waits again, `workyard job cancel {id}{queue}` stops it"
         )),
     }
 }

@@ -16,6 +16,7 @@ use super::exit::CliError;
 use super::output::clean;
 use super::session::Session;
 use super::table::Grid;
+use super::why;
 
 /// Rows of a table that nobody asked to be longer.
 const SHOWN: usize = 1000;
@@ -207,8 +208,9 @@ async fn greatest_of_fold(
             job.id()
         );
         let hint = format!(
-            "`workyard job result {}` without --top and --by-value shows it",
-            job.id()
+            "`workyard job result {}{}` without --top and --by-value shows it",
+            job.id(),
+            why::on(job.queue())
         );
         return Err(CliError::usage(reason, Some(&hint)));
     };

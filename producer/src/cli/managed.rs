@@ -57,7 +57,7 @@ pub(crate) async fn run(action: RedisAction, json: bool) -> Result<Exit, CliErro
         RedisAction::Stop => {
             let stopped = call(ManagedRedis::stop).await? == Stopped::Stopped;
             let text = if stopped {
-                "stopped; its data stay"
+                "stopped; its data stay (a consumer that uses it starts it again: stop consumers first)"
             } else {
                 "no managed Redis runs"
             };

@@ -27,6 +27,11 @@ pub(crate) fn read(argument: Option<&str>) -> Result<Vec<u8>, CliError> {
     };
     match check_payload(&payload) {
         Ok(()) => Ok(payload),
+        // How much more is not known: the rest was not read.
+        Err(Error::Invalid(_)) if payload.len() > MAX_PAYLOAD_BYTES => Err(CliError::usage(
+            format!("the payload has more than {MAX_PAYLOAD_BYTES} bytes, which is the most that is allowed"),
+            None,
+        )),
         Err(Error::Invalid(reason)) if reason.contains("not JSON") => {
             let hint = "to send text, quote it as JSON: '\"text\"'; to send a file, put @ before its name";
             Err(CliError::usage(reason, Some(hint)))

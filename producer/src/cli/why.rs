@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use workyard_producer::{Error, JobId, Moment, Reason};
+use workyard_producer::{Error, JobId, Moment, QueueName, Reason};
 use workyard_shared::duration;
 
 use super::exit::CliError;
@@ -18,12 +18,23 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Characters of an error that are shown.
 const SHOWN: usize = 200;
 
+/// What a command that is to be typed needs behind it to mean this queue: ` -q emails`, or nothing.
+pub(crate) fn on(queue: &QueueName) -> String {
+    if queue.as_str() == "default" && std::env::var_os("WORKYARD_QUEUE").is_none() {
+        return String::new();
+    }
+    format!(" -q {queue}")
+}
+
 /// What to say of an id that names a job and no task.
 pub(crate) async fn job_instead(id: &str, session: &Session) -> Option<String> {
     let id = JobId::new(id).ok()?;
     let look = session.client.job(&session.queue, &id);
     let found = tokio::time::timeout(LOOK, look.status()).await;
-    matches!(found, Ok(Ok(_))).then(|| format!("there is a job of that name: `workyard job {id}`"))
+    matches!(found, Ok(Ok(_))).then(|| {
+        let queue = on(&session.queue);
+        format!("there is a job of that name: `workyard job {id}{queue}`")
+    })
 }
 
 /// The error of a look or a wait; one that ran out of time also says what the task waits for.
@@ -53,12 +64,18 @@ pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
 pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
     let due = |at: &Option<Moment>| at.map_or_else(String::new, |at| format!(" {}", clock.full(at)));
     match reason {
-        Reason::Ended { reason, at } => {
-            let why = reason
-                .as_ref()
-                .map_or_else(String::new, |word| format!(", reason: {}", clean(word, SHOWN)));
-            format!("it has ended{}{why}", due(at))
+        Reason::Ended { reason, at, error } => {
+            let said = |label: &str, text: &Option<String>| {
+                text.as_ref()
+                    .map_or_else(String::new, |text| format!("{label}{}", clean(text, SHOWN)))
+            };
+            let (why, error) = (said(", reason: ", reason), said("; its last error: ", error));
+            format!("it has ended{}{why}{error}", due(at))
         }
+        Reason::TooLate { at } => format!(
+            "its time to start was over {}: it expires when a consumer of the queue looks",
+            clock.full(*at)
+        ),
         Reason::Running { consumer, since } => {
             let who = consumer.as_deref().unwrap_or("a consumer");
             let since = since.map(|at| format!(" since {}", clock.full(at)));
@@ -123,6 +140,11 @@ fn queued(ahead: u64, starts_in_ms: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_proposed_means_the_queue_that_is_meant() {
+        assert_eq!(on(&QueueName::new("texts").unwrap()), " -q texts");
+    }
 
     #[test]
     fn a_reason_is_told_in_words_that_cannot_drive_the_terminal() {

@@ -58,6 +58,12 @@ impl JobHandle {
         &self.id
     }
 
+    /// Its queue.
+    #[must_use]
+    pub fn queue(&self) -> &QueueName {
+        self.queue.name()
+    }
+
     /// Where it is, and every counter.
     ///
     /// # Errors

@@ -44,6 +44,12 @@ impl WorkerHandler {
     }
 }
 
+/// Reads a line of a worker as a pool does, with a small limit for its result.
+#[cfg(fuzzing)]
+pub(crate) fn read_line(line: &[u8]) -> Result<(), String> {
+    protocol::parse(line, 4096).map(|_| ())
+}
+
 impl Handler for WorkerHandler {
     fn run(&self, ctx: Context, payload: Bytes) -> BoxFuture<Outcome> {
         let pool = Arc::clone(&self.pool);

@@ -64,7 +64,7 @@ its passwords, a new one has none: nobody can log in as it until you give it one
 Consumers and producers cannot load the functions: run `workyard install` as the operator, also after each upgrade.
 
 Examples:
-  workyard acl --role consumer | redis-cli --user admin --askpass
+  workyard acl --role consumer | REDISCLI_AUTH=$(cat admin.password) redis-cli --user admin
   workyard acl --role producer --user shop --queue emails --queue invoices
   workyard acl --role operator --json | jq -r '.rules[]'";
 

@@ -1,0 +1,11 @@
+//! Any line of a worker process: a message, or a bounded text of what is wrong with it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use workyard_consumer::fuzzing::worker_line;
+
+fuzz_target!(|line: &[u8]| {
+    if let Err(reason) = worker_line(line) {
+        assert!(reason.len() < 4096, "a reason of {} bytes", reason.len());
+    }
+});
