@@ -285,6 +285,12 @@ async fn the_libraries_seal_and_open_by_themselves() {
         require_sealed: true,
         ..Protection::default()
     };
+    registry
+        .register(
+            "number",
+            |_: Context, number: u32| async move { Ok::<u32, Failure>(number) },
+        )
+        .unwrap();
     let worker = yard.work(registry, config).await;
     let mut config = ClientConfig::from_url(&yard.server.url()).unwrap();
     config.keys = Some(ring);
@@ -302,7 +308,7 @@ async fn the_libraries_seal_and_open_by_themselves() {
     let view: TaskView = client.task(&queue, receipt.id.as_str()).await.unwrap();
     assert_eq!(view.result.unwrap().parse::<String>().unwrap(), MARK);
     // The text of a mismatch repeats the value: not of one that was sealed.
-    let sent = task("second").payload(&[MARK]).build().unwrap();
+    let sent = task("number").payload(MARK).build().unwrap();
     let (receipt, ended) = client.enqueue_and_wait(&queue, sent, SOON).await.unwrap();
     assert_eq!(ended.unwrap().reason, "final");
     let meta = dead(&yard, receipt.id.as_str()).await;
