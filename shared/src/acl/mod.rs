@@ -107,8 +107,6 @@ impl Access {
             .map(str::to_owned)
             .into();
         rules.extend(["+ping", "+time", "+info"].map(str::to_owned));
-        // To find the right server of a cluster, or behind Sentinel.
-        rules.extend(["+cluster|slots", "+asking", "+role"].map(str::to_owned));
         // Who has which slots of a cluster, a call for a slot on its way, and who is the master behind Sentinel.
         rules.extend(["+cluster|slots", "+asking", "+role"].map(str::to_owned));
         if self.database != 0 {
