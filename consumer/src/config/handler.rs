@@ -80,7 +80,7 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         }
     }
     // The fields that were taken out before are good ones too.
-    .map_err(|problem| problem.with_fields("`type`, `timeout`, `concurrency`"))?;
+    .map_err(|problem| problem.with_fields("`type`, `timeout`, `concurrency`, `signed`"))?;
     Ok(HandlerConfig {
         kind: kind.to_owned(),
         concurrency: concurrency

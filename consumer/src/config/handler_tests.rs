@@ -57,7 +57,7 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
         ("url = \"y\"", ":6: handlers.send: unknown field `url`"),
         (
             "timout = \"3s\"",
-            "unknown field `timout`, expected one of `type`, `timeout`, `concurrency`, `argv`",
+            "unknown field `timout`, expected one of `type`, `timeout`, `concurrency`, `signed`, `argv`",
         ),
         (
             "timeout = 3",
