@@ -11,7 +11,7 @@ fuzz_target!(|item: &[u8]| {
     match inbox_item(&queue, item) {
         Verdict::Accept(task) => assert!(task.head().is_ok()),
         Verdict::Reject(entry) => {
-            assert!(entry.starts_with("{\"reason\":\""), "{entry:?}");
+            assert!(entry.contains("\"reason\":\""), "{entry:?}");
             assert!(entry.len() <= 256 << 10, "an entry of {} bytes", entry.len());
         }
     }

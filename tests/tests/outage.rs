@@ -244,6 +244,7 @@ async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
         .query_async(&mut redis)
         .await
         .unwrap();
+    let begun = std::time::Instant::now();
     tokio::time::sleep(Duration::from_secs(12)).await;
     let info: String = redis::cmd("INFO").arg("stats").query_async(&mut redis).await.unwrap();
     let count = info
@@ -265,8 +266,11 @@ async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
             .map_or(0, |n| n.parse::<u64>().unwrap())
     };
     let total = calls("fcall") + calls("set") + calls("blmove");
-    println!("{total} commands in 12 s ({count} with those inside functions)");
-    assert!(total <= 24, "{total} commands in 12 s\n{sent}");
+    let elapsed = begun.elapsed();
+    println!("{total} commands in {elapsed:?} ({count} with those inside functions)");
+    // What comes every second or two may come once more than that within a span that begins just before it: one of each sort.
+    let most = elapsed.as_secs() * 2 + 2;
+    assert!(total <= most, "{total} commands in {elapsed:?}\n{sent}");
     worker.stop().await;
     assert!(Patience::default().next_delay(1.0) > Duration::ZERO);
 }
