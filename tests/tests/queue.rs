@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 use workyard_consumer::{BoxFuture, Context, Failure, Middleware, QueueOrder, Registry};
+use workyard_producer::{Client, ClientConfig};
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::record::State;
 use workyard_tests::{TestServer, Yard, new_task, queue_name, wait_until};
@@ -383,8 +384,16 @@ async fn a_drain_lets_running_tasks_finish_and_hands_the_rest_back_unburnt() {
     let worker = yard.work(slow, config).await;
     yard.add_many(20, "slow", "null").await;
     wait_until(SOON, || async { started.load(Ordering::SeqCst) == 5 }).await;
+    let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
     let stopping = tokio::spawn(worker.stop());
-    wait_until(SOON, || async { yard.overview().await.running == 5 }).await;
+    // A slot that is free before the drain has begun takes the next task, and rightly.
+    wait_until(SOON, || async {
+        let seen = client.consumers(&[queue_name("q")]).await.unwrap();
+        let health = seen.first().and_then(|consumer| consumer.health.as_ref());
+        health.is_some_and(|json| str::from_utf8(json.bytes()).unwrap().contains("\"draining\":true"))
+    })
+    .await;
+    assert_eq!(yard.overview().await.running, 5);
     gate.add_permits(5);
     stopping.await.unwrap();
     let seen = yard.overview().await;

@@ -150,6 +150,11 @@ impl Lane {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             fleet.progress.lanes[self.index].now();
+            // Below it is the last to be heard of, and with much to do the others always have something to tell.
+            if !draining && fleet.drain.is_cancelled() {
+                draining = true;
+                self.begin_drain().await;
+            }
             if draining && self.is_idle() {
                 break;
             }
@@ -179,10 +184,7 @@ impl Lane {
                     self.finish_recount(looked);
                 }
                 _ = self.done_out.recv_many(&mut finished, MAX_BATCH) => self.collect(&mut finished),
-                () = fleet.drain.cancelled(), if !draining => {
-                    draining = true;
-                    self.begin_drain().await;
-                }
+                () = fleet.drain.cancelled(), if !draining => {}
                 () = fleet.halt.cancelled(), if draining && !halted => {
                     halted = true;
                     self.give_back_all();
