@@ -16,21 +16,19 @@ local PACE_MINUTES = 5
 local SAMPLES = 50 -- records whose sizes stand for all
 local POLICIES = { block = 'block', shed = 'shed' }
 
+-- A limit among the settings; what somebody else put there is none.
+local function limit_of(setting) return tonumber(match(setting or '', '^%d+$') or '0') end
+
 -- The settings that adding needs, in one read; a queue without a limit pays nothing more.
 local function read_limit(keys, plan)
   local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload', 'max_bytes')
   plan.paused = cfg[1] == '1'
-  local max_bytes = tonumber(match(cfg[4] or '', '^%d+$') or '0')
+  local limit, max_bytes = limit_of(cfg[2]), limit_of(cfg[4])
   if max_bytes > 0 then
     local held = call('MEMORY', 'USAGE', keys[TASKS], 'SAMPLES', SAMPLES) or 0
-    if held >= max_bytes then
-      plan.policy, plan.depth, plan.room = POLICIES[cfg[3]] or 'reject', call('ZCARD', keys[PENDING]), 0
-      plan.held_bytes, plan.max_bytes, plan.limit = held, max_bytes, tonumber(match(cfg[2] or '', '^%d+$') or '0')
-      return
-    end
+    if held >= max_bytes then plan.held_bytes, plan.max_bytes = held, max_bytes end
   end
-  local limit = tonumber(match(cfg[2] or '', '^%d+$') or '0') -- what somebody else put there is no limit
-  if limit < 1 then return end
+  if limit < 1 and not plan.max_bytes then return end
   plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
   plan.depth = call('ZCARD', keys[PENDING])
   plan.room = math.max(0, limit - plan.depth)

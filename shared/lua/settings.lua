@@ -19,7 +19,7 @@ local CHOICES = {
 local function wrong_setting(name, value)
   local most = LIMITS[name]
   if most then
-    if #value <= 16 and find(value, '^%d+$') and tonumber(value) <= most then return nil end
+    if #value <= #int(most) and find(value, '^%d+$') and tonumber(value) <= most then return nil end
     return name .. ' must be a whole number from 0 (no limit) to ' .. int(most)
   end
   local choices = CHOICES[name]

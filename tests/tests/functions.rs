@@ -293,6 +293,8 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("set", &["audit"], strings(&["w", "max_pending", "-1"])),
         ("set", &["audit"], strings(&["w", "max_pending", "1e3"])),
         ("set", &["audit"], strings(&["w", "max_pending", "1000000001"])),
+        ("set", &["audit"], strings(&["w", "max_pending", "00000000001"])),
+        ("set", &["audit"], strings(&["w", "max_bytes", "1125899906842625"])),
         ("set", &["audit"], strings(&["w", "overload", "drop"])),
         ("set", &["audit"], strings(&["w", "paused", "1", "overload", ""])),
     ];
