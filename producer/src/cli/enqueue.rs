@@ -102,7 +102,7 @@ fn accepted(
         return session.out.document(&Answer {
             receipt,
             queue: session.queue.as_str(),
-            warning: with_shortfall(warning, receipt, asked),
+            warning: with_shortfall(warning, receipt.durability, asked),
             ended: None,
         });
     }
@@ -111,10 +111,8 @@ fn accepted(
 }
 
 /// What a program should know of a receipt that is not as expected, in one text.
-fn with_shortfall(warning: Option<String>, receipt: &Receipt, asked: Durability) -> Option<String> {
-    let short = shortfall(receipt.durability, asked);
-    let short = short.map(|text| text.trim_start_matches("note: ").to_owned());
-    let all: Vec<String> = warning.into_iter().chain(short).collect();
+pub(crate) fn with_shortfall(warning: Option<String>, kept: Kept, asked: Durability) -> Option<String> {
+    let all: Vec<String> = warning.into_iter().chain(shortfall(kept, asked)).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 
@@ -126,7 +124,7 @@ fn notes(receipt: &Receipt, asked: Durability, session: &Session) {
             .note(&format!("note: task {} is here already; nothing was added", receipt.id));
     }
     if let Some(text) = shortfall(receipt.durability, asked) {
-        session.out.note(&text);
+        session.out.note(&format!("note: {text}"));
     }
 }
 
@@ -134,12 +132,12 @@ fn notes(receipt: &Receipt, asked: Durability, session: &Session) {
 pub(crate) fn shortfall(kept: Kept, asked: Durability) -> Option<String> {
     match (asked, kept) {
         (Durability::Fsync, Kept::Memory) => Some(
-            "note: accepted, but nothing confirms that it is on disk (appendfsync is not `always`, or cannot be read)"
+            "accepted, but nothing confirms that it is on disk (appendfsync is not `always`, or cannot be read)"
                 .to_owned(),
         ),
-        (Durability::Replicas(n), Kept::Unknown) => Some(format!(
-            "note: accepted, but fewer than {n} replicas confirmed it in time"
-        )),
+        (Durability::Replicas(n), Kept::Unknown) => {
+            Some(format!("accepted, but fewer than {n} replicas confirmed it in time"))
+        }
         _ => None,
     }
 }
@@ -158,7 +156,7 @@ async fn ended_or_not(
             let answer = Answer {
                 receipt,
                 queue: session.queue.as_str(),
-                warning: with_shortfall(warning, receipt, asked),
+                warning: with_shortfall(warning, receipt.durability, asked),
                 ended: Some(view),
             };
             session.out.document(&answer)?;

@@ -17,7 +17,7 @@ use workyard_shared::crypto::is_sealed;
 use workyard_shared::limits::MAX_SEALED_BYTES;
 
 use super::args::EnqueueArgs;
-use super::enqueue::shortfall;
+use super::enqueue::{shortfall, with_shortfall};
 use super::exit::{CliError, Exit};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::near;
@@ -247,7 +247,7 @@ fn report(
             "skipped": checked.bad,
             "durability": durability.to_string(),
         });
-        if let Some(text) = warning {
+        if let Some(text) = with_shortfall(warning, durability, args.durability) {
             document["warning"] = text.into();
         }
         session.out.document(&document)?;
@@ -261,8 +261,8 @@ fn report(
         text.push_str(&format!(", {} invalid lines skipped", checked.bad));
     }
     session.out.line(&text)?;
-    if let Some(note) = shortfall(durability, args.durability) {
-        session.out.note(&note);
+    if let Some(text) = shortfall(durability, args.durability) {
+        session.out.note(&format!("note: {text}"));
     }
     Ok(Exit::Done)
 }
