@@ -30,3 +30,11 @@ pub struct Binding<'a> {
     /// Its id.
     pub id: &'a str,
 }
+
+/// The task of this module's tests.
+#[cfg(test)]
+const TASK: Binding<'_> = Binding {
+    queue: "q",
+    kind: "send",
+    id: "a-1",
+};

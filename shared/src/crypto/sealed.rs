@@ -189,13 +189,8 @@ impl KeyRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::TASK;
     use crate::limits::MAX_PAYLOAD_BYTES;
-
-    const TASK: Binding<'_> = Binding {
-        queue: "q",
-        kind: "send",
-        id: "a-1",
-    };
 
     fn ring(letters: &[(&str, u8)]) -> KeyRing {
         let line = |(id, letter): &(&str, u8)| format!("encrypt {id} {}\n", super::super::key::encode(&[*letter; 32]));

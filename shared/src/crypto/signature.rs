@@ -125,12 +125,7 @@ impl KeyRing {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TASK: Binding<'_> = Binding {
-        queue: "q",
-        kind: "send",
-        id: "a-1",
-    };
+    use crate::crypto::TASK;
 
     fn signer() -> KeyRing {
         KeyRing::parse(&format!("sign s1 {}", super::super::key::encode(&[7; 32]))).unwrap()

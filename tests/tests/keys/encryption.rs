@@ -11,7 +11,8 @@ use workyard_shared::crypto::{Binding, KeyRing, Part, is_sealed, key_of};
 use workyard_tests::{Signal, Yard, queue_name, wait_until};
 
 use crate::stand::{
-    FILE, MARK, SOON, cli, consumer, dead, done, echo_server, everything, holds, overwrite, path, record, refused, stop,
+    FILE, MARK, SOON, cli, consumer, dead, done, echo_server, everything, holds, overwrite, path, push, record,
+    refused, stop,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +235,6 @@ async fn a_sealed_item_of_the_inbox_needs_an_id() {
     };
     let sealed = ring.seal(Part::Payload, task, b"[7]").unwrap();
     let sealed: Value = serde_json::from_slice(&sealed).unwrap();
-    let mut redis = yard.server.connection().await;
     for item in [
         json!({ "kind": "builtin", "payload": sealed }),
         json!({ "kind": "builtin", "payload": sealed, "id": "mine" }),
@@ -245,12 +245,7 @@ async fn a_sealed_item_of_the_inbox_needs_an_id() {
             sealed["key"], sealed["data"]
         );
         let item = item.to_string().replace(&sealed.to_string(), &ordered);
-        let () = redis::cmd("RPUSH")
-            .arg(yard.queue.keys().inbox())
-            .arg(item)
-            .query_async(&mut redis)
-            .await
-            .unwrap();
+        push(&yard, &item).await;
     }
     let daemon = consumer(&yard, FILE, &["--keys", "ring"]);
     yard.ended("mine").await;

@@ -6,7 +6,7 @@ use serde_json::json;
 use workyard_producer::{Client, ClientConfig, KeyRing, task};
 use workyard_tests::{Yard, queue_name, wait_until};
 
-use crate::stand::{SOON, cli, consumer, done, overwrite, path, record, refused, stop};
+use crate::stand::{SOON, cli, consumer, done, overwrite, path, push, record, refused, stop};
 
 /// A queue that takes signed tasks only; its command leaves a trace.
 const SIGNED: &str = r#"
@@ -197,16 +197,10 @@ async fn a_signed_item_of_the_inbox_keeps_its_signature_and_needs_an_id() {
         .sign(task, &[("b".into(), "2".into()), ("a".into(), "1".into())].into(), b"9")
         .unwrap();
     let signature: serde_json::Value = serde_json::from_str(&signature).unwrap();
-    let mut redis = yard.server.connection().await;
     for id in [json!(null), json!("mine")] {
         let headers = json!({ "b": "2", "a": "1" });
         let item = json!({ "kind": "touch", "payload": 9, "id": id, "headers": headers, "signature": signature });
-        let () = redis::cmd("RPUSH")
-            .arg(yard.queue.keys().inbox())
-            .arg(item.to_string())
-            .query_async(&mut redis)
-            .await
-            .unwrap();
+        push(&yard, &item.to_string()).await;
     }
     let daemon = consumer(&yard, SIGNED, &[]);
     assert_eq!(yard.result("mine").await, "9");

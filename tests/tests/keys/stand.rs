@@ -85,6 +85,16 @@ pub(crate) fn consumer(yard: &Yard, file: &str, flags: &[&str]) -> Daemon {
     Daemon::spawn(&mut command)
 }
 
+/// Puts an item into the inbox, as any client of Redis does.
+pub(crate) async fn push(yard: &Yard, item: &str) {
+    let () = redis::cmd("RPUSH")
+        .arg(yard.queue.keys().inbox())
+        .arg(item)
+        .query_async(&mut yard.server.connection().await)
+        .await
+        .unwrap();
+}
+
 pub(crate) async fn stop(daemon: &Daemon) {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
