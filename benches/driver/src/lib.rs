@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+/// The same for all Rust peers, so that no ratio comes from it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Callers at once in `many` and `cycle`.
 const CALLERS: usize = 64;
 /// Tasks in one bulk call.
