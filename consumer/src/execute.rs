@@ -181,7 +181,8 @@ async fn attempt(task: &Run) -> Ended {
     let run = AssertUnwindSafe(async move {
         match work {
             Work::Handler(handler) => Ended::Outcome(handler.run(ctx, payload).await),
-            Work::Member(member) => member.run(ctx, payload).await.into(),
+            // Boxed: it is many times larger, and every task's future would have room for it.
+            Work::Member(member) => Box::pin(member.run(ctx, payload)).await.into(),
         }
     })
     .catch_unwind();

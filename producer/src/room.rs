@@ -242,19 +242,22 @@ impl Room {
         }
     }
 
-    /// A message of the waiter's channel: id, line end, terminal text.
+    /// A message of the waiter's channel: one end after the other.
     pub(crate) fn done(&mut self, message: &Bytes) {
-        let Some(line) = message.iter().position(|&b| b == b'\n') else {
-            return;
-        };
-        let id = String::from_utf8_lossy(&message[..line]).into_owned();
-        if let Some(job) = id.strip_prefix(JOB) {
-            let state = String::from_utf8_lossy(&message[line + 1..]).into_owned();
-            return self.found(&id, job_waited(JobState::parse(&state), job));
+        let mut rest = message.clone();
+        while let Some((id, text)) = next_end(&mut rest) {
+            self.done_one(&id, &text);
         }
-        match Ended::parse(&message.slice(line + 1..)) {
-            Ok(ended) => self.end(&id, &Ok(ended)),
-            Err(error) => self.end(&id, &Err(error.into())),
+    }
+
+    fn done_one(&mut self, id: &str, text: &Bytes) {
+        if let Some(job) = id.strip_prefix(JOB) {
+            let state = String::from_utf8_lossy(text);
+            return self.found(id, job_waited(JobState::parse(&state), job));
+        }
+        match Ended::parse(text) {
+            Ok(ended) => self.end(id, &Ok(ended)),
+            Err(error) => self.end(id, &Err(error.into())),
         }
     }
 
@@ -274,6 +277,21 @@ impl Room {
             }
         }
     }
+}
+
+/// Cuts the first `<bytes of text> <id> LF <text>` off a message. What is not of that form is left alone: a look will tell.
+fn next_end(rest: &mut Bytes) -> Option<(String, Bytes)> {
+    let line = rest.iter().position(|&b| b == b'\n')?;
+    let head = str::from_utf8(&rest[..line]).ok()?;
+    let (length, id) = head.split_once(' ')?;
+    let (id, from) = (id.to_owned(), line + 1);
+    let to = length.parse::<usize>().ok()?.checked_add(from)?;
+    if to > rest.len() {
+        return None;
+    }
+    let text = rest.slice(from..to);
+    *rest = rest.slice(to..);
+    Some((id, text))
 }
 
 fn tell(ready: Ready, answer: Result<(), Error>) {
@@ -343,5 +361,21 @@ impl Look {
             found.extend(tasks.into_iter().map(str::to_owned).zip(answers));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_holds_one_end_after_the_other_and_a_torn_one_is_left_to_a_look() {
+        let mut message = Bytes::from_static(b"9 a\ncompleted3 job x\nmap12 torn\ncompl");
+        let (id, text) = next_end(&mut message).unwrap();
+        assert_eq!((id.as_str(), &text[..]), ("a", &b"completed"[..]));
+        let (id, text) = next_end(&mut message).unwrap();
+        assert_eq!((id.as_str(), &text[..]), ("job x", &b"map"[..]));
+        assert!(next_end(&mut message).is_none());
     }
 }

@@ -7,66 +7,98 @@ and a table per task would cost more than the task.
 ]]
 local WIDTH = 3
 
--- Options with relative times made absolute by Redis' clock, and their text.
-local function absolute(options, text, now)
-  if options.delay then
-    options.not_before = now + options.delay
-    text = string.gsub(text, 'delay=[%d.]+', 'not_before=' .. int(options.not_before))
-  end
-  if options.expires_in then
-    options.expires_at = now + options.expires_in
-    text = string.gsub(text, 'expires_in=[%d.]+', 'expires_at=' .. int(options.expires_at))
-  end
-  return text
-end
+local read_head -- (head, now): a head as a table, or nil and the reason
 
--- A head as a table: kind, options, and `start`, what its records begin with. Or nil and the reason.
-local function parse_head(head, now)
-  local line, extra = match(head, '^([^\n]*)\n?(.*)$')
-  local kind, text = match(line, '^([^ ]*) ?(.*)$')
-  if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return nil, 'kind must match [A-Za-z0-9._:-]{1,128}' end
-  if #extra > MAX_EXTRA then return nil, 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
-  if find(extra, '\n', 1, true) then return nil, 'extra must be one line of JSON' end
-  if text == '' then
-    return { kind = kind, priority = DEFAULT.priority, start = 'd' .. int(now) .. ' ' .. kind .. '\n' .. extra .. '\n' }
+do
+  -- Options with relative times made absolute by Redis' clock, and their text.
+  local function absolute(options, text, now)
+    if options.delay then
+      options.not_before = now + options.delay
+      text = string.gsub(text, 'delay=[%d.]+', 'not_before=' .. int(options.not_before))
+    end
+    if options.expires_in then
+      options.expires_at = now + options.expires_in
+      text = string.gsub(text, 'expires_in=[%d.]+', 'expires_at=' .. int(options.expires_at))
+    end
+    return text
   end
-  local options, why = parse_options(text)
-  if not options then return nil, why end
-  text = absolute(options, text, now)
-  local flag = options.expires_at and 'e' or 'o'
-  return {
-    kind = kind, priority = options.priority or DEFAULT.priority,
-    due = options.not_before, expires_at = options.expires_at,
-    start = flag .. int(now) .. ' ' .. kind .. ' ' .. text .. '\n' .. extra .. '\n',
-  }
+
+  -- A head as a table: kind, options, and `start`, what its records begin with. Or nil and the reason.
+  local function parse_head(head, now)
+    local line, extra = match(head, '^([^\n]*)\n?(.*)$')
+    local kind, text = match(line, '^([^ ]*) ?(.*)$')
+    if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return nil, 'kind must match [A-Za-z0-9._:-]{1,128}' end
+    if #extra > MAX_EXTRA then return nil, 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
+    if find(extra, '\n', 1, true) then return nil, 'extra must be one line of JSON' end
+    if text == '' then
+      return { kind = kind, priority = DEFAULT.priority, flag = 'd', rest = ' ' .. kind .. '\n' .. extra .. '\n' }
+    end
+    local options, why = parse_options(text)
+    if not options then return nil, why end
+    local relative = options.delay or options.expires_in
+    text = absolute(options, text, now)
+    return {
+      kind = kind, priority = options.priority or DEFAULT.priority,
+      due = options.not_before, expires_at = options.expires_at, relative = relative,
+      flag = options.expires_at and 'e' or 'o', rest = ' ' .. kind .. ' ' .. text .. '\n' .. extra .. '\n',
+    }
+  end
+
+  -- Heads of earlier calls: a producer sends few different ones, and parsing costs more than adding a task. One with relative
+  -- times means another thing in every call.
+  local MAX_KNOWN, LONGEST_KNOWN = 256, 256
+  local known_heads, known_count = {}, 0
+
+  function read_head(head, now)
+    local parsed = known_heads[head]
+    if not parsed then
+      local why
+      parsed, why = parse_head(head, now)
+      if not parsed then return nil, why end
+      if not parsed.relative and #head <= LONGEST_KNOWN then
+        if known_count >= MAX_KNOWN then known_heads, known_count = {}, 0 end
+        known_heads[head], known_count = parsed, known_count + 1
+      end
+    end
+    if parsed.now ~= now then parsed.now, parsed.start = now, parsed.flag .. int(now) .. parsed.rest end
+    return parsed
+  end
 end
 
 local function is_known(keys, id)
   return call('HEXISTS', keys[TASKS], id) == 1 or call('HEXISTS', keys[RESULTS], id) == 1
 end
 
--- Reads every key that add_tasks() writes.
-local function check_add(keys, plan)
+-- Reads every key that add_tasks() writes behind its first two writes: the sequence, where a gap does no harm, and the records.
+local function check_add(keys, plan, waiter)
   read_limit(keys, plan)
-  plan.sequence = tonumber(call('HGET', keys[STATE], 'seq') or '0')
-  call('HLEN', keys[TASKS]); call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
-  call('ZCARD', keys[EXPIRING]); call('HLEN', keys[WAITERS])
-  plan.next_due = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2]
-  check_stats(keys)
+  call('ZCARD', keys[PENDING])
+  plan.parked = call('ZCARD', keys[PARKED])
+  if plan.expires then call('ZCARD', keys[EXPIRING]) end
+  if waiter ~= '' then plan.waiters = call('HLEN', keys[WAITERS]) end
+  if plan.due then plan.next_due = call('ZRANGE', keys[SCHEDULED], '0', '0', 'WITHSCORES')[2] end
+  check_stats(keys, plan.now)
 end
 
--- Looks at every task. Returns the plan, or nil and the reason. `unique`: the ids are fresh UUIDs.
-local function plan_tasks(keys, list, from, unique, now)
+-- Looks at every task. Returns the plan, or nil and the reason. `unique`: the ids are fresh UUIDs; `waiter` as in enqueue.
+local function plan_tasks(keys, list, from, unique, now, waiter)
   local n = (#list - from + 1) / WIDTH
-  local plan = { now = now, n = n, from = from, heads = {}, duplicate = {} }
+  -- All fields at once: a table that grows is made anew.
+  local plan = {
+    now = now, n = n, from = from, heads = {}, duplicate = {}, due = nil, expires = nil, mixed = false, priority = false,
+    paused = false, parked = 0, waiters = 0, next_due = nil, earliest = nil,
+  }
   local heads, seen = plan.heads, {}
   for i = 1, n do
     local at = from + WIDTH * (i - 1)
     local id, head = list[at], list[at + 1]
     if not heads[head] then
-      local parsed, why = parse_head(head, now)
+      local parsed, why = read_head(head, now)
       if not parsed then return nil, 'task ' .. i .. ': ' .. why end
       heads[head] = parsed
+      plan.due, plan.expires = plan.due or parsed.due, plan.expires or parsed.expires_at
+      plan.mixed = plan.mixed or plan.priority and plan.priority ~= parsed.priority
+      plan.priority = parsed.priority
     end
     if #list[at + 2] > MAX_PAYLOAD then return nil, 'task ' .. i .. ': payload exceeds ' .. MAX_PAYLOAD .. ' bytes' end
     if not unique or #id ~= 36 then
@@ -77,8 +109,15 @@ local function plan_tasks(keys, list, from, unique, now)
       end
     end
   end
-  check_add(keys, plan)
+  check_add(keys, plan, waiter)
   return plan
+end
+
+local function push(list, score, id)
+  list = list or {}
+  local n = #list
+  list[n + 1], list[n + 2] = score, id
+  return list
 end
 
 local function made_id(now, sequence)
@@ -86,52 +125,61 @@ local function made_id(now, sequence)
     floor(sequence / 16777216) % 4096, floor(sequence / 4096) % 4096, sequence % 281474976710656)
 end
 
-local function push(list, score, id)
-  local n = #list
-  list[n + 1], list[n + 2] = score, id
-end
-
-local function write(keys, lists, sequence)
-  call('HSET', keys[STATE], 'seq', int(sequence))
-  call('HSET', keys[TASKS], unpack(lists.records))
-  if lists.pending[1] then call('ZADD', keys[PENDING], unpack(lists.pending)) end
-  if lists.scheduled[1] then call('ZADD', keys[SCHEDULED], unpack(lists.scheduled)) end
-  if lists.expiring[1] then call('ZADD', keys[EXPIRING], unpack(lists.expiring)) end
-  if lists.awaited[1] then call('HSET', keys[WAITERS], unpack(lists.awaited)) end
-end
-
--- Writes what was planned. Returns one letter a task (c created, d duplicate) and the made ids.
-local function add_tasks(keys, list, plan, waiter)
-  local lists = { records = {}, pending = {}, scheduled = {}, expiring = {}, awaited = {} }
-  local letters, made, kinds, records, pending, size, waiting = {}, {}, {}, lists.records, lists.pending, 0, 0
-  local now, sequence, heads = plan.now, plan.sequence, plan.heads
-  local refused, duplicates, left_out = plan.refused, 0, 0
+-- Which tasks of the plan come in, as places in it; and one letter for each: c created, d duplicate, x left out (only ingest
+-- leaves some out, and reads no letters).
+local function sort_plan(plan)
+  local places, letters, count, duplicates = {}, {}, 0, 0
   for i = 1, plan.n do
     if plan.duplicate[i] then
       letters[i], duplicates = 'd', duplicates + 1
-    elseif refused and refused[i] then
-      letters[i], left_out = 'x', left_out + 1 -- only ingest leaves some out, and reads no letters
+    elseif plan.refused and plan.refused[i] then
+      letters[i] = 'x'
     else
-      local at = plan.from + WIDTH * (i - 1)
-      local id, head = list[at], heads[list[at + 1]]
-      letters[i], sequence = 'c', sequence + 1
-      if id == '' then id = made_id(now, sequence); made[#made + 1] = id end
-      records[size + 1], records[size + 2], size = id, head.start .. list[at + 2], size + 2
-      if head.due and head.due > now then
-        push(lists.scheduled, due_score(head.due, head.priority), id)
-        plan.earliest = math.min(plan.earliest or head.due, head.due)
-      else
-        pending[waiting + 1], pending[waiting + 2] = int(head.priority * PRIORITY_SPAN + sequence), id
-        waiting = waiting + 2
-      end
-      if head.expires_at then push(lists.expiring, int(head.expires_at), id) end
-      if waiter ~= '' then push(lists.awaited, id, waiter) end
-      kinds[head.kind] = (kinds[head.kind] or 0) + 1
+      count = count + 1
+      letters[i], places[count] = 'c', i
     end
   end
-  if size > 0 then write(keys, lists, sequence) end
-  bump(keys, now, { submitted = plan.n - duplicates - left_out, duplicate = duplicates }, { submitted = kinds })
-  if waiting > 0 and not plan.paused then wake(keys, waiting / 2) end
+  return places, count, duplicates, count == plan.n and string.rep('c', count) or table.concat(letters)
+end
+
+local function add_waiters(keys, plan, records, waiter)
+  local awaited = {}
+  for i = 1, #records, 2 do awaited[i], awaited[i + 1] = records[i], waiter end
+  set_wide(keys[WAITERS], plan.waiters, awaited)
+end
+
+-- Writes what was planned. Returns one letter a task and the made ids.
+local function add_tasks(keys, list, plan, waiter)
+  local places, count, duplicates, letters = sort_plan(plan)
+  local records, pending, scheduled, expiring, made, kinds = {}, {}, nil, nil, {}, {}
+  local now, heads, waiting = plan.now, plan.heads, 0
+  local sequence = count > 0 and call('HINCRBY', keys[STATE], 'seq', small(count)) - count or 0
+  local scores = not plan.mixed and not plan.due and count > 1 and series('', plan.priority * PRIORITY_SPAN + sequence + 1, count)
+  for p = 1, count do
+    local at, size = plan.from + WIDTH * (places[p] - 1), 2 * p
+    local id, head = list[at], heads[list[at + 1]]
+    sequence = sequence + 1
+    if id == '' then id = made_id(now, sequence); made[#made + 1] = id end
+    records[size - 1], records[size] = id, head.start .. list[at + 2]
+    if head.due and head.due > now then
+      scheduled = push(scheduled, due_score(head.due, head.priority), id)
+      plan.earliest = math.min(plan.earliest or head.due, head.due)
+    else
+      pending[waiting + 1], pending[waiting + 2] = scores and scores[p] or int(head.priority * PRIORITY_SPAN + sequence), id
+      waiting = waiting + 2
+    end
+    if head.expires_at then expiring = push(expiring, int(head.expires_at), id) end
+    kinds[head.kind] = (kinds[head.kind] or 0) + 1
+  end
+  if count > 0 then
+    call('HSET', keys[TASKS], unpack(records))
+    if waiting > 0 then call('ZADD', keys[PENDING], unpack(pending)) end
+    if scheduled then call('ZADD', keys[SCHEDULED], unpack(scheduled)) end
+    if expiring then call('ZADD', keys[EXPIRING], unpack(expiring)) end
+    if waiter ~= '' then add_waiters(keys, plan, records, waiter) end
+  end
+  bump(keys, now, { submitted = count, duplicate = duplicates }, { submitted = kinds })
+  if waiting > 0 and plan.parked > 0 and not plan.paused then wake(keys, waiting / 2) end
   if plan.earliest and (not plan.next_due or plan.earliest < tonumber(plan.next_due)) then wake_maintainer(keys) end
-  return table.concat(letters), made
+  return letters, made
 end

@@ -12,9 +12,6 @@ A claim whose reply was lost strands nothing: the session remembers the last tok
 claim that comes with an older one first gets again what its running hash holds above it.
 ]]
 local CLAIM_CHUNK = 25 -- records read at once; fewer, if the first says that they are large
-local FEW = 16         -- up to so many tasks, what saves a batch time would cost more
--- A value too long for a listpack: a hash of up to 512 short ones would be a list that each look-up scans.
-local WIDE = '                                                                 '
 
 -- Not yet received by the consumer: the replies to earlier claims were lost. One claim's worth: that
 -- of the lowest token above what it has; the next call brings the next.
@@ -39,10 +36,13 @@ end
 -- consecutive. Mostly they are, which the ends tell (scores are whole and none stands twice), and a
 -- score that Redis prints costs more than one counted up here.
 local function head_of(keys, n)
-  local first, last = call('ZRANGE', keys[PENDING], 0, 0, 'WITHSCORES')[2], nil
-  if n > FEW then last = call('ZRANGE', keys[PENDING], n - 1, n - 1, 'WITHSCORES')[2] end
-  if last and last - first == n - 1 then return call('ZRANGE', keys[PENDING], 0, n - 1), nil, tonumber(first) end
-  local pairs, ids, scores = call('ZRANGE', keys[PENDING], 0, n - 1, 'WITHSCORES'), {}, {}
+  local end_at = small(n - 1)
+  if n > FEW then
+    local first = call('ZRANGE', keys[PENDING], '0', '0', 'WITHSCORES')[2]
+    local last = call('ZRANGE', keys[PENDING], end_at, end_at, 'WITHSCORES')[2]
+    if last - first == n - 1 then return call('ZRANGE', keys[PENDING], '0', end_at), nil, tonumber(first) end
+  end
+  local pairs, ids, scores = call('ZRANGE', keys[PENDING], '0', end_at, 'WITHSCORES'), {}, {}
   for i = 1, #pairs / 2 do ids[i], scores[i] = pairs[2 * i - 1], pairs[2 * i] end
   return ids, scores
 end
@@ -50,11 +50,14 @@ end
 -- Takes the head of PENDING up to n tasks and `room` bytes; reads only. Lists side by side: a
 -- table per task would cost more than the task.
 local function take(keys, n, room)
-  local ids, scores, first = head_of(keys, math.min(n, call('ZCARD', keys[PENDING])))
+  local waiting = call('ZCARD', keys[PENDING])
+  if waiting == 0 then return { count = 0, waiting = 0 } end
+  local ids, scores, first = head_of(keys, math.min(n, waiting))
   local has_meta, bytes, count = call('HLEN', keys[META]) > 0, 0, 0
-  local taken = { ids = ids, scores = scores, first = first, records = {}, metas = {}, count = 0 }
-  -- What is read is copied, also what then does not fit: a task of 1 MiB must not cost the reading of 25.
-  local size = ids[1] and call('HSTRLEN', keys[TASKS], ids[1]) or 0
+  local taken = { ids = ids, scores = scores, first = first, records = {}, metas = {}, count = 0, waiting = waiting, may_end = false }
+  -- What is read is copied, also what then does not fit: a task of 1 MiB must not cost the reading of 25. The first is
+  -- taken whatever its size.
+  local size = ids[2] and call('HSTRLEN', keys[TASKS], ids[1]) or 0
   local chunk = math.max(1, math.min(CLAIM_CHUNK, floor(room / math.max(1, size))))
   for from = 1, #ids, chunk do
     if chunk == 1 and count > 0 and bytes + size > room then return taken end
@@ -73,10 +76,11 @@ local function take(keys, n, room)
   return taken
 end
 
-local function hand_out(keys, running, session, taken, now, token)
+local function hand_out(keys, running, session, taken, now, token, holding)
   local held, reply = {}, { 'ok', token }
-  call('ZREMRANGEBYRANK', keys[PENDING], 0, taken.count - 1)
-  local start, counted, size, holds = token .. ' ', token .. ' %d', 2, 0
+  call('ZREMRANGEBYRANK', keys[PENDING], '0', small(taken.count - 1))
+  local start, size, holds = token .. ' ', 2, 0
+  local counted = taken.first and series(start, taken.first, taken.count)
   for i = 1, taken.count do
     local id, record, meta = taken.ids[i], taken.records[i], taken.metas[i]
     if not record then
@@ -84,17 +88,14 @@ local function hand_out(keys, running, session, taken, now, token)
     elseif is_expired(record, now) then
       expire_task(keys, id, record, meta, now)
     else
-      held[holds + 1], held[holds + 2] = id, taken.first and fmt(counted, taken.first + i - 1) or start .. taken.scores[i]
+      held[holds + 1], held[holds + 2] = id, counted and counted[i] or start .. taken.scores[i]
       holds = holds + 2
       reply[size + 1], reply[size + 2], reply[size + 3] = id, record, meta
       size = size + 3
     end
   end
   if held[1] then
-    local wide = call('HLEN', running) + holds / 2 > FEW
-    if wide then held[holds + 1], held[holds + 2] = '', WIDE end -- '' is nobody's id
-    call('HSET', running, unpack(held))
-    if wide then call('HDEL', running, '') end
+    set_wide(running, holding, held)
     call('HSET', keys[STATE], 'token', token)
     call('HSET', session, 'claimed', token)
   end
@@ -109,28 +110,28 @@ local function claim(keys, argv)
   if rank and not (rank >= 0 and rank < 9007199254740992 and grain and grain >= 1) then return refuse('rank must be below 2^53, its grain at least 1') end
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
   local claimed = call('HGET', session, 'claimed')
-  if claimed and tonumber(claimed) > above then
+  if claimed and claimed ~= argv[3] and tonumber(claimed) > above then
     local again = redeliver(keys, running, above)
     if again[3] then return again end
   end
   local now, us = clock()
   local paused, last = is_paused(keys), tonumber(call('HGET', keys[STATE], 'token') or '0')
-  local taken = paused and { count = 0 } or take(keys, n, room)
-  call('HLEN', running); call('ZCARD', keys[PARKED])
+  local taken = paused and { count = 0, waiting = 0 } or take(keys, n, room)
+  local holding, parked = call('HLEN', running), call('ZCARD', keys[PARKED])
   if taken.may_end then check_finish(keys) end
 
   local reply = { paused and 'paused' or 'ok', '0' }
-  if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us))) end
-  if taken.count < n and (taken.count == 0 or call('ZCARD', keys[PENDING]) == 0) then
+  if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us)), holding) end
+  if taken.count < n and taken.count == taken.waiting then
     -- This very claim may be the last: whoever was served just now stands behind those who were not.
     local served = taken.count > 0 and reply[2] or argv[3]
     if argv[4] == '1' then call('ZADD', keys[PARKED], int(rank and rank + floor(tonumber(served) / grain) or us), consumer) end
   else
     -- We have all we asked for: a wake-up meant for us would be wasted. There is more than we took:
     -- pass it on.
-    call('ZREM', keys[PARKED], consumer)
+    if parked > 0 then parked = parked - call('ZREM', keys[PARKED], consumer) end
     if #reply - 2 < 3 * n then reply[1] = 'more' end
-    if call('ZCARD', keys[PARKED]) > 0 then wake(keys, 1) end
+    if parked > 0 and taken.waiting > taken.count then wake(keys, 1) end
   end
   return reply
 end

@@ -7,7 +7,7 @@ ARGV  batch number of that session ('' without one) | flags: 'u' = the ids are f
 Reply letters (c created, d duplicate: the id's record or result is still here), then the made ids; or the
       error FULL: the queue has no room for all of them, and none was added
 ]]
-local SESSION_TTL = 3600000
+local SESSION_TTL = '3600000'
 
 -- A batch number that was answered gets the same answer; an older one was superseded long ago.
 local function answered(session, batch)
@@ -57,7 +57,7 @@ local function enqueue(keys, argv)
   if before then return before end
 
   local now = clock()
-  local plan, why = plan_tasks(keys, argv, 4, argv[2] == 'u', now)
+  local plan, why = plan_tasks(keys, argv, 4, argv[2] == 'u', now, argv[3])
   if not plan then return refuse(why) end
 
   if plan.limit then

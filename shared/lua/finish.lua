@@ -6,19 +6,46 @@ ms, is its terminal text. A failed one stays whole in TASKS, with its place in F
 -- A failed task's body is its last error. One that failed before and then ended otherwise keeps its
 -- last error too: in front of the body, its length in the header.
 local function terminal_text(state, kind, created, started, now, m, consumer, reason, body)
-  local header = table.concat({ state, kind, created, started, int(now), m.failures, m.crashes, m.releases, consumer, reason }, ' ')
+  local header = state .. ' ' .. kind .. ' ' .. created .. ' ' .. started .. ' ' .. int(now) .. ' '
+    .. m.failures .. ' ' .. m.crashes .. ' ' .. m.releases .. ' ' .. consumer .. ' ' .. reason
   if m.error == '' or state == 'failed' then return header .. '\n' .. body end
   return header .. ' ' .. #m.error .. '\n' .. m.error .. body
 end
 
--- Tells those who wait for `id` (they are few: one HMGET per batch finds them).
-local function tell(keys, id, sessions, text)
-  local channel = prefix_of(keys) .. 'done:'
-  for session in string.gmatch(sessions, '[^,]+') do
-    call('SPUBLISH', channel .. session, id .. '\n' .. text)
+-- Tells who waits: `ends` are { id, sessions, text }. What goes to one session goes in one message, up to about so many bytes.
+local MESSAGE_BYTES = 65536
+
+local function tell_all(keys, ends)
+  local channel, messages, ids = prefix_of(keys) .. 'done:', {}, {}
+  local function add(session, head, text)
+    local message = messages[session]
+    if message and message.size + #text > MESSAGE_BYTES then
+      call('SPUBLISH', channel .. session, table.concat(message))
+      message = nil
+    end
+    if not message then
+      message = { size = 0 }
+      messages[session] = message
+    end
+    local m = #message
+    message[m + 1], message[m + 2], message.size = head, text, message.size + #head + #text
   end
-  call('HDEL', keys[WAITERS], id)
+
+  for i = 1, #ends do
+    local id, sessions, text = ends[i][1], ends[i][2], ends[i][3]
+    ids[i] = id
+    local head = #text .. ' ' .. id .. '\n'
+    if not find(sessions, ',', 1, true) then
+      add(sessions, head, text)
+    else
+      for session in string.gmatch(sessions, '[^,]+') do add(session, head, text) end
+    end
+  end
+  for session, message in pairs(messages) do call('SPUBLISH', channel .. session, table.concat(message)) end
+  call('HDEL', keys[WAITERS], unpack(ids))
 end
+
+local function tell(keys, id, sessions, text) tell_all(keys, { { id, sessions, text } }) end
 
 -- Notes that `session` wants to hear of `id`; of one id at most MAX_SESSIONS bytes of sessions are told.
 local MAX_SESSIONS = 2048
@@ -64,12 +91,18 @@ local function bury(keys, id, kind, created, m, now, consumer, reason, err)
 end
 
 -- `results --follow`: one message per batch, only while somebody follows.
-local function follow(keys, now, ids, state)
+local function is_followed(keys, now)
   local until_ms = call('HGET', keys[STATE], 'follow')
-  if ids[1] and until_ms and tonumber(until_ms) > now then
-    state = ' ' .. state
-    call('SPUBLISH', prefix_of(keys) .. 'finished', table.concat(ids, state .. '\n') .. state)
-  end
+  return until_ms and tonumber(until_ms) > now
+end
+
+local function publish_ends(keys, ids, state)
+  state = ' ' .. state
+  call('SPUBLISH', prefix_of(keys) .. 'finished', table.concat(ids, state .. '\n') .. state)
+end
+
+local function follow(keys, now, ids, state)
+  if ids[1] and is_followed(keys, now) then publish_ends(keys, ids, state) end
 end
 
 -- Reads every key that finish() and bury() write, before an edge's first write.

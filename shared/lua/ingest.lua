@@ -109,7 +109,7 @@ local function ingest(keys, argv)
   local n = matching(source, argv)
   if n == 0 then return { 0, 0, 0 } end
   local now, tasks = clock(), tasks_of(argv, n)
-  local plan, why = plan_tasks(keys, tasks, 1, false, now)
+  local plan, why = plan_tasks(keys, tasks, 1, false, now, '')
   if not plan then return refuse(why) end
   call('LLEN', rejected)
   local victims, gone = {}, 0

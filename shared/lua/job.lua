@@ -39,7 +39,7 @@ local function load_job(keys, now)
   if job.maps > MAX_CHUNKS or job.fan_in > 1000 or job.partitions > 1000 then return nil, 'damaged' end
   job.base = job.id .. ':' .. int(job.epoch) .. ':'
   -- Parsed before anything is written: a record that somebody damaged must not fail a step half-way.
-  job.map_start, job.reduce_start = parse_head(job.map_head, now), parse_head(job.reduce_head, now)
+  job.map_start, job.reduce_start = read_head(job.map_head, now), read_head(job.reduce_head, now)
   job.has_meta, job.has_waiters = call('HLEN', keys[META]) > 0, call('HLEN', keys[WAITERS]) > 0
   if not job.map_start or not job.reduce_start or (job.form ~= 'fold' and job.form ~= 'keyed') then return nil, 'damaged' end
   return job

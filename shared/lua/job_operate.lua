@@ -8,7 +8,7 @@ job_retry:  KEYS as job_cancel   ARGV who
 job_delete: KEYS as job_cancel   ARGV who | '1' if its spilled files are gone
             Reply 'deleted' | 'alive' | 'more' = call again | 'spilled' = remove its files first | 'unknown'. Runs under OOM.
 job_wait:   KEYS the shared keys, the job's 12   ARGV waiter session
-            Reply its state, or 'unknown'. If it is not over, 'job <id> LF <state>' comes on channel done:<session>.
+            Reply its state, or 'unknown'. If it is not over, its state comes on channel done:<session> under the id 'job <id>'.
 ]]
 local DAMAGED = 'the record of this job is damaged: it can only be deleted'
 

@@ -29,7 +29,7 @@ local function check_spec(spec, now)
   if not find(spec.allow, '^[%d.]+%%?$') then return 'allow must be a number or a percentage' end
   for _, name in ipairs { 'map', 'reduce' } do
     local text = spec[name .. '_head'] or ''
-    local head, why = parse_head(text, now)
+    local head, why = read_head(text, now)
     if not head then return name .. '_head: ' .. why end
     if head.kind ~= spec[name] then return name .. '_head must begin with ' .. sub(spec[name] or 'a kind', 1, 128) end
     if head.due or head.expires_at or find(text, '\n', 1, true) then return name .. '_head takes no times and no extra' end

@@ -21,6 +21,7 @@ local function limit_of(setting) return tonumber(match(setting or '', '^%d+$') o
 
 -- The settings that adding needs, in one read; a queue without a limit pays nothing more.
 local function read_limit(keys, plan)
+  if call('HLEN', keys[CFG]) == 0 then return end -- most queues have no settings
   local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload', 'max_bytes')
   plan.paused = cfg[1] == '1'
   local limit, max_bytes = limit_of(cfg[2]), limit_of(cfg[4])

@@ -31,6 +31,55 @@ end
 -- Integers become text without an exponent (Lua's own tostring keeps 14 digits only).
 local function int(n) return fmt('%d', n) end
 
+-- A number among the arguments of a command is printed as a double, which costs as much as the command: edges that run
+-- often say '0', and `small(n)` for whole numbers from 0, of which those up to MAX_BATCH are made once.
+local small, series
+
+do
+  local digits, three = {}, {}
+
+  function small(n)
+    local text = digits[n]
+    if not text then
+      text = int(n)
+      if n <= MAX_BATCH then digits[n] = text end
+    end
+    return text
+  end
+
+  -- `n` consecutive whole numbers from `first` on as texts with `before` in front: all but the last three digits
+  -- are printed once a thousand.
+  function series(before, first, n)
+    local list, head = {}, nil
+    if n == 1 or first < 1000 then
+      for i = 1, n do list[i] = before .. int(first + i - 1) end
+      return list
+    end
+    if not three[0] then
+      for i = 0, 999 do three[i] = fmt('%03d', i) end
+    end
+    local low = first % 1000
+    for i = 1, n do
+      if low == 1000 then head, low = nil, 0 end
+      head = head or before .. int((first + i - 1 - low) / 1000)
+      list[i] = head .. three[low]
+      low = low + 1
+    end
+    return list
+  end
+end
+
+-- HSET of many short values into a hash of `held` fields. Up to 512 of them would make a list that each look-up scans; one
+-- value too long for that makes it a table. It costs two commands, so few fields go without.
+local FEW = 16 -- up to so many, what saves a batch time would cost more
+local function set_wide(key, held, pairs)
+  local n = #pairs
+  local wide = held + n / 2 > FEW
+  if wide then pairs[n + 1], pairs[n + 2] = '', '                                                                 ' end -- '' is nobody's id
+  call('HSET', key, unpack(pairs))
+  if wide then call('HDEL', key, '') end
+end
+
 -- Redis' clock, the only one there is: milliseconds and microseconds since the epoch.
 local function clock()
   local t = call('TIME')

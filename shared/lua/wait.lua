@@ -1,8 +1,8 @@
 --[[ wait: asks to be told when tasks end; and progress: what a handler says of its task meanwhile.
 
 wait:     KEYS the shared keys   ARGV waiter session | ids
-          Reply per id: its terminal text if it has ended, 'waiting' = the session will get
-          '<id> LF <terminal text>' on channel done:<session>, or 'unknown' (never here, or its result is gone)
+          Reply per id: its terminal text if it has ended, 'waiting' = the session will get it on channel done:<session> (see
+          tell_all), or 'unknown' (never here, or its result is gone)
 progress: KEYS the shared keys, running:<consumer>   ARGV id | token | text (one line, at most 256 bytes)
           Reply 'ok' or 'stale'
 follow:   KEYS the shared keys   ARGV ms for which the batches of ids that end are published on channel 'finished'

@@ -46,14 +46,14 @@ impl Mutant {
                     "",
                 ),
                 (
-                    "  if not ids then return refused end\n  local values = call('HMGET', running, unpack(ids))",
-                    "  if not ids then return refused end\n  local values = call('HMGET', keys[TASKS], unpack(ids))\n  \
+                    "which is written first.\n  local values = call('HMGET', running, unpack(ids))",
+                    "which is written first.\n  local values = call('HMGET', keys[TASKS], unpack(ids))\n  \
                      for i = 1, n do values[i] = values[i] and argv[FIRST + EACH * (i - 1) + 1] .. ' ' end",
                 ),
             ],
             Self::SameToken => vec![("int(math.max(last + 1, us))", "int(math.max(last, 1))")],
             Self::AckDropped => vec![(
-                "  if mine[1] then\n    call('HDEL', running, unpack(mine))\n    call('HDEL', keys[TASKS], unpack(mine))\n    if has_meta",
+                "  if mine[1] then\n    call('HDEL', keys[TASKS], unpack(mine))\n    call('HDEL', running, unpack(mine))\n    if has_meta",
                 "  if false then\n    if has_meta",
             )],
             Self::EnqueueTwice => vec![(
@@ -61,7 +61,10 @@ impl Mutant {
                 "local before = nil",
             )],
             Self::Unconfirmed => Vec::new(),
-            Self::ClaimLost => vec![("  if claimed and tonumber(claimed) > above then", "  if false then")],
+            Self::ClaimLost => vec![(
+                "  if claimed and claimed ~= argv[3] and tonumber(claimed) > above then",
+                "  if false then",
+            )],
         }
     }
 
