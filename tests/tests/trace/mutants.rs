@@ -21,7 +21,7 @@ pub const MUTANTS: [Mutant; 24] = [
     ),
     mutant(
         "the fence of complete does not look at the token",
-        "if value and not seen[id] and sub(value, 1, #start) == start then",
+        "if value and not seen[id] and find(value, start, 1, true) == 1 then",
         "if value and not seen[id] then",
     ),
     mutant(
@@ -66,7 +66,7 @@ pub const MUTANTS: [Mutant; 24] = [
     ),
     mutant(
         "a lost claim is not answered again",
-        "  if claimed and tonumber(claimed) > above then",
+        "  if claimed and claimed ~= argv[3] and tonumber(claimed) > above then",
         "  if false then",
     ),
     mutant(
@@ -81,7 +81,7 @@ pub const MUTANTS: [Mutant; 24] = [
     ),
     mutant(
         "enqueue wakes nobody",
-        "  if waiting > 0 and not plan.paused then wake(keys, waiting / 2) end\n",
+        "  if waiting > 0 and plan.parked > 0 and not plan.paused then wake(keys, waiting / 2) end\n",
         "",
     ),
     mutant(
@@ -131,7 +131,7 @@ pub const MUTANTS: [Mutant; 24] = [
     ),
     mutant(
         "a claim of a paused queue",
-        "local taken = paused and { count = 0 } or take(keys, n, room)",
+        "local taken = paused and { count = 0, waiting = 0 } or take(keys, n, room)",
         "local taken = take(keys, n, room)",
     ),
 ];
