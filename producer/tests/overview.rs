@@ -97,6 +97,8 @@ async fn a_consumer_of_several_lanes_is_shown_once_with_its_health() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pause_resume_rejected_and_install_do_what_they_say() {
     let server = Server::start(&[]).await;
+    let printed = server.run(&["install", "--print"]).ok();
+    assert!(printed.out.starts_with("#!lua name=workyard_1\n"), "{}", printed.out);
     let installed = server.run(&["install", "--json"]).ok().json();
     assert_eq!(
         (&installed["library"], &installed["protocol"]),

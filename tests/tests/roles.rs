@@ -424,3 +424,28 @@ async fn what_was_accepted_with_roles_on_is_there_after_redis_died() {
     assert_eq!(yard.result(&id).await, "1");
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_too_many_is_counted_with_others_whoever_counts_it() {
+    let yard = guarded().await;
+    yard.add("echo", "1", |_| {}).await;
+    let mut fill = redis::cmd("HSET");
+    fill.arg("workyard:{q}:stats");
+    for kind in 0..20_000 {
+        fill.arg(format!("submitted old{kind}")).arg(1);
+    }
+    let mut redis = yard.server.connection().await;
+    fill.exec_async(&mut redis).await.unwrap();
+    // The producer's own rules have to be enough.
+    for _ in 0..2 {
+        yard.add("late", "1", |_| {}).await;
+    }
+    yard.add("old7", "1", |_| {}).await;
+    let mut look = redis::cmd("HMGET");
+    look.arg("workyard:{q}:stats");
+    for kind in ["late", "*", "old7"] {
+        look.arg(format!("submitted {kind}"));
+    }
+    let counted: Vec<Option<u64>> = look.query_async(&mut redis).await.unwrap();
+    assert_eq!(counted, [None, Some(2), Some(2)]);
+}

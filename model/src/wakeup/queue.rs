@@ -97,7 +97,7 @@ impl State {
             // A hint only: a wake-up that meets a full consumer is passed on by it.
             self.parked.retain(|p| *p != c);
             if mutant != Some(Mutant::NoPassOn) {
-                self.wake(1);
+                self.tell(1);
             }
         }
         let consumer = &mut self.consumers[c];

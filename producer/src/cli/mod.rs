@@ -101,6 +101,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::Acl(args) => acl::run(&args, &global),
+        Command::Install(args) if args.print => overview::print_library(),
         Command::Keys { action } => keys::run(&action, global.json),
         Command::Redis { action } => managed::run(action, global.json).await,
         command => {
@@ -179,7 +180,7 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Purge(args) => operate::purge(&args, session).await,
         Command::MapReduce(args) => Box::pin(map_reduce::run(*args, session)).await,
         Command::Job(args) => Box::pin(job::run(args, session)).await,
-        Command::Install => overview::install(session).await,
+        Command::Install(_) => overview::install(session).await,
         Command::Queue { action } => queue::run(action, session).await,
         Command::Queues => overview::queues(session).await,
         Command::Stats(args) => overview::stats(&args, session).await,

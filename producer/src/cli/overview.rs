@@ -16,6 +16,7 @@ use super::args::{RejectedArgs, StatsArgs};
 use super::exit::{CliError, Exit};
 use super::output::clean;
 use super::session::Session;
+use super::shell;
 use super::side_by_side::side_by_side;
 use super::table::Grid;
 
@@ -23,6 +24,11 @@ use super::table::Grid;
 const PER_KIND: [&str; 6] = ["submitted", "completed", "failed", "retried", "cancelled", "expired"];
 
 /// Runs `install`.
+/// `install --print`: for who has only redis-cli where the functions may be loaded.
+pub(crate) fn print_library() -> Result<Exit, CliError> {
+    shell::write_out(functions::library().as_bytes())
+}
+
 pub(crate) async fn install(session: &mut Session) -> Result<Exit, CliError> {
     session.client.install().await?;
     let (library, protocol, version) = (

@@ -61,7 +61,8 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn write_out(text: &[u8]) -> Result<Exit, CliError> {
+/// The whole of a text, to stdout.
+pub(crate) fn write_out(text: &[u8]) -> Result<Exit, CliError> {
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(text)

@@ -20,7 +20,7 @@ pub(super) const GRANTS: &[Grant] = &[
         "hset",
         "cfg state stats minutes results waiters tasks job:*",
     ),
-    on(Reach::Write, "hdel", "tasks meta results waiters running:* job:*"),
+    on(Reach::Write, "hdel", "tasks meta results waiters running:* job:* stats"),
     on(Reach::Write, "zadd", "pending done jobs:due"),
     on(
         Reach::Write,

@@ -42,8 +42,8 @@ impl Reference {
                 return ("more", held.into_iter().filter(|(_, t)| *t == lowest).collect());
             }
         }
-        let taken: Vec<_> = if self.paused { Vec::new() } else { self.pending() };
-        let taken = &taken[..taken.len().min(most)];
+        let waiting: Vec<_> = if self.paused { Vec::new() } else { self.pending() };
+        let taken = &waiting[..waiting.len().min(most)];
         let mut given = Vec::new();
         for id in taken {
             let task = self.tasks.get_mut(id).expect("a task");
@@ -76,7 +76,7 @@ impl Reference {
             if given.len() < most {
                 status = "more";
             }
-            if !self.parked.is_empty() {
+            if waiting.len() > taken.len() {
                 self.wake(1);
             }
         }

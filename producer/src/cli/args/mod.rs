@@ -22,8 +22,8 @@ pub(crate) use enqueue::{EnqueueArgs, OptionArgs, join_wait};
 pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowArgs};
 pub(crate) use keys::{KeyArgs, KeysAction, NewKeyArgs};
 pub(crate) use service::{
-    AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, ManArgs, MetricsArgs, QueueAction, RedisAction,
-    RejectedArgs, StatsArgs, TopArgs,
+    AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, InstallArgs, ManArgs, MetricsArgs, QueueAction,
+    RedisAction, RejectedArgs, StatsArgs, TopArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -178,8 +178,9 @@ pub(crate) enum Command {
     )]
     Job(JobArgs),
     /// Load Workyard's functions into Redis (consumers and producers do it too, if their ACL lets them)
-    #[command(after_help = "Example:\n  workyard install --redis-url redis://admin:...@db1/")]
-    Install,
+    #[command(after_help = "Examples:\n  workyard install --redis-url redis://admin:...@db1/\n  \
+                      workyard install --print | redis-cli -x FUNCTION LOAD REPLACE")]
+    Install(InstallArgs),
     /// Change or show the settings of a queue; they hold at once
     #[command(after_help = QUEUE_HELP)]
     Queue {

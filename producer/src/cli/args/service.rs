@@ -76,6 +76,14 @@ pub(crate) struct AuditArgs {
     pub(crate) follow: bool,
 }
 
+/// Arguments of `install`.
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// Print the library, as FUNCTION LOAD REPLACE takes it, and load nothing; no Redis is asked
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
 /// Arguments of `acl`.
 #[derive(Debug, Args)]
 pub(crate) struct AclArgs {
