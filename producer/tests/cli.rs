@@ -254,7 +254,7 @@ async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
         .query_async::<()>(&mut redis)
         .await
         .unwrap();
-    let url = format!("redis://:wr0ng@127.0.0.1:{}/", server.port);
+    let url = server.url_with(":wr0ng@");
     let ran = Ran::of(workyard(&["list", "--redis-url", &url, "-vv"]).output().unwrap());
     assert!(!format!("{ran:?}").contains("wr0ng"), "{ran:?}");
     ran.fails(4, "check user and password");

@@ -19,7 +19,7 @@ impl Authority {
     #[must_use]
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
-        make(dir.path()).unwrap_or_else(|e| panic!("no certificates: {e}"));
+        write_certificates(dir.path()).unwrap_or_else(|e| panic!("no certificates: {e}"));
         Self { dir }
     }
 
@@ -46,7 +46,11 @@ impl Default for Authority {
     }
 }
 
-fn make(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+/// Writes `ca.pem`, and `server.pem`, `server.key`, `client.pem` and `client.key` that it signed.
+///
+/// # Errors
+/// If the files cannot be made.
+pub fn write_certificates(dir: &Path) -> anyhow::Result<()> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // Two of the same name would be taken for one: OpenSSL looks an issuer up by its name.

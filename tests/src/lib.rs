@@ -8,6 +8,7 @@
 //! Helpers panic with a sentence that says what to do, since their only callers are tests.
 
 mod certificates;
+mod entry;
 pub mod hand;
 mod http;
 mod monotonic;
@@ -19,12 +20,13 @@ mod roles;
 mod proxy;
 mod server;
 mod terminal;
+mod tls;
 mod tool;
 mod topology;
 mod wait;
 mod yard;
 
-pub use certificates::Authority;
+pub use certificates::{Authority, write_certificates};
 pub use http::{get, http_of, send};
 pub use monotonic::monotonic_ms;
 pub use notify::NotifySocket;
@@ -35,6 +37,7 @@ pub use roles::{ADMIN, PASSWORD, ROLES_VARIABLE, role_of, roles_are_on};
 pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use terminal::Terminal;
+pub use tls::{TLS_VARIABLE, tls_dir};
 pub use tool::{checked_by, passes};
 pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info, move_slot};
 pub use wait::{wait_for, wait_until};

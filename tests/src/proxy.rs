@@ -96,10 +96,10 @@ impl FaultProxy {
         })
     }
 
-    /// The address for clients, database 0.
+    /// Its port on 127.0.0.1, for addresses that the server behind it knows how to make.
     #[must_use]
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Begins a fault, or ends the one before it.

@@ -18,13 +18,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use workyard_shared::acl::Role;
 use workyard_shared::functions;
+use workyard_shared::link::LinkConfig;
 use workyard_shared::managed::find_server;
 
+use crate::entry::Entry;
 use crate::port::ReservedPort;
 use crate::preload::{Cut, FsyncRecorder};
 use crate::process::end;
 use crate::proxy::FaultProxy;
-use crate::roles::{self, ADMIN, PASSWORD, role_of, roles_are_on};
+use crate::roles::{ADMIN, role_of};
 use crate::topology::{Company, Topology};
 
 /// Environment variable with the path of the server binary that all tests run on.
@@ -48,8 +50,7 @@ pub struct TestServer {
 struct Recipe {
     binary: PathBuf,
     args: Vec<String>,
-    /// Nobody gets in without a password, and each role has its user.
-    guarded: bool,
+    entry: Entry,
     port: ReservedPort,
     /// Where nodes of a cluster talk to each other.
     bus: Option<ReservedPort>,
@@ -93,10 +94,8 @@ impl TestServer {
     /// # Panics
     /// When no server is installed or it does not answer within 30 s; the message has the end of its log.
     pub async fn start_with(args: &[&str]) -> Self {
-        let topology = Topology::from_env();
-        // Sets of servers have no roles: they would have to log in at each other, too.
-        let guarded = topology == Topology::Single && roles_are_on();
-        let mut server = Self::start_by(topology.part(), args, guarded, || None).await;
+        let part = Topology::from_env().part();
+        let mut server = Self::start_as(part, args).await;
         server.company = Company::gather(&server, args).await;
         server
     }
@@ -108,7 +107,12 @@ impl TestServer {
 
     /// As [`Self::start_guarded`], with more arguments.
     pub async fn start_guarded_with(args: &[&str]) -> Self {
-        Self::start_by(Part::Alone, args, true, || None).await
+        Self::start_by(Part::Alone, args, Entry::from_env().guarded(), || None).await
+    }
+
+    /// Starts a server without TLS, whether or not it is on in this run.
+    pub async fn start_plain() -> Self {
+        Self::start_by(Part::Alone, &[], Entry::from_env().plain(), || None).await
     }
 
     /// Starts a server that is part of nothing, whatever topology the environment says.
@@ -121,27 +125,39 @@ impl TestServer {
     /// # Panics
     /// As [`Self::start_with`]; when the recorder cannot be compiled.
     pub async fn start_recorded(args: &[&str]) -> Self {
-        Self::start_by(Part::Alone, args, roles_are_on(), || Some(FsyncRecorder::new())).await
+        Self::start_by(Part::Alone, args, Entry::from_env(), || Some(FsyncRecorder::new())).await
     }
 
-    /// Starts one process without roles, whatever topology the environment says.
+    /// As [`Self::start_recorded`], with roles on in any run.
+    ///
+    /// # Panics
+    /// As [`Self::start_recorded`].
+    pub async fn start_guarded_recorded(args: &[&str]) -> Self {
+        let entry = Entry::from_env().guarded();
+        Self::start_by(Part::Alone, args, entry, || Some(FsyncRecorder::new())).await
+    }
+
+    /// Starts one process, whatever topology the environment says.
     pub(crate) async fn start_as(part: Part, args: &[&str]) -> Self {
-        Self::start_by(part, args, false, || None).await
+        let entry = match part {
+            Part::Alone | Part::Node => Entry::from_env(),
+            // Whom it tells of a master needs no password; it has one for those whom it watches.
+            Part::Sentinel(_) => Entry::from_env().unguarded(),
+        };
+        Self::start_by(part, args, entry, || None).await
     }
 
-    async fn start_by(part: Part, args: &[&str], guarded: bool, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
+    async fn start_by(part: Part, args: &[&str], entry: Entry, recorder: impl Fn() -> Option<FsyncRecorder>) -> Self {
         let binary = server_binary();
         for _ in 0..PORT_TRIES {
             let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("no temporary directory: {e}"));
             let bus = matches!(part, Part::Node).then(ReservedPort::new);
-            let mut args = arguments(&part, args, bus.as_ref(), dir.path());
-            if guarded {
-                args.extend(roles::server_args(dir.path()));
-            }
+            let mut args = arguments(&part, args, &entry, bus.as_ref(), dir.path());
+            args.extend(entry.server_args(dir.path()));
             let recipe = Recipe {
                 binary: binary.clone(),
                 args,
-                guarded,
+                entry: entry.clone(),
                 port: ReservedPort::new(),
                 bus,
                 dir,
@@ -191,32 +207,41 @@ impl TestServer {
         self.url_of(Role::Operator.name())
     }
 
+    /// The address for who has this role.
+    pub fn role_url(&self, role: Role) -> String {
+        self.url_of(role.name())
+    }
+
     /// The address for `workyard` with these arguments: that of the role that its command is for.
     pub fn cli_url(&self, args: &[&str]) -> String {
         self.url_of(role_of(args).name())
     }
 
+    /// The address for who is `login`: `user:password@`, or nobody.
+    pub fn url_with(&self, login: &str) -> String {
+        self.recipe.entry.url_with(login, self.port())
+    }
+
     /// The address for the test itself on the way through a proxy.
     pub fn url_through(&self, proxy: &FaultProxy) -> String {
-        let address = proxy.url();
-        let address = address.trim_start_matches("redis://");
-        format!("redis://{}{address}", self.login(ADMIN))
+        self.recipe.entry.url(ADMIN, proxy.port())
+    }
+
+    /// As [`Self::url_through`], for who has this role.
+    pub fn role_url_through(&self, role: Role, proxy: &FaultProxy) -> String {
+        self.recipe.entry.url(role.name(), proxy.port())
     }
 
     fn url_of(&self, user: &str) -> String {
-        self.company.url(self).unwrap_or_else(|| self.own_url_of(user))
+        self.company.url(self, user).unwrap_or_else(|| self.own_url_of(user))
     }
 
     fn own_url_of(&self, user: &str) -> String {
-        format!("redis://{}127.0.0.1:{}/", self.login(user), self.port())
+        self.recipe.entry.url(user, self.port())
     }
 
-    fn login(&self, user: &str) -> String {
-        if self.recipe.guarded {
-            format!("{user}:{PASSWORD}@")
-        } else {
-            String::new()
-        }
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.recipe.entry
     }
 
     /// Where other nodes of a cluster talk to it; 0 if it is none.
@@ -241,6 +266,8 @@ impl TestServer {
 
     /// A client for this process alone.
     pub fn client(&self) -> redis::Client {
+        // Nobody else may have chosen yet what TLS computes with.
+        LinkConfig::from_url(&self.own_url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.own_url()));
         redis::Client::open(self.own_url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.own_url()))
     }
 
@@ -357,9 +384,7 @@ impl TestServer {
         for program in ["redis-cli", "valkey-cli"] {
             let mut command = Command::new(program);
             command.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
-            if self.recipe.guarded {
-                command.args(["--user", user]).env("REDISCLI_AUTH", PASSWORD);
-            }
+            self.recipe.entry.admit(&mut command, user);
             let output = command.args(args).output();
             if let Ok(output) = output {
                 let text = [output.stdout, output.stderr].concat();
@@ -405,17 +430,21 @@ impl TestServer {
 
     /// With roles on, loads the functions as whoever runs a server for real would: no consumer or producer may.
     async fn prepared(&self, client: &redis::Client) -> Result<(), StartError> {
-        if !self.recipe.guarded {
+        if !self.recipe.entry.is_guarded() {
             return Ok(());
         }
         let load = async {
             let mut connection = client.get_multiplexed_async_connection().await?;
             let mut cmd = redis::cmd("FUNCTION");
-            cmd.arg("LOAD").arg("REPLACE").arg(functions::library());
+            cmd.arg("LOAD").arg(functions::library());
             cmd.exec_async(&mut connection).await
         };
-        load.await
-            .map_err(|error| StartError::Other(format!("the functions cannot be loaded: {error}")))
+        match load.await {
+            Ok(()) => Ok(()),
+            // It had them before a restart, or its master has them.
+            Err(error) if error.to_string().contains("already exists") || error.code() == Some("READONLY") => Ok(()),
+            Err(error) => Err(StartError::Other(format!("the functions cannot be loaded: {error}"))),
+        }
     }
 
     fn early_end(&self, status: std::process::ExitStatus) -> StartError {
@@ -460,7 +489,7 @@ async fn answering_pid(client: &redis::Client) -> redis::RedisResult<u32> {
 }
 
 /// What such a process is started with: what the caller wants comes last, and so decides.
-fn arguments(part: &Part, args: &[&str], bus: Option<&ReservedPort>, dir: &Path) -> Vec<String> {
+fn arguments(part: &Part, args: &[&str], entry: &Entry, bus: Option<&ReservedPort>, dir: &Path) -> Vec<String> {
     let mut all = match part {
         Part::Alone => Vec::new(),
         Part::Node => {
@@ -470,7 +499,8 @@ fn arguments(part: &Part, args: &[&str], bus: Option<&ReservedPort>, dir: &Path)
                 "--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {NODE_TIMEOUT_MS} \
                  --cluster-require-full-coverage no"
             );
-            words.split(' ').map(str::to_owned).collect()
+            let tls = if entry.is_tls() { " --tls-cluster yes" } else { "" };
+            format!("{words}{tls}").split(' ').map(str::to_owned).collect()
         }
         Part::Sentinel(settings) => {
             let path = dir.join("sentinel.conf");
@@ -496,7 +526,8 @@ impl Recipe {
             .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
             .arg(&self.binary)
             .args(file)
-            .args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()])
+            .args(["--bind", "127.0.0.1"])
+            .args(self.entry.port_args(self.port.number()))
             .args(["--save", "", "--logfile", "server.log"])
             .arg("--dir")
             .arg(dir)

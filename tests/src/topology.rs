@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use workyard_shared::acl::Role;
 
+use crate::entry::Entry;
+use crate::roles::{ADMIN, PASSWORD};
 use crate::server::{Part, TestServer};
 use crate::wait_until;
 
@@ -52,12 +55,12 @@ impl Company {
         }
     }
 
-    /// The address of all of them for clients; `None` if it is alone.
-    pub(crate) fn url(&self, server: &TestServer) -> Option<String> {
+    /// The address of all of them for this user; `None` if it is alone.
+    pub(crate) fn url(&self, server: &TestServer, user: &str) -> Option<String> {
         match self {
             Self::None => None,
-            Self::Cluster(others) => Some(cluster_url(std::iter::once(server).chain(others))),
-            Self::Sentinel(sentinel) => Some(sentinel_url(std::slice::from_ref(&**sentinel))),
+            Self::Cluster(others) => Some(cluster_url(server.entry(), user, std::iter::once(server).chain(others))),
+            Self::Sentinel(sentinel) => Some(sentinel_url(server.entry(), user, sentinel)),
         }
     }
 }
@@ -119,10 +122,20 @@ impl TestCluster {
         self.replicas.push(replica);
     }
 
-    /// The address for clients.
+    /// The address for the test itself, who may do anything.
     #[must_use]
     pub fn url(&self) -> String {
-        cluster_url(&self.masters)
+        self.url_of(ADMIN)
+    }
+
+    /// The address for who has this role.
+    #[must_use]
+    pub fn role_url(&self, role: Role) -> String {
+        self.url_of(role.name())
+    }
+
+    fn url_of(&self, user: &str) -> String {
+        cluster_url(self.masters[0].entry(), user, &self.masters)
     }
 
     /// The slot of a key.
@@ -177,7 +190,11 @@ pub async fn move_slot<F: Future<Output = ()>>(
         }
         let mut migrate = redis::cmd("MIGRATE");
         migrate.arg("127.0.0.1").arg(target.port()).arg("").arg(0);
-        migrate.arg(MIGRATE_MS).arg("KEYS").arg(&keys);
+        migrate.arg(MIGRATE_MS);
+        if target.entry().is_guarded() {
+            migrate.arg("AUTH2").arg(ADMIN).arg(PASSWORD);
+        }
+        migrate.arg("KEYS").arg(&keys);
         done(&migrate, &mut old).await;
         if let Some(between) = between.take() {
             between().await;
@@ -245,38 +262,44 @@ impl TestSentinel {
         set
     }
 
-    /// The address for clients.
+    /// The address for the test itself, who may do anything.
     #[must_use]
     pub fn url(&self) -> String {
-        sentinel_url(std::slice::from_ref(&self.sentinel))
+        sentinel_url(self.master.entry(), ADMIN, &self.sentinel)
+    }
+
+    /// The address for who has this role.
+    #[must_use]
+    pub fn role_url(&self, role: Role) -> String {
+        sentinel_url(self.master.entry(), role.name(), &self.sentinel)
     }
 }
 
 /// Starts a sentinel for `master` that takes it for dead after `patience`.
 async fn watch(master: &TestServer, patience: Duration) -> TestServer {
     let ms = patience.as_millis();
-    let settings = format!(
+    let mut settings = format!(
         "sentinel monitor {MASTER} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {MASTER} {ms}\n\
          sentinel failover-timeout {MASTER} 10000\n",
         master.port()
     );
+    if master.entry().is_guarded() {
+        settings += &format!("sentinel auth-user {MASTER} {ADMIN}\nsentinel auth-pass {MASTER} {PASSWORD}\n");
+    }
     TestServer::start_as(Part::Sentinel(settings), &[]).await
 }
 
-fn cluster_url<'a>(nodes: impl IntoIterator<Item = &'a TestServer>) -> String {
+fn cluster_url<'a>(entry: &Entry, user: &str, nodes: impl IntoIterator<Item = &'a TestServer>) -> String {
     let nodes: Vec<String> = nodes
         .into_iter()
         .map(|node| format!("127.0.0.1:{}", node.port()))
         .collect();
-    format!("redis-cluster://{}", nodes.join(","))
+    format!("{}-cluster://{}{}", entry.scheme(), entry.login(user), nodes.join(","))
 }
 
-fn sentinel_url(sentinels: &[TestServer]) -> String {
-    let sentinels: Vec<String> = sentinels
-        .iter()
-        .map(|one| format!("127.0.0.1:{}", one.port()))
-        .collect();
-    format!("redis-sentinel://{}/{MASTER}", sentinels.join(","))
+fn sentinel_url(entry: &Entry, user: &str, sentinel: &TestServer) -> String {
+    let (scheme, login, port) = (entry.scheme(), entry.login(user), sentinel.port());
+    format!("{scheme}-sentinel://{login}127.0.0.1:{port}/{MASTER}")
 }
 
 /// Which third of the slots has this key.

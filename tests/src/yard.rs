@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use workyard_consumer::{Registry, Worker, WorkerConfig};
 use workyard_shared::Error;
+use workyard_shared::acl::Role;
 use workyard_shared::broker::{Broker, Overview, Queue, Seen};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::link::{Link, LinkConfig};
@@ -27,8 +28,14 @@ pub struct Yard {
     pub server: TestServer,
     /// The installation on it.
     pub broker: Broker,
-    /// The queue `q`.
+    /// The queue `q`, for the test itself.
     pub queue: Queue,
+    /// The queue for who produces: with roles on, that of a user who may do just what the role may.
+    pub producer: Queue,
+    /// The queue for who consumes.
+    pub consumer: Queue,
+    /// The queue for who operates.
+    pub operator: Queue,
     submitter: Submitter,
 }
 
@@ -76,17 +83,17 @@ impl Yard {
     /// A queue on a server that runs already.
     #[must_use]
     pub fn on(server: TestServer) -> Self {
-        let link = Link::new(LinkConfig::from_url(&server.url()).expect("a URL"), None).expect("a link");
-        let broker = Broker::new(link, Prefix::default());
-        let queue = broker.queue(&queue_name("q"));
-        let as_producer = LinkConfig::from_url(&server.producer_url()).expect("a URL");
-        let producer = Broker::new(Link::new(as_producer, None).expect("a link"), Prefix::default());
-        let submitter = Submitter::start(producer.queue(&queue_name("q")));
+        let broker = broker_at(&server.url());
+        let queue_of = |role| broker_at(&server.role_url(role)).queue(&queue_name("q"));
+        let producer = queue_of(Role::Producer);
         Self {
-            server,
+            queue: broker.queue(&queue_name("q")),
+            submitter: Submitter::start(producer.clone()),
+            producer,
+            consumer: queue_of(Role::Consumer),
+            operator: queue_of(Role::Operator),
             broker,
-            queue,
-            submitter,
+            server,
         }
     }
 
@@ -183,6 +190,11 @@ impl Yard {
         assert_eq!(ended.state, State::Completed, "{ended:?}");
         String::from_utf8(ended.body.to_vec()).expect("JSON")
     }
+}
+
+fn broker_at(url: &str) -> Broker {
+    let link = Link::new(LinkConfig::from_url(url).expect("a URL"), None).expect("a link");
+    Broker::new(link, Prefix::default())
 }
 
 /// Starts a worker in this process.

@@ -30,7 +30,7 @@ async fn ask<T: redis::FromRedisValue>(redis: &MultiplexedConnection, words: &[&
 }
 
 fn client(yard: &Yard) -> Client {
-    Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap()
+    Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +73,7 @@ async fn ten_thousand_queues_are_listed_and_a_daemon_serves_its_own() {
         let mut command = workspace_binary("workyard");
         let output = command
             .args(args)
-            .env("WORKYARD_REDIS_URL", yard.server.url())
+            .env("WORKYARD_REDIS_URL", yard.server.cli_url(args))
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -132,7 +132,7 @@ async fn names_that_try_to_leave_their_key_are_refused_at_every_door() {
             let mut command = workspace_binary("workyard");
             let command = command
                 .args(["enqueue", "k", "1", "-q", name])
-                .env("WORKYARD_REDIS_URL", yard.server.url());
+                .env("WORKYARD_REDIS_URL", yard.server.producer_url());
             assert_eq!(command.output().unwrap().status.code(), Some(2), "{name:.20}");
         }
     }
@@ -225,9 +225,9 @@ async fn numbers_at_the_edge_of_a_double_neither_pass_nor_harm() {
     for (id, score) in ids.iter().zip(["+inf", "-inf", "9007199254740993", "0.5"]) {
         let _: u64 = ask(&redis, &["ZADD", "workyard:{q}:pending", score, id]).await;
     }
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     assert_eq!(hand.claim(4).await.len(), 4);
-    yard.queue.leave(&hand.consumer).await.unwrap();
+    yard.consumer.leave(&hand.consumer).await.unwrap();
     assert_eq!(yard.overview().await.pending, 4);
     let scores: Vec<f64> = {
         let flat: Vec<(String, f64)> = ask(&redis, &["ZRANGE", "workyard:{q}:pending", "0", "-1", "WITHSCORES"]).await;
@@ -338,15 +338,15 @@ async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
     let yard = Yard::start().await;
     let redis = yard.server.connection().await;
     let ids = yard.add_many(6, "echo", "1").await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let token = hand.claim(6).await[0].token;
     let running = format!("workyard:{{q}}:running:{}", hand.consumer);
     for (id, score) in ids.iter().zip(["", "nan", "-5", "1e300", "0x", "7 7"]) {
         let _: u64 = ask(&redis, &["HSET", &running, id, &format!("{token} {score}")]).await;
     }
-    yard.queue.leave(&hand.consumer).await.unwrap();
+    yard.consumer.leave(&hand.consumer).await.unwrap();
     assert_eq!(yard.overview().await.pending, 6);
-    let mut next = Hand::register(&yard.queue).await;
+    let mut next = Hand::register(&yard.consumer).await;
     assert_eq!(next.claim(6).await.len(), 6);
     let request = workyard_shared::broker::ClaimRequest {
         consumer: &next.consumer,
@@ -355,5 +355,5 @@ async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
         park: false,
         rank: None,
     };
-    assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Tasks(none) if none.is_empty()));
+    assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(none) if none.is_empty()));
 }

@@ -103,8 +103,8 @@ async fn a_retry_names_its_first_ids_and_a_purge_of_many_steps_is_one_act() {
             .await
             .unwrap();
     }
-    assert_eq!(yard.queue.retry(&ids).await.unwrap().len(), 30);
-    while yard.queue.purge_step(PurgePlace::Pending).await.unwrap() > 0 {}
+    assert_eq!(yard.operator.retry(&ids).await.unwrap().len(), 30);
+    while yard.operator.purge_step(PurgePlace::Pending).await.unwrap() > 0 {}
     let entries = audit(&yard).await;
     assert_eq!(entries.len(), 2, "{entries:?}");
     assert_eq!((entries[0].action.as_str(), entries[0].count), ("retry", 30));
@@ -127,7 +127,7 @@ async fn the_audit_keeps_the_newest_ten_thousand() {
             .ignore();
     }
     let () = fill.query_async(&mut redis).await.unwrap();
-    yard.queue.set(&[Setting::Paused(false)]).await.unwrap();
+    yard.operator.set(&[Setting::Paused(false)]).await.unwrap();
     let length: u64 = redis::cmd("XLEN")
         .arg("workyard:{q}:audit")
         .query_async(&mut redis)
@@ -149,11 +149,11 @@ async fn whoever_cannot_be_noted_does_nothing_and_foreign_entries_are_shown() {
         .query_async(&mut redis)
         .await
         .unwrap();
-    yard.queue
+    yard.operator
         .purge_step(PurgePlace::Pending)
         .await
         .expect_err("the audit is no stream");
-    yard.queue
+    yard.operator
         .set(&[Setting::Paused(true)])
         .await
         .expect_err("the audit is no stream");
@@ -173,10 +173,10 @@ async fn whoever_cannot_be_noted_does_nothing_and_foreign_entries_are_shown() {
 async fn acts_are_followed_as_they_happen() {
     let yard = Yard::start().await;
     yard.broker.announce(&queue_name("q")).await.unwrap();
-    yard.queue.set(&[Setting::Paused(true)]).await.unwrap();
+    yard.operator.set(&[Setting::Paused(true)]).await.unwrap();
     let follower = Daemon::spawn(&mut workyard(&yard, &["audit", "--follow", "--json"]));
     wait_until(SOON, || async { follower.stdout().contains("paused=1") }).await;
-    yard.queue.set(&[Setting::Paused(false)]).await.unwrap();
+    yard.operator.set(&[Setting::Paused(false)]).await.unwrap();
     wait_until(SOON, || async { follower.stdout().contains("paused=0") }).await;
     follower.signal(Signal::INT);
     assert_eq!(follower.wait_exit(SOON).await.code(), Some(0), "{}", follower.log());

@@ -137,7 +137,7 @@ async fn four_equal_idle_consumers_get_equal_shares() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_whose_tasks_ended_stands_by_its_new_load_at_once_not_with_its_next_beat() {
     let yard = Yard::start().await;
-    yard.queue.set(&[Setting::Balance(Policy::Adaptive)]).await.unwrap();
+    yard.operator.set(&[Setting::Balance(Policy::Adaptive)]).await.unwrap();
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let (waits, mut registry) = (Arc::clone(&gate), Registry::new());
     registry
@@ -343,7 +343,7 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
             .subscribe(&yard.queue.keys().wake_channel(&consumer))
             .await
             .unwrap();
-        yard.queue.heartbeat(&consumer, SOON * 4, true).await.unwrap();
+        yard.consumer.heartbeat(&consumer, SOON * 4, true).await.unwrap();
         let request = workyard_shared::broker::ClaimRequest {
             consumer: &consumer,
             most: 4,
@@ -351,7 +351,7 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
             park: true,
             rank: None,
         };
-        yard.queue.claim(request).await.unwrap();
+        yard.consumer.claim(request).await.unwrap();
     }
     yard.add("work", "1", |_| {}).await;
     let work = |push: &redis::PushInfo| {

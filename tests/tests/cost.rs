@@ -101,7 +101,7 @@ async fn a_queued_task_of_100_bytes_needs_few_bytes_and_few_commands() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_runs_needs_few_script_calls_and_few_commands() {
     let yard = Yard::start().await;
-    yard.queue.set_paused(true).await.unwrap();
+    yard.operator.set_paused(true).await.unwrap();
     yard.add_many(TASKS, "noop", &payload()).await;
     let (registry, done) = noop(TASKS);
     let config = WorkerConfig {
@@ -112,7 +112,7 @@ async fn a_task_that_runs_needs_few_script_calls_and_few_commands() {
     wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
 
     let before = commands(&yard).await;
-    yard.queue.set_paused(false).await.unwrap();
+    yard.operator.set_paused(false).await.unwrap();
     // No look at the queue meanwhile: it would be counted. A stop settles what ran.
     tokio::time::timeout(SOON, done.notified())
         .await

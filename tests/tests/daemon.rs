@@ -166,7 +166,7 @@ async fn what_cannot_work_ends_at_once_with_its_exit_code_and_no_secret() {
     assert_eq!(allowed.wait_exit(LIMIT).await.code(), Some(0), "{}", allowed.log());
     yard.server.config_set("maxmemory-policy", "noeviction").await;
     yard.server.config_set("requirepass", "right").await;
-    let url = format!("redis://:wrong-secret@127.0.0.1:{}/", yard.server.port());
+    let url = yard.server.url_with(":wrong-secret@");
     let denied = consumer(&yard, HANDLERS, &["--redis-url", &url]);
     assert_eq!(denied.wait_exit(LIMIT).await.code(), Some(4), "{}", denied.log());
     assert!(!denied.log().contains("wrong-secret"), "{}", denied.log());

@@ -140,8 +140,8 @@ async fn tasks_of_a_consumer_without_a_session_come_back_and_junk_in_their_place
     let patient = Patient::admit().await;
     let yard = &patient.yard;
     let ids = yard.add_many(20, "echo", "1").await;
-    let mut lost = Hand::register(&yard.queue).await;
-    let mut alive = Hand::register(&yard.queue).await;
+    let mut lost = Hand::register(&yard.consumer).await;
+    let mut alive = Hand::register(&yard.consumer).await;
     assert_eq!(lost.claim(10).await.len(), 10);
     let held = alive.claim(5).await;
     let (gone, running) = (lost.consumer.to_string(), format!("@running:{}", lost.consumer));
@@ -331,7 +331,7 @@ async fn a_busy_queue_gives_no_finding_while_consumers_come_die_and_retry() {
         while begun.elapsed() < Duration::from_secs(8) {
             round += 1;
             let worker = spawn(echo(), yard.config());
-            let mut dying = Hand::register(&yard.queue).await;
+            let mut dying = Hand::register(&yard.consumer).await;
             yard.add_many(200, "echo", "1").await;
             for n in 0..20 {
                 yard.add("slow", "1", |options| {
@@ -345,11 +345,11 @@ async fn a_busy_queue_gives_no_finding_while_consumers_come_die_and_retry() {
                 .await;
             }
             let job = job_id(&format!("j{round}"));
-            submit(&yard.queue, &job, &spec(Form::Keyed { partitions: 2 }), 30).await;
+            submit(&yard.producer, &job, &spec(Form::Keyed { partitions: 2 }), 30).await;
             dying.claim(20).await;
             let id = TaskId::fresh();
             yard.add_as(id.clone(), "slow", "1", |_| ()).await;
-            yard.queue.cancel(id.as_str()).await.unwrap();
+            yard.operator.cancel(id.as_str()).await.unwrap();
             // A consumer that goes without a word: its lease is over at once.
             let mut redis = patient.redis.clone();
             let mut end = redis::cmd("ZADD");
@@ -357,7 +357,7 @@ async fn a_busy_queue_gives_no_finding_while_consumers_come_die_and_retry() {
             end.exec_async(&mut redis).await.unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;
             if round.is_multiple_of(2) {
-                yard.queue.job_cancel(&job).await.unwrap();
+                yard.operator.job_cancel(&job).await.unwrap();
             }
             worker.stop().await;
         }
@@ -429,7 +429,7 @@ async fn a_queue_whose_keys_were_lost_one_by_one_works_again_after_repair() {
     let patient = Patient::admit().await;
     let yard = &patient.yard;
     yard.add_many(1500, "echo", "1").await;
-    let mut lost = Hand::register(&yard.queue).await;
+    let mut lost = Hand::register(&yard.consumer).await;
     lost.claim(300).await;
     patient
         .hurt(&["DEL", "@pending", "@consumers", "@stats", "@state"])

@@ -7,9 +7,9 @@ use workyard_tests::{Daemon, Signal, Yard, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn example(yard: &Yard, name: &str) -> Daemon {
+fn example(name: &str, url: &str) -> Daemon {
     let mut command = workspace_binary(&format!("example-{name}"));
-    Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.url()))
+    Daemon::spawn(command.env("WORKYARD_REDIS_URL", url))
 }
 
 async fn prints(program: &Daemon, lines: &[&str]) {
@@ -21,8 +21,8 @@ async fn prints(program: &Daemon, lines: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_handlers_serve_the_typed_client_and_drain_at_sigterm() {
     let yard = Yard::start().await;
-    let handlers = example(&yard, "handlers");
-    let client = example(&yard, "client");
+    let handlers = example("handlers", &yard.server.consumer_url());
+    let client = example("client", &yard.server.producer_url());
     prints(
         &client,
         &[
@@ -40,7 +40,7 @@ async fn the_handlers_serve_the_typed_client_and_drain_at_sigterm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_middleware_hears_of_every_attempt_and_of_the_dead_letter() {
     let yard = Yard::start().await;
-    let program = example(&yard, "middleware");
+    let program = example("middleware", &yard.server.consumer_url());
     assert_eq!(program.wait_exit(SOON).await.code(), Some(0), "{}", program.log());
     let mut said: Vec<String> = program.stdout().lines().map(str::to_owned).collect();
     said.sort();
@@ -57,6 +57,7 @@ async fn the_middleware_hears_of_every_attempt_and_of_the_dead_letter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_map_reduce_job_gives_its_sum_and_its_counts() {
     let yard = Yard::start().await;
-    let program = example(&yard, "map-reduce");
+    // It is both, consumer and producer, and so has to be a user who may do more than either.
+    let program = example("map-reduce", &yard.server.url());
     prints(&program, &["the squares of 1 to 5 add up to Some(55)", "the: 3"]).await;
 }

@@ -160,9 +160,12 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
             (answer.handbacks, answer.failures),
             (vec![Settled::Stale], vec![Settled::Stale])
         );
-        assert!(!yard.queue.progress(consumer, &id, old.token, "50%").await.unwrap());
+        assert!(!yard.consumer.progress(consumer, &id, old.token, "50%").await.unwrap());
     }
-    assert_eq!(yard.queue.heartbeat(&frozen, LEASE, false).await.unwrap(), Beat::Lost);
+    assert_eq!(
+        yard.consumer.heartbeat(&frozen, LEASE, false).await.unwrap(),
+        Beat::Lost
+    );
     let request = ClaimRequest {
         consumer: &frozen,
         most: 1,
@@ -170,7 +173,7 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
         park: true,
         rank: None,
     };
-    assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Lost));
+    assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Lost));
 
     assert_eq!(
         complete(&yard.queue, &heir, 3, &new, "\"right\"").await,
@@ -225,18 +228,18 @@ async fn a_silence_of_everybody_gives_every_session_one_more_lease() {
     tokio::time::sleep(lease * 2).await;
     yard.server.sigcont();
     // Whoever is back first, a maintainer before any heartbeat or a heartbeat, must see nobody as dead.
-    assert!(yard.queue.dead_consumers().await.unwrap().is_empty());
+    assert!(yard.consumer.dead_consumers().await.unwrap().is_empty());
     for consumer in [&a, &b] {
-        assert_eq!(yard.queue.reclaim(consumer).await.unwrap().back, 0);
+        assert_eq!(yard.consumer.reclaim(consumer).await.unwrap().back, 0);
     }
     assert!(matches!(
-        yard.queue.heartbeat(&a, lease, false).await.unwrap(),
+        yard.consumer.heartbeat(&a, lease, false).await.unwrap(),
         Beat::Ok { .. }
     ));
-    assert!(yard.queue.dead_consumers().await.unwrap().is_empty());
-    assert_eq!(yard.queue.reclaim(&b).await.unwrap().back, 0);
+    assert!(yard.consumer.dead_consumers().await.unwrap().is_empty());
+    assert_eq!(yard.consumer.reclaim(&b).await.unwrap().back, 0);
     assert!(matches!(
-        yard.queue.heartbeat(&b, lease, false).await.unwrap(),
+        yard.consumer.heartbeat(&b, lease, false).await.unwrap(),
         Beat::Ok { .. }
     ));
 }
@@ -262,7 +265,7 @@ async fn a_repeated_enqueue_is_recognised_and_a_callers_own_id_is_one_task() {
             &tasks,
         )
         .unwrap();
-    assert_eq!(yard.queue.enqueue(&cmd).await.unwrap(), [Accepted::Created; 2]);
+    assert_eq!(yard.producer.enqueue(&cmd).await.unwrap(), [Accepted::Created; 2]);
     assert_eq!(yard.overview().await.pending, 2);
     // The reply was lost, and meanwhile both have run and left no result: only the batch number tells.
     let consumer = register(&yard.queue, SOON).await;
@@ -283,7 +286,7 @@ async fn a_repeated_enqueue_is_recognised_and_a_callers_own_id_is_one_task() {
     .await
     .unwrap();
     for _ in 0..3 {
-        assert_eq!(yard.queue.enqueue(&cmd).await.unwrap(), [Accepted::Created; 2]);
+        assert_eq!(yard.producer.enqueue(&cmd).await.unwrap(), [Accepted::Created; 2]);
     }
     assert_eq!((yard.overview().await.pending, yard.total("submitted").await), (0, 2));
     let own = TaskId::new("order-42").unwrap();
@@ -301,7 +304,7 @@ async fn a_repeated_enqueue_is_recognised_and_a_callers_own_id_is_one_task() {
                 &tasks,
             )
             .unwrap();
-        assert_eq!(yard.queue.enqueue(&cmd).await.unwrap(), [wanted]);
+        assert_eq!(yard.producer.enqueue(&cmd).await.unwrap(), [wanted]);
     }
     assert_eq!(yard.overview().await.pending, 1);
 }
@@ -367,7 +370,7 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
         park: true,
         rank: None,
     };
-    assert!(matches!(yard.queue.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
+    assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
     assert_eq!(yard.overview().await.parked, 1);
     yard.add("k", "1", |_| {}).await;
     assert_eq!(
@@ -394,10 +397,10 @@ async fn while_nobody_could_renew_nobody_is_dead() {
     assert_eq!(claim(&yard.queue, &consumer, 1, 0).await.len(), 1);
     tokio::time::sleep(3 * lease).await;
     // Redis can serve again, and the maintainer's step comes before any heartbeat.
-    assert!(yard.queue.dead_consumers().await.unwrap().is_empty());
-    assert_eq!(yard.queue.reclaim(&consumer).await.unwrap().back, 0);
+    assert!(yard.consumer.dead_consumers().await.unwrap().is_empty());
+    assert_eq!(yard.consumer.reclaim(&consumer).await.unwrap().back, 0);
     assert!(matches!(
-        yard.queue.heartbeat(&consumer, lease, false).await.unwrap(),
+        yard.consumer.heartbeat(&consumer, lease, false).await.unwrap(),
         Beat::Ok { .. }
     ));
 }

@@ -165,7 +165,7 @@ async fn every_call_stays_in_one_slot_of_a_cluster_node() {
         .unwrap();
     yard.ended(&late).await;
     yard.reaches("completed", 52).await;
-    yard.queue.cancel(&never).await.unwrap();
+    yard.operator.cancel(&never).await.unwrap();
     worker.stop().await;
     assert_eq!(yard.overview().await.consumers, 0);
 }

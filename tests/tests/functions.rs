@@ -324,7 +324,7 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
         .await
         .unwrap();
     let consumer = workyard_shared::name::SessionId::fresh();
-    yard.queue
+    yard.consumer
         .heartbeat(&consumer, Duration::from_secs(60), true)
         .await
         .unwrap();
@@ -337,16 +337,16 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
             park: true,
             rank: None,
         };
-        let workyard_shared::broker::Claimed::Tasks(grants) = yard.queue.claim(request).await.unwrap() else {
+        let workyard_shared::broker::Claimed::Tasks(grants) = yard.consumer.claim(request).await.unwrap() else {
             panic!()
         };
         assert_eq!(grants.len(), 1000);
         above = grants[0].token;
     }
-    yard.queue.leave(&consumer).await.unwrap();
-    yard.queue.sweep(1000).await.unwrap();
+    yard.consumer.leave(&consumer).await.unwrap();
+    yard.consumer.sweep(1000).await.unwrap();
     while yard
-        .queue
+        .operator
         .purge_step(workyard_shared::broker::PurgePlace::Pending)
         .await
         .unwrap()

@@ -115,7 +115,7 @@ async fn without_the_functions_and_without_the_right_to_load_them_a_daemon_is_no
     let mut redis = yard.server.connection().await;
     let rules = ["SETUSER", "worker", "on", ">pw", "~*", "&*", "+@all", "-function|load"];
     let _: () = redis::cmd("ACL").arg(&rules).query_async(&mut redis).await.unwrap();
-    let url = format!("redis://worker:pw@127.0.0.1:{}/", yard.server.port());
+    let url = yard.server.url_with("worker:pw@");
     let daemon = daemon(&yard, &url, &[]);
     let address = http_of(&daemon).await;
     becomes_ready(address).await;

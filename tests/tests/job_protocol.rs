@@ -48,7 +48,7 @@ async fn keys(yard: &Yard, part: &str) -> Vec<String> {
 
 async fn nothing_of_it_is_left(yard: &Yard, job: &str) {
     let id = job_id(job);
-    assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    assert_eq!(yard.operator.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
     let keys = keys(yard, &format!("job:{job}")).await;
     assert!(keys.is_empty(), "{keys:?}");
     let mut connection = yard.server.connection().await;
@@ -62,11 +62,11 @@ async fn nothing_of_it_is_left(yard: &Yard, job: &str) {
 #[tokio::test]
 async fn a_fold_keeps_the_order_of_chunks_for_any_size_and_fan_in() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     for chunks in [1, 2, 5, 31, 32, 33, 300] {
         for fan_in in [Some(2), Some(3), Some(32), None] {
             let id = job_id(&format!("f{chunks}-{}", fan_in.unwrap_or(0)));
-            submit(&yard.queue, &id, &spec(Form::Fold { fan_in }), chunks).await;
+            submit(&yard.producer, &id, &spec(Form::Fold { fan_in }), chunks).await;
             hand.work_all(&id, DONE).await;
             let record = hand.record(&id).await;
             assert_eq!(record.state, JobState::Completed, "{id}: {record:?}");
@@ -85,9 +85,9 @@ async fn a_fold_keeps_the_order_of_chunks_for_any_size_and_fan_in() {
 #[tokio::test]
 async fn a_keyed_job_gives_each_partition_its_part_of_every_chunk_in_order() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("keyed");
-    submit(&yard.queue, &id, &spec(Form::Keyed { partitions: 3 }), 7).await;
+    submit(&yard.producer, &id, &spec(Form::Keyed { partitions: 3 }), 7).await;
     hand.work_all(&id, DONE).await;
     for partition in 0..3 {
         let parts: String = (0..7).map(|i| format!("{i}@{partition},")).collect();
@@ -99,11 +99,11 @@ async fn a_keyed_job_gives_each_partition_its_part_of_every_chunk_in_order() {
 #[tokio::test]
 async fn an_empty_job_completes_at_once() {
     let yard = Yard::start().await;
-    let hand = Hand::register(&yard.queue).await;
-    submit(&yard.queue, &job_id("none"), &spec(Form::fold()), 0).await;
+    let hand = Hand::register(&yard.consumer).await;
+    submit(&yard.producer, &job_id("none"), &spec(Form::fold()), 0).await;
     assert_eq!(hand.record(&job_id("none")).await.state, JobState::Completed);
     assert_eq!(hand.result(&job_id("none"), 0).await, "null\n");
-    submit(&yard.queue, &job_id("no-pairs"), &spec(Form::keyed()), 0).await;
+    submit(&yard.producer, &job_id("no-pairs"), &spec(Form::keyed()), 0).await;
     assert_eq!(hand.record(&job_id("no-pairs")).await.state, JobState::Completed);
     assert_eq!(yard.queue.job_output(&job_id("no-pairs"), 0).await.unwrap(), None);
 }
@@ -111,9 +111,9 @@ async fn an_empty_job_completes_at_once() {
 #[tokio::test]
 async fn last_map_enqueues_the_reduce_once_and_nothing_waits_before() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("once");
-    submit(&yard.queue, &id, &spec(Form::Fold { fan_in: None }), 3).await;
+    submit(&yard.producer, &id, &spec(Form::Fold { fan_in: None }), 3).await;
     let grants = hand.claim(10).await;
     assert_eq!(grants.len(), 3);
     for grant in &grants[..2] {
@@ -135,7 +135,7 @@ async fn last_map_enqueues_the_reduce_once_and_nothing_waits_before() {
 #[tokio::test]
 async fn submission_is_resumable_and_nothing_runs_before_its_last_chunk() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let (id, spec, nonce) = (job_id("resumed"), spec(Form::fold()), SessionId::fresh());
     let chunks: Vec<Bytes> = (0..5).map(|i| format!("{{\"items\":[{i}]}}").into()).collect();
     let submit = |from: u64, until: usize, last| {
@@ -166,33 +166,33 @@ async fn submission_is_resumable_and_nothing_runs_before_its_last_chunk() {
 #[tokio::test]
 async fn a_submitter_that_never_comes_back_has_its_job_failed() {
     let yard = Yard::start().await;
-    let hand = Hand::register(&yard.queue).await;
+    let hand = Hand::register(&yard.consumer).await;
     let id = job_id("left");
     let chunk = [Bytes::from_static(b"{\"items\":[1]}")];
     yard.queue
         .job_submit(&id, &SessionId::fresh(), &spec(Form::fold()), 0, &chunk, false)
         .await
         .unwrap();
-    yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    yard.consumer.job_tend(&id, None, &[]).await.unwrap();
     assert_eq!(hand.record(&id).await.state, JobState::Pending);
     // As if its last call had been two hours ago.
     let long_ago = yard.broker.now_ms().await.unwrap() - 7_200_000;
     let set = redis::Cmd::hset(yard.queue.keys().job_key(&id, ""), "touched", long_ago);
     set.exec_async(&mut yard.server.connection().await).await.unwrap();
-    yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    yard.consumer.job_tend(&id, None, &[]).await.unwrap();
     let record = hand.record(&id).await;
     assert_eq!(record.state, JobState::Failed);
     assert!(record.error.starts_with("abandoned"), "{}", record.error);
-    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Lost);
+    assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Lost);
     nothing_of_it_is_left(&yard, "left").await;
 }
 
 #[tokio::test]
 async fn fail_fast_ends_the_job_and_a_retry_runs_only_what_is_missing() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("ff");
-    submit(&yard.queue, &id, &spec(Form::Fold { fan_in: Some(4) }), 100).await;
+    submit(&yard.producer, &id, &spec(Form::Fold { fan_in: Some(4) }), 100).await;
     hand.work_all(&id, |member| {
         if member == "m:41" {
             JobVerdict::Final
@@ -216,7 +216,7 @@ async fn fail_fast_ends_the_job_and_a_retry_runs_only_what_is_missing() {
 
     let done_before = record.maps.done;
     assert!(done_before > 0);
-    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+    assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
     let before = yard.total("submitted").await;
     hand.work_all(&id, DONE).await;
     let record = hand.record(&id).await;
@@ -227,14 +227,14 @@ async fn fail_fast_ends_the_job_and_a_retry_runs_only_what_is_missing() {
     assert_eq!(hand.result(&id, 0).await, expected(100));
     let ran = yard.total("submitted").await - before;
     assert!(ran <= 100 - done_before + record.reduces.total, "{ran} tasks ran again");
-    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Completed);
+    assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Completed);
     nothing_of_it_is_left(&yard, "ff").await;
 }
 
 #[tokio::test]
 async fn as_many_chunks_as_the_policy_allows_may_be_lost_and_not_one_more() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let bad = |member: &str| match member {
         "m:3" | "m:17" | "m:18" => JobVerdict::Final,
         _ => JobVerdict::Done,
@@ -253,7 +253,7 @@ async fn as_many_chunks_as_the_policy_allows_may_be_lost_and_not_one_more() {
             let id = job_id(&format!("{name}-{}", policy.to_string().replace(['%', '.'], "p")));
             let mut spec = spec(form);
             spec.policy = policy;
-            submit(&yard.queue, &id, &spec, 50).await;
+            submit(&yard.producer, &id, &spec, 50).await;
             hand.work_all(&id, bad).await;
             let record = hand.record(&id).await;
             if survives {
@@ -269,7 +269,7 @@ async fn as_many_chunks_as_the_policy_allows_may_be_lost_and_not_one_more() {
             } else {
                 assert_eq!((record.state, record.accepted), (JobState::Failed, 0), "{id}");
                 // What was lost before runs again too: no loss was made good before the end.
-                assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+                assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
                 hand.work_all(&id, DONE).await;
                 let record = hand.record(&id).await;
                 assert_eq!((record.state, record.maps.failed), (JobState::Completed, 0), "{id}");
@@ -286,13 +286,13 @@ async fn as_many_chunks_as_the_policy_allows_may_be_lost_and_not_one_more() {
 #[tokio::test]
 async fn a_reduce_that_fails_for_good_fails_the_job_and_runs_again_with_a_retry() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     for (name, form, bad) in [
         ("rf", Form::Fold { fan_in: Some(4) }, "r:1.3"),
         ("rk", Form::Keyed { partitions: 4 }, "r:2"),
     ] {
         let id = job_id(name);
-        submit(&yard.queue, &id, &spec(form), 40).await;
+        submit(&yard.producer, &id, &spec(form), 40).await;
         hand.work_all(&id, |member| {
             if member == bad {
                 JobVerdict::Final
@@ -308,7 +308,7 @@ async fn a_reduce_that_fails_for_good_fails_the_job_and_runs_again_with_a_retry(
             "{}",
             record.error
         );
-        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
         let maps = record.maps.done;
         hand.work_all(&id, DONE).await;
         let record = hand.record(&id).await;
@@ -323,9 +323,9 @@ async fn a_reduce_that_fails_for_good_fails_the_job_and_runs_again_with_a_retry(
 #[tokio::test]
 async fn retries_are_counted_and_do_not_end_the_job() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("rt");
-    submit(&yard.queue, &id, &spec(Form::fold()), 10).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 10).await;
     hand.work_all(&id, |member| {
         if member == "m:7" {
             JobVerdict::Retry
@@ -335,7 +335,7 @@ async fn retries_are_counted_and_do_not_end_the_job() {
     })
     .await;
     assert_eq!(hand.record(&id).await.maps.retried, 1);
-    yard.queue.promote(10).await.unwrap();
+    yard.consumer.promote(10).await.unwrap();
     hand.work_all(&id, DONE).await;
     assert_eq!(hand.result(&id, 0).await, expected(10));
     counts_add_up(&yard).await;
@@ -344,11 +344,11 @@ async fn retries_are_counted_and_do_not_end_the_job() {
 #[tokio::test]
 async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("ca");
-    submit(&yard.queue, &id, &spec(Form::fold()), 5000).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 5000).await;
     for _ in 0..4 {
-        yard.queue.job_tend(&id, None, &[]).await.unwrap();
+        yard.consumer.job_tend(&id, None, &[]).await.unwrap();
     }
     assert_eq!(
         yard.overview().await.pending,
@@ -357,9 +357,9 @@ async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
     );
     let grants = hand.claim(50).await;
     let late = hand.work(&id, &grants[0]).await;
-    assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Cancelled);
-    assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Finished);
-    while yard.queue.job_tend(&id, None, &[]).await.unwrap().more {}
+    assert_eq!(yard.operator.job_cancel(&id).await.unwrap(), JobCancelled::Cancelled);
+    assert_eq!(yard.operator.job_cancel(&id).await.unwrap(), JobCancelled::Finished);
+    while yard.consumer.job_tend(&id, None, &[]).await.unwrap().more {}
     let seen = yard.overview().await;
     assert_eq!((seen.pending, seen.scheduled), (0, 0));
     let dropped = outcome(&grants[1], JobVerdict::Drop, Vec::new());
@@ -368,19 +368,22 @@ async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
         [JobSettled::Stale, JobSettled::Dropped]
     );
     assert_eq!(hand.record(&id).await.maps.done, 0);
-    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+    assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
     hand.work_all(&id, DONE).await;
     assert_eq!(hand.result(&id, 0).await, expected(5000));
     nothing_of_it_is_left(&yard, "ca").await;
-    assert_eq!(yard.queue.job_cancel(&id).await.unwrap(), JobCancelled::Unknown);
+    assert_eq!(yard.operator.job_cancel(&id).await.unwrap(), JobCancelled::Unknown);
 }
 
 #[tokio::test]
 async fn of_two_copies_the_first_to_finish_counts_and_the_other_is_fenced_off() {
     let yard = Yard::start().await;
-    let (mut slow, mut fast) = (Hand::register(&yard.queue).await, Hand::register(&yard.queue).await);
+    let (mut slow, mut fast) = (
+        Hand::register(&yard.consumer).await,
+        Hand::register(&yard.consumer).await,
+    );
     let id = job_id("bk");
-    submit(&yard.queue, &id, &spec(Form::fold()), 3).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 3).await;
     let grants = slow.claim(3).await;
     let (straggler, rest): (Vec<_>, Vec<_>) = grants.into_iter().partition(|g| member_of(g) == "m:1");
     for grant in &rest {
@@ -388,8 +391,12 @@ async fn of_two_copies_the_first_to_finish_counts_and_the_other_is_fenced_off() 
         slow.settle(&id, vec![done]).await;
     }
     let members = ["m:1".to_owned(), "m:0".to_owned(), "nonsense".to_owned()];
-    assert_eq!(yard.queue.job_backup(&id, &members).await.unwrap(), 1);
-    assert_eq!(yard.queue.job_backup(&id, &members).await.unwrap(), 0, "a third copy");
+    assert_eq!(yard.consumer.job_backup(&id, &members).await.unwrap(), 1);
+    assert_eq!(
+        yard.consumer.job_backup(&id, &members).await.unwrap(),
+        0,
+        "a third copy"
+    );
     let copy = fast.claim(3).await;
     assert_eq!(member_of(&copy[0]), "m:1:b");
     let text = |text: &'static str| vec![(0, Part::Inline(Bytes::from_static(text.as_bytes())))];
@@ -408,11 +415,11 @@ async fn of_two_copies_the_first_to_finish_counts_and_the_other_is_fenced_off() 
 #[tokio::test]
 async fn if_one_copy_fails_the_other_decides() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("bf");
-    submit(&yard.queue, &id, &spec(Form::fold()), 1).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 1).await;
     let original = hand.claim(1).await;
-    assert_eq!(yard.queue.job_backup(&id, &["m:0".to_owned()]).await.unwrap(), 1);
+    assert_eq!(yard.consumer.job_backup(&id, &["m:0".to_owned()]).await.unwrap(), 1);
     let failed = outcome(&original[0], JobVerdict::Final, Vec::new());
     assert_eq!(hand.settle(&id, vec![failed]).await, [JobSettled::Failed]);
     assert_eq!(hand.record(&id).await.state, JobState::Mapping);
@@ -424,11 +431,11 @@ async fn if_one_copy_fails_the_other_decides() {
 #[tokio::test]
 async fn a_job_over_its_budget_fails_with_that_reason_or_is_told_to_spill() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let mut small = spec(Form::fold());
     small.budget = 10;
     let id = job_id("bu");
-    submit(&yard.queue, &id, &small, 20).await;
+    submit(&yard.producer, &id, &small, 20).await;
     hand.work_all(&id, DONE).await;
     let record = hand.record(&id).await;
     assert_eq!(record.state, JobState::Failed);
@@ -437,7 +444,7 @@ async fn a_job_over_its_budget_fails_with_that_reason_or_is_told_to_spill() {
 
     let id = job_id("sp");
     small.spill = Some("file:///spill".to_owned());
-    submit(&yard.queue, &id, &small, 1).await;
+    submit(&yard.producer, &id, &small, 1).await;
     let grants = hand.claim(1).await;
     let inline = outcome(
         &grants[0],
@@ -455,24 +462,24 @@ async fn a_job_over_its_budget_fails_with_that_reason_or_is_told_to_spill() {
     let outcome = outcome(&again[0], JobVerdict::Done, vec![(0, spilled)]);
     assert_eq!(hand.settle(&id, vec![outcome]).await, [JobSettled::Kept]);
     assert_eq!(hand.record(&id).await.spilled, 1);
-    yard.queue.job_cancel(&id).await.unwrap();
-    assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Spilled);
-    assert_eq!(yard.queue.job_delete(&id, true).await.unwrap(), JobDeleted::Deleted);
+    yard.operator.job_cancel(&id).await.unwrap();
+    assert_eq!(yard.operator.job_delete(&id, false).await.unwrap(), JobDeleted::Spilled);
+    assert_eq!(yard.operator.job_delete(&id, true).await.unwrap(), JobDeleted::Deleted);
     counts_add_up(&yard).await;
 }
 
 #[tokio::test]
 async fn a_chunk_whose_task_was_taken_away_by_hand_has_failed() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let mut lenient = spec(Form::fold());
     lenient.policy = Policy::Allow(1);
     let id = job_id("au");
-    submit(&yard.queue, &id, &lenient, 3).await;
+    submit(&yard.producer, &id, &lenient, 3).await;
     let task = format!("au:{}:m:1", hand.record(&id).await.epoch);
-    assert_eq!(yard.queue.cancel(&task).await.unwrap(), CancelAnswer::Cancelled);
+    assert_eq!(yard.operator.cancel(&task).await.unwrap(), CancelAnswer::Cancelled);
     let (_, members) = yard.queue.job_live(&id, 0).await.unwrap();
-    yard.queue.job_tend(&id, None, &members).await.unwrap();
+    yard.consumer.job_tend(&id, None, &members).await.unwrap();
     assert_eq!(hand.record(&id).await.maps.failed, 1);
     hand.work_all(&id, DONE).await;
     assert_eq!(hand.record(&id).await.state, JobState::Completed);
@@ -484,17 +491,17 @@ async fn a_chunk_whose_task_was_taken_away_by_hand_has_failed() {
 #[tokio::test]
 async fn an_ended_job_goes_with_its_retention() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("gone");
     let mut brief = spec(Form::fold());
     brief.retention = Duration::from_secs(1);
-    submit(&yard.queue, &id, &brief, 2).await;
+    submit(&yard.producer, &id, &brief, 2).await;
     hand.work_all(&id, DONE).await;
-    let tended = yard.queue.job_tend(&id, None, &[]).await.unwrap();
+    let tended = yard.consumer.job_tend(&id, None, &[]).await.unwrap();
     assert!(tended.due_in.is_some_and(|due| due <= brief.retention), "{tended:?}");
     workyard_tests::wait_until(Duration::from_secs(15), || async {
         for due in yard.queue.jobs_due().await.unwrap().0 {
-            yard.queue.job_tend(&due, None, &[]).await.unwrap();
+            yard.consumer.job_tend(&due, None, &[]).await.unwrap();
         }
         yard.queue.job_record(&id).await.unwrap().is_none()
     })
@@ -505,13 +512,16 @@ async fn an_ended_job_goes_with_its_retention() {
 #[tokio::test]
 async fn what_is_still_held_of_an_earlier_start_is_never_taken_for_a_task_of_the_next() {
     let yard = Yard::start().await;
-    let (mut old, mut new) = (Hand::register(&yard.queue).await, Hand::register(&yard.queue).await);
+    let (mut old, mut new) = (
+        Hand::register(&yard.consumer).await,
+        Hand::register(&yard.consumer).await,
+    );
     let id = job_id("again");
-    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 2).await;
     let before = old.claim(2).await;
-    yard.queue.job_cancel(&id).await.unwrap();
-    assert_eq!(yard.queue.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
-    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    yard.operator.job_cancel(&id).await.unwrap();
+    assert_eq!(yard.operator.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    submit(&yard.producer, &id, &spec(Form::fold()), 2).await;
     let text = |grant: &Grant| {
         outcome(
             grant,
@@ -522,7 +532,7 @@ async fn what_is_still_held_of_an_earlier_start_is_never_taken_for_a_task_of_the
     // The old holder brings its output, drops, hands back, and dies: nothing of it touches the new job.
     let answers = old.settle(&id, vec![text(&before[0])]).await;
     assert_eq!(answers, [JobSettled::Stale]);
-    assert_eq!(yard.queue.leave(&old.consumer).await.unwrap(), 0);
+    assert_eq!(yard.consumer.leave(&old.consumer).await.unwrap(), 0);
     let seen = yard.overview().await;
     assert_eq!((seen.pending, seen.running), (2, 0));
     new.work_all(&id, DONE).await;
@@ -534,14 +544,14 @@ async fn what_is_still_held_of_an_earlier_start_is_never_taken_for_a_task_of_the
 #[tokio::test]
 async fn cancel_and_retry_over_running_tasks_keep_the_counters_right_and_leave_nothing() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("churn");
-    submit(&yard.queue, &id, &spec(Form::Fold { fan_in: Some(3) }), 30).await;
+    submit(&yard.producer, &id, &spec(Form::Fold { fan_in: Some(3) }), 30).await;
     let mut number = 500;
     for round in 0..10 {
         let held = hand.claim(7).await;
-        yard.queue.job_cancel(&id).await.unwrap();
-        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        yard.operator.job_cancel(&id).await.unwrap();
+        assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
         let mut drops: Vec<_> = held.iter().map(|g| outcome(g, JobVerdict::Drop, Vec::new())).collect();
         if round % 2 == 0 {
             hand.settle(&id, drops).await;
@@ -575,9 +585,9 @@ async fn cancel_and_retry_over_running_tasks_keep_the_counters_right_and_leave_n
 #[tokio::test]
 async fn a_task_that_ten_consumers_could_not_run_fails_for_the_reason_that_the_last_one_gave() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("nobody");
-    submit(&yard.queue, &id, &spec(Form::fold()), 1).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 1).await;
     for tries in 1..=10 {
         let grants = hand.claim(1).await;
         assert_eq!((grants.len(), grants[0].meta.failures), (1, 0), "try {tries}");
@@ -596,7 +606,7 @@ async fn a_task_that_ten_consumers_could_not_run_fails_for_the_reason_that_the_l
             yard.queue.job_errors(&id).await.unwrap()["m:0"].contains("boom"),
             "people see why at once"
         );
-        yard.queue.promote(10).await.unwrap();
+        yard.consumer.promote(10).await.unwrap();
     }
     let record = hand.record(&id).await;
     assert!(
@@ -618,7 +628,7 @@ async fn a_damaged_job_can_be_listed_and_deleted_with_all_of_its_tasks() {
         ("b4", "state", "no"),
     ] {
         let id = job_id(name);
-        submit(&yard.queue, &id, &spec(Form::fold()), 9).await;
+        submit(&yard.producer, &id, &spec(Form::fold()), 9).await;
         let set = redis::Cmd::hset(yard.queue.keys().job_key(&id, ""), field, value);
         set.exec_async(&mut connection).await.unwrap();
         assert_eq!(yard.queue.jobs(0, 10).await.unwrap().len(), 1, "{name}");
@@ -627,7 +637,7 @@ async fn a_damaged_job_can_be_listed_and_deleted_with_all_of_its_tasks() {
         assert_eq!((seen.running, seen.pending), (0, 0), "{name}");
     }
     let id = job_id("b5");
-    submit(&yard.queue, &id, &spec(Form::fold()), 9).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 9).await;
     let data = yard.queue.keys().job_key(&id, ":data");
     redis::Cmd::set(data, "foo").exec_async(&mut connection).await.unwrap();
     delete_all(&yard, "b5").await;
@@ -639,9 +649,9 @@ async fn a_damaged_job_can_be_listed_and_deleted_with_all_of_its_tasks() {
 async fn delete_all(yard: &Yard, job: &str) {
     let id = job_id(job);
     loop {
-        match yard.queue.job_delete(&id, true).await.unwrap() {
+        match yard.operator.job_delete(&id, true).await.unwrap() {
             JobDeleted::Deleted => break,
-            JobDeleted::Alive => drop(yard.queue.job_cancel(&id).await.unwrap()),
+            JobDeleted::Alive => drop(yard.operator.job_cancel(&id).await.unwrap()),
             JobDeleted::More => {}
             other => panic!("{job}: {other:?}"),
         }
@@ -652,9 +662,9 @@ async fn delete_all(yard: &Yard, job: &str) {
 #[tokio::test]
 async fn a_task_settles_only_under_the_token_of_its_claim_and_once_in_a_batch() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("fence");
-    submit(&yard.queue, &id, &spec(Form::fold()), 2).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 2).await;
     let grants = hand.claim(2).await;
     for (verdict, wrong) in [(JobVerdict::Done, -1), (JobVerdict::Final, 1), (JobVerdict::Drop, 1)] {
         let mut stale = hand.work(&id, &grants[0]).await;
@@ -682,13 +692,13 @@ async fn a_task_settles_only_under_the_token_of_its_claim_and_once_in_a_batch() 
 #[tokio::test]
 async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_record_and_result_only() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     for (name, form) in [
         ("lean-f", Form::Fold { fan_in: Some(2) }),
         ("lean-k", Form::Keyed { partitions: 2 }),
     ] {
         let id = job_id(name);
-        submit(&yard.queue, &id, &spec(form), 8).await;
+        submit(&yard.producer, &id, &spec(form), 8).await;
         let mut connection = yard.server.connection().await;
         let mut fields = async |part: &str| -> u64 {
             let len = redis::Cmd::hlen(yard.queue.keys().job_key(&id, part));
@@ -707,7 +717,7 @@ async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_reco
         // The top of the tree, or one partition, is missing: of the tree only its children are left.
         let left = if name == "lean-f" { 2 } else { 2 * 8 };
         assert_eq!(fields(":data").await, left, "{name}");
-        assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+        assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
         hand.work_all(&id, DONE).await;
         assert_eq!(hand.record(&id).await.state, JobState::Completed);
         let mut keys = keys(&yard, &format!("job:{name}")).await;
@@ -720,7 +730,7 @@ async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_reco
 #[tokio::test]
 async fn a_call_feeds_few_large_chunks_and_all_come_in_their_turn() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let (id, spec, nonce) = (job_id("large"), spec(Form::fold()), SessionId::fresh());
     let chunk = Bytes::from(format!("{{\"items\":[\"{}\"]}}", "x".repeat(1_000_000)));
     for at in 0..10 {
@@ -740,16 +750,16 @@ async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no
     const BRIEF: Duration = Duration::from_millis(100);
     let yard = Yard::start().await;
     // Nobody is judged for one lease after a silence, and the first beat ends one: a short lease.
-    yard.queue.heartbeat(&SessionId::fresh(), BRIEF, true).await.unwrap();
-    let mut hand = Hand::register(&yard.queue).await;
+    yard.consumer.heartbeat(&SessionId::fresh(), BRIEF, true).await.unwrap();
+    let mut hand = Hand::register(&yard.consumer).await;
     let mut lenient = spec(Form::fold());
     lenient.policy = Policy::Allow(1);
     let id = job_id("po");
-    submit(&yard.queue, &id, &lenient, 2).await;
+    submit(&yard.producer, &id, &lenient, 2).await;
     let keep = hand.claim(1).await.remove(0);
     for _ in 0..3 {
         let mortal = SessionId::fresh();
-        yard.queue.heartbeat(&mortal, BRIEF, true).await.unwrap();
+        yard.consumer.heartbeat(&mortal, BRIEF, true).await.unwrap();
         let claim = ClaimRequest {
             consumer: &mortal,
             most: 1,
@@ -757,18 +767,18 @@ async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no
             park: false,
             rank: None,
         };
-        let claimed = yard.queue.claim(claim).await.unwrap();
+        let claimed = yard.consumer.claim(claim).await.unwrap();
         assert!(matches!(&claimed, Claimed::Tasks(grants) | Claimed::More(grants) if grants.len() == 1));
         workyard_tests::wait_until(SOON, || async {
-            yard.queue.heartbeat(&hand.consumer, SOON * 40, false).await.unwrap();
-            yard.queue.dead_consumers().await.unwrap().contains(&mortal)
+            yard.consumer.heartbeat(&hand.consumer, SOON * 40, false).await.unwrap();
+            yard.consumer.dead_consumers().await.unwrap().contains(&mortal)
         })
         .await;
-        yard.queue.reclaim(&mortal).await.unwrap();
+        yard.consumer.reclaim(&mortal).await.unwrap();
     }
     assert_eq!(yard.overview().await.failed, 1, "poison");
     let (_, members) = yard.queue.job_live(&id, 0).await.unwrap();
-    yard.queue.job_tend(&id, None, &members).await.unwrap();
+    yard.consumer.job_tend(&id, None, &members).await.unwrap();
     assert_eq!(yard.overview().await.failed, 0, "the job has it");
     let lost = if member_of(&keep) == "m:0" { 1 } else { 0 };
     assert_eq!(yard.queue.job_failed(&id, 10).await.unwrap(), [lost]);
@@ -785,9 +795,9 @@ async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no
 #[tokio::test]
 async fn errors_and_run_times_that_are_kept_have_a_cap() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("capped");
-    submit(&yard.queue, &id, &spec(Form::fold()), 400).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 400).await;
     let failing = |member: &str| match member[2..].parse::<u64>() {
         Ok(chunk) if chunk < 150 => JobVerdict::Retry,
         _ => JobVerdict::Done,

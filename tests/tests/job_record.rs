@@ -24,7 +24,7 @@ fn place(job: &str, parts: u64, bytes: u64) -> ResultPlace {
 #[tokio::test]
 async fn the_record_of_a_completed_job_says_where_its_result_is() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     for (name, form, chunks, parts, bytes) in [
         ("fold", Form::fold(), 3, 1, "i0,1,2,".len()),
         ("tree", Form::Fold { fan_in: Some(2) }, 3, 1, "i0,1,2,".len()),
@@ -33,7 +33,7 @@ async fn the_record_of_a_completed_job_says_where_its_result_is() {
         ("no-pairs", Form::keyed(), 0, 0, 0),
     ] {
         let id = job_id(name);
-        submit(&yard.queue, &id, &spec(form), chunks).await;
+        submit(&yard.producer, &id, &spec(form), chunks).await;
         if chunks > 0 {
             assert_eq!(hand.record(&id).await.result, None, "{name}: nothing is whole yet");
         }
@@ -47,11 +47,11 @@ async fn the_record_of_a_completed_job_says_where_its_result_is() {
 #[tokio::test]
 async fn parts_of_the_result_that_were_spilled_are_counted_with_their_bytes() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("sp");
     let mut spilling = spec(Form::Keyed { partitions: 2 });
     spilling.spill = Some("file:///spill".to_owned());
-    submit(&yard.queue, &id, &spilling, 1).await;
+    submit(&yard.producer, &id, &spilling, 1).await;
     let spilled = Part::Spilled {
         bytes: 1000,
         path: "sp/out/1-7".to_owned(),
@@ -84,9 +84,9 @@ async fn parts_of_the_result_that_were_spilled_are_counted_with_their_bytes() {
 #[tokio::test]
 async fn the_run_time_leaves_out_what_lies_between_an_end_and_a_retry() {
     let yard = Yard::start().await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("rt");
-    submit(&yard.queue, &id, &spec(Form::fold()), 4).await;
+    submit(&yard.producer, &id, &spec(Form::fold()), 4).await;
     let bad = |member: &str| match member {
         "m:1" => JobVerdict::Final,
         _ => JobVerdict::Done,
@@ -108,7 +108,7 @@ async fn the_run_time_leaves_out_what_lies_between_an_end_and_a_retry() {
     let failed = hand.record(&id).await;
     assert_eq!(failed.run_time(), Some(Duration::from_secs(5)));
 
-    assert_eq!(yard.queue.job_retry(&id).await.unwrap(), JobRetried::Retrying);
+    assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
     let running = hand.record(&id).await;
     assert_eq!((running.starts, running.run_time()), (2, None));
     hand.work_all(&id, DONE).await;

@@ -329,7 +329,7 @@ async fn a_reply_that_was_cut_in_its_middle_is_unknown_and_sending_again_adds_no
 #[tokio::test]
 async fn a_link_that_was_refused_for_its_password_connects_when_the_password_is_right() {
     let server = TestServer::start().await;
-    let url = format!("redis://worker:secret@127.0.0.1:{}/", server.port());
+    let url = server.url_with("worker:secret@");
     let link = Link::new(LinkConfig::from_url(&url).unwrap(), None).unwrap();
     let ping = redis::cmd("PING");
     let refused = link.call(&ping).await;
@@ -407,7 +407,7 @@ async fn a_reduce_that_finds_redis_away_waits_for_its_inputs_and_burns_no_attemp
     };
     let worker = Worker::new(yard.config(), registry).unwrap().with_middleware(held);
     let running = tokio::spawn(worker.run(stop.clone()));
-    let client = Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap();
+    let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
     let job = client
         .map_reduce(&queue_name("q"), "same", "add")
         .items(1..=4)

@@ -27,7 +27,7 @@ fn client(yard: &Yard, block: Duration) -> Client {
 
 async fn limit(yard: &Yard, most: u64, overload: Overload) {
     let settings = [Setting::MaxPending(most), Setting::Overload(overload)];
-    yard.queue.set(&settings).await.unwrap();
+    yard.operator.set(&settings).await.unwrap();
 }
 
 fn urgent(id: &str, priority: u8) -> NewTask {
@@ -106,7 +106,7 @@ fn heavy(id: &str) -> NewTask {
 
 async fn limit_bytes(yard: &Yard, most: u64, overload: Overload) {
     let settings = [Setting::MaxBytes(most), Setting::Overload(overload)];
-    yard.queue.set(&settings).await.unwrap();
+    yard.operator.set(&settings).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +314,7 @@ async fn the_least_urgent_give_way_to_more_urgent_ones_and_wait_as_dead_letters(
     assert!(meta.error.contains("max_pending=4"), "{}", meta.error);
     assert_eq!((yard.total("shed").await, yard.total("failed").await), (4, 4));
     // A retry is never refused.
-    assert!(yard.queue.retry(&["b".to_owned()]).await.unwrap()[0]);
+    assert!(yard.operator.retry(&["b".to_owned()]).await.unwrap()[0]);
     assert_eq!(yard.overview().await.pending, 5);
 }
 
@@ -358,7 +358,7 @@ async fn a_call_sheds_a_bounded_number_and_a_bulk_goes_on_in_such_steps() {
         waiter: None,
     };
     let cmd = yard.queue.enqueue_cmd(number, true, &batch).unwrap();
-    assert!(matches!(yard.queue.enqueue(&cmd).await, Err(CallError::Full { .. })));
+    assert!(matches!(yard.producer.enqueue(&cmd).await, Err(CallError::Full { .. })));
     let after = yard.overview().await;
     assert_eq!(
         (after.pending, after.failed, after.totals),
@@ -372,12 +372,12 @@ async fn a_retry_a_promotion_and_what_a_dead_consumer_held_come_in_whatever_the_
     let delayed = yard
         .add("echo", "1", |options| options.delay = Some(Duration::from_millis(1)))
         .await;
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     yard.add("echo", "1", |_| {}).await;
     assert_eq!(hand.claim(1).await.len(), 1);
     limit(&yard, 1, Overload::Reject).await;
     yard.add("echo", "1", |_| {}).await;
-    wait_until(SOON, || async { yard.queue.promote(10).await.unwrap().0 == 1 }).await;
+    wait_until(SOON, || async { yard.consumer.promote(10).await.unwrap().0 == 1 }).await;
     assert!(matches!(
         yard.look(&delayed).await,
         Seen::Live {
@@ -385,7 +385,7 @@ async fn a_retry_a_promotion_and_what_a_dead_consumer_held_come_in_whatever_the_
             ..
         }
     ));
-    assert_eq!(yard.queue.leave(&hand.consumer).await.unwrap(), 1);
+    assert_eq!(yard.consumer.leave(&hand.consumer).await.unwrap(), 1);
     assert_eq!(yard.overview().await.pending, 3);
     assert_eq!(
         full(client(&yard, SOON).enqueue(&q(), urgent("a", 0)).await),
@@ -398,7 +398,7 @@ async fn the_steps_of_a_job_are_neither_refused_nor_shed() {
     let yard = Yard::start().await;
     limit(&yard, 3, Overload::Shed).await;
     let job = job_id("nightly");
-    submit(&yard.queue, &job, &spec(Form::Fold { fan_in: Some(10) }), 20).await;
+    submit(&yard.producer, &job, &spec(Form::Fold { fan_in: Some(10) }), 20).await;
     assert_eq!(yard.overview().await.pending, 20);
     // They are the least urgent ones, and stay.
     let client = client(&yard, SOON);
@@ -406,7 +406,7 @@ async fn the_steps_of_a_job_are_neither_refused_nor_shed() {
         full(client.enqueue(&q(), urgent("a", 0)).await),
         (20, 3, Overload::Shed)
     );
-    let mut hand = Hand::register(&yard.queue).await;
+    let mut hand = Hand::register(&yard.consumer).await;
     hand.work_all(&job, |_| JobVerdict::Done).await;
     assert_eq!(hand.record(&job).await.state, JobState::Completed);
     client.enqueue(&q(), urgent("a", 0)).await.unwrap();
@@ -416,7 +416,7 @@ async fn the_steps_of_a_job_are_neither_refused_nor_shed() {
 async fn what_is_pushed_raw_waits_in_the_inbox_of_a_full_queue_and_comes_in_with_the_room() {
     let yard = Yard::start().await;
     limit(&yard, 3, Overload::Reject).await;
-    yard.queue.set_paused(true).await.unwrap();
+    yard.operator.set_paused(true).await.unwrap();
     let worker = yard.work(registry(), yard.config()).await;
     let mut redis = yard.server.connection().await;
     for n in 0..20 {
@@ -440,7 +440,7 @@ async fn what_is_pushed_raw_waits_in_the_inbox_of_a_full_queue_and_comes_in_with
     tokio::time::sleep(Duration::from_secs(1)).await; // a rate needs a span
     let during = calls(&stats(redis.clone()).await) - before;
     assert!(during < 60, "{during} calls in a second");
-    yard.queue.set_paused(false).await.unwrap();
+    yard.operator.set_paused(false).await.unwrap();
     yard.reaches("completed", 20).await;
     worker.stop().await;
     assert_eq!(yard.queue.inbox_len().await.unwrap(), 0);
@@ -451,7 +451,7 @@ async fn what_is_pushed_raw_waits_in_the_inbox_of_a_full_queue_and_comes_in_with
 async fn what_is_pushed_raw_sheds_others_or_is_rejected_with_the_reason() {
     let yard = Yard::start().await;
     limit(&yard, 3, Overload::Shed).await;
-    yard.queue.set_paused(true).await.unwrap();
+    yard.operator.set_paused(true).await.unwrap();
     for _ in 0..3 {
         yard.add("echo", "1", |_| {}).await;
     }

@@ -190,7 +190,7 @@ async fn a_failed_attempt_waits_outside_of_its_slot_and_the_last_one_is_dead_let
         assert_eq!((meta.failures, meta.reason.as_str()), (failures, reason));
         assert!(meta.error.contains(text), "{}", meta.error);
         assert!(meta.started_ms > 0 && !meta.consumer.is_empty(), "{meta:?}");
-        assert!(yard.queue.retry(std::slice::from_ref(&id)).await.unwrap()[0]);
+        assert!(yard.operator.retry(std::slice::from_ref(&id)).await.unwrap()[0]);
     }
     worker.stop().await;
 }
@@ -203,11 +203,11 @@ async fn a_thousand_tasks_due_at_once_are_promoted_in_bounded_steps_and_all_run(
             .await;
     }
     wait_until(SOON, || async {
-        yard.queue.promote(1).await.unwrap().1 == Some(Duration::ZERO)
+        yard.consumer.promote(1).await.unwrap().1 == Some(Duration::ZERO)
     })
     .await;
     assert_eq!(
-        yard.queue.promote(200).await.unwrap(),
+        yard.consumer.promote(200).await.unwrap(),
         (200, Some(Duration::ZERO)),
         "a step is no step"
     );
@@ -270,7 +270,7 @@ async fn a_cancel_ends_a_task_wherever_it_is_and_stops_its_handler() {
     let begun = Instant::now();
     for id in [&running, &delayed] {
         assert_eq!(
-            yard.queue.cancel(id).await.unwrap(),
+            yard.operator.cancel(id).await.unwrap(),
             workyard_shared::broker::CancelAnswer::Cancelled
         );
         assert_eq!(yard.ended(id).await.state, State::Cancelled);
@@ -335,13 +335,13 @@ async fn a_task_that_exceeds_its_timeout_is_failed_at_once_and_a_blocking_one_ke
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_not_started_in_time_expires_even_when_nobody_claims_it() {
     let yard = Yard::start().await;
-    yard.queue.set_paused(true).await.unwrap();
+    yard.operator.set_paused(true).await.unwrap();
     let worker = yard.work(registry(|_| {}), yard.config()).await;
     let id = yard
         .add("echo", "1", |o| o.expires_in = Some(Duration::from_millis(300)))
         .await;
     assert_eq!(yard.ended(&id).await.state, State::Expired);
-    yard.queue.set_paused(false).await.unwrap();
+    yard.operator.set_paused(false).await.unwrap();
     let later = yard
         .add("echo", "2", |o| o.expires_in = Some(Duration::from_secs(60)))
         .await;
@@ -353,12 +353,12 @@ async fn a_task_not_started_in_time_expires_even_when_nobody_claims_it() {
 async fn a_paused_queue_hands_out_nothing_and_a_resumed_one_goes_on_at_once() {
     let yard = Yard::start().await;
     let worker = yard.work(registry(|_| {}), yard.config()).await;
-    yard.queue.set_paused(true).await.unwrap();
+    yard.operator.set_paused(true).await.unwrap();
     let id = yard.add("echo", "1", |_| {}).await;
     tokio::time::timeout(Duration::from_millis(400), yard.ended(&id))
         .await
         .expect_err("a paused queue ran a task");
-    yard.queue.set_paused(false).await.unwrap();
+    yard.operator.set_paused(false).await.unwrap();
     assert_eq!(yard.result(&id).await, "1");
     worker.stop().await;
 }

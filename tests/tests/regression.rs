@@ -51,7 +51,7 @@ async fn all_end(yard: &Yard) -> bool {
 #[tokio::test]
 async fn a_wake_up_that_is_passed_on_late_leaves_who_parked_again_to_be_woken() {
     let yard = Yard::start().await;
-    let hand = Hand::register(&yard.queue).await;
+    let hand = Hand::register(&yard.consumer).await;
     // It was woken without room, and passes that on; before the call arrives it had room again, and found nothing.
     let claim = ClaimRequest {
         consumer: &hand.consumer,
@@ -60,8 +60,8 @@ async fn a_wake_up_that_is_passed_on_late_leaves_who_parked_again_to_be_woken() 
         park: true,
         rank: None,
     };
-    yard.queue.claim(claim).await.unwrap();
-    yard.queue.pass_on().await.unwrap();
+    yard.consumer.claim(claim).await.unwrap();
+    yard.consumer.pass_on().await.unwrap();
     assert_eq!(
         yard.overview().await.parked,
         1,
@@ -69,7 +69,7 @@ async fn a_wake_up_that_is_passed_on_late_leaves_who_parked_again_to_be_woken() 
     );
     // With a task there it may be woken once more, and has no place to lose then.
     yard.add("k", "1", |_| {}).await;
-    yard.queue.pass_on().await.unwrap();
+    yard.consumer.pass_on().await.unwrap();
     assert_eq!(yard.overview().await.parked, 0);
 }
 

@@ -50,7 +50,7 @@ async fn marked() -> Yard {
 }
 
 fn plain_url(yard: &Yard) -> String {
-    format!("redis://127.0.0.1:{}/", yard.server.port())
+    yard.server.url_with("")
 }
 
 fn file(yard: &Yard, name: &str, text: &str) -> PathBuf {
@@ -149,7 +149,7 @@ async fn a_password_that_is_refused_shows_nowhere() {
     }
     // In the URL, right or wrong, and in URLs that cannot be used.
     for url in [
-        format!("redis://worker:{wrong}@127.0.0.1:{}/", yard.server.port()),
+        yard.server.url_with(&format!("worker:{wrong}@")),
         format!("redis://worker:{wrong}@127.0.0.1:port/"),
         format!("http://worker:{wrong}@127.0.0.1/"),
         format!("redis://worker:{wrong}@127.0.0.1:1/"),
@@ -219,7 +219,7 @@ async fn a_password_file_is_read_anew_at_each_connection_and_no_argument_shows_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_in_the_arguments_is_warned_of_and_debug_output_shows_none() {
     let yard = marked().await;
-    let url = format!("redis://worker:{MARK}@127.0.0.1:{}/", yard.server.port());
+    let url = yard.server.url_with(&format!("worker:{MARK}@"));
     let mut command = workspace_binary("workyard");
     let output = command.args(["--redis-url", &url, "queues"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

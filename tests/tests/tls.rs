@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use workyard_shared::link::{Access, Link, LinkConfig};
-use workyard_tests::{Authority, Daemon, Signal, Yard, wait_until, workspace_binary};
+use workyard_tests::{Authority, Daemon, Signal, TestServer, Yard, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -21,7 +21,7 @@ struct Guarded {
 impl Guarded {
     /// `None`, said, if this server was built without TLS, as the Valkey of the Python package is; Redis never is.
     async fn start(asks_clients: bool) -> Option<Self> {
-        let (yard, authority) = (Yard::start().await, Authority::new());
+        let (yard, authority) = (Yard::on(TestServer::start_plain().await), Authority::new());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let [cert, key] = authority.pair("server");
         let mut redis = yard.server.connection().await;

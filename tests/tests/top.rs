@@ -78,7 +78,7 @@ async fn top_shows_what_happens_and_its_keys_cancel_retry_and_pause() {
 
     terminal.press("5");
     terminal.shows("HEALTH").await;
-    let client = Client::new(ClientConfig::from_url(&yard.server.operator_url()).unwrap()).unwrap();
+    let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
     let job = client.map_reduce(&queue_name("q"), "square", "sum").items([1, 2]);
     let job = job.submit().await.unwrap();
     terminal.press("6");

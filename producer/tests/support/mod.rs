@@ -3,10 +3,15 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod jobs;
-/// The same as the larger harness has.
+// The same as the larger harness has.
+#[path = "../../../tests/src/entry.rs"]
+mod entry;
 #[path = "../../../tests/src/roles.rs"]
 #[allow(unreachable_pub, reason = "public in the other crate")]
 mod roles;
+#[path = "../../../tests/src/tls.rs"]
+#[allow(unreachable_pub, reason = "public in the other crate")]
+mod tls;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -21,6 +26,8 @@ use workyard_shared::broker::{
 use workyard_shared::job::{Member, Part};
 use workyard_shared::link::Link;
 use workyard_shared::name::SessionId;
+
+use entry::Entry;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -38,8 +45,7 @@ impl Server {
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let dir = tempfile::tempdir().unwrap();
-            let users = roles::roles_are_on().then(|| roles::server_args(dir.path()));
-            let args = [users.unwrap_or_default(), args.clone()].concat();
+            let args = [Entry::from_env().server_args(dir.path()), args.clone()].concat();
             let child = launch(port, dir.path(), &args);
             let mut server = Self { child, args, dir, port };
             if server.ready().await {
@@ -59,6 +65,8 @@ impl Server {
 
     /// Waits until it is our own process that answers.
     async fn ready(&mut self) -> bool {
+        // Nobody else may have chosen yet what TLS computes with.
+        self.config();
         let client = redis::Client::open(self.url()).unwrap();
         let begun = Instant::now();
         while begun.elapsed() < SOON && self.child.try_wait().unwrap().is_none() {
@@ -99,12 +107,12 @@ impl Server {
     }
 
     fn url_of(&self, user: &str) -> String {
-        let login = if roles::roles_are_on() {
-            format!("{user}:{}@", roles::PASSWORD)
-        } else {
-            String::new()
-        };
-        format!("redis://{login}127.0.0.1:{}/", self.port)
+        Entry::from_env().url(user, self.port)
+    }
+
+    /// The address for who is `user:password@`, or nobody.
+    pub(crate) fn url_with(&self, login: &str) -> String {
+        Entry::from_env().url_with(login, self.port)
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -168,16 +176,8 @@ fn launch(port: u16, dir: &std::path::Path, args: &[String]) -> Child {
         .ok()
         .filter(|path| !path.is_empty());
     Command::new(binary.as_deref().unwrap_or("redis-server"))
-        .args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--logfile",
-            "server.log",
-        ])
+        .args(["--bind", "127.0.0.1", "--save", "", "--logfile", "server.log"])
+        .args(Entry::from_env().port_args(port))
         .arg("--dir")
         .arg(dir)
         .args(args)

@@ -287,7 +287,7 @@ async fn the_libraries_seal_and_open_by_themselves() {
         )
         .unwrap();
     let worker = yard.work(registry, config).await;
-    let mut config = ClientConfig::from_url(&yard.server.url()).unwrap();
+    let mut config = ClientConfig::from_url(&yard.server.producer_url()).unwrap();
     config.keys = Some(ring);
     let client = Client::new(config).unwrap();
     let queue = queue_name("q");

@@ -223,7 +223,7 @@ async fn what_asks_for_signatures_needs_keys_and_the_library_signs() {
     );
     // Also where a flag names the queue.
     let daemon = consumer(&yard, SIGNED, &["--queue", "q"]);
-    let mut config = ClientConfig::from_url(&yard.server.url()).unwrap();
+    let mut config = ClientConfig::from_url(&yard.server.producer_url()).unwrap();
     config.keys = Some(Arc::new(KeyRing::read(&path(&yard, "signer.keys")).unwrap()));
     let (signer, queue) = (Client::new(config).unwrap(), queue_name("q"));
     let sent = |n: u32| task("touch").payload(&n).header("a", "1").build().unwrap();
@@ -236,7 +236,7 @@ async fn what_asks_for_signatures_needs_keys_and_the_library_signs() {
             result
         );
     }
-    let plain = Client::new(ClientConfig::from_url(&yard.server.url()).unwrap()).unwrap();
+    let plain = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
     let receipt = plain.enqueue(&queue, sent(4)).await.unwrap();
     refused(&yard, receipt.id.as_str(), "it has no signature").await;
     assert_eq!(ran(&yard), ["ran-1", "ran-2", "ran-3"]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use workyard_producer::{Client, ClientConfig, Durability, Kept, task};
+use workyard_shared::acl::Role;
 use workyard_shared::broker::{Accepted, Batch, Broker};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, SessionId, TaskId};
@@ -26,7 +27,7 @@ async fn tell(server: &TestServer, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_under_load_loses_nothing_and_runs_nothing_twice() {
     let cluster = TestCluster::start(0, &[]).await;
-    let load = Load::start(&cluster.url(), Durability::Memory).await;
+    let load = Load::start(|role| cluster.role_url(role), Durability::Memory).await;
     let slot = cluster.slot_of("{q}").await;
     // Long enough for every caller to meet the half-moved slot.
     cluster
@@ -123,7 +124,7 @@ async fn no_function_begins_on_a_slot_that_is_on_its_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_master_is_replaced_by_its_replica_which_has_what_it_confirmed() {
     let cluster = TestCluster::start(1, &[]).await;
-    let load = Load::start(&cluster.url(), Durability::Replicas(1)).await;
+    let load = Load::start(|role| cluster.role_url(role), Durability::Replicas(1)).await;
     cluster.masters[0].kill9();
     let took = load.goes_on().await;
     println!("a task ran {took:?} after the kill (nodes wait 1.5 s for a dead one)");
@@ -133,7 +134,8 @@ async fn a_killed_master_is_replaced_by_its_replica_which_has_what_it_confirmed(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_became_master_without_the_functions_gets_them() {
     let cluster = TestCluster::start(1, &[]).await;
-    let load = Load::start(&cluster.url(), Durability::Replicas(1)).await;
+    // As users who may load functions: whose role does not let them has to wait for `workyard install`.
+    let load = Load::start(|_| cluster.url(), Durability::Replicas(1)).await;
     let replica = &cluster.replicas[0];
     replica.config_set("replica-read-only", "no").await;
     tell(replica, &["FUNCTION", "FLUSH"]).await;
@@ -153,7 +155,7 @@ async fn a_node_that_became_master_without_the_functions_gets_them() {
 async fn a_slot_without_an_owner_is_waited_for() {
     let cluster = TestCluster::start(0, &[]).await;
     let slot = cluster.slot_of("{q}").await.to_string();
-    let load = Load::start(&cluster.url(), Durability::Memory).await;
+    let load = Load::start(|role| cluster.role_url(role), Durability::Memory).await;
     tell(&cluster.masters[0], &["CLUSTER", "DELSLOTS", &slot]).await;
     let refused = load.queue.overview().await.unwrap_err();
     let down = matches!(
@@ -178,7 +180,7 @@ async fn a_slot_without_an_owner_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_of_all_masters_are_seen_together() {
     let cluster = TestCluster::start(0, &[]).await;
-    let client = Client::new(ClientConfig::from_url(&cluster.url()).unwrap()).unwrap();
+    let client = Client::new(ClientConfig::from_url(&cluster.role_url(Role::Producer)).unwrap()).unwrap();
     let names: Vec<_> = (0..12).map(|n| queue_name(&format!("queue-{n}"))).collect();
     for name in &names {
         client.enqueue(name, task("k").build().unwrap()).await.unwrap();
@@ -216,7 +218,7 @@ async fn a_url_of_the_wrong_form_is_refused_with_the_right_one() {
         "{refused:?}"
     );
     let single = TestServer::start_single(&[]).await;
-    node = broker(&format!("redis-cluster://127.0.0.1:{}", single.port()));
+    node = broker(&single.own_url().replacen("://", "-cluster://", 1));
     let refused = node.queue(&queue_name("q")).overview().await.unwrap_err();
     assert!(
         matches!(&refused, Error::Invalid(why) if why.contains("no node of a cluster")),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use workyard_consumer::{Context, Failure, LinkConfig, Registry, WorkerConfig};
 use workyard_producer::{Client, ClientConfig, Durability, Kept, task};
+use workyard_shared::acl::Role;
 use workyard_shared::broker::{Queue, Seen};
 use workyard_shared::record::State;
 use workyard_tests::{Running, queue_name, spawn, wait_until};
@@ -36,16 +37,16 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts a worker and two producers that never wait for each other. The poll is far away: only wake-ups work.
-    pub(crate) async fn start(url: &str, level: Durability) -> Self {
-        let link = LinkConfig::from_url(url).unwrap();
-        let mut config = ClientConfig::new(link.clone());
+    pub(crate) async fn start(url_of: impl Fn(Role) -> String, level: Durability) -> Self {
+        let link_of = |role| LinkConfig::from_url(&url_of(role)).unwrap();
+        let mut config = ClientConfig::new(link_of(Role::Producer));
         config.patience = LONG;
         config.confirm_within = Duration::from_millis(200);
         let client = Client::new(config).unwrap();
         let ledger = Arc::new(Ledger::default());
         let worker_config = WorkerConfig {
             poll: Duration::from_secs(600),
-            ..WorkerConfig::new(link, queue_name("q"))
+            ..WorkerConfig::new(link_of(Role::Consumer), queue_name("q"))
         };
         let mut load = Self {
             queue: client.broker().queue(&queue_name("q")),

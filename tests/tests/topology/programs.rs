@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use workyard_tests::{Daemon, Signal, TestCluster, TestSentinel, workspace_binary};
+use workyard_shared::acl::Role;
+use workyard_tests::{Daemon, Signal, TestCluster, TestSentinel, role_of, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A daemon on four queues by its file, tasks from the command line, and what is said of them all.
-async fn tasks_go_through(url: &str) {
+async fn tasks_go_through(url_of: impl Fn(Role) -> String) {
     let dir = tempfile::tempdir().unwrap();
     let queues = ["a", "b", "c", "d"];
-    let mut text = format!("redis_url = \"{url}\"\n");
+    let mut text = format!("redis_url = \"{}\"\n", url_of(Role::Consumer));
     for queue in queues {
         text += &format!("[[queues]]\nname = \"{queue}\"\n");
     }
@@ -25,7 +26,7 @@ async fn tasks_go_through(url: &str) {
     );
     let cli = |args: &[&str]| {
         let output = workspace_binary("workyard")
-            .args(["--redis-url", url])
+            .args(["--redis-url", &url_of(role_of(args))])
             .args(args)
             .output()
             .unwrap();
@@ -55,10 +56,12 @@ async fn tasks_go_through(url: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_programs_work_on_a_cluster() {
-    tasks_go_through(&TestCluster::start(0, &[]).await.url()).await;
+    let cluster = TestCluster::start(0, &[]).await;
+    tasks_go_through(|role| cluster.role_url(role)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_programs_work_behind_sentinel() {
-    tasks_go_through(&TestSentinel::start(&[]).await.url()).await;
+    let set = TestSentinel::start(&[]).await;
+    tasks_go_through(|role| set.role_url(role)).await;
 }

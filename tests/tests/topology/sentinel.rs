@@ -3,6 +3,7 @@
 use workyard_consumer::{Failure, Registry, WorkerConfig};
 use workyard_producer::{Client, ClientConfig, Durability, Kept, task};
 use workyard_shared::Error;
+use workyard_shared::acl::Role;
 use workyard_shared::broker::Broker;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::Prefix;
@@ -13,7 +14,7 @@ use crate::load::{LONG, Load};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_master_is_replaced_by_its_replica_which_has_what_it_confirmed() {
     let set = TestSentinel::start(&[]).await;
-    let load = Load::start(&set.url(), Durability::Replicas(1)).await;
+    let load = Load::start(|role| set.role_url(role), Durability::Replicas(1)).await;
     set.master.kill9();
     let took = load.goes_on().await;
     println!("a task ran {took:?} after the kill (the sentinel waits 1 s for a dead master)");
@@ -31,7 +32,7 @@ async fn a_killed_master_is_replaced_by_its_replica_which_has_what_it_confirmed(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_master_that_lives_on_is_left_for_the_new_one() {
     let set = TestSentinel::start(&[]).await;
-    let load = Load::start(&set.url(), Durability::Replicas(1)).await;
+    let load = Load::start(|role| set.role_url(role), Durability::Replicas(1)).await;
     fail_over(&set).await;
     wait_until(LONG, || async {
         info(&set.master, "replication").await.contains("role:slave")
@@ -62,7 +63,7 @@ async fn names_the_replica(set: &TestSentinel) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_leave_a_former_master_that_does_not_know_yet_that_it_is_one() {
     let set = TestSentinel::start(&[]).await;
-    let client = Client::new(ClientConfig::from_url(&set.url()).unwrap()).unwrap();
+    let client = Client::new(ClientConfig::from_url(&set.role_url(Role::Producer)).unwrap()).unwrap();
     let queue = queue_name("q");
     let add = async || client.enqueue(&queue, task("k").build().unwrap()).await.unwrap();
     add().await;
@@ -119,14 +120,14 @@ async fn a_reduce_does_not_believe_a_former_master_that_its_inputs_are_gone() {
     registry
         .reduce("add", |a: i64, b: i64| Ok::<i64, Failure>(a + b))
         .unwrap();
-    let link = LinkConfig::from_url(&set.url()).unwrap();
+    let link = LinkConfig::from_url(&set.role_url(Role::Consumer)).unwrap();
     let worker = spawn(registry, WorkerConfig::new(link, queue_name("q")));
-    assert_eq!(sum_of_squares(&set.url()).await, Some(385));
+    assert_eq!(sum_of_squares(&set.role_url(Role::Producer)).await, Some(385));
     fail_over(&set).await;
     wait_until(LONG, || names_the_replica(&set)).await;
     // For some ten seconds the former master does not know. What reads data has no reason to look for the new one, yet.
     cut_all_but(&set.master, "cmd=hmget").await;
-    assert_eq!(sum_of_squares(&set.url()).await, Some(385));
+    assert_eq!(sum_of_squares(&set.role_url(Role::Producer)).await, Some(385));
     assert!(
         info(&set.master, "replication").await.contains("role:master"),
         "too slow to show anything"

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use workyard_shared::acl::Role;
 use workyard_tests::{Daemon, Fault, FaultProxy, MovableClock, Signal, monotonic_ms};
 
 use crate::store::Store;
@@ -33,14 +34,14 @@ pub(crate) struct Life {
 /// The consumers of a run.
 pub(crate) struct Fleet {
     program: PathBuf,
-    /// The address of Redis, for those without a network of their own.
-    url: String,
     ledger: PathBuf,
     members: Vec<Member>,
     past: Vec<Life>,
 }
 
 struct Member {
+    /// The address of Redis for it.
+    url: String,
     /// Its network, if there is one Redis alone.
     proxy: Option<FaultProxy>,
     clock: MovableClock,
@@ -54,7 +55,6 @@ impl Fleet {
         let runner = std::env::current_exe().context("where is this program?")?;
         let mut fleet = Self {
             program: runner.with_file_name("chaos-consumer"),
-            url: store.url(),
             ledger: dir.join("runs"),
             members: Vec::new(),
             past: Vec::new(),
@@ -65,8 +65,10 @@ impl Fleet {
                 Store::Sentinel(_) | Store::Cluster { .. } => None,
             };
             let clock = MovableClock::new();
-            let daemon = fleet.spawn(proxy.as_ref(), &clock);
+            let url = store.role_url(Role::Consumer, proxy.as_ref());
+            let daemon = fleet.spawn(&url, &clock);
             fleet.members.push(Member {
+                url,
                 proxy,
                 clock,
                 daemon,
@@ -76,9 +78,8 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn spawn(&self, proxy: Option<&FaultProxy>, clock: &MovableClock) -> Daemon {
+    fn spawn(&self, url: &str, clock: &MovableClock) -> Daemon {
         let mut command = Command::new(&self.program);
-        let url = proxy.map_or_else(|| self.url.clone(), FaultProxy::url);
         command.arg(url).arg(&self.ledger).arg(CONCURRENCY);
         clock.give(&mut command);
         Daemon::spawn(&mut command)
@@ -106,7 +107,7 @@ impl Fleet {
         hold(away).await;
         for victim in victims {
             let member = &self.members[victim];
-            let daemon = self.spawn(member.proxy.as_ref(), &member.clock);
+            let daemon = self.spawn(&member.url, &member.clock);
             self.members[victim].daemon = daemon;
             self.members[victim].born_ms = monotonic_ms();
         }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use workyard_producer::{Client, ClientConfig, Durability, Error, NewTask, QueueName, Receipt, task};
+use workyard_shared::acl::Role;
 use workyard_tests::{monotonic_ms, queue_name};
 
 use crate::args::Args;
@@ -56,6 +57,8 @@ pub(crate) const PRODUCERS: usize = WAYS.len();
 struct Producer {
     way: Way,
     client: Client,
+    /// Who cancels: producers may not.
+    operator: Client,
     inbox: Inbox,
     queue: QueueName,
     ledger: Ledger,
@@ -67,16 +70,16 @@ struct Producer {
     batches: u64,
 }
 
-/// Starts all producers of the load.
+/// Starts all producers of the load; `url_of` says where Redis is for who has a role.
 pub(crate) fn start(
-    url: &str,
+    url_of: impl Fn(Role) -> String,
     dir: &Path,
     args: &Args,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<()>>>> {
     let mut running = Vec::new();
     for (index, (way, share)) in WAYS.into_iter().enumerate() {
-        let mut config = ClientConfig::from_url(url)?;
+        let mut config = ClientConfig::from_url(&url_of(Role::Producer))?;
         if args.profile.is_replicated() {
             config.confirm_within = CONFIRM_WITHIN;
         }
@@ -91,6 +94,7 @@ pub(crate) fn start(
             way,
             client: client.with_durability(durability),
             inbox: Inbox::new(client.broker().queue(&queue_name("q"))),
+            operator: Client::new(ClientConfig::from_url(&url_of(Role::Operator))?)?,
             queue: queue_name("q"),
             ledger: Ledger::create(dir, index)?,
             stop: stop.clone(),
@@ -100,7 +104,7 @@ pub(crate) fn start(
         };
         running.push(tokio::spawn(producer.run(f64::from(args.rate) * share)));
     }
-    let client = Client::new(ClientConfig::from_url(url)?)?;
+    let client = Client::new(ClientConfig::from_url(&url_of(Role::Producer))?)?;
     running.push(tokio::spawn(jobs(
         client,
         Ledger::create(dir, WAYS.len())?,
@@ -154,7 +158,7 @@ impl Producer {
             && let Some(id) = ids.first()
         {
             // Whether it comes in time is all the same: the task ends one way or the other.
-            self.client.cancel(&self.queue, id).await.ok();
+            self.operator.cancel(&self.queue, id).await.ok();
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Protocols that are broken on purpose.
 //!
-//! The functions are loaded with one text changed, and clients are not allowed to load them themselves. One mutant is of the producers.
+//! The functions are loaded with one text changed, on a server with roles: clients may not load them themselves. One mutant is of the producers.
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -24,18 +24,7 @@ pub(crate) enum Mutant {
     Unconfirmed,
 }
 
-/// The user that may load functions.
-const ADMIN: &str = "admin";
-const PASSWORD: &str = "chaos";
-
 impl Mutant {
-    /// Arguments of a server on which clients cannot load functions.
-    pub(crate) fn server_args() -> Vec<String> {
-        let everybody = "--user default on nopass ~* &* +@all -function";
-        let admin = format!("--user {ADMIN} on >{PASSWORD} ~* &* +@all");
-        format!("{everybody} {admin}").split(' ').map(str::to_owned).collect()
-    }
-
     /// Texts of the library that stand there once, and what takes the place of each.
     fn changes(self) -> Vec<(&'static str, &'static str)> {
         match self {
@@ -77,8 +66,7 @@ impl Mutant {
             }
             broken = broken.replace(from, to);
         }
-        let url = format!("redis://{ADMIN}:{PASSWORD}@127.0.0.1:{}/", server.port());
-        let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        let mut redis = server.connection().await;
         let mut cmd = redis::cmd("FUNCTION");
         cmd.arg("LOAD").arg("REPLACE").arg(broken);
         cmd.exec_async(&mut redis)

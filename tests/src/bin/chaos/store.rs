@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use workyard_tests::{MASTER, TestCluster, TestSentinel, TestServer, wait_for};
+use workyard_shared::acl::Role;
+use workyard_tests::{FaultProxy, MASTER, TestCluster, TestSentinel, TestServer, wait_for};
 
 use crate::mutant::Mutant;
 use crate::profile::Profile;
@@ -37,9 +38,11 @@ impl Store {
         let args = profile.server_args();
         match profile {
             Profile::Always | Profile::Everysec => {
-                let more = mutant.map(|_| Mutant::server_args()).unwrap_or_default();
-                let all: Vec<&str> = args.iter().copied().chain(more.iter().map(String::as_str)).collect();
-                Self::Single(TestServer::start_recorded(&all).await)
+                let server = match mutant {
+                    Some(_) => TestServer::start_guarded_recorded(args).await,
+                    None => TestServer::start_recorded(args).await,
+                };
+                Self::Single(server)
             }
             Profile::Sentinel => Self::Sentinel(Box::new(TestSentinel::start_patient(args, SENTINEL_PATIENCE).await)),
             Profile::Cluster => {
@@ -51,7 +54,17 @@ impl Store {
         }
     }
 
-    /// The address for clients.
+    /// The address for who has this role, through a network if there is one.
+    pub(crate) fn role_url(&self, role: Role, network: Option<&FaultProxy>) -> String {
+        match (self, network) {
+            (Self::Single(server), Some(proxy)) => server.role_url_through(role, proxy),
+            (Self::Single(server), None) => server.role_url(role),
+            (Self::Sentinel(set), _) => set.role_url(role),
+            (Self::Cluster { nodes, .. }, _) => nodes.role_url(role),
+        }
+    }
+
+    /// The address for the runner itself.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Single(server) => server.url(),

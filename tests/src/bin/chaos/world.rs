@@ -55,8 +55,8 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
     let queue = client.broker().queue(&queue_name("q"));
     let (stop_load, stop_watch) = (CancellationToken::new(), CancellationToken::new());
     let watching = watch::start(&url, stop_watch.clone())?;
-    let producers_url = world.network.as_ref().map_or(url, FaultProxy::url);
-    let producers = load::start(&producers_url, dir.path(), args, &stop_load)?;
+    let url_of = |role| world.store.role_url(role, world.network.as_ref());
+    let producers = load::start(url_of, dir.path(), args, &stop_load)?;
 
     let begun = Instant::now();
     for step in plan {
