@@ -308,3 +308,18 @@ async fn results_are_followed_as_they_happen_and_remembered() {
     assert_eq!(ids, ["d", "c", "a"]);
     redis::cmd("PING").query_async::<()>(&mut redis).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_list_of_the_default_queue_says_which_others_there_are() {
+    let server = Server::start(&[]).await;
+    server.run(&["enqueue", "send", "-q", "emails"]).ok();
+    for words in [&["list"][..], &["job", "list"]] {
+        let listed = server.run(words).ok();
+        assert!(
+            listed.err.contains("this is queue default; --queue names another: emails"),
+            "{listed:?}"
+        );
+        let named = server.run(&[words, &["-q", "emails"]].concat()).ok();
+        assert!(!named.err.contains("--queue names another"), "{named:?}");
+    }
+}

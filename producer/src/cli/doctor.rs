@@ -9,7 +9,7 @@ use workyard_producer::{Ailment, Diagnosis, Finding};
 
 use super::args::DoctorArgs;
 use super::exit::{CliError, Exit};
-use super::output::clean;
+use super::output::{clean, counted};
 use super::session::Session;
 use super::table::Grid;
 
@@ -77,14 +77,14 @@ fn table(diagnosis: &Diagnosis, repair: bool, session: &mut Session) -> Result<(
         session.out.line("")?;
     }
     session.out.line(&format!(
-        "{} wrong, {} repaired; looked at {} keys, {} queues, {} ids, {} consumers, {} jobs",
+        "{} wrong, {} repaired; looked at {}, {}, {}, {}, {}",
         diagnosis.findings.len(),
         diagnosis.repaired.len(),
-        looked.keys,
-        looked.queues,
-        looked.ids,
-        looked.consumers,
-        looked.jobs
+        counted(looked.keys, "key"),
+        counted(looked.queues, "queue"),
+        counted(looked.ids, "id"),
+        counted(looked.consumers, "consumer"),
+        counted(looked.jobs, "job")
     ))
 }
 

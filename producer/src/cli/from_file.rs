@@ -21,6 +21,7 @@ use super::enqueue::{shortfall, with_shortfall};
 use super::exit::{CliError, Exit};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::near;
+use super::output::counted;
 use super::progress::Progress;
 use super::session::Session;
 use super::warning;
@@ -253,12 +254,12 @@ fn report(
         session.out.document(&document)?;
         return Ok(Exit::Done);
     }
-    let mut text = format!("{} tasks enqueued", sent.created);
+    let mut text = format!("{} enqueued", counted(sent.created, "task"));
     if sent.duplicates > 0 {
         text.push_str(&format!(", {} were here already", sent.duplicates));
     }
     if checked.bad > 0 {
-        text.push_str(&format!(", {} invalid lines skipped", checked.bad));
+        text.push_str(&format!(", {} skipped", counted(checked.bad, "invalid line")));
     }
     session.out.line(&text)?;
     if let Some(text) = shortfall(durability, args.durability) {

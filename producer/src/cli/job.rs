@@ -110,6 +110,10 @@ async fn list(limit: u64, offset: u64, state: Option<JobState>, session: &mut Se
     }
     let clock = session.clock().await?;
     session.out.line(&job_view::table(&jobs, clock, session.out.terminal))?;
+    session.out.flush()?;
+    if jobs.is_empty() {
+        session.note_other_queues().await?;
+    }
     Ok(Exit::Done)
 }
 

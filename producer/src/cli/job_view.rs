@@ -10,7 +10,7 @@ use workyard_shared::job::Form;
 
 use super::exit::CliError;
 use super::job_document::{Document, document};
-use super::output::{clean, summary};
+use super::output::{clean, counted, summary};
 use super::table::Grid;
 use super::time::Clock;
 
@@ -69,11 +69,14 @@ impl JobView {
         rows.push(("maps", phase_words(&record.maps, record.submitted)));
         rows.push(("reduces", phase_words(&record.reduces, 0)));
         if record.accepted > 0 {
-            rows.push(("lost", format!("{} chunks are left out of the result", record.accepted)));
+            rows.push((
+                "lost",
+                format!("{} left out of the result", counted(record.accepted, "chunk")),
+            ));
         }
         let full = if record.full { ", the budget is reached" } else { "" };
         let spilled = if record.spilled > 0 {
-            format!(", {} parts spilled", record.spilled)
+            format!(", {} spilled", counted(record.spilled, "part"))
         } else {
             String::new()
         };

@@ -73,6 +73,9 @@ async fn show(tasks: &[TaskView], next: Option<&Cursor>, session: &mut Session) 
     let clock = session.clock().await?;
     session.out.line(&table(tasks, clock, session.out.terminal))?;
     session.out.flush()?;
+    if tasks.is_empty() {
+        session.note_other_queues().await?;
+    }
     if let Some(next) = next {
         session.out.note(&format!("more: --cursor {next}"));
     }

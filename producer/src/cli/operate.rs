@@ -8,6 +8,7 @@ use workyard_producer::{CancelAnswer, Deleted, State};
 
 use super::args::{IdsArgs, PurgeArgs, RetryArgs};
 use super::exit::{CliError, Exit};
+use super::output::counted;
 use super::session::Session;
 use super::why;
 
@@ -147,7 +148,11 @@ pub(crate) async fn purge(args: &PurgeArgs, session: &mut Session) -> Result<Exi
     let place = args.place.into();
     if !args.yes {
         let there = session.client.count_in(&session.queue, place).await?;
-        let message = format!("purge would remove {there} tasks of queue {} for good", session.queue);
+        let message = format!(
+            "purge would remove {} of queue {} for good",
+            counted(there, "task"),
+            session.queue
+        );
         return Err(CliError::usage(message, Some("say --yes to do it")));
     }
     let gone = session.client.purge(&session.queue, place).await?;

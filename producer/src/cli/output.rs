@@ -10,6 +10,12 @@ use serde::Serialize;
 
 use super::exit::CliError;
 
+/// "1 task", "2 tasks": for words that take an s.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
 /// Where the output goes, and how.
 #[derive(Debug)]
 pub(crate) struct Out {

@@ -100,6 +100,28 @@ impl Session {
         ))
     }
 
+    /// After a list that is empty: which queue was looked at, if none was named and there are others.
+    pub(crate) async fn note_other_queues(&self) -> Result<(), CliError> {
+        if self.named || self.out.json {
+            return Ok(());
+        }
+        let others = self.client.queues().await?;
+        let names: Vec<&str> = others
+            .iter()
+            .filter(|name| **name != self.queue)
+            .map(QueueName::as_str)
+            .take(20)
+            .collect();
+        if !names.is_empty() {
+            let looked_at = &self.queue;
+            self.out.note(&format!(
+                "note: this is queue {looked_at}; --queue names another: {}",
+                names.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether anybody ever used the queue, as far as Redis knows.
     pub(crate) async fn is_used(&self, queues: &[QueueName]) -> Result<bool, CliError> {
         Ok(queues.contains(&self.queue) || !self.client.stats(&self.queue).await?.is_untouched())
