@@ -1,5 +1,6 @@
 //! What a handler can know and do about the task that it runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use workyard_shared::crypto::KeyRing;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_shared::submit::Submitter;
+use workyard_shared::trace_context::TraceContext;
 
 use crate::kind_slots::KindPermit;
 
@@ -45,6 +47,8 @@ pub(crate) struct Attempt {
     pub(crate) lifeline: Option<Arc<Lifeline>>,
     pub(crate) keys: Option<Arc<KeyRing>>,
     pub(crate) sealed: bool,
+    /// Of the span of this run, if there is one.
+    pub(crate) trace: Option<TraceContext>,
     /// Given back when the last clone is gone: a blocking function holds its slot by this.
     #[expect(dead_code, reason = "held, not read")]
     pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<KindPermit>)>>,
@@ -123,6 +127,24 @@ impl Context {
         &self.attempt.headers
     }
 
+    /// The W3C trace context to hand on to whoever works for this task: the span of this run if the worker makes spans, else
+    /// what the task's headers name. Tasks that [`Self::enqueue`] adds get it, programs and addresses that handle tasks too.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let own = self.attempt.trace.clone();
+        own.or_else(|| TraceContext::of(&self.attempt.headers))
+    }
+
+    /// The headers for a handler outside of this process: with the span of this run as the parent.
+    pub(crate) fn headers_onward(&self) -> Cow<'_, BTreeMap<String, String>> {
+        let Some(trace) = &self.attempt.trace else {
+            return Cow::Borrowed(&self.attempt.headers);
+        };
+        let mut headers = self.attempt.headers.clone();
+        trace.overwrite(&mut headers);
+        Cow::Owned(headers)
+    }
+
     /// Whether the payload came sealed, and the result will go so. What a handler says in errors, progress and logs is not:
     /// it should not repeat the payload there.
     #[must_use]
@@ -184,7 +206,8 @@ impl Context {
     /// It never waits for room, whatever the queue's `overload` says: room comes as tasks end, and handlers that all
     /// wait for it in their slots would never end.
     ///
-    /// A worker with keys seals and signs it as a client with these keys does.
+    /// A worker with keys seals and signs it as a client with these keys does. It belongs to the trace of this task, unless its
+    /// headers name one.
     ///
     /// # Errors
     /// [`Error::Full`] if the queue is at its limit: fail with [`Failure::retry_after`](crate::Failure::retry_after), or go on without. Others as [`Error`] sorts them.
@@ -195,6 +218,9 @@ impl Context {
         let own = task.id.take();
         let unique = own.is_none();
         let id = own.unwrap_or_else(TaskId::fresh);
+        if let Some(trace) = self.trace_context() {
+            trace.inject(&mut task.headers);
+        }
         if let Some(keys) = &self.attempt.keys {
             keys.protect(lifeline.queue.name(), &id, &mut task)?;
         }
@@ -222,6 +248,7 @@ impl Context {
             lifeline: None,
             keys: None,
             sealed: false,
+            trace: None,
             slot: None,
         }
         .into()

@@ -19,6 +19,7 @@ use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::stage::Stages;
+use crate::telemetry::Tracing;
 
 /// Shared by lanes, pulse, maintenance and ingest of a worker. No loop owns another: they meet here
 /// and in `worker.rs`.
@@ -41,6 +42,8 @@ pub(crate) struct Fleet {
     /// One per queue, in the order of the queues.
     pub(crate) desks: Vec<Arc<Desk>>,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
+    /// `None`: nobody wants spans.
+    pub(crate) tracing: Option<Tracing>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,

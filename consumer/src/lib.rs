@@ -15,6 +15,8 @@
 //! Worker::new(config, registry)?.serve().await // until SIGTERM; `join()` ends when the queue is empty
 //! # }
 //! ```
+//!
+//! With the feature `otel` (a default one) `Worker::with_tracer_provider` makes spans for OpenTelemetry.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
@@ -24,6 +26,7 @@ mod handler;
 mod middleware;
 mod protection;
 mod execute;
+mod telemetry;
 mod typed;
 mod stage;
 mod kind_slots;

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::handler::{BoxFuture, Failure, Handler, Outcome};
+use crate::telemetry::carried;
 
 fn parse<P: DeserializeOwned>(ctx: &Context, payload: &[u8]) -> Result<P, Failure> {
     // The same bytes would not fit next time either.
@@ -87,10 +88,10 @@ where
         Box::pin(async move {
             // The context moves onto the thread and holds the slot until the function returns,
             // even when this future was dropped long before.
-            let thread = tokio::task::spawn_blocking(move || {
+            let thread = tokio::task::spawn_blocking(carried(move || {
                 let payload = parse(&ctx, &payload)?;
                 write(&function(ctx, payload)?)
-            });
+            }));
             match thread.await {
                 Ok(outcome) => outcome,
                 Err(error) => match error.try_into_panic() {

@@ -29,6 +29,7 @@ use crate::prepare::prepare;
 use crate::registry::Registry;
 use crate::reload::{self, Reloads};
 use crate::slots::Slots;
+use crate::telemetry::Tracing;
 use crate::worker_config::WorkerConfig;
 
 /// A new id for every start: a name that is reused would hide the death of its former owner.
@@ -49,6 +50,7 @@ pub struct Worker {
     registry: Registry,
     middleware: Vec<Arc<dyn Middleware>>,
     reloads: Option<Reloads>,
+    tracing: Option<Tracing>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -73,6 +75,7 @@ impl Worker {
             registry,
             middleware: Vec::new(),
             reloads: None,
+            tracing: None,
         })
     }
 
@@ -80,6 +83,19 @@ impl Worker {
     #[must_use]
     pub fn with_middleware(mut self, layer: impl Middleware) -> Self {
         self.middleware.push(Arc::new(layer));
+        self
+    }
+
+    /// Makes a span for the wait and one for each run of a task. While a task runs, its span is OpenTelemetry's current one for
+    /// its handler, also for a blocking one. The provider stays the caller's: `force_flush` it after [`Self::run`].
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn with_tracer_provider(self, provider: &opentelemetry_sdk::trace::SdkTracerProvider) -> Self {
+        self.with_tracing(Some(Tracing::new(provider)))
+    }
+
+    pub(crate) fn with_tracing(mut self, tracing: Option<Tracing>) -> Self {
+        self.tracing = tracing;
         self
     }
 
@@ -181,6 +197,7 @@ impl Worker {
             protection: RwLock::new(Arc::new(config.protection)),
             retiring: TaskTracker::new(),
             middleware: self.middleware.into(),
+            tracing: self.tracing,
             slots,
             counters: Counters::default(),
             meters: Meters::new(weights.len()),

@@ -16,6 +16,7 @@ use crate::client::{Client, Gate};
 use crate::durability::{Durability, Kept};
 use crate::error::Error;
 use crate::full::until_room;
+use crate::trace::inject_current;
 
 /// The proof that a task was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,7 +64,7 @@ pub(crate) fn receipts(
 }
 
 impl Client {
-    /// Tasks as they go to Redis: each with an id, sealed and signed if this client has keys. The second value says that all
+    /// Tasks as they go to Redis: each with an id, in the current trace, sealed and signed if this client has keys. The second value says that all
     /// ids are fresh.
     pub(crate) fn prepare(
         &self,
@@ -71,6 +72,9 @@ impl Client {
         tasks: Vec<NewTask>,
     ) -> Result<(Vec<(TaskId, NewTask)>, bool), Error> {
         let (mut tasks, fresh) = identify(tasks);
+        for (_, task) in &mut tasks {
+            inject_current(&mut task.headers);
+        }
         if let Some(keys) = &self.inner.config.keys {
             for (id, task) in &mut tasks {
                 keys.protect(queue, id, task)?;

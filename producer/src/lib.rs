@@ -7,6 +7,9 @@
 //!
 //! [`Client::map_reduce`] submits map-reduce jobs, [`Client::job`] finds them again.
 //!
+//! With the feature `otel` a task belongs to the trace of OpenTelemetry's current span; without it, [`TaskBuilder::trace_parent`]
+//! and [`MapReduce::trace_parent`] say which.
+//!
 //! It knows the protocol (`workyard-shared`) and no consumer.
 
 mod error;
@@ -15,6 +18,7 @@ mod moment;
 mod reason;
 mod raw_json;
 mod durability;
+mod trace;
 mod task_builder;
 mod view;
 mod filter;
@@ -73,3 +77,4 @@ pub use workyard_shared::options::{Backoff, TaskOptions};
 pub use workyard_shared::overload::Overload;
 pub use workyard_shared::record::{Ended, State};
 pub use workyard_shared::settings::{Setting, Settings};
+pub use workyard_shared::trace_context::TraceContext;

@@ -12,6 +12,7 @@ use workyard_shared::Error;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::name::{Kind, TaskId};
 use workyard_shared::options::{Backoff, TaskOptions};
+use workyard_shared::trace_context::{TRACEPARENT, TraceContext};
 
 /// Begins a task of `kind` with the payload `null` and every default.
 ///
@@ -36,6 +37,7 @@ pub fn task(kind: impl AsRef<str>) -> TaskBuilder {
         payload: Ok(Bytes::from_static(b"null")),
         options: TaskOptions::default(),
         headers: BTreeMap::new(),
+        trace: None,
     }
 }
 
@@ -47,6 +49,7 @@ pub struct TaskBuilder {
     payload: Result<Bytes, Error>,
     options: TaskOptions,
     headers: BTreeMap<String, String>,
+    trace: Option<Result<TraceContext, Error>>,
 }
 
 impl TaskBuilder {
@@ -136,6 +139,14 @@ impl TaskBuilder {
         self
     }
 
+    /// The span that the task's spans are below, as the W3C `traceparent` that others hand on. It goes before a header of that
+    /// name, and before the current span of OpenTelemetry, which the feature `otel` takes otherwise. A `tracestate` is a header.
+    #[must_use]
+    pub fn trace_parent(mut self, traceparent: impl Into<String>) -> Self {
+        self.trace = Some(TraceContext::new(traceparent));
+        self
+    }
+
     /// The task, all parts checked.
     ///
     /// # Errors
@@ -145,6 +156,10 @@ impl TaskBuilder {
         task.id = self.id.transpose()?;
         task.options = self.options;
         task.headers = self.headers;
+        if let Some(trace) = self.trace.transpose()? {
+            task.headers
+                .insert(TRACEPARENT.to_owned(), trace.traceparent().to_owned());
+        }
         task.options.validate()?;
         task.extra()?;
         Ok(task)
@@ -164,6 +179,7 @@ mod tests {
             (task("k").max_attempts(0), "max_attempts"),
             (task("k").timeout(Duration::ZERO), "timeout"),
             (task("k").header("h", "x".repeat(70_000)), "headers"),
+            (task("k").trace_parent("00-1-2-3"), "traceparent must be like"),
         ] {
             let error = bad.build().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

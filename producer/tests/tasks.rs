@@ -316,7 +316,9 @@ async fn an_empty_list_of_the_default_queue_says_which_others_there_are() {
     for words in [&["list"][..], &["job", "list"]] {
         let listed = server.run(words).ok();
         assert!(
-            listed.err.contains("this is queue default; --queue names another: emails"),
+            listed
+                .err
+                .contains("this is queue default; --queue names another: emails"),
             "{listed:?}"
         );
         let named = server.run(&[words, &["-q", "emails"]].concat()).ok();

@@ -11,7 +11,7 @@ nothing has run; the maintainer fails the job as abandoned an hour after the las
 local MAX_SPEC = 64
 local SPEC_NUMBERS = { fan_in = 1000, partitions = 1000, backups = 1, budget = 1125899906842624, retention = 315360000000 }
 local SPEC_TEXTS = { form = 16, map = 128, reduce = 128, combine = 128, map_args = 65536, reduce_args = 65536, combine_args = 65536,
-  map_head = 1024, reduce_head = 1024, allow = 16, spill = 2048, input = 4096, nonce = 128 }
+  map_head = 4096, reduce_head = 4096, allow = 16, spill = 2048, input = 4096, nonce = 128 }
 
 local SPEC_DEFAULTS = { fan_in = '32', partitions = '0', allow = '0', backups = '1', budget = '268435456', retention = '86400000' }
 
@@ -32,8 +32,8 @@ local function check_spec(spec, now)
     local head, why = read_head(text, now)
     if not head then return name .. '_head: ' .. why end
     if head.kind ~= spec[name] then return name .. '_head must begin with ' .. sub(spec[name] or 'a kind', 1, 128) end
-    if head.due or head.expires_at or find(text, '\n', 1, true) then return name .. '_head takes no times and no extra' end
-    if not find(text .. ' ', ' type=' .. name .. ' ', 1, true) then return name .. '_head must say type=' .. name end
+    if head.due or head.expires_at then return name .. '_head takes no times' end
+    if not find(match(text, '^[^\n]*') .. ' ', ' type=' .. name .. ' ', 1, true) then return name .. '_head must say type=' .. name end
   end
 end
 

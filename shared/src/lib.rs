@@ -1,7 +1,7 @@
 //! The Workyard protocol: what producers and consumers agree on.
 //!
 //! Reading order: [`name`], [`keys`] and [`options`] say what there is; [`envelope`] and [`record`]
-//! are a task outside and inside Redis, [`crypto`] hides and signs it, [`job`] is a map-reduce job; [`functions`] is the Lua library that makes every
+//! are a task outside and inside Redis, [`trace_context`] says which trace it belongs to, [`crypto`] hides and signs it, [`job`] is a map-reduce job; [`functions`] is the Lua library that makes every
 //! transition; [`acl`] says who may call what; [`link`] is the connection; [`broker`] has one method per function.
 //! [`balance`] judges consumers by what they measure, and chooses among them.
 //! [`store`] reads and writes the files that jobs refer to. [`metrics`] names every figure, [`http`] serves them.
@@ -15,6 +15,7 @@ pub mod name;
 pub mod keys;
 pub mod options;
 pub mod settings;
+pub mod trace_context;
 pub mod envelope;
 pub mod crypto;
 pub mod record;

@@ -8,6 +8,7 @@
 //! Helpers panic with a sentence that says what to do, since their only callers are tests.
 
 mod certificates;
+mod collector;
 mod entry;
 pub mod hand;
 mod http;
@@ -27,6 +28,7 @@ mod wait;
 mod yard;
 
 pub use certificates::{Authority, write_certificates};
+pub use collector::{Collector, SeenSpan};
 pub use http::{get, http_of, send};
 pub use monotonic::monotonic_ms;
 pub use notify::NotifySocket;

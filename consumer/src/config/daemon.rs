@@ -23,6 +23,7 @@ use super::keys::{self, KeysConfig};
 use super::log::LogFilter;
 use super::problem::Problem;
 use super::secret::{Secret, SecretSource};
+use super::telemetry::{self, TelemetryConfig};
 
 const MIN_DEFAULT_CONCURRENCY: usize = 4;
 const MAX_CONCURRENCY: usize = 10_000;
@@ -63,6 +64,8 @@ pub struct DaemonConfig {
     pub jobs: JobsConfig,
     /// `[keys]`: the key ring, and whether payloads must be sealed (default none).
     pub keys: KeysConfig,
+    /// `[telemetry]`: where spans go (default nowhere).
+    pub telemetry: TelemetryConfig,
     /// `[handlers.KIND]`: what runs each kind; at least one, unless `[jobs]` is there: its functions may all be built in.
     pub handlers: BTreeMap<String, HandlerConfig>,
 }
@@ -122,6 +125,9 @@ pub(super) struct Raw {
     /// Keys that open payloads, seal results and verify signatures.
     #[serde(default)]
     keys: keys::Raw,
+    /// Where spans of tasks go, for OpenTelemetry.
+    #[serde(default)]
+    telemetry: telemetry::Raw,
     /// What runs each kind; at least one, unless `[jobs]` is there.
     #[schemars(with = "Option<super::reference::Handlers>")]
     #[expect(
@@ -201,6 +207,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         queues: queues(raw.queues)?,
         jobs: jobs::check(&raw.jobs, base)?,
         keys: raw.keys.check(base),
+        telemetry: raw.telemetry.check(base)?,
         handlers,
     })
 }

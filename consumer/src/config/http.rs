@@ -37,7 +37,7 @@ pub(super) struct Raw {
 
 pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Result<HttpConfig, Problem> {
     let raw = Raw::deserialize(table)?;
-    let url = address(&raw.url).map_err(|text| Problem::new("url", text))?;
+    let url = address(&raw.url, "http://127.0.0.1:8080/tasks").map_err(|text| Problem::new("url", text))?;
     let mut headers = HeaderMap::new();
     for (name, source) in raw.headers {
         let (key, value) = header(&name, source, base).map_err(|text| Problem::new(&name, text).under("headers"))?;
@@ -46,9 +46,9 @@ pub(crate) fn parse(table: toml::de::ValueDeserializer<'_>, base: &Path) -> Resu
     Ok(HttpConfig { url, headers })
 }
 
-fn address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("is no address ({error}); give one such as \"http://127.0.0.1:8080/tasks\""))?;
+/// Checks an address that requests go to; `example` is one.
+pub(super) fn address(text: &str, example: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is no address ({error}); give one such as \"{example}\""))?;
     match url.scheme() {
         "http" => {}
         "https" if cfg!(feature = "tls") => {}
@@ -71,7 +71,7 @@ fn address(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn header(name: &str, source: SecretSource, base: &Path) -> Result<(HeaderName, HeaderValue), String> {
+pub(super) fn header(name: &str, source: SecretSource, base: &Path) -> Result<(HeaderName, HeaderValue), String> {
     let key: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
     let taken = ["content-type", "content-length", "transfer-encoding", "connection"];
     if key.as_str().starts_with("x-workyard-") || taken.contains(&key.as_str()) {

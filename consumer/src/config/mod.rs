@@ -42,6 +42,7 @@ mod problem;
 mod process;
 mod reference;
 mod secret;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -62,6 +63,8 @@ pub use log::LogFilter;
 pub use process::ProcessConfig;
 pub use reference::schema;
 pub use secret::Secret;
+pub use telemetry::TelemetryConfig;
+pub(crate) use telemetry::endpoint as otlp_endpoint;
 pub use worker::WorkerConfig;
 
 /// Reads and checks the configuration in the file `path`.

@@ -171,7 +171,9 @@ mod tests {
         let schema = schema().to_value();
         let mut fields: Vec<&str> = names(&schema);
         fields.extend(names(&schema["$defs"]["RawQueue"]));
-        fields.extend(names(resolved(&schema["properties"]["keys"], &schema["$defs"])));
+        for table in ["keys", "telemetry"] {
+            fields.extend(names(resolved(&schema["properties"][table], &schema["$defs"])));
+        }
         for handler in handlers(&schema) {
             fields.extend(names(handler));
         }
@@ -220,6 +222,7 @@ Unknown fields are errors, told with line and field. Relative paths are below th
         table(&mut page, "`[[queues]]`", &defs["RawQueue"], defs);
         table(&mut page, "`[jobs]`", &schema["properties"]["jobs"], defs);
         table(&mut page, "`[keys]`", &schema["properties"]["keys"], defs);
+        table(&mut page, "`[telemetry]`", &schema["properties"]["telemetry"], defs);
         for handler in handlers(schema) {
             let title = format!(
                 "`[handlers.KIND]` with `type = \"{}\"`",
@@ -295,7 +298,7 @@ Unknown fields are errors, told with line and field. Relative paths are below th
                     .join(", "),
                 None => "text".to_owned(),
             },
-            "integer" => "number".to_owned(),
+            "integer" | "number" => "number".to_owned(),
             "boolean" => "`true`, `false`".to_owned(),
             "array" => format!("list of {}", kind(&field["items"], defs)),
             "object" if field["properties"].is_object() => "table, below".to_owned(),

@@ -84,6 +84,10 @@ pub struct Cli {
     /// What is logged: error, warn, info (the default), debug, trace, or a filter such as `workyard_consumer=debug`.
     #[arg(long, env = "WORKYARD_LOG", value_name = "FILTER")]
     pub(super) log: Option<LogFilter>,
+    /// Send spans of tasks to this collector, by OTLP over HTTP: an address such as http://127.0.0.1:4318. Goes before
+    /// OTEL_EXPORTER_OTLP_ENDPOINT and the file's `[telemetry]`; none are made without any of them.
+    #[arg(long, value_name = "URL")]
+    pub(super) otlp_endpoint: Option<String>,
     /// Serve /healthz, /readyz and /metrics here: a port of this machine, or address and port. Nowhere without it.
     #[arg(long, env = "WORKYARD_HTTP", value_name = "ADDR")]
     pub(super) http: Option<Address>,

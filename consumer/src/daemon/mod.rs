@@ -7,6 +7,7 @@ mod cli;
 mod logging;
 mod reloading;
 mod settings;
+mod telemetry;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use workyard_shared::managed::ManagedRedis;
 use crate::Worker;
 use crate::config::{self, ConfigError, DaemonConfig};
 use crate::ops::healthcheck;
+use crate::telemetry::Pipeline;
 use cli::Action;
 use logging::Logging;
 use reloading::Reloading;
@@ -106,6 +108,7 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
     let file = load(cli)?;
     logging.apply(file.log.as_ref());
     let registry = settings::registry(&file, None)?;
+    let spans = telemetry::settings(cli, &file, telemetry::variable)?;
     if cli.check {
         settings::protection(cli, &file)?;
         let (queues, kinds) = (settings::queues(cli, &file)?.len(), registry.kinds().join(", "));
@@ -117,11 +120,16 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
     }
     let (worker, managed) = settings::worker_config(cli, &file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let pipeline = spans
+        .map(|spans| Pipeline::start(spans, runtime.handle()))
+        .transpose()?;
+    let tracing = pipeline.as_ref().map(Pipeline::tracing);
     let outcome = runtime.block_on(async {
         let keeper = managed.map(|redis| tokio::spawn(keep_up(redis)));
         let reloading = Reloading::new(cli.clone(), file, registry.clone(), logging);
         let ended = Worker::new(worker, registry)?
             .with_reloads(reloading.hook())
+            .with_tracing(tracing)
             .serve()
             .await;
         if let Some(keeper) = keeper {
@@ -129,6 +137,9 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
         }
         Ok(ended?)
     });
+    if let Some(pipeline) = &pipeline {
+        pipeline.end();
+    }
     // A blocking handler that ignores its cancel must not hold the exit.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome

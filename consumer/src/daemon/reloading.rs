@@ -77,6 +77,7 @@ fn needs_restart(cli: &Cli, old: &DaemonConfig, new: &DaemonConfig) -> Vec<&'sta
         ("watch_host", old.watch_host != new.watch_host),
         ("http", cli.http.is_none() && old.http != new.http),
         ("[jobs]", old.jobs != new.jobs),
+        ("[telemetry]", old.telemetry != new.telemetry),
     ];
     table
         .into_iter()

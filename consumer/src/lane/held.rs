@@ -3,7 +3,7 @@
 //! Invariant: a task is here from its claim until it ended or was given up, once per id and token;
 //! a result that comes for one that is not here is dropped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
 use crate::protection::Protection;
 use crate::registry::Registry;
+use crate::telemetry::{Claimed, RunSpan, Tracing};
 
 /// How long a task of a kind that nobody here knows is left to others.
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
@@ -241,6 +242,10 @@ impl Held {
         }
         let (headers, unknown) = record.extra();
         let payload = record.payload();
+        let span = fleet
+            .tracing
+            .as_ref()
+            .map(|tracing| begin(tracing, session, &grant, &record, &work, &headers));
         let entrance = match &work {
             Work::Handler(_) => protection.entrance(session.queue.name(), record.kind(), &payload, &unknown),
             Work::Member(_) => None,
@@ -254,6 +259,7 @@ impl Held {
             cancelled: holding.cancel.clone(),
             lifeline: Some(Arc::clone(session)),
             keys: protection.keys.clone(),
+            trace: span.as_ref().and_then(RunSpan::context),
             sealed: entrance.as_ref().is_some_and(|entrance| entrance.sealed),
             slot: Some(Arc::new(slot)),
             id: grant.id,
@@ -270,7 +276,10 @@ impl Held {
         };
         let (done, middleware) = (done.clone(), Arc::clone(&fleet.middleware));
         tokio::spawn(async move {
-            let ended = execute(task, middleware).await;
+            let ended = match span {
+                None => execute(task, middleware).await,
+                Some(span) => span.around(execute(task, middleware)).await,
+            };
             drop(probing);
             // A lane that has ended gave this task up already.
             done.send(ended).ok();
@@ -278,12 +287,44 @@ impl Held {
     }
 }
 
+/// Begins the span of a run.
+fn begin(
+    tracing: &Tracing,
+    session: &Lifeline,
+    grant: &Grant,
+    record: &Record,
+    work: &Work,
+    headers: &BTreeMap<String, String>,
+) -> RunSpan {
+    let since_ms = runnable_ms(record, record.options().not_before);
+    tracing.begin(&Claimed {
+        queue: session.queue.name().as_str(),
+        consumer: session.session.as_str(),
+        kind: record.kind(),
+        id: &grant.id,
+        attempt: grant.meta.failures + 1,
+        bytes: record.payload().len(),
+        headers,
+        since_ms: since_ms.max(grant.meta.failed_ms),
+        claimed_us: grant.token,
+        step: match work {
+            Work::Member(task) => Some((&task.job, task.member)),
+            Work::Handler(_) => None,
+        },
+    })
+}
+
 /// From when a task could first run to its first claim, by Redis' clock: a token is the time of its claim.
 fn first_wait(grant: &Grant, record: &Record, not_before: Option<u64>) -> Option<Duration> {
     let meta = &grant.meta;
     let is_first = meta.failures + meta.crashes + meta.releases + meta.unhandled == 0;
-    let from_ms = record.created_ms.max(not_before.unwrap_or(0));
+    let from_ms = runnable_ms(record, not_before);
     is_first.then(|| Duration::from_micros(grant.token.saturating_sub(from_ms * 1000)))
+}
+
+/// From when on a task could run, in ms by Redis' clock.
+fn runnable_ms(record: &Record, not_before: Option<u64>) -> u64 {
+    record.created_ms.max(not_before.unwrap_or(0))
 }
 
 /// The step of a job that this task is, if it is one.

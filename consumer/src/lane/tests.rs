@@ -33,6 +33,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         protection: std::sync::RwLock::default(),
         retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),
+        tracing: None,
         slots: Slots::new(4, QueueOrder::Strict, &[1]),
         counters: Counters::default(),
         meters: Meters::new(1),

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::{Stage, StageContext, StageInput};
 use crate::execute::describe;
 use crate::handler::{BoxFuture, Failure};
+use crate::telemetry::carried;
 
 /// Runs `work` on tokio's blocking pool.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(carried(work)).await {
         Ok(outcome) => outcome,
         Err(error) => Err(match error.try_into_panic() {
             Ok(panic) => Failure::retry(describe(&*panic)),

@@ -10,8 +10,9 @@ use workyard_producer::{Accepted, Backoff, Durability, Ended, Error, Kept, NewTa
 
 use super::args::{EnqueueArgs, OptionArgs};
 use super::exit::{CliError, Exit};
+use super::output::Out;
 use super::session::Session;
-use super::{from_file, payload, task, warning, why};
+use super::{from_file, payload, task, trace, warning, why};
 
 /// Runs the command.
 pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit, CliError> {
@@ -23,7 +24,7 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
         let hint = Some("it is for the lines of a file");
         return Err(CliError::usage("--skip-invalid goes with --from-file", hint));
     }
-    let task = build(&args)?;
+    let task = build(&args, &session.out)?;
     let warning = warning::before(&session.client, &session.queue, args.require_consumer).await?;
     if let Some(text) = &warning {
         session.out.note(&format!("warning: {text}"));
@@ -44,13 +45,16 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
     }
 }
 
-fn build(args: &EnqueueArgs) -> Result<NewTask, CliError> {
+fn build(args: &EnqueueArgs, out: &Out) -> Result<NewTask, CliError> {
     let Some(kind) = args.kind.clone() else {
         return Err(CliError::usage("a KIND is needed", None));
     };
     let mut task = NewTask::new(kind, payload::read(args.payload.as_deref())?)?;
     task.id.clone_from(&args.id);
     task.headers = args.headers.iter().cloned().collect::<BTreeMap<_, _>>();
+    if let Some(trace) = trace::surrounding(out) {
+        trace.inject(&mut task.headers);
+    }
     task.options = options(&args.options);
     task.options.validate()?;
     task.extra()?;

@@ -24,7 +24,7 @@ use super::near;
 use super::output::counted;
 use super::progress::Progress;
 use super::session::Session;
-use super::warning;
+use super::{trace, warning};
 
 /// Lines between two updates of the progress.
 const UPDATE_EVERY: u64 = 500;
@@ -204,8 +204,9 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
     let mut progress = Progress::new("enqueued", checked.good, session.out.json);
     let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
     let (mut good, mut bad) = (0, 0);
+    let trace = trace::surrounding(&session.out);
     while let Some(line) = lines.next().map_err(cannot)? {
-        let Ok((task, queue)) = judge(&line, session.seals) else {
+        let Ok((mut task, queue)) = judge(&line, session.seals) else {
             bad += 1;
             if bad > checked.bad {
                 return Err(CliError::usage(
@@ -215,6 +216,9 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
             }
             continue;
         };
+        if let Some(trace) = &trace {
+            trace.inject(&mut task.headers);
+        }
         let queue = queue.unwrap_or_else(|| session.queue.clone());
         let bulk = bulks
             .entry(queue)

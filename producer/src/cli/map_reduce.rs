@@ -12,12 +12,14 @@ use serde_json::json;
 use workyard_producer::{Error, FileFormat, ItemFormat, MapReduce, RawJson};
 use workyard_shared::Error as CallError;
 use workyard_shared::job::{Role, builtin};
+use workyard_shared::trace_context::TRACESTATE;
 
 use super::args::{FanIn, FormatArg, MapReduceArgs};
 use super::exit::{CliError, Exit};
 use super::job;
 use super::job_result;
 use super::session::Session;
+use super::trace;
 
 /// Partitions when only the form is given.
 const PARTITIONS: u32 = workyard_shared::job::DEFAULT_PARTITIONS;
@@ -29,7 +31,13 @@ pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Ex
         return Err(job_result::parts_of_a_fold());
     }
     check_functions(&args)?;
-    let planned = options(input(session, &args)?, &args)?;
+    let mut planned = options(input(session, &args)?, &args)?;
+    if let Some(trace) = trace::surrounding(&session.out) {
+        planned = planned.trace_parent(trace.traceparent());
+        if let Some(state) = trace.tracestate() {
+            planned = planned.header(TRACESTATE, state);
+        }
+    }
     let submitted = planned.submit().await.map_err(|error| explained(error, &args))?;
     if args.detach {
         match session.out.json {

@@ -14,6 +14,7 @@ mod managed;
 mod session;
 mod side_by_side;
 mod payload;
+mod trace;
 mod lines;
 mod progress;
 mod near;

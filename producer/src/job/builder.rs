@@ -11,6 +11,7 @@ use workyard_shared::Error as CallError;
 use workyard_shared::job::{DEFAULT_FAN_IN, Form, Function, JobSpec, Policy};
 use workyard_shared::name::{JobId, Kind, QueueName};
 use workyard_shared::options::TaskOptions;
+use workyard_shared::trace_context::{TRACEPARENT, TraceContext};
 
 use super::files::FileFormat;
 use super::handle::JobHandle;
@@ -19,6 +20,7 @@ use super::scan::ItemFormat;
 use super::submit::Submission;
 use crate::client::Client;
 use crate::error::Error;
+use crate::trace::inject_current;
 
 /// A map-reduce job in the making; see [`Client::map_reduce`].
 #[derive(Debug)]
@@ -249,6 +251,21 @@ impl MapReduce {
         self.change(|spec| spec.input = input.into())
     }
 
+    /// A header of every task of the job. All together may have 2 KiB.
+    pub fn header(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.change(|spec| drop(spec.headers.insert(name.into(), value.into())))
+    }
+
+    /// The span that the spans of the job's tasks are below, as the W3C `traceparent` that others hand on. With the feature
+    /// `otel` it is the current span of OpenTelemetry otherwise.
+    pub fn trace_parent(self, traceparent: impl Into<String>) -> Self {
+        let context = TraceContext::new(traceparent);
+        self.with(context, |spec, context| {
+            spec.headers
+                .insert(TRACEPARENT.to_owned(), context.traceparent().to_owned());
+        })
+    }
+
     /// An id of the caller's own; a UUIDv7 is made otherwise.
     pub fn id(mut self, id: impl AsRef<str>) -> Self {
         self.id = JobId::new(id);
@@ -274,6 +291,7 @@ impl MapReduce {
         if let Some(words) = input.words().filter(|_| spec.input.is_empty()) {
             spec.input = words;
         }
+        inject_current(&mut spec.headers);
         spec.validate()?;
         let ready = input.prepare().await?;
         let size = match self.chunk_size {

@@ -3,7 +3,7 @@
 //! Invariant: what [`JobSpec::validate`] accepts, `lua/job_submit.lua` accepts; [`JobSpec::to_fields`] and
 //! [`JobSpec::from_fields`] are each other's inverse.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub const REDUCE_PRIORITY: u8 = 3;
 pub const DEFAULT_JOB_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Longest arguments of one function.
 const MAX_ARGS: usize = 65_536;
+/// Longest headers, as JSON: `map_head` of lua/job_submit.lua has room for them.
+const MAX_HEADERS: usize = 2048;
 
 /// How outputs of maps become a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,8 @@ pub struct JobSpec {
     pub retention: Duration,
     /// What the input is, for people.
     pub input: String,
+    /// Headers of every task of the job.
+    pub headers: BTreeMap<String, String>,
 }
 
 impl JobSpec {
@@ -185,6 +189,7 @@ impl JobSpec {
             spill: None,
             retention: DEFAULT_JOB_RETENTION,
             input: String::new(),
+            headers: BTreeMap::new(),
         }
     }
 
@@ -244,12 +249,27 @@ impl JobSpec {
         if self.input.len() > 4096 {
             return wrong("the description of the input exceeds 4096 bytes".to_owned());
         }
+        let headers = self.extra().len();
+        if headers > MAX_HEADERS {
+            return wrong(format!(
+                "the headers of a job have {headers} bytes as JSON, at most {MAX_HEADERS} are kept: each of its tasks has them"
+            ));
+        }
         Ok(())
+    }
+
+    /// The headers as each record has them; empty if there are none.
+    fn extra(&self) -> String {
+        if self.headers.is_empty() {
+            return String::new();
+        }
+        serde_json::json!({ "headers": self.headers }).to_string()
     }
 
     /// Names and values for the record.
     #[must_use]
     pub fn to_fields(&self) -> Vec<(&'static str, String)> {
+        let extra = self.extra();
         let head = |function: &Function, options: &TaskOptions| {
             // The result lives in the job, not with the task.
             let options = TaskOptions {
@@ -261,6 +281,10 @@ impl JobSpec {
             if !text.is_empty() {
                 head.push(' ');
                 head.push_str(&text);
+            }
+            if !extra.is_empty() {
+                head.push('\n');
+                head.push_str(&extra);
             }
             head
         };
@@ -294,7 +318,7 @@ impl JobSpec {
         fields
     }
 
-    /// Reads a record. The options of its tasks are in their records, not here.
+    /// Reads a record. Options and headers of its tasks are in their records, not here.
     ///
     /// # Errors
     /// [`Error::Protocol`] if it was not written by [`Self::to_fields`].
@@ -339,61 +363,4 @@ impl JobSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kind(name: &str) -> Kind {
-        Kind::new(name).unwrap()
-    }
-
-    #[test]
-    fn a_spec_is_read_as_it_is_written() {
-        let mut spec = JobSpec::new(Form::keyed(), kind("word-count"), kind("sum-by-key"));
-        spec.map.args = r#"{"a":1}"#.into();
-        spec.combine = Some(Function::new(kind("sum")));
-        spec.policy = Policy::AllowPercent(2.5);
-        spec.backups = false;
-        spec.spill = Some("file:///spill".into());
-        spec.input = "docs/**/*.md".into();
-        for form in [Form::keyed(), Form::Fold { fan_in: None }, Form::fold()] {
-            spec.form = form;
-            spec.combine = spec.combine.filter(|_| form.as_str() == "keyed");
-            spec.validate().unwrap();
-            let fields = spec.to_fields().into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
-            assert_eq!(JobSpec::from_fields(&fields).unwrap(), spec);
-        }
-    }
-
-    #[test]
-    fn map_tasks_have_priority_1_and_reduce_tasks_3() {
-        let fields: HashMap<_, _> = JobSpec::new(Form::fold(), kind("m"), kind("r"))
-            .to_fields()
-            .into_iter()
-            .collect();
-        assert_eq!(fields["map_head"], "m priority=1 retention=0 type=map");
-        assert_eq!(fields["reduce_head"], "r priority=3 retention=0 type=reduce");
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_the_reason() {
-        let spec = JobSpec::new(Form::fold(), kind("m"), kind("r"));
-        type Break = fn(&mut JobSpec);
-        let cases: [(Break, &str); 7] = [
-            (|s| s.form = Form::Fold { fan_in: Some(1) }, "2 to 1000"),
-            (|s| s.form = Form::Keyed { partitions: 0 }, "1 to 1000"),
-            (|s| s.combine = Some(s.reduce.clone()), "keyed form"),
-            (|s| s.map.args = "[]".into(), "JSON object"),
-            (|s| s.spill = Some("/tmp".into()), "file:///"),
-            (|s| s.retention = Duration::ZERO, "at least 1s"),
-            (|s| s.map_options.delay = Some(Duration::from_secs(1)), "no delay"),
-        ];
-        for (break_it, reason) in cases {
-            let mut broken = spec.clone();
-            break_it(&mut broken);
-            assert!(broken.validate().unwrap_err().to_string().contains(reason));
-        }
-        for bad in ["-1", "x", "101%", "1e1%", "+3", "%", ""] {
-            assert!(bad.parse::<Policy>().is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

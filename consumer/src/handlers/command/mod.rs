@@ -17,7 +17,8 @@
 //! the handler's `env`, and about the task: `WORKYARD_ID`, `WORKYARD_KIND`, `WORKYARD_QUEUE`,
 //! `WORKYARD_ATTEMPT` (1 for the first), `WORKYARD_TOKEN` (the fencing token) and
 //! `WORKYARD_DEADLINE`: the milliseconds that were left when the process started, until the
-//! earlier of the task's timeout and the handler's ends it; empty if neither is set.
+//! earlier of the task's timeout and the handler's ends it; empty if neither is set. A task that belongs to a trace has
+//! `TRACEPARENT` and, if there is one, `TRACESTATE`.
 //!
 //! As a function of a map-reduce job it reads and writes lines, see docs/jobs.md; an element of `argv` is
 //! then filled from the function's arguments.
@@ -152,6 +153,12 @@ fn spawn(config: &CommandConfig, ask: &Ask<'_>, ctx: &Context, interrupt: &Inter
             Stdio::piped()
         })
         .stderr(Stdio::piped());
+    if let Some(trace) = ctx.trace_context() {
+        command.env("TRACEPARENT", trace.traceparent());
+        if let Some(state) = trace.tracestate() {
+            command.env("TRACESTATE", state);
+        }
+    }
     Group::spawn(&mut command, config.process.kill_after).map_err(|error| {
         let message = format!("cannot start {}: {error}", config.program.display());
         match error.kind() {

@@ -3,8 +3,8 @@
 //! The payload is the body, byte for byte, as `application/json`. About the task say the headers
 //! `x-workyard-id`, `x-workyard-kind`, `x-workyard-queue`, `x-workyard-attempt` (1 for the first),
 //! `x-workyard-token` (the fencing token: refuse a smaller one than you have seen) and, if the
-//! attempt has an end, `x-workyard-deadline` (milliseconds left). A task may be posted twice after
-//! a crash.
+//! attempt has an end, `x-workyard-deadline` (milliseconds left). `traceparent` and `tracestate` go along if the task
+//! belongs to a trace. A task may be posted twice after a crash.
 //!
 //! | answer | means |
 //! |---|---|
@@ -33,6 +33,7 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, redirect};
 use workyard_shared::limits::MAX_RESULT_BYTES;
+use workyard_shared::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 use super::interrupt::Interrupt;
 use super::result;
@@ -132,6 +133,7 @@ fn describe(headers: &mut HeaderMap, ctx: &Context, interrupt: &Interrupt) -> Re
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let attempt = ctx.attempt().to_string();
     let deadline = interrupt.remaining_ms().map(|ms| ms.to_string());
+    let trace = ctx.trace_context();
     let about = [
         ("x-workyard-id", Some(ctx.id())),
         ("x-workyard-kind", Some(ctx.kind())),
@@ -139,6 +141,8 @@ fn describe(headers: &mut HeaderMap, ctx: &Context, interrupt: &Interrupt) -> Re
         ("x-workyard-attempt", Some(&*attempt)),
         ("x-workyard-token", Some(ctx.fencing_token())),
         ("x-workyard-deadline", deadline.as_deref()),
+        (TRACEPARENT, trace.as_ref().map(TraceContext::traceparent)),
+        (TRACESTATE, trace.as_ref().and_then(TraceContext::tracestate)),
     ];
     for (name, value) in about {
         let Some(value) = value else { continue };

@@ -86,6 +86,29 @@ async fn a_payload_is_posted_byte_for_byte_with_headers_about_its_task() {
 }
 
 #[tokio::test]
+async fn a_task_of_a_trace_hands_it_on() {
+    const NAMED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (url, mut requests) = server(vec![answer("200 OK", "", "1"), answer("200 OK", "", "1")]).await;
+    let mut named = ctx();
+    named.edit().headers.insert(TRACEPARENT.to_owned(), NAMED.to_owned());
+    named.edit().headers.insert(TRACESTATE.to_owned(), "a=1".to_owned());
+    run(&post(&url, ""), named.clone(), "1").await.unwrap();
+    let text = requests.recv().await.unwrap();
+    assert!(
+        text.contains(&format!("traceparent: {NAMED}\r\n")) && text.contains("tracestate: a=1\r\n"),
+        "{text}"
+    );
+    let own = NAMED.replace("b7", "b8");
+    named.edit().trace = TraceContext::new(own.as_str()).ok();
+    run(&post(&url, ""), named, "1").await.unwrap();
+    let text = requests.recv().await.unwrap();
+    assert!(
+        text.contains(&format!("traceparent: {own}\r\n")) && !text.contains("tracestate"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_body_becomes_the_result() {
     let table = [
         ("{ \"b\": 1e400, \"a\":[ ] }", "{ \"b\": 1e400, \"a\":[ ] }"),

@@ -78,6 +78,7 @@ pub(super) fn task_line(
         payload = payload.replace(['\n', '\r'], " ");
     }
     let payload = RawValue::from_string(payload).map_err(|error| not_json(error.to_string()))?;
+    let headers = ctx.headers_onward();
     let task = Task {
         v: 1,
         r#type: "task",
@@ -87,7 +88,7 @@ pub(super) fn task_line(
         attempt: ctx.attempt(),
         token: ctx.fencing_token(),
         deadline_ms,
-        headers: ctx.headers(),
+        headers: &headers,
         call: call.map(|call| CallFields {
             stage: call.stage,
             form: call.form,
@@ -222,6 +223,19 @@ mod tests {
                 .message
                 .contains("not JSON")
         );
+    }
+
+    #[test]
+    fn the_span_of_the_run_goes_along_in_the_place_of_the_one_above_it() {
+        let named = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut ctx = Context::for_test("k", "id-1");
+        ctx.edit().headers.insert("traceparent".to_owned(), named.to_owned());
+        let line = |ctx: &Context| String::from_utf8(task_line(ctx, None, None, b"1").unwrap().to_vec()).unwrap();
+        assert!(line(&ctx).contains(&format!(r#""headers":{{"traceparent":"{named}"}}"#)));
+        let own = named.replace("b7", "b8");
+        ctx.edit().trace = workyard_shared::trace_context::TraceContext::new(own.as_str()).ok();
+        assert!(line(&ctx).contains(&format!(r#""headers":{{"traceparent":"{own}"}}"#)));
+        assert_eq!(ctx.headers()["traceparent"], named);
     }
 
     #[test]

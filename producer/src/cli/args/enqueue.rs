@@ -13,7 +13,8 @@ use workyard_shared::duration;
 use crate::cli::value;
 
 const ENQUEUE_HELP: &str = "\
-Prints the id. The payload is kept byte for byte; one line end at the end of a file or of stdin is cut.
+Prints the id. The payload is kept byte for byte; one line end at the end of a file or of stdin is cut. The trace context in
+TRACEPARENT and TRACESTATE of the environment, if there is one, goes along as headers.
 
 Examples:
   workyard enqueue mail:send '{\"to\":\"ada@example.com\"}'

@@ -16,6 +16,8 @@ Map and reduce functions are kinds: stages and handlers of the consumers, or bui
 identity, sum, count, min, max, top-n, histogram, sum-by-key. Their required arguments: pattern of grep, n of top-n, width
 of histogram, by and field of sum-by-key.
 
+The trace context in TRACEPARENT and TRACESTATE of the environment, if there is one, goes along in the headers of the tasks.
+
 The value of --map-arg NAME=VALUE is JSON if it is, else a string; 'pattern=\"5\"' is a string for sure.
 
 A fold reduces partial values in a tree to one result. The keyed form reduces pairs key by key; it is taken with --keyed,
