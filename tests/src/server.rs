@@ -273,7 +273,9 @@ impl TestServer {
 
     /// A new connection to it, patient on a machine that is busy: the crate gives a reply half a second by default.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_response_timeout(Some(START_LIMIT))
+            .set_connection_timeout(Some(START_LIMIT));
         let client = self.client();
         let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
         connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.own_url()))
@@ -415,7 +417,7 @@ impl TestServer {
                 return Err(self.early_end(status));
             }
             match answering_pid(&client).await {
-                Ok(pid) if pid == self.pid() => return self.prepared(&client).await,
+                Ok(pid) if pid == self.pid() => return self.prepared().await,
                 // A stranger answers, so our child is about to fail to bind: look at it again.
                 Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
             }
@@ -429,15 +431,14 @@ impl TestServer {
     }
 
     /// With roles on, loads the functions as whoever runs a server for real would: no consumer or producer may.
-    async fn prepared(&self, client: &redis::Client) -> Result<(), StartError> {
+    async fn prepared(&self) -> Result<(), StartError> {
         if !self.recipe.entry.is_guarded() {
             return Ok(());
         }
         let load = async {
-            let mut connection = client.get_multiplexed_async_connection().await?;
             let mut cmd = redis::cmd("FUNCTION");
             cmd.arg("LOAD").arg(functions::library());
-            cmd.exec_async(&mut connection).await
+            cmd.exec_async(&mut self.connection().await).await
         };
         match load.await {
             Ok(()) => Ok(()),
