@@ -90,6 +90,11 @@ impl Done {
         matches!(self, Self::Failed(report, _) if report.verdict == FailVerdict::Refused)
     }
 
+    /// Of one that never started: whether it is a step of a job that may not run here at all.
+    pub(crate) fn is_refused_step(&self) -> bool {
+        matches!(self, Self::Member(_, _, outcome) if outcome.verdict == JobVerdict::Final)
+    }
+
     /// Whether the attempt failed.
     pub(crate) fn is_failure(&self) -> bool {
         match self {

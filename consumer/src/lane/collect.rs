@@ -20,6 +20,7 @@ impl Lane {
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             if done.is_refusal() {
+                self.clerk.queue.refused();
                 // Neither measured nor handed back: it says nothing of our health, and nobody else shall try it.
                 self.outbox.add(done);
                 continue;

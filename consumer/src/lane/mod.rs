@@ -276,6 +276,9 @@ impl Lane {
                 }
                 Judged::KindFull(grant) => waiting.push_back(grant),
                 Judged::Refused(done) => {
+                    if done.is_refused_step() {
+                        self.clerk.queue.refused();
+                    }
                     let (id, _) = done.claim();
                     self.held.remove_unstarted(id);
                     self.fleet.slots.unreserve(self.index, 1);

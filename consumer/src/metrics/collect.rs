@@ -55,6 +55,7 @@ fn add_desk(out: &mut Exposition, desk: &Desk) {
 fn add_queue(out: &mut Exposition, queue: &str, meter: &QueueMeter) {
     out.count(Family::LEASES_LOST, &[queue], meter.leases_lost.load(Ordering::Relaxed));
     out.count(Family::STALE, &[queue], meter.stale.load(Ordering::Relaxed));
+    out.count(Family::REFUSED, &[queue], meter.refused.load(Ordering::Relaxed));
     for (family, spread) in [(Family::CLAIM, &meter.claimed), (Family::SETTLE, &meter.settled)] {
         if let Some(spread) = spread.read(1.0) {
             out.histogram(family, &[queue], spread);

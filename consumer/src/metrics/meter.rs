@@ -62,6 +62,7 @@ pub(crate) struct QueueMeter {
     pub(super) claimed: Spread,
     pub(super) settled: Spread,
     pub(crate) stale: AtomicU64,
+    pub(crate) refused: AtomicU64,
     pub(crate) leases_lost: AtomicU64,
     pairs: Arc<AtomicUsize>,
 }
@@ -72,6 +73,11 @@ impl QueueMeter {
         if tasks > 0 {
             self.claimed.add(tasks as u64);
         }
+    }
+
+    /// A task is a dead letter, and no handler saw it.
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One call settled so many outcomes.
@@ -184,6 +190,7 @@ impl Meters {
                 claimed: Spread::new(&BATCH),
                 settled: Spread::new(&BATCH),
                 stale: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
                 leases_lost: AtomicU64::new(0),
                 pairs: Arc::clone(&pairs),
             })

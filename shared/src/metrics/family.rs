@@ -165,6 +165,8 @@ families! {
         "Session leases that ended while the daemon lived: its tasks went to others";
     STALE = "workyard_consumer_stale_writes_total" Counter Daemon ["queue"]
         "Outcomes that were refused because the task was not this consumer's any more";
+    REFUSED = "workyard_consumer_refused_tasks_total" Counter Daemon ["queue"]
+        "Tasks, and steps of jobs, that were dead-lettered before anything of them ran: not sealed or signed as this consumer asks for";
     HEALTH = "workyard_consumer_health_score" Gauge Daemon ["queue"]
         "Health of this consumer, 0 to 1: see docs/balancing.md";
     LOAD = "workyard_consumer_load_score" Gauge Daemon ["queue"]

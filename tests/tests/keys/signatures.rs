@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use workyard_producer::{Client, ClientConfig, KeyRing, task};
-use workyard_tests::{Yard, queue_name, wait_until};
+use workyard_tests::{Yard, get, http_of, queue_name, wait_until};
 
 use crate::stand::{SOON, cli, consumer, done, overwrite, path, push, record, refused, stop};
 
@@ -103,7 +103,7 @@ async fn a_signed_queue_runs_what_was_signed_and_starts_no_process_for_anything_
         .unwrap();
     overwrite(&yard, "stolen", |_| whole).await;
 
-    let daemon = consumer(&yard, SIGNED, &[]);
+    let daemon = consumer(&yard, SIGNED, &["--http", "127.0.0.1:0"]);
     for (id, reason) in [
         ("unsigned", "it has no signature"),
         ("stranger", "its signature with key s1 is wrong"),
@@ -130,6 +130,10 @@ async fn a_signed_queue_runs_what_was_signed_and_starts_no_process_for_anything_
         "{code} {stderr}"
     );
     assert_eq!(ran(&yard), ["ran-5"]);
+    // Eight tasks, one of them twice, and the step.
+    let (_, page) = get(http_of(&daemon).await, "/metrics").await;
+    let counted = "workyard_consumer_refused_tasks_total{queue=\"q\"} 10\n";
+    assert!(page.contains(counted), "{page}");
     stop(&daemon).await;
 }
 
