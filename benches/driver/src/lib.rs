@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 /// The same for all Rust peers, so that no ratio comes from it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Callers at once in `many` and `cycle`.
 const CALLERS: usize = 64;
