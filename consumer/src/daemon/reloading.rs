@@ -123,6 +123,7 @@ mod tests {
             ("lease = \"9s\"", "lease"),
             ("drain_timeout = \"9s\"", "drain_timeout"),
             ("http = 9464", "http"),
+            ("[telemetry]\nservice_name = \"other\"", "[telemetry]"),
         ] {
             assert_eq!(changes(&[], whole, to), [name]);
         }
