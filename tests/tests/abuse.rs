@@ -257,7 +257,8 @@ async fn the_same_id_in_two_queues_is_two_tasks() {
     let first = client.enqueue(&queue_name("q"), build(1)).await.unwrap();
     let second = client.enqueue(&other, build(2)).await.unwrap();
     assert_eq!((first.id.as_str(), second.id.as_str()), ("same", "same"));
-    client.cancel(&other, "same").await.unwrap();
+    let operator = ClientConfig::from_url(&yard.server.operator_url()).unwrap();
+    Client::new(operator).unwrap().cancel(&other, "same").await.unwrap();
     let worker = spawn(echo(), yard.config());
     assert_eq!(yard.result("same").await, "1");
     worker.stop().await;
