@@ -113,6 +113,10 @@ impl Container {
             binary
         };
         command.args(&argv[1..]).current_dir(self.root.path()).env_clear();
+        // The authorities of the image, which a run over TLS has its own among.
+        if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+            command.env("SSL_CERT_FILE", file);
+        }
         for (name, value) in &self.image.env {
             let value = value.replace("/etc/workyard", &self.root.path().display().to_string());
             command.env(name, value.replace(":9464", &format!(":{}", self.port)));
