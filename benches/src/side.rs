@@ -140,11 +140,13 @@ impl Bout<'_> {
             reason = "a few hundred thousand"
         )]
         let tasks = ((half * HALF_SECONDS) as usize).clamp(200, 300_000);
-        self.pickup(HALF, tasks, half).await?;
+        // A worker that does not get through this has its other figures nevertheless.
+        let paced = self.pickup(HALF, tasks, half).await;
         if self.peer.cycle {
             self.cycle().await?;
         }
-        self.flush().await
+        self.flush().await?;
+        paced
     }
 
     /// Fills the queue, then drains it; answers the drain's rate.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use redis::TypedCommands;
 use rustix::process::{Pid, kill_process};
 use workyard_shared::managed::{Error, ManagedRedis, Status, Stopped};
-use workyard_tests::{SERVER_VARIABLE, Signal};
+use workyard_tests::{SERVER_VARIABLE, Signal, workspace_binary};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -300,5 +300,30 @@ fn looking_and_stopping_create_nothing() -> io::Result<()> {
     assert_eq!(sandbox.redis.status().unwrap(), Status::NotRunning);
     assert_eq!(sandbox.redis.stop().unwrap(), Stopped::NotRunning);
     assert!(!fs::exists(&sandbox.dir)?);
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_cannot_start_leaves_no_server_behind() -> io::Result<()> {
+    let sandbox = Sandbox::new();
+    let keys = sandbox.dir.with_extension("keys");
+    fs::write(&keys, "no ring")?;
+    let refused = |more: &[&str]| {
+        workspace_binary("workyard-consumer")
+            .env("WORKYARD_REDIS_DIR", &sandbox.dir)
+            .args(["--redis-url", "managed"])
+            .args(more)
+            .output()
+    };
+    for bad in [
+        ["--keys", keys.to_str().unwrap_or_default()],
+        ["--prefix", "no:prefix"],
+        ["--queue", "no queue"],
+    ] {
+        let output = refused(&bad)?;
+        assert_eq!(output.status.code(), Some(2), "{bad:?}: {output:?}");
+        assert_eq!(sandbox.redis.status().unwrap(), Status::NotRunning, "{bad:?}");
+        assert!(!fs::exists(&sandbox.dir)?, "{bad:?}");
+    }
     Ok(())
 }

@@ -34,6 +34,17 @@ pub(super) fn registry(file: &DaemonConfig, before: Option<(&DaemonConfig, &Regi
 
 /// Flags go before the environment, the environment before the file, the file before defaults.
 pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerConfig, Option<ManagedRedis>), Failure> {
+    let queues = queues(cli, file)?;
+    let prefix = match &cli.prefix {
+        Some(prefix) => Prefix::new(prefix)?,
+        None => file.prefix.clone(),
+    };
+    let first = queues
+        .first()
+        .map_or_else(|| QueueName::new("default"), |(name, _)| Ok(name.clone()))?;
+    let jobs = jobs(cli, file)?;
+    let protection = protection(cli, file)?;
+    // Last: what is wrong with the rest must not leave a server behind that this start has begun.
     let in_file = file.redis_url.as_ref().map(|url| url.expose().to_owned());
     let url = cli
         .redis_url
@@ -49,14 +60,6 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         let access = cli.access.clone().with_variable().or(file.access.clone());
         (LinkConfig::from_url(&url)?.with_access(&access)?, None)
     };
-    let queues = queues(cli, file)?;
-    let prefix = match &cli.prefix {
-        Some(prefix) => Prefix::new(prefix)?,
-        None => file.prefix.clone(),
-    };
-    let first = queues
-        .first()
-        .map_or_else(|| QueueName::new("default"), |(name, _)| Ok(name.clone()))?;
     let config = WorkerConfig {
         prefix,
         queues,
@@ -65,8 +68,8 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         lease: file.lease,
         drain_timeout: file.drain_timeout,
         watch_host: file.watch_host,
-        jobs: jobs(cli, file)?,
-        protection: protection(cli, file)?,
+        jobs,
+        protection,
         until_empty: cli.until_empty,
         allow_eviction: cli.allow_eviction,
         http: cli.http.or(file.http),

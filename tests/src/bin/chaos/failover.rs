@@ -9,7 +9,7 @@ use std::time::Duration;
 use workyard_tests::{MASTER, TestServer, monotonic_ms, move_slot, wait_for, wait_until};
 
 use crate::evidence::{Death, Event};
-use crate::plan::Step;
+use crate::plan::{Kind, Step};
 use crate::store::{LONG, Store, ask, is_in_step, role};
 use crate::world::{World, hold, hold_until};
 
@@ -18,7 +18,8 @@ const HAND_OVER: Duration = Duration::from_secs(10);
 
 impl World {
     /// Kills the master, whose replica was cut off from it for a moment; when that has its place it comes back, in a cluster as a
-    /// replica, else as the master that it was until the sentinel sees it.
+    /// replica, else as the master that it was until the sentinel sees it. Consumers may die with it; their successors start
+    /// when nobody has the queue.
     pub(crate) async fn kill_master(&mut self, step: &Step) {
         let master = self.store.master().await;
         let replica = self.store.replica_of(master).await;
@@ -29,6 +30,10 @@ impl World {
         let began_ms = monotonic_ms();
         master.kill9();
         replica.sigcont();
+        if step.kind == Kind::KillMasterAndConsumers {
+            let victims = self.fleet.kill(step.which, step.victims());
+            self.fleet.start_again(victims);
+        }
         self.store.serves(replica).await;
         let healed_ms = monotonic_ms();
         hold_until(began_ms, step.lasts).await;
@@ -44,6 +49,38 @@ impl World {
             back_ms: healed_ms,
             ..Death::default()
         });
+        self.events.push(Event {
+            healed_ms,
+            failover: true,
+            ..Event::over(step.name(), began_ms)
+        });
+        self.events.push(sequel);
+    }
+
+    /// Stops the master's time until its replica has its place, and lets it go on: connections to it are open, and it answers as
+    /// the master that it was, until a node of the cluster or the sentinel tells it.
+    pub(crate) async fn freeze_master(&mut self, step: &Step) {
+        let master = self.store.master().await;
+        let replica = self.store.replica_of(master).await;
+        let began_ms = monotonic_ms();
+        master.sigstop();
+        self.store.serves(replica).await;
+        let healed_ms = monotonic_ms();
+        hold_until(began_ms, step.lasts).await;
+        let returned_ms = monotonic_ms();
+        master.sigcont();
+        wait_until(LONG, || async { role(master).await.as_deref() == Some("slave") }).await;
+        // Until it knew, it may have answered.
+        self.deaths.push(Death {
+            at_ms: began_ms,
+            back_ms: monotonic_ms(),
+            ..Death::default()
+        });
+        let sequel = Event {
+            sequel: true,
+            ..Event::over("return-of-master".to_owned(), returned_ms)
+        };
+        is_in_step(master).await;
         self.events.push(Event {
             healed_ms,
             failover: true,

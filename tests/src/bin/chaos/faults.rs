@@ -5,12 +5,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use workyard_tests::{Fault, FaultProxy, TestServer, monotonic_ms, wait_for};
+use workyard_tests::{Fault, FaultProxy, Signal, TestServer, monotonic_ms, wait_for};
 
 use crate::evidence::{Death, Event};
 use crate::plan::{Kind, Side, Step};
 use crate::store::ask;
-use crate::world::{World, hold};
+use crate::world::{World, hold, hold_until};
 
 /// Replies of each network that are hit at least, and how much longer a fault may last for that.
 const LEAST_HITS: u64 = 10;
@@ -34,7 +34,8 @@ impl World {
     pub(crate) async fn apply(&mut self, step: &Step) {
         let began_ms = monotonic_ms();
         match step.kind {
-            Kind::KillMaster => return self.kill_master(step).await,
+            Kind::KillMaster | Kind::KillMasterAndConsumers => return self.kill_master(step).await,
+            Kind::FreezeMaster => return self.freeze_master(step).await,
             Kind::FailOver => return self.fail_over(step).await,
             Kind::KillReplica => self.kill_replica(step.lasts).await,
             Kind::CutReplication => self.cut_replication(step.lasts).await,
@@ -48,20 +49,28 @@ impl World {
     async fn apply_to_one(&mut self, step: &Step) {
         let lasts = step.lasts;
         match step.kind {
-            Kind::KillConsumers => self.fleet.kill(step.which, step.victims(), lasts).await,
-            Kind::Freeze => self.fleet.freeze(step.which, lasts).await,
+            Kind::KillConsumers => {
+                let victims = self.fleet.kill(step.which, step.victims());
+                hold(lasts).await;
+                self.fleet.start_again(victims);
+            }
+            Kind::Freeze => {
+                self.fleet.signal(step.which, Signal::STOP);
+                hold(lasts).await;
+                self.fleet.signal(step.which, Signal::CONT);
+            }
             Kind::KillRedis => {
                 self.kill_redis();
                 hold(lasts).await;
                 self.bring_redis_back(&[]).await;
             }
             Kind::PowerLoss => {
-                let at_ms = monotonic_ms();
-                let cut = self.server().lose_power();
-                self.deaths.push(Death::with(at_ms, &cut));
+                self.lose_power();
                 hold(lasts).await;
                 self.bring_redis_back(&[]).await;
             }
+            Kind::PowerLossOfAll => self.lose_power_of_all(lasts).await,
+            Kind::FreezeOverRestart => self.freeze_over_restart(step.which, lasts).await,
             Kind::SlowLoad => self.load_slowly(lasts).await,
             Kind::OutOfMemory => self.fill_memory(lasts).await,
             Kind::DiskFull => self.fill_disk(lasts).await,
@@ -89,7 +98,13 @@ impl World {
                 self.fleet.move_clock(step.which, off, lasts).await;
             }
             Kind::FlushFunctions => self.again_and_again(lasts, async || self.flush_functions().await).await,
-            Kind::KillMaster | Kind::FailOver | Kind::KillReplica | Kind::CutReplication | Kind::MoveSlot => {}
+            Kind::KillMaster
+            | Kind::KillMasterAndConsumers
+            | Kind::FreezeMaster
+            | Kind::FailOver
+            | Kind::KillReplica
+            | Kind::CutReplication
+            | Kind::MoveSlot => {}
         }
     }
 
@@ -105,6 +120,32 @@ impl World {
             ..Death::default()
         });
         self.server().kill9();
+    }
+
+    fn lose_power(&mut self) {
+        let at_ms = monotonic_ms();
+        let cut = self.server().lose_power();
+        self.deaths.push(Death::with(at_ms, &cut));
+    }
+
+    /// Consumers are there first afterwards, as on a machine that boots: they have to wait for Redis.
+    async fn lose_power_of_all(&mut self, lasts: Duration) {
+        let victims = self.fleet.kill(0, self.fleet.len());
+        self.lose_power();
+        hold(lasts).await;
+        self.fleet.start_again(victims);
+        self.bring_redis_back(&[]).await;
+    }
+
+    /// One consumer sleeps through a restart of Redis, and through the end of its lease.
+    async fn freeze_over_restart(&mut self, which: usize, lasts: Duration) {
+        let began_ms = monotonic_ms();
+        self.fleet.signal(which, Signal::STOP);
+        self.kill_redis();
+        hold(AGAIN).await;
+        self.bring_redis_back(&[]).await;
+        hold_until(began_ms, lasts).await;
+        self.fleet.signal(which, Signal::CONT);
     }
 
     async fn bring_redis_back(&mut self, args: &[&str]) {

@@ -94,8 +94,13 @@ impl Fleet {
         &self.members[which % self.members.len()]
     }
 
-    /// Kills so many, one after another from `first` on, and starts others in their places after a while.
-    pub(crate) async fn kill(&mut self, first: usize, count: usize, away: Duration) {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Kills so many, one after another from `first` on; the killed, for [`Self::start_again`].
+    pub(crate) fn kill(&mut self, first: usize, count: usize) -> Vec<usize> {
         let victims: Vec<usize> = (0..count.min(self.members.len()))
             .map(|n| (first + n) % self.members.len())
             .collect();
@@ -104,7 +109,11 @@ impl Fleet {
             let life = self.members[*victim].life(Some(monotonic_ms()));
             self.past.push(life);
         }
-        hold(away).await;
+        victims
+    }
+
+    /// Starts others in the places of the killed.
+    pub(crate) fn start_again(&mut self, victims: Vec<usize>) {
         for victim in victims {
             let member = &self.members[victim];
             let daemon = self.spawn(&member.url, &member.clock);
@@ -113,11 +122,9 @@ impl Fleet {
         }
     }
 
-    /// Freezes one for a while.
-    pub(crate) async fn freeze(&self, which: usize, lasts: Duration) {
-        self.nth(which).daemon.signal(Signal::STOP);
-        hold(lasts).await;
-        self.nth(which).daemon.signal(Signal::CONT);
+    /// Freezes one, or lets it go on.
+    pub(crate) fn signal(&self, which: usize, signal: Signal) {
+        self.nth(which).daemon.signal(signal);
     }
 
     /// Sets the wall clock of one wrong for a while.

@@ -20,6 +20,10 @@ pub(crate) enum Kind {
     KillRedis,
     /// Redis loses power: its log ends where it was last synced
     PowerLoss,
+    /// Redis loses power, and all consumers with it
+    PowerLossOfAll,
+    /// A consumer is frozen for longer than its lease, and Redis is killed and started again meanwhile
+    FreezeOverRestart,
     /// Redis is killed, and loads its data slowly
     SlowLoad,
     /// Redis reaches its maxmemory
@@ -44,6 +48,10 @@ pub(crate) enum Kind {
     FlushFunctions,
     /// The master is killed, a replica takes its place, and the former master comes back
     KillMaster,
+    /// As kill-master, and consumers are killed with it; they start again while there is no master
+    KillMasterAndConsumers,
+    /// The master stands still until a replica has its place, and then goes on as if it had it still
+    FreezeMaster,
     /// A replica is told to take the place of the master, which lives on
     FailOver,
     /// The replica is killed, and started again: nothing is confirmed meanwhile
@@ -87,7 +95,10 @@ impl fmt::Display for Step {
         match (self.kind, self.side) {
             (Kind::KillConsumers, _) => write!(f, " ({})", self.victims()),
             (Kind::KillMaster, _) => write!(f, " (its replica is {:?} behind)", self.lag()),
-            (Kind::Freeze | Kind::MoveClock, _) => write!(f, " (consumer {})", self.which),
+            (Kind::KillMasterAndConsumers, _) => {
+                write!(f, " (its replica is {:?} behind; {})", self.lag(), self.victims())
+            }
+            (Kind::Freeze | Kind::FreezeOverRestart | Kind::MoveClock, _) => write!(f, " (consumer {})", self.which),
             (kind, Side::Producers) if kind.is_of_network() => f.write_str(" (producers)"),
             (kind, Side::Consumer(n)) if kind.is_of_network() => write!(f, " (consumer {n})"),
             (kind, Side::All) if kind.is_of_network() => f.write_str(" (all)"),
@@ -130,15 +141,15 @@ impl Kind {
     /// How long it lasts, in ms.
     fn span(self) -> std::ops::Range<u64> {
         match self {
-            Self::KillConsumers | Self::KillRedis | Self::PowerLoss => 100..3_000,
+            Self::KillConsumers | Self::KillRedis | Self::PowerLoss | Self::PowerLossOfAll => 100..3_000,
             // The lease is 3 s.
-            Self::Freeze => 4_200..7_000,
+            Self::Freeze | Self::FreezeOverRestart => 4_200..7_000,
             Self::SlowLoad | Self::OutOfMemory | Self::DiskFull | Self::FlushFunctions => 2_000..4_000,
             Self::MoveClock => 3_000..6_000,
             Self::DropReplies | Self::CutReplies | Self::CutConnections => 1_500..3_000,
             Self::Delay | Self::Stall | Self::BlackHole => 2_000..6_000,
             // A failover takes some six seconds, and is over before the former master comes back.
-            Self::KillMaster => 7_000..11_000,
+            Self::KillMaster | Self::KillMasterAndConsumers | Self::FreezeMaster => 7_000..11_000,
             Self::FailOver => 500..1_000,
             Self::KillReplica | Self::CutReplication => 2_000..5_000,
             // For so long it is half-moved.
@@ -150,7 +161,7 @@ impl Kind {
     fn settling(self) -> Duration {
         Duration::from_secs(match self {
             // A sentinel looks on for 8 s and more while a former master calls itself one, before it makes a replica of it.
-            Self::KillMaster | Self::FailOver => 13,
+            Self::KillMaster | Self::KillMasterAndConsumers | Self::FreezeMaster | Self::FailOver => 13,
             Self::KillReplica | Self::MoveSlot => 3,
             Self::CutReplication => 1,
             _ => 0,

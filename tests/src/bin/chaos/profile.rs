@@ -87,12 +87,19 @@ impl Profile {
     pub(crate) fn kinds(self) -> impl Iterator<Item = Kind> {
         Kind::value_variants().iter().copied().filter(move |kind| match kind {
             Kind::KillConsumers | Kind::Freeze | Kind::CutConnections | Kind::FlushFunctions => true,
-            Kind::KillMaster | Kind::FailOver | Kind::KillReplica | Kind::CutReplication => self.is_replicated(),
+            Kind::KillMaster
+            | Kind::KillMasterAndConsumers
+            | Kind::FreezeMaster
+            | Kind::FailOver
+            | Kind::KillReplica
+            | Kind::CutReplication => self.is_replicated(),
             Kind::MoveSlot => self == Self::Cluster,
             // Most of these need one Redis behind proxies: nodes and sentinels tell clients addresses that lead past any.
             Kind::KillRedis
             | Kind::MoveClock
             | Kind::PowerLoss
+            | Kind::PowerLossOfAll
+            | Kind::FreezeOverRestart
             | Kind::SlowLoad
             | Kind::OutOfMemory
             | Kind::DiskFull
