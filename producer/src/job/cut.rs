@@ -1,6 +1,6 @@
 //! Cuts of a file at the ends of its records.
 //!
-//! Invariant: the pieces of a file, one behind the other, are the file (of CSV: what follows its header), and none begins
+//! Invariant: the pieces of a file, one behind the other, are the file (of CSV: what follows its header; of JSON lines: what follows a byte order mark), and none begins
 //! or ends inside a record. Of text only a little around each cut is read; CSV is read whole, because a quoted field may
 //! hold line ends.
 
@@ -11,6 +11,8 @@ use crate::error::Error;
 
 /// Bytes of one read around a cut.
 const WINDOW: usize = 1 << 16;
+/// What some programs write before text that is UTF-8. It belongs to no header and is no JSON; in plain text it stays.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The pieces of one file: each as long as the caller asks for, or a little longer.
 #[derive(Debug)]
@@ -37,6 +39,17 @@ impl<'a> Cutter<'a> {
         })
     }
 
+    /// As [`Self::lines`], behind a byte order mark.
+    pub(crate) fn json_lines(source: &'a Source) -> Result<Self, Error> {
+        let reader = source.open()?;
+        let marked = reader.read_at(0, MARK.len())? == MARK;
+        Ok(Self::Lines {
+            reader,
+            at: if marked { MARK.len() as u64 } else { 0 },
+            end: source.size,
+        })
+    }
+
     pub(crate) fn whole(source: &Source) -> Self {
         Self::Whole {
             end: source.size,
@@ -56,7 +69,7 @@ impl<'a> Cutter<'a> {
         next_record(&mut reader, source)?;
         let at = record_end(&reader, &bytes, source.size)?;
         let head = bytes.read_at(0, usize::try_from(at).unwrap_or(usize::MAX))?;
-        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
+        let head = head.strip_prefix(MARK).unwrap_or(&head);
         let head = std::str::from_utf8(head.trim_ascii_end())
             .map_err(|_| Error::invalid(format!("{}: the header must be UTF-8", source.url)))?;
         let cutter = Self::Csv {
@@ -181,6 +194,25 @@ mod tests {
                 assert!(inner.len() < size as usize || full.is_none() || !inner[size as usize - 1..].contains(&b'\n'));
             }
             assert_eq!(at, source.size);
+        }
+    }
+
+    #[test]
+    fn json_lines_begin_behind_a_byte_order_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, wanted) in [
+            (&b"\xef\xbb\xbf1\n2\n"[..], &[3..5, 5..7][..]),
+            (b"1\n2\n", &[0..2, 2..4]),
+            (MARK, &[]),
+            (b"\xef\xbb", std::slice::from_ref(&(0..2))),
+            (b"", &[]),
+        ] {
+            let source = written(dir.path(), "t", text);
+            assert_eq!(
+                pieces(Cutter::json_lines(&source).unwrap(), &source, 1),
+                wanted,
+                "{text:?}"
+            );
         }
     }
 

@@ -96,7 +96,8 @@ pub(crate) fn file_chunks(
     };
     for source in sources {
         let mut cutter = match format {
-            FileFormat::Lines | FileFormat::JsonLines => Cutter::lines(source)?,
+            FileFormat::Lines => Cutter::lines(source)?,
+            FileFormat::JsonLines => Cutter::json_lines(source)?,
             FileFormat::Files => Cutter::whole(source),
             FileFormat::Csv { delimiter } => {
                 let (cutter, header) = Cutter::csv(source, u8::try_from(delimiter).unwrap_or(b','))?;
