@@ -311,17 +311,20 @@ fn a_daemon_that_cannot_start_leaves_no_server_behind() -> io::Result<()> {
     let refused = |more: &[&str]| {
         workspace_binary("workyard-consumer")
             .env("WORKYARD_REDIS_DIR", &sandbox.dir)
-            .args(["--redis-url", "managed"])
+            // With what it needs beside, so that nothing else is wrong.
+            .args(["--redis-url", "managed", "--jobs-read", "/tmp"])
             .args(more)
             .output()
     };
-    for bad in [
-        ["--keys", keys.to_str().unwrap_or_default()],
-        ["--prefix", "no:prefix"],
-        ["--queue", "no queue"],
+    for (bad, why) in [
+        (["--keys", keys.to_str().unwrap_or_default()], "key ring"),
+        (["--prefix", "no:prefix"], "prefix \"no:prefix\""),
+        (["--queue", "no queue"], "queue \"no queue\""),
     ] {
         let output = refused(&bad)?;
         assert_eq!(output.status.code(), Some(2), "{bad:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(why), "{bad:?}: {said}");
         assert_eq!(sandbox.redis.status().unwrap(), Status::NotRunning, "{bad:?}");
         assert!(!fs::exists(&sandbox.dir)?, "{bad:?}");
     }
