@@ -104,22 +104,30 @@ impl Server {
             policy => set.arg("appendfsync").arg(policy).arg("appendonly").arg("yes"),
         };
         link.call(&set).await?;
-        while number(&info(link, "persistence").await?, "aof_rewrite_in_progress:") != Some(0)
-            || number(&info(link, "persistence").await?, "aof_rewrite_scheduled:") != Some(0)
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        is_through(
+            link,
+            "persistence",
+            &["aof_rewrite_in_progress:", "aof_rewrite_scheduled:"],
+        )
+        .await
     }
 
     /// Empties it; returns when the memory is free again. Five million tasks take longer to free than a call may last,
     /// so Redis does it beside, and is asked until it is through: what is measured next shares no core with it.
     pub(crate) async fn flush(&self, link: &Link) -> anyhow::Result<()> {
         link.call(redis::cmd("FLUSHALL").arg("ASYNC")).await?;
-        while number(&info(link, "memory").await?, "lazyfree_pending_objects:") != Some(0) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        is_through(link, "memory", &["lazyfree_pending_objects:"]).await
+    }
+}
+
+/// Waits until Redis has none left of these.
+async fn is_through(link: &Link, section: &str, fields: &[&str]) -> anyhow::Result<()> {
+    loop {
+        let text = info(link, section).await?;
+        if fields.iter().all(|field| number(&text, field) == Some(0)) {
+            return Ok(());
         }
-        Ok(())
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -107,6 +107,23 @@ impl Event {
             sequel: false,
         }
     }
+
+    /// One in which another server took over, and accepted writes from then on.
+    pub(crate) fn failover(fault: String, began_ms: u64, healed_ms: u64) -> Self {
+        Self {
+            healed_ms,
+            failover: true,
+            ..Self::over(fault, began_ms)
+        }
+    }
+
+    /// The end of a failover: the former master is there again, just now.
+    pub(crate) fn return_of_master(began_ms: u64) -> Self {
+        Self {
+            sequel: true,
+            ..Self::over("return-of-master".to_owned(), began_ms)
+        }
+    }
 }
 
 impl Death {

@@ -39,21 +39,14 @@ impl World {
         hold_until(began_ms, step.lasts).await;
         let returned_ms = monotonic_ms();
         master.restart().await;
-        let sequel = Event {
-            sequel: true,
-            ..Event::over("return-of-master".to_owned(), returned_ms)
-        };
+        let sequel = Event::return_of_master(returned_ms);
         is_in_step(master).await;
         self.deaths.push(Death {
             at_ms: began_ms,
             back_ms: healed_ms,
             ..Death::default()
         });
-        self.events.push(Event {
-            healed_ms,
-            failover: true,
-            ..Event::over(step.name(), began_ms)
-        });
+        self.events.push(Event::failover(step.name(), began_ms, healed_ms));
         self.events.push(sequel);
     }
 
@@ -76,16 +69,9 @@ impl World {
             back_ms: monotonic_ms(),
             ..Death::default()
         });
-        let sequel = Event {
-            sequel: true,
-            ..Event::over("return-of-master".to_owned(), returned_ms)
-        };
+        let sequel = Event::return_of_master(returned_ms);
         is_in_step(master).await;
-        self.events.push(Event {
-            healed_ms,
-            failover: true,
-            ..Event::over(step.name(), began_ms)
-        });
+        self.events.push(Event::failover(step.name(), began_ms, healed_ms));
         self.events.push(sequel);
     }
 
@@ -112,11 +98,7 @@ impl World {
         }
         is_in_step(master).await;
         hold(step.lasts).await;
-        self.events.push(Event {
-            healed_ms,
-            failover: true,
-            ..Event::over(step.name(), began_ms)
-        });
+        self.events.push(Event::failover(step.name(), began_ms, healed_ms));
     }
 
     /// Asks a replica of a cluster to take over, until it has: master and replica first get in step, and may run out of time.
