@@ -51,7 +51,7 @@ pub enum Error {
         id: String,
     },
     /// Another call made a job of this id.
-    #[error("there is a job {id} already, made by another call")]
+    #[error("there is a job {id} already, of another call: its functions, options or input are not the same")]
     JobExists {
         /// The id.
         id: String,

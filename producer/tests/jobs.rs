@@ -170,33 +170,117 @@ async fn a_submission_goes_on_where_an_outage_broke_it_and_adds_nothing_twice() 
     let job = submitting.await.unwrap();
     let record = job.status().await.unwrap();
     assert_eq!((record.submitted, record.maps.total), (40_000, 40_000));
-    let seen: Vec<u64> = {
-        let mut redis = server.redis().await;
-        let chunks: BTreeMap<u64, String> = redis::cmd("HGETALL")
-            .arg("workyard:{default}:job:resumed:chunks")
-            .query_async(&mut redis)
-            .await
-            .unwrap();
-        chunks
-            .iter()
-            .for_each(|(n, chunk)| assert_eq!(*chunk, format!("{{\"items\":[{n}]}}")));
-        chunks.into_keys().collect()
-    };
-    assert_eq!(seen, (0..40_000).collect::<Vec<_>>());
+    let expected: Vec<String> = (0..40_000).map(|n| format!("{{\"items\":[{n}]}}")).collect();
+    assert_eq!(chunks(&server, "resumed").await, expected);
+}
+
+/// What is in the chunks of a job that nobody works on, in order.
+async fn chunks(server: &Server, id: &str) -> Vec<String> {
+    let mut redis = server.redis().await;
+    let chunks: BTreeMap<u64, String> = redis::cmd("HGETALL")
+        .arg(format!("workyard:{{default}}:job:{id}:chunks"))
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    chunks.into_values().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_is_one_job_and_other_submitters_hear_it() {
+async fn a_submitter_that_died_is_followed_by_the_same_call_with_the_same_id() {
     let server = Server::start(&[]).await;
     let client = server.client();
-    items(&client, "one", 2, 1).await;
-    let again = client
+    let dying = tokio::spawn({
+        let client = client.clone();
+        async move { items(&client, "half", 40_000, 1).await }
+    });
+    let redis = server.redis().await;
+    until("some chunks are there", async || {
+        redis::cmd("HLEN")
+            .arg("workyard:{default}:job:half:chunks")
+            .query_async::<u64>(&mut redis.clone())
+            .await
+            .unwrap()
+            > 2000
+    })
+    .await;
+    dying.abort();
+    assert!(dying.await.unwrap_err().is_cancelled(), "it was too fast to be stopped");
+    assert_eq!(
+        server
+            .client()
+            .job(&queue(), &"half".parse().unwrap())
+            .status()
+            .await
+            .unwrap()
+            .state,
+        JobState::Pending
+    );
+
+    let job = items(&client, "half", 40_000, 1).await;
+    assert!(job.joined());
+    let record = job.status().await.unwrap();
+    assert_eq!((record.submitted, record.maps.total), (40_000, 40_000));
+    let expected: Vec<String> = (0..40_000).map(|n| format!("{{\"items\":[{n}]}}")).collect();
+    assert_eq!(chunks(&server, "half").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_on_with_chunks_of_the_size_that_it_began_with() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let submit = async |id: &str| {
+        client
+            .map_reduce(&queue(), "count", "sum")
+            .items(0..10)
+            .id(id)
+            .submit()
+            .await
+            .unwrap()
+    };
+    // Of one item each, as there are slots enough. The other was begun when there were few.
+    let record = submit("small").await.status().await.unwrap();
+    assert_eq!(record.submitted, 10);
+    let begun = record.nonce.strip_suffix("-1").unwrap().to_owned() + "-4";
+    server
+        .queue("default")
+        .job_submit(
+            &"large".parse().unwrap(),
+            &begun.parse().unwrap(),
+            &record.spec,
+            0,
+            &[r#"{"items":[0,1,2,3]}"#.into()],
+            false,
+        )
+        .await
+        .unwrap();
+    assert!(submit("large").await.joined());
+    let expected = [r#"{"items":[0,1,2,3]}"#, r#"{"items":[4,5,6,7]}"#, r#"{"items":[8,9]}"#];
+    assert_eq!(chunks(&server, "large").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_one_job_of_one_call_and_other_calls_hear_it() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let mut hands = Hands::register(server.queue("default")).await;
+    let first = items(&client, "one", 2, 1).await;
+    assert!(!first.joined());
+    assert!(items(&client, "one", 2, 1).await.joined(), "while it runs");
+    run_as_count(&mut hands, 2).await;
+    let reduce = hands.next().await;
+    hands.settle(&reduce, JobVerdict::Done, vec![(0, lines("2\n"))]).await;
+    let again = items(&client, "one", 2, 1).await;
+    assert!(again.joined(), "when it has ended");
+    assert_eq!(again.wait_completed(SOON).await.unwrap().starts, 1);
+    assert_eq!(again.result::<u64>().await.unwrap(), Some(2));
+
+    let other = client
         .map_reduce(&queue(), "count", "sum")
         .items([1])
         .id("one")
         .submit()
         .await;
-    assert!(matches!(again, Err(Error::JobExists { .. })), "{again:?}");
+    assert!(matches!(other, Err(Error::JobExists { .. })), "{other:?}");
     server
         .feed(
             &[

@@ -39,6 +39,12 @@ pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Ex
         }
     }
     let submitted = planned.submit().await.map_err(|error| explained(error, &args))?;
+    if submitted.joined() {
+        let id = submitted.id();
+        session.out.note(&format!(
+            "job {id} is there already, from the same command: this is its answer"
+        ));
+    }
     if args.detach {
         match session.out.json {
             true => session.out.document(&json!({ "job": submitted.id().as_str() }))?,

@@ -15,6 +15,7 @@ use workyard_shared::trace_context::{TRACEPARENT, TraceContext};
 
 use super::files::FileFormat;
 use super::handle::JobHandle;
+use super::identity::Identity;
 use super::input::Input;
 use super::scan::ItemFormat;
 use super::submit::Submission;
@@ -29,6 +30,7 @@ pub struct MapReduce {
     client: Client,
     queue: QueueName,
     id: Result<JobId, CallError>,
+    own_id: bool,
     spec: Result<JobSpec, CallError>,
     fan_in: Option<Option<u32>>,
     partitions: Option<u32>,
@@ -77,6 +79,7 @@ impl Client {
             client: self.clone(),
             queue: queue.clone(),
             id: Ok(JobId::fresh()),
+            own_id: false,
             spec,
             fan_in: None,
             partitions: None,
@@ -266,9 +269,11 @@ impl MapReduce {
         })
     }
 
-    /// An id of the caller's own; a UUIDv7 is made otherwise.
+    /// An id of the caller's own; a UUIDv7 is made otherwise. The same call with the same id is the same job: one that
+    /// broke off goes on, one that runs or has ended is answered as it is. Another call with this id is refused.
     pub fn id(mut self, id: impl AsRef<str>) -> Self {
         self.id = JobId::new(id);
+        self.own_id = true;
         self
     }
 
@@ -276,8 +281,8 @@ impl MapReduce {
     /// patience.
     ///
     /// # Errors
-    /// [`Error::Call`] with `Invalid` if a part or the input is wrong: nothing was sent. [`Error::JobExists`] if the id is
-    /// taken. Others as [`Client::enqueue`].
+    /// [`Error::Call`] with `Invalid` if a part or the input is wrong: nothing was sent. [`Error::JobExists`] if another call
+    /// made a job of this id. Others as [`Client::enqueue`].
     pub async fn submit(mut self) -> Result<JobHandle, Error> {
         let id = self.id.clone()?;
         if self.client.inner.config.keys.as_ref().is_some_and(|keys| keys.seals()) {
@@ -293,7 +298,16 @@ impl MapReduce {
         }
         inject_current(&mut spec.headers);
         spec.validate()?;
-        let ready = input.prepare().await?;
+        let mut ready = input.prepare().await?;
+        let mut identity = None;
+        if self.own_id {
+            let (spec, chosen) = (spec.clone(), self.chunk_size);
+            let known = tokio::task::spawn_blocking(move || Identity::of(&spec, &ready, chosen).map(|it| (it, ready)));
+            let known = known
+                .await
+                .map_err(|e| Error::invalid(format!("the input cannot be read: {e}")))??;
+            (identity, ready) = (Some(known.0), known.1);
+        }
         let size = match self.chunk_size {
             Some(0) => return Err(Error::invalid("a chunk must have at least 1 item or byte")),
             Some(size) => size,
@@ -309,9 +323,10 @@ impl MapReduce {
             spec,
             ready,
             size,
+            identity,
         };
-        Box::pin(submission.run()).await?;
-        Ok(self.client.job(&self.queue, &id))
+        let joined = Box::pin(submission.run()).await?;
+        Ok(self.client.job(&self.queue, &id).joining(joined))
     }
 
     /// The parts as one.

@@ -1,6 +1,6 @@
 //! A job that was submitted: watched, waited for, operated, its result read.
 //!
-//! Invariant: a handle holds no state of the job; each answer is Redis' of now. Dropping it changes nothing.
+//! Invariant: a handle holds no state of the job but how it came to it; each answer is Redis' of now. Dropping it changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ pub struct JobHandle {
     client: Client,
     queue: Queue,
     id: JobId,
+    joined: bool,
 }
 
 impl Client {
@@ -38,6 +39,7 @@ impl Client {
             client: self.clone(),
             queue: self.queue(queue),
             id: id.clone(),
+            joined: false,
         }
     }
 
@@ -56,6 +58,16 @@ impl JobHandle {
     #[must_use]
     pub fn id(&self) -> &JobId {
         &self.id
+    }
+
+    pub(super) fn joining(self, joined: bool) -> Self {
+        Self { joined, ..self }
+    }
+
+    /// Whether [`MapReduce::submit`](crate::MapReduce::submit) found it there, of an earlier call that was the same.
+    #[must_use]
+    pub fn joined(&self) -> bool {
+        self.joined
     }
 
     /// Its queue.

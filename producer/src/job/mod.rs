@@ -1,7 +1,7 @@
 //! Map-reduce jobs: planned and submitted, watched, operated, and their results read.
 //!
 //! docs/jobs.md is the specification. Reading order: [`builder`] is what a caller says; [`spool`], [`scan`], [`source`], [`cut`],
-//! [`pack`] and [`size`] make chunks of the input; [`submit`] sends them; [`handle`] is a job that is there, [`output`] and
+//! [`pack`] and [`size`] make chunks of the input; [`identity`] knows the same call again; [`submit`] sends them; [`handle`] is a job that is there, [`output`] and
 //! [`merge`] its result. It runs nothing of a job.
 
 mod spool;
@@ -12,6 +12,7 @@ mod pack;
 mod files;
 mod size;
 mod input;
+mod identity;
 mod submit;
 mod builder;
 mod output;

@@ -1,8 +1,8 @@
 //! Submission: chunks in calls of bounded size, resumed after any outage.
 //!
 //! Invariant: a chunk's number is its place in the input, so that a call that is sent again adds nothing twice. If Redis
-//! comes back without the latest chunks, they are made again from the input. If we die, nothing of the job runs, and the
-//! maintainer fails it as abandoned.
+//! comes back without the latest chunks, they are made again from the input. If we die, nothing of the job runs: the same
+//! call with the same id goes on, or the maintainer fails the job as abandoned.
 
 use bytes::Bytes;
 use workyard_shared::Error as CallError;
@@ -11,6 +11,7 @@ use workyard_shared::job::{JobSpec, JobState};
 use workyard_shared::limits::MAX_BATCH;
 use workyard_shared::name::{JobId, SessionId};
 
+use super::identity::Identity;
 use super::input::Ready;
 use super::pack::Chunks;
 use crate::client::Client;
@@ -20,6 +21,8 @@ use crate::error::Error;
 const CALL_BYTES: usize = 3 << 20;
 /// How often a Redis may lose chunks before we give up.
 const MAX_LOSSES: u32 = 5;
+/// How often another submitter may be ahead of us between our look and our first call.
+const MAX_LOOKS: u32 = 3;
 
 /// A job on its way.
 pub(crate) struct Submission<'a> {
@@ -29,15 +32,45 @@ pub(crate) struct Submission<'a> {
     pub(crate) spec: JobSpec,
     pub(crate) ready: Ready,
     pub(crate) size: u64,
+    /// Of a job whose id the caller chose: the same call again is the same job.
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Submission<'_> {
-    pub(crate) async fn run(&self) -> Result<(), Error> {
-        let nonce = SessionId::fresh();
+    /// Sends it all, unless it is there. Whether there was a job of the same call.
+    pub(crate) async fn run(mut self) -> Result<bool, Error> {
+        let Some(identity) = self.identity.take() else {
+            return self.send_all(&SessionId::fresh()).await.map(|()| false);
+        };
+        for _ in 0..MAX_LOOKS {
+            let there = self.client.patiently(|| self.queue.job_record(&self.id)).await?;
+            let joined = there.is_some();
+            if let Some(there) = there {
+                // Its chunks were cut for the slots of that time.
+                self.size = identity.size_in(&there.nonce).ok_or_else(|| self.exists())?;
+                if there.state != JobState::Pending {
+                    return Ok(true);
+                }
+            }
+            match self.send_all(&identity.nonce(self.size)?).await {
+                Err(Error::JobExists { .. }) => {}
+                other => return other.map(|()| joined),
+            }
+        }
+        Err(self.exists())
+    }
+
+    fn exists(&self) -> Error {
+        Error::JobExists {
+            id: self.id.to_string(),
+        }
+    }
+
+    async fn send_all(&self, nonce: &SessionId) -> Result<(), Error> {
         let (mut skip, mut losses) = (0, 0);
         loop {
             let mut sent = skip;
-            let error = match self.send(&nonce, &mut sent).await {
+            let error = match self.send(nonce, &mut sent).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -90,11 +123,7 @@ impl Submission<'_> {
             let call = || self.queue.job_submit(&self.id, nonce, &self.spec, *sent, &batch, last);
             match self.client.patiently(call).await? {
                 JobSubmitted::Taken(_) => *sent += batch.len() as u64,
-                JobSubmitted::Exists => {
-                    return Err(Error::JobExists {
-                        id: self.id.to_string(),
-                    });
-                }
+                JobSubmitted::Exists => return Err(self.exists()),
             }
             if last {
                 return Ok(());

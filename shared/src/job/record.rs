@@ -145,6 +145,8 @@ pub struct JobRecord {
     pub finished_ms: u64,
     /// Why it failed; empty if it did not.
     pub error: String,
+    /// The submitter's own mark, by which a call that is sent again is known; empty if it gave none.
+    pub nonce: String,
 }
 
 impl JobRecord {
@@ -227,6 +229,7 @@ impl JobRecord {
             reducing_ms: count("reducing"),
             finished_ms: count("finished"),
             error: text("error").unwrap_or_default(),
+            nonce: text("nonce").unwrap_or_default(),
         })
     }
 }

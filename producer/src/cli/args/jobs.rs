@@ -81,7 +81,7 @@ pub(crate) struct MapReduceArgs {
     pub(crate) run: RunArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
-    /// The job's id [default: a UUIDv7]
+    /// The job's id: the same command with the same id is the same job, and goes on if it broke off [default: a UUIDv7]
     #[arg(long, value_parser = value::named::<JobId>, value_name = "ID")]
     pub(crate) id: Option<JobId>,
     /// Give up waiting after this long; the job goes on
