@@ -146,7 +146,7 @@ impl Client {
                     view: &view,
                     stats: &stats,
                     serving,
-                    pace: self.pace(queue, &stats).await?,
+                    pace: self.pace(queue, &stats, serving).await?,
                     bulletin: self.bulletin(&calls).await?,
                     ahead: ahead.filter(|_| view.state == State::Pending),
                 };
@@ -234,8 +234,13 @@ mod tests {
                 alive,
                 healthy,
                 slots: healthy,
+                rate: 0.0,
             },
-            pace: Pace { arrival: 0.0, drain },
+            pace: Pace {
+                arrival: 0.0,
+                drain,
+                clears: drain,
+            },
             bulletin: Bulletin::default(),
             ahead: (state == State::Pending).then_some(6),
         };

@@ -78,7 +78,8 @@ pub enum Reason {
     Queued {
         /// How many.
         ahead: u64,
-        /// When its turn comes at the pace of the last minutes, if that is known.
+        /// When its turn comes at the pace of the consumers, if that is known: what left per second in whole minutes of this backlog, else by
+        /// their slots and mean run times.
         #[serde(skip_serializing_if = "Option::is_none")]
         starts_in_ms: Option<u64>,
     },

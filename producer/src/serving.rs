@@ -18,7 +18,7 @@ const SEEN: u64 = 1000;
 const FIRST: u64 = 16;
 
 /// Who serves a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Serving {
     /// Consumers whose lease lives.
@@ -27,6 +27,8 @@ pub struct Serving {
     pub healthy: u64,
     /// Tasks that the healthy ones can run at once; one that does not say how many counts as one.
     pub slots: u64,
+    /// Tasks per second that those slots would run by their consumers' mean run times; 0 while nobody has run any.
+    pub rate: f64,
 }
 
 /// What matters here of a health report.
@@ -35,6 +37,7 @@ struct Report {
     healthy: Option<bool>,
     draining: Option<bool>,
     capacity: Option<u64>,
+    mean_run_ms: Option<f64>,
 }
 
 impl Serving {
@@ -47,7 +50,11 @@ impl Serving {
             return;
         }
         self.healthy += 1;
-        self.slots += report.and_then(|report| report.capacity).unwrap_or(1);
+        let slots = report.as_ref().and_then(|report| report.capacity).unwrap_or(1);
+        self.slots += slots;
+        if let Some(mean) = report.and_then(|report| report.mean_run_ms).filter(|mean| *mean > 0.0) {
+            self.rate += slots as f64 * 1000.0 / mean;
+        }
     }
 }
 
@@ -101,13 +108,19 @@ mod tests {
         let of = |report: Option<&str>| {
             let mut serving = Serving::default();
             serving.count(report);
-            (serving.healthy, serving.slots)
+            (serving.healthy, serving.slots, serving.rate)
         };
-        assert_eq!(of(None), (1, 1), "no report says nothing against it");
-        assert_eq!(of(Some("junk")), (1, 1));
-        assert_eq!(of(Some(r#"{"capacity":8,"draining":false}"#)), (1, 8));
-        assert_eq!(of(Some(r#"{"capacity":8,"healthy":true,"score":0.9}"#)), (1, 8));
-        assert_eq!(of(Some(r#"{"capacity":8,"draining":true}"#)), (0, 0));
-        assert_eq!(of(Some(r#"{"capacity":8,"healthy":false}"#)), (0, 0));
+        assert_eq!(of(None), (1, 1, 0.0), "no report says nothing against it");
+        assert_eq!(of(Some("junk")), (1, 1, 0.0));
+        assert_eq!(of(Some(r#"{"capacity":8,"draining":false}"#)), (1, 8, 0.0));
+        assert_eq!(
+            of(Some(r#"{"capacity":8,"healthy":true,"mean_run_ms":200}"#)),
+            (1, 8, 40.0)
+        );
+        assert_eq!(
+            of(Some(r#"{"capacity":8,"draining":true,"mean_run_ms":200}"#)),
+            (0, 0, 0.0)
+        );
+        assert_eq!(of(Some(r#"{"capacity":8,"healthy":false}"#)), (0, 0, 0.0));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Pure arithmetic on what the functions count. Invariant: nothing is made up: without a measured pace there is no
 //! estimate. Rates are those of the last five complete minutes and the current one, counted from the first of them in
-//! which something happened. It scales nothing itself.
+//! which something happened. How fast a backlog goes is measured only while there is one: minutes in which nobody had
+//! anything to do say nothing about it, and until there is a whole one, run times and slots do. It scales nothing itself.
 
 use std::collections::BTreeMap;
 
@@ -27,32 +28,49 @@ pub(crate) struct Pace {
     pub(crate) arrival: f64,
     /// That left for good: completed, failed, cancelled or expired. Those shed are no work that was done.
     pub(crate) drain: f64,
+    /// That would leave while there is a backlog.
+    pub(crate) clears: f64,
 }
 
+/// Totals at the beginning of a minute.
+type Row = (u64, Vec<u64>);
+
 impl Pace {
-    /// From the totals of now and at the beginning of each minute, oldest first, in which they changed.
-    fn of(rows: &[(u64, Vec<u64>)], totals: &BTreeMap<String, u64>, now_ms: u64) -> Self {
-        let Some((minute, before)) = rows.first() else {
-            return Self::default();
+    /// From the totals of now and at the beginning of each minute, oldest first, in which they changed; since when there is
+    /// a backlog; and what the consumers could do.
+    fn of(rows: &[Row], totals: &BTreeMap<String, u64>, now_ms: u64, since_ms: Option<u64>, able: f64) -> Self {
+        let (arrival, drain) = rows.first().map_or((0.0, 0.0), |row| rates(row, totals, now_ms));
+        let busy = |(minute, _): &&Row| {
+            since_ms.is_some_and(|since| minute * 60_000 >= since && now_ms - minute * 60_000 >= 60_000)
         };
-        let change = |name: &str| {
-            let place = COUNTERS.iter().position(|counter| *counter == name);
-            let then = place.and_then(|place| before.get(place)).copied().unwrap_or_default();
-            totals.get(name).copied().unwrap_or_default().saturating_sub(then)
+        let clears = match rows.iter().find(busy) {
+            Some(row) => rates(row, totals, now_ms).1,
+            None if able > 0.0 => able.max(drain),
+            None => drain,
         };
-        let left = change("completed") + change("failed") + change("cancelled") + change("expired");
-        // A second at least: the first task of a minute is no rate.
-        let span = now_ms.saturating_sub(minute * 60_000).max(1000) as f64 / 1000.0;
-        Self {
-            arrival: change("submitted") as f64 / span,
-            drain: left.saturating_sub(change("shed")) as f64 / span,
-        }
+        Self { arrival, drain, clears }
     }
 
     /// How long this many tasks take, in ms; `None` if nothing drains.
     pub(crate) fn takes_ms(&self, tasks: u64) -> Option<u64> {
-        (self.drain > 0.0).then(|| (tasks as f64 / self.drain * 1000.0).round() as u64)
+        (self.clears > 0.0).then(|| (tasks as f64 / self.clears * 1000.0).round() as u64)
     }
+}
+
+/// What came in and left per second since the beginning of a minute.
+fn rates((minute, before): &Row, totals: &BTreeMap<String, u64>, now_ms: u64) -> (f64, f64) {
+    let change = |name: &str| {
+        let place = COUNTERS.iter().position(|counter| *counter == name);
+        let then = place.and_then(|place| before.get(place)).copied().unwrap_or_default();
+        totals.get(name).copied().unwrap_or_default().saturating_sub(then)
+    };
+    let left = change("completed") + change("failed") + change("cancelled") + change("expired");
+    // A second at least: the first task of a minute is no rate.
+    let span = now_ms.saturating_sub(minute * 60_000).max(1000) as f64 / 1000.0;
+    (
+        change("submitted") as f64 / span,
+        left.saturating_sub(change("shed")) as f64 / span,
+    )
 }
 
 /// What an autoscaler wants to know of a queue.
@@ -107,16 +125,16 @@ fn wanted(backlog: u64, running: u64, pace: Pace, serving: Serving) -> Option<u6
     if backlog == 0 && running == 0 && pace.arrival == 0.0 {
         return Some(0);
     }
-    if pace.drain == 0.0 {
+    // With a backlog every slot works; without one only those that run something made this pace.
+    let (pace_of_busy, busy) = if backlog > 0 {
+        (pace.clears, serving.slots)
+    } else {
+        (pace.drain, running.clamp(1, serving.slots))
+    };
+    if pace_of_busy == 0.0 {
         return None;
     }
-    // With a backlog every slot works; without one only those that run something made this pace.
-    let busy = if backlog > 0 {
-        serving.slots
-    } else {
-        running.clamp(1, serving.slots)
-    };
-    let per_slot = pace.drain / busy as f64;
+    let per_slot = pace_of_busy / busy as f64;
     let slots = (pace.arrival + backlog as f64 / CATCH_UP) / per_slot;
     let consumers = slots / (serving.slots as f64 / serving.healthy as f64);
     Some((consumers.ceil() as u64).max(1))
@@ -124,12 +142,13 @@ fn wanted(backlog: u64, running: u64, pace: Pace, serving: Serving) -> Option<u6
 
 impl Client {
     /// The pace of a queue in the last minutes.
-    pub(crate) async fn pace(&self, queue: &QueueName, stats: &QueueStats) -> Result<Pace, Error> {
+    pub(crate) async fn pace(&self, queue: &QueueName, stats: &QueueStats, serving: Serving) -> Result<Pace, Error> {
         let calls = self.queue(queue);
         let minute = stats.at.ms() / 60_000;
         let first = minute.saturating_sub(MINUTES);
         let rows = self.patiently(|| calls.minutes_between(first, minute)).await?;
-        Ok(Pace::of(&rows, &stats.totals, stats.at.ms()))
+        let since = stats.oldest_pending.map(|at| at.ms());
+        Ok(Pace::of(&rows, &stats.totals, stats.at.ms(), since, serving.rate))
     }
 
     /// The signals of a queue, for these statistics of it.
@@ -137,8 +156,8 @@ impl Client {
     /// # Errors
     /// [`Error::Call`].
     pub async fn signals(&self, queue: &QueueName, stats: &QueueStats) -> Result<Signals, Error> {
-        let pace = self.pace(queue, stats).await?;
         let serving = self.serving(queue).await?;
+        let pace = self.pace(queue, stats, serving).await?;
         Ok(Signals::of(stats, pace, serving))
     }
 }
@@ -180,9 +199,27 @@ mod tests {
             (vec![row(5, 0, 0, 0)], totals(330, 0, 66, 33), 30_000, 1.0, 0.1),
         ];
         for (rows, totals, into, arrival, drain) in table {
-            let pace = Pace::of(&rows, &totals, 600_000 + into);
-            assert_eq!(pace, Pace { arrival, drain }, "{rows:?}");
+            let pace = Pace::of(&rows, &totals, 600_000 + into, None, 0.0);
+            let clears = drain;
+            assert_eq!(pace, Pace { arrival, drain, clears }, "{rows:?}");
         }
+    }
+
+    #[test]
+    fn a_backlog_goes_as_fast_as_it_went_while_it_was_there_or_as_its_consumers_could() {
+        // 60 ended in minute 8, 600 in minute 9, 300 in the 30 s of minute 10.
+        let rows = [row(8, 0, 0, 0), row(9, 0, 60, 0), row(10, 0, 660, 0)];
+        let clears = |since_ms: Option<u64>, able: f64| {
+            let pace = Pace::of(&rows, &totals(0, 960, 0, 0), 630_000, since_ms, able);
+            assert_eq!(pace.drain, 960.0 / 150.0);
+            pace.clears
+        };
+        assert_eq!(clears(Some(470_000), 99.0), 960.0 / 150.0, "since minute 7");
+        assert_eq!(clears(Some(500_000), 99.0), 10.0, "minute 8 was half idle");
+        assert_eq!(clears(Some(550_000), 99.0), 99.0, "no whole minute of it yet");
+        assert_eq!(clears(Some(550_000), 0.0), 6.4, "and nobody says how long a run takes");
+        assert_eq!(clears(Some(550_000), 3.0), 6.4, "they did more than that");
+        assert_eq!(clears(None, 99.0), 99.0);
     }
 
     #[test]
@@ -210,8 +247,18 @@ mod tests {
                 alive: healthy,
                 healthy,
                 slots,
+                rate: 0.0,
             };
-            let found = wanted(backlog, running, Pace { arrival, drain }, serving);
+            let found = wanted(
+                backlog,
+                running,
+                Pace {
+                    arrival,
+                    drain,
+                    clears: drain,
+                },
+                serving,
+            );
             assert_eq!(found, expected, "{backlog} {running} {arrival} {drain} {serving:?}");
         }
     }
@@ -220,7 +267,8 @@ mod tests {
     fn a_backlog_takes_as_long_as_its_pace_says_and_nobody_knows_without_one() {
         let pace = Pace {
             arrival: 0.0,
-            drain: 2.0,
+            drain: 1.0,
+            clears: 2.0,
         };
         assert_eq!((pace.takes_ms(0), pace.takes_ms(9)), (Some(0), Some(4500)));
         assert_eq!(Pace::default().takes_ms(9), None);

@@ -133,7 +133,7 @@ fn queued(ahead: u64, starts_in_ms: Option<u64>) -> String {
     let start = starts_in_ms.map(|ms| duration::format(Duration::from_secs((ms / 1000).max(1))));
     start.map_or_else(
         || place.clone(),
-        |start| format!("{place}; at the pace of the last minutes it starts in about {start}"),
+        |start| format!("{place}; at the pace of its consumers it starts in about {start}"),
     )
 }
 
@@ -157,7 +157,7 @@ mod tests {
                     ahead: 12,
                     starts_in_ms: Some(61_900),
                 },
-                "12 tasks are claimed before it; at the pace of the last minutes it starts in about 1m 1s",
+                "12 tasks are claimed before it; at the pace of its consumers it starts in about 1m 1s",
             ),
             (
                 Reason::Queued {

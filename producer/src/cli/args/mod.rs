@@ -142,7 +142,7 @@ pub(crate) enum Command {
     Results(ResultsArgs),
     /// Say why a task is not running, and about when it starts
     #[command(
-        after_help = "Its place, what it waits for (a pause, a consumer, its time, a retry), who runs it, or how it ended. The estimate is the pace of the last minutes.\n\nExamples:\n  workyard explain order-42\n  workyard explain order-42 --json | jq -r '.reasons[].why'"
+        after_help = "Its place, what it waits for (a pause, a consumer, its time, a retry), who runs it, or how it ended. The estimate is how fast this backlog went in whole minutes, or what the consumers' slots and run times allow.\n\nExamples:\n  workyard explain order-42\n  workyard explain order-42 --json | jq -r '.reasons[].why'"
     )]
     Explain(ExplainArgs),
     /// List tasks, page by page
