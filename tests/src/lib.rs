@@ -39,7 +39,7 @@ pub use roles::{ADMIN, PASSWORD, ROLES_VARIABLE, role_of, roles_are_on};
 pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use terminal::Terminal;
-pub use tls::{TLS_VARIABLE, tls_dir};
+pub use tls::{TLS_VARIABLE, redis_client, tls_dir};
 pub use tool::{checked_by, passes};
 pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info, move_slot};
 pub use wait::{wait_for, wait_until};

@@ -18,7 +18,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use workyard_shared::acl::Role;
 use workyard_shared::functions;
-use workyard_shared::link::LinkConfig;
 use workyard_shared::managed::find_server;
 
 use crate::entry::Entry;
@@ -266,9 +265,7 @@ impl TestServer {
 
     /// A client for this process alone.
     pub fn client(&self) -> redis::Client {
-        // Nobody else may have chosen yet what TLS computes with.
-        LinkConfig::from_url(&self.own_url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.own_url()));
-        redis::Client::open(self.own_url()).unwrap_or_else(|e| panic!("{} is no address: {e}", self.own_url()))
+        crate::tls::redis_client(&self.own_url())
     }
 
     /// A new connection to it, patient on a machine that is busy: the crate gives a reply half a second by default.

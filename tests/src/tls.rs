@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use workyard_shared::link::LinkConfig;
+
 /// Environment variable with the directory of the certificates; empty or not there: no TLS.
 pub const TLS_VARIABLE: &str = "WORKYARD_TEST_TLS";
 
@@ -26,6 +28,27 @@ pub fn tls_dir() -> Option<PathBuf> {
         dir.display()
     );
     Some(dir)
+}
+
+/// A client of the redis crate itself for this address. Over TLS it trusts the authority of the tests: as Workyard builds
+/// the crate, it does not look at the system's by itself.
+///
+/// # Panics
+/// If it is no address.
+pub fn redis_client(url: &str) -> redis::Client {
+    // Nobody else may have chosen yet what TLS computes with.
+    LinkConfig::from_url(url).unwrap_or_else(|e| panic!("{url} is no address: {e}"));
+    let client = match tls_dir().filter(|_| url.starts_with("rediss")) {
+        None => redis::Client::open(url),
+        Some(dir) => {
+            let certificates = redis::TlsCertificates {
+                client_tls: None,
+                root_cert: std::fs::read(dir.join("ca.pem")).ok(),
+            };
+            redis::Client::build_with_tls(url, certificates)
+        }
+    };
+    client.unwrap_or_else(|e| panic!("{url} is no address: {e}"))
 }
 
 /// The arguments that make a server listen on this port, with TLS alone.

@@ -1,8 +1,8 @@
 //! Load balancing by measured health, with real consumers: shares, circuits, breakers, and what an idle fleet costs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
@@ -17,20 +17,33 @@ const SOON: Duration = Duration::from_secs(30);
 struct Watched {
     started: Arc<AtomicU64>,
     fails: Arc<AtomicBool>,
+    /// A task that starts while this is set goes on until it is cancelled ...
+    hangs: Arc<AtomicBool>,
+    /// ... and stands here.
+    hanging: Arc<Mutex<Vec<String>>>,
     running: Running,
 }
 
 impl Watched {
     async fn start(yard: &Yard, config: WorkerConfig, takes: Duration) -> Self {
         let (started, fails) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (hangs, hanging) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
         let mut registry = Registry::new();
         for kind in ["work", "other"] {
             let (started, fails) = (Arc::clone(&started), Arc::clone(&fails));
+            let (hangs, hanging) = (Arc::clone(&hangs), Arc::clone(&hanging));
             registry
                 .register(kind, move |ctx: Context, _: serde_json::Value| {
                     started.fetch_add(1, Ordering::SeqCst);
                     let fails = fails.load(Ordering::SeqCst) && ctx.kind() == "work";
+                    let hangs = hangs.load(Ordering::SeqCst);
+                    if hangs {
+                        hanging.lock().unwrap().push(ctx.id().to_owned());
+                    }
                     async move {
+                        if hangs {
+                            ctx.cancellation().cancelled().await;
+                        }
                         tokio::time::sleep(takes).await;
                         if fails { Err(Failure::retry("down")) } else { Ok(()) }
                     }
@@ -41,6 +54,8 @@ impl Watched {
         Self {
             started,
             fails,
+            hangs,
+            hanging,
             running,
         }
     }
@@ -93,6 +108,68 @@ async fn choose(yard: &Yard, policy: &str) {
             async move { late.query_async::<u64>(&mut connection).await.unwrap() == 0 }
         })
         .await;
+    }
+}
+
+/// A steady stream of tasks, about a quarter of what two workers can do; until it is told to stop.
+fn steady(yard: &Yard) -> (Arc<AtomicBool>, tokio::task::JoinHandle<()>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, queue) = (Arc::clone(&stop), yard.queue.clone());
+    let stream = tokio::spawn(async move {
+        let submitter = workyard_shared::submit::Submitter::start(queue);
+        while !stopped.load(Ordering::SeqCst) {
+            let mut tasks = Vec::new();
+            for _ in 0..10 {
+                let mut task = workyard_tests::new_task("work", "1");
+                task.options.max_attempts = Some(1000);
+                task.options.backoff = Some(workyard_shared::options::Backoff {
+                    base: Duration::from_millis(10),
+                    factor: 1.0,
+                    ..workyard_shared::options::Backoff::default()
+                });
+                tasks.push((workyard_shared::name::TaskId::fresh(), task));
+            }
+            submitter.submit(tasks, true, None, SOON).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    (stop, stream)
+}
+
+/// How long after `at` it gets probes only: its circuit is open, and in half a second it began not more than two tasks.
+async fn probes_only(yard: &Yard, sick: &Watched, at: Instant) -> Duration {
+    wait_until(SOON, || async {
+        let mut open = false;
+        for (consumer, _) in yard.queue.consumers().await.unwrap() {
+            let health = yard.broker.health(&consumer).await.unwrap().unwrap_or_default();
+            open |= health.contains(r#""circuit":"open""#) || health.contains(r#""circuit":"probing""#);
+        }
+        open
+    })
+    .await;
+    loop {
+        let before = sick.count();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if sick.count() - before <= 2 {
+            return at.elapsed() - Duration::from_millis(500);
+        }
+        assert!(at.elapsed() < Duration::from_secs(9), "it still gets its share");
+    }
+}
+
+/// Until it does a fair part again.
+async fn share_again(well: &Watched, sick: &Watched, at: Instant) {
+    loop {
+        let (a, b) = (well.count(), sick.count());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (a, b) = (well.count() - a, sick.count() - b);
+        if b * 3 >= a && b > 5 {
+            return;
+        }
+        assert!(
+            at.elapsed() < Duration::from_secs(30),
+            "its share did not come back: {b} beside {a}"
+        );
     }
 }
 
@@ -203,59 +280,47 @@ async fn a_consumer_that_fails_everything_gets_probes_only_and_its_share_again_w
     };
     let well = Watched::start(&yard, config.clone(), Duration::from_millis(20)).await;
     let sick = Watched::start(&yard, config, Duration::from_millis(20)).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    // A steady stream, about a quarter of what the two can do.
-    let stream = {
-        let (stop, queue) = (Arc::clone(&stop), yard.queue.clone());
-        tokio::spawn(async move {
-            let submitter = workyard_shared::submit::Submitter::start(queue);
-            while !stop.load(Ordering::SeqCst) {
-                let mut tasks = Vec::new();
-                for _ in 0..10 {
-                    let mut task = workyard_tests::new_task("work", "1");
-                    task.options.max_attempts = Some(1000);
-                    task.options.backoff = Some(workyard_shared::options::Backoff {
-                        base: Duration::from_millis(10),
-                        factor: 1.0,
-                        ..workyard_shared::options::Backoff::default()
-                    });
-                    tasks.push((workyard_shared::name::TaskId::fresh(), task));
-                }
-                submitter.submit(tasks, true, None, SOON).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-    };
+    let (stop, stream) = steady(&yard);
     wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
 
     sick.fails.store(true, Ordering::SeqCst);
     let at = Instant::now();
-    // Probes only: not more than two tasks in half a second.
-    let opened = loop {
-        let before = sick.count();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if sick.count() - before <= 2 {
-            break at.elapsed() - Duration::from_millis(500);
-        }
-        assert!(at.elapsed() < Duration::from_secs(9), "it still gets its share");
-    };
+    let opened = probes_only(&yard, &sick, at).await;
     println!("probes only after {opened:?} (aim 3 s)");
 
     sick.fails.store(false, Ordering::SeqCst);
     let at = Instant::now();
-    loop {
-        let (a, b) = (well.count(), sick.count());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let (a, b) = (well.count() - a, sick.count() - b);
-        if b * 3 >= a && b > 5 {
-            break;
-        }
-        assert!(
-            at.elapsed() < Duration::from_secs(30),
-            "its share did not come back: {b} beside {a}"
-        );
-    }
+    share_again(&well, &sick, at).await;
     println!("its full share again after {:?} (aim 10 s)", at.elapsed());
+    stop.store(true, Ordering::SeqCst);
+    stream.await.unwrap();
+    well.running.stop().await;
+    sick.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_is_cancelled_is_followed_by_another() {
+    let yard = Yard::start().await;
+    let config = WorkerConfig {
+        concurrency: 4,
+        ..yard.config()
+    };
+    let well = Watched::start(&yard, config.clone(), Duration::from_millis(20)).await;
+    let sick = Watched::start(&yard, config, Duration::from_millis(20)).await;
+    let (stop, stream) = steady(&yard);
+    wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
+    sick.fails.store(true, Ordering::SeqCst);
+    probes_only(&yard, &sick, Instant::now()).await;
+
+    sick.hangs.store(true, Ordering::SeqCst);
+    wait_until(SOON, || async { !sick.hanging.lock().unwrap().is_empty() }).await;
+    sick.hangs.store(false, Ordering::SeqCst);
+    sick.fails.store(false, Ordering::SeqCst);
+    let probe = sick.hanging.lock().unwrap()[0].clone();
+    yard.queue.cancel(&probe).await.unwrap();
+    let at = Instant::now();
+    share_again(&well, &sick, at).await;
+    println!("its full share again {:?} after its probe was cancelled", at.elapsed());
     stop.store(true, Ordering::SeqCst);
     stream.await.unwrap();
     well.running.stop().await;

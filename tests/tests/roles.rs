@@ -37,7 +37,7 @@ fn client(url: &str) -> Client {
 }
 
 async fn connect(url: &str) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(url).unwrap();
+    let client = workyard_tests::redis_client(url);
     client.get_multiplexed_async_connection().await.unwrap()
 }
 

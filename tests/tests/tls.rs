@@ -66,13 +66,18 @@ impl Guarded {
     }
 
     fn daemon(&self, more: &str) -> Daemon {
+        Daemon::spawn(&mut self.daemon_command(more))
+    }
+
+    fn daemon_command(&self, more: &str) -> Command {
         let file = self.yard.server.dir().join("workyard.toml");
         let text =
             format!("{more}\n[[queues]]\nname = \"q\"\n[handlers.echo]\ntype = \"builtin\"\nfunction = \"echo\"\n");
         std::fs::write(&file, text).unwrap();
         let mut command = workspace_binary("workyard-consumer");
         command.arg("--config").arg(file);
-        Daemon::spawn(command.env("WORKYARD_REDIS_URL", self.url(&self.yard.server.consumer_url())))
+        command.env("WORKYARD_REDIS_URL", self.url(&self.yard.server.consumer_url()));
+        command
     }
 }
 
@@ -136,6 +141,50 @@ async fn a_server_that_asks_for_a_certificate_gets_ours_and_refuses_whoever_has_
     let stranger = Authority::new();
     let foreign = enter(stranger.pair("client")).call(&ping).await;
     assert!(matches!(foreign, Err(workyard_shared::Error::Denied(_))), "{foreign:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_the_system_are_read_once_and_not_for_each_connection() {
+    let Some(site) = Guarded::start(false).await else {
+        return;
+    };
+    let system = site.yard.server.dir().join("system.pem");
+    std::fs::copy(site.authority.ca(), &system).unwrap();
+    let daemon = Daemon::spawn(site.daemon_command("").env("SSL_CERT_FILE", &system));
+    wait_until(SOON, || async { site.yard.overview().await.consumers > 0 }).await;
+    std::fs::remove_file(&system).unwrap();
+    let mut redis = site.yard.server.connection().await;
+    for kind in ["normal", "pubsub"] {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg(&["KILL", "TYPE", kind]);
+        kill.query_async::<u64>(&mut redis).await.unwrap();
+    }
+    let ca = site.authority.ca();
+    let done = site.cli(Some(&ca), &["enqueue", "echo", "7", "--wait", "20s"]);
+    assert_eq!(
+        String::from_utf8_lossy(&done.stdout).trim(),
+        "7",
+        "{done:?} {}",
+        daemon.log()
+    );
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_certificate_of_the_system_is_in_nobodys_way_who_names_an_authority() {
+    let Some(site) = Guarded::start(false).await else {
+        return;
+    };
+    let broken = site.yard.server.dir().join("broken.pem");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n").unwrap();
+    let mut command = workspace_binary("workyard");
+    let url = site.url(&site.yard.server.cli_url(&["stats"]));
+    command
+        .args(["stats", "--redis-url", &url, "--patience", "2s"])
+        .env("SSL_CERT_FILE", &broken);
+    let output = command.env("WORKYARD_REDIS_CA", site.authority.ca()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

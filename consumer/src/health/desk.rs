@@ -21,12 +21,11 @@ use super::host::Host;
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
 
 /// How much this consumer may claim now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
     /// Up to so many.
     Some(usize),
     /// One, and its outcome decides.
-    Probe,
+    Probe(Trial),
     /// Nothing before that.
     Nothing(Instant),
 }
@@ -68,6 +67,28 @@ impl Drop for Probing {
             let probing = &mut inner.gauges.of(&self.kind).probing;
             *probing = probing.saturating_sub(1);
         });
+    }
+}
+
+/// A probe of this consumer's circuit is under way: its claim, then its task. To be kept until that has ended: dropped
+/// without a result it makes room for another, so that whatever becomes of a task, no consumer waits for it for ever.
+pub(crate) struct Trial {
+    desk: Arc<Desk>,
+    number: u64,
+}
+
+impl Trial {
+    /// The claim brought nothing.
+    pub(crate) fn nothing(self) {
+        let now = self.desk.now();
+        self.desk.with(|inner| inner.circuit.on_nothing(self.number, now));
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let now = self.desk.now();
+        self.desk.with(|inner| inner.circuit.on_gone(self.number, now));
     }
 }
 
@@ -242,19 +263,16 @@ impl Desk {
     }
 
     /// How many of the `wanted` may be claimed now, while `running` are held.
-    pub(crate) fn share(&self, wanted: usize, running: usize) -> Share {
+    pub(crate) fn share(self: &Arc<Self>, wanted: usize, running: usize) -> Share {
         let now = self.now();
         self.with(|inner| match inner.circuit.may_claim(now) {
             Allowed::All => Share::Some(claim_size(inner.bulletin.policy, wanted, running, inner.health)),
-            Allowed::Probe => Share::Probe,
+            Allowed::Probe => Share::Probe(Trial {
+                desk: Arc::clone(self),
+                number: inner.circuit.probe(),
+            }),
             Allowed::Nothing { until } => Share::Nothing(self.started + until),
         })
-    }
-
-    /// A claim brought nothing: a probe is still to be had.
-    pub(crate) fn nothing(&self) {
-        let now = self.now();
-        self.with(|inner| inner.circuit.on_nothing(now));
     }
 
     /// The rank with which this consumer parks; `None`: the time of parking. `served` is the token of its last claim.

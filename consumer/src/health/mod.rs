@@ -9,6 +9,6 @@ mod fleet;
 mod gauge;
 mod host;
 
-pub(crate) use desk::{Desk, Probing, Share, Standings};
+pub(crate) use desk::{Desk, Probing, Share, Standings, Trial};
 pub(crate) use fleet::FleetWatch;
 pub(crate) use host::Host;

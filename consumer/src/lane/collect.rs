@@ -11,12 +11,16 @@ use crate::registry::Registry;
 impl Lane {
     pub(super) fn collect(&mut self, finished: &mut Vec<(Done, Duration)>) {
         let registry = self.fleet.registry();
+        // What ends may be a probe, or count for one: then another is due, or all that there is.
+        if !self.desk.is_well() {
+            self.hungry = true;
+        }
         for (done, run) in finished.drain(..) {
             let (id, token) = done.claim();
-            // One that is no longer held was given up with its session.
-            if !self.held.finish(id, token) {
+            // One that is no longer held was given up with its session. Kept until it is measured: a probe ends then.
+            let Some(_holding) = self.held.finish(id, token) else {
                 continue;
-            }
+            };
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
             if done.is_refusal() {

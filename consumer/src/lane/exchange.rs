@@ -14,7 +14,7 @@ use workyard_shared::limits::MAX_BATCH;
 use super::Lane;
 use super::held::Inserted;
 use super::turn::{TurnDone, TurnOrder};
-use crate::health::Share;
+use crate::health::{Share, Trial};
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 const LOOKAHEAD: Duration = Duration::from_millis(20);
@@ -78,11 +78,10 @@ impl Lane {
         if room == 0 {
             return 0;
         }
-        self.probing = false;
         let allowed = match self.desk.share(room, self.held.len()) {
             Share::Some(n) => n.min(room),
-            Share::Probe => {
-                self.probing = true;
+            Share::Probe(trial) => {
+                self.trial = Some(trial);
                 1
             }
             Share::Nothing(until) => {
@@ -105,7 +104,7 @@ impl Lane {
             subscribe,
             wanted,
             above: self.above,
-            rank: self.desk.rank(self.probing, self.above, self.held.len()),
+            rank: self.desk.rank(self.trial.is_some(), self.above, self.held.len()),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, Arc::clone(fleet))))
@@ -131,6 +130,8 @@ impl Lane {
         } else {
             0
         };
+        // Of the turn that claimed: whatever it brought, it is over.
+        let trial = if done.wanted > 0 { self.trial.take() } else { None };
         if !current || done.answer.is_none() {
             self.fleet.slots.unreserve(self.index, done.wanted);
             return;
@@ -145,11 +146,8 @@ impl Lane {
         }
         match answer.claimed {
             Some(Claimed::Tasks(grants)) => {
-                if grants.is_empty() {
-                    self.desk.nothing();
-                }
                 let short = grants.len() < done.wanted;
-                self.take(grants);
+                self.take(grants, trial);
                 if short {
                     self.rest();
                 } else {
@@ -157,11 +155,13 @@ impl Lane {
                 }
             }
             Some(Claimed::More(grants)) => {
-                self.take(grants);
+                self.take(grants, trial);
                 self.fleet.slots.set_dry(self.index, false);
             }
             Some(Claimed::Paused) => {
-                self.desk.nothing();
+                if let Some(trial) = trial {
+                    trial.nothing();
+                }
                 self.rest();
             }
             // The pulse hears the same with its next beat, and brings a new session: until then
@@ -175,13 +175,18 @@ impl Lane {
         }
     }
 
-    fn take(&mut self, grants: Vec<Grant>) {
-        if let Some(grant) = grants.first() {
-            self.desk.served(grant.token);
+    fn take(&mut self, grants: Vec<Grant>, mut trial: Option<Trial>) {
+        match grants.first() {
+            Some(grant) => self.desk.served(grant.token),
+            None => {
+                if let Some(trial) = trial.take() {
+                    trial.nothing();
+                }
+            }
         }
         for grant in grants {
             self.above = self.above.max(grant.token);
-            let inserted = self.held.insert(&grant);
+            let inserted = self.held.insert(&grant, trial.take());
             if inserted != Inserted::New {
                 // Reserved twice: a redelivery of what we hold, or a task that comes back to us.
                 self.fleet.slots.unreserve(self.index, 1);

@@ -20,7 +20,7 @@ use workyard_shared::record::Record;
 use crate::context::{Attempt, Lifeline};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
-use crate::health::{Desk, Probing};
+use crate::health::{Desk, Probing, Trial};
 use crate::jobs::{JobBook, MemberTask};
 use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
@@ -33,10 +33,13 @@ const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
 /// How long a task that a newer release wrote is left to others.
 const NEWER_DELAY: Duration = Duration::from_secs(30);
 
-struct Holding {
+/// One task of it.
+pub(super) struct Holding {
     token: u64,
     cancel: CancellationToken,
     started: bool,
+    /// It is the probe of an open circuit, until it is not held any more.
+    trial: Option<Trial>,
 }
 
 /// The tasks of one lane.
@@ -87,7 +90,7 @@ impl Held {
 
     /// Writes a claim down. `Known`: this very claim is held already. `Replaced`: an older claim of
     /// the task, of a lost session, still had a handler that is ending.
-    pub(super) fn insert(&mut self, grant: &Grant) -> Inserted {
+    pub(super) fn insert(&mut self, grant: &Grant, trial: Option<Trial>) -> Inserted {
         if self
             .tasks
             .get(&grant.id)
@@ -99,6 +102,7 @@ impl Held {
             token: grant.token,
             cancel: CancellationToken::new(),
             started: false,
+            trial,
         };
         match self.tasks.insert(grant.id.clone(), holding) {
             Some(_) => Inserted::Replaced,
@@ -106,18 +110,19 @@ impl Held {
         }
     }
 
-    /// True if it was held under this token, and is not any more.
-    pub(super) fn finish(&mut self, id: &str, token: u64) -> bool {
-        let mine = self.tasks.get(id).is_some_and(|holding| holding.token == token);
-        if mine {
-            self.tasks.remove(id);
+    /// What was held under this token, and is not any more.
+    pub(super) fn finish(&mut self, id: &str, token: u64) -> Option<Holding> {
+        match self.tasks.get(id) {
+            Some(holding) if holding.token == token => self.tasks.remove(id),
+            _ => None,
         }
-        mine
     }
 
-    pub(super) fn remove_unstarted(&mut self, id: &str) {
-        if self.tasks.get(id).is_some_and(|holding| !holding.started) {
-            self.tasks.remove(id);
+    /// True if it was a probe that ended so.
+    pub(super) fn remove_unstarted(&mut self, id: &str) -> bool {
+        match self.tasks.get(id) {
+            Some(holding) if !holding.started => self.tasks.remove(id).is_some_and(|holding| holding.trial.is_some()),
+            _ => false,
         }
     }
 

@@ -32,7 +32,7 @@ use crate::context::Lifeline;
 use crate::event::{LaneEvent, Over};
 use crate::execute::Done;
 use crate::fleet::Fleet;
-use crate::health::Desk;
+use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
@@ -68,8 +68,8 @@ pub(crate) struct Lane {
     book: Arc<JobBook>,
     desk: Arc<Desk>,
     clerk: Clerk,
-    /// The claim under way is a probe's.
-    probing: bool,
+    /// The claim under way is that of a probe.
+    trial: Option<Trial>,
     /// Ends what the book has running, with this lane.
     _book_open: DropGuard,
     number: u64,
@@ -124,7 +124,7 @@ impl Lane {
             ),
             desk: Arc::clone(&fleet.desks[index]),
             clerk: Clerk::new(Arc::clone(&fleet.meters.queues[index])),
-            probing: false,
+            trial: None,
             _book_open: closing.drop_guard(),
             number: 0,
             above: 0,
@@ -226,7 +226,7 @@ impl Lane {
                 self.ready.retain(|grant| grant.id != id);
                 let dropped = before - self.ready.len();
                 if dropped > 0 {
-                    self.held.remove_unstarted(&id);
+                    self.let_go(&id);
                     self.fleet.slots.unreserve(self.index, dropped);
                 }
             }
@@ -280,12 +280,12 @@ impl Lane {
                         self.clerk.queue.refused();
                     }
                     let (id, _) = done.claim();
-                    self.held.remove_unstarted(id);
+                    self.let_go(id);
                     self.fleet.slots.unreserve(self.index, 1);
                     self.outbox.add(done);
                 }
                 Judged::Unhandled(handback) => {
-                    self.held.remove_unstarted(&handback.id);
+                    self.let_go(&handback.id);
                     self.fleet.slots.unreserve(self.index, 1);
                     self.outbox.hand_back(handback);
                 }
@@ -297,6 +297,13 @@ impl Lane {
         }
     }
 
+    /// A task that did not start is not ours any more. If it was a probe, we ask for another one.
+    fn let_go(&mut self, id: &str) {
+        if self.held.remove_unstarted(id) {
+            self.hungry = true;
+        }
+    }
+
     /// What was claimed ahead waits behind slow tasks: others may have room for it.
     fn return_stranded(&mut self) {
         if self.started_at.elapsed() < STRANDED {
@@ -304,8 +311,8 @@ impl Lane {
         }
         self.cautious = true;
         self.fleet.slots.unreserve(self.index, self.ready.len());
-        for grant in self.ready.drain(..) {
-            self.held.remove_unstarted(&grant.id);
+        for grant in std::mem::take(&mut self.ready) {
+            self.let_go(&grant.id);
             self.outbox.release(grant.id, grant.token, Duration::ZERO);
         }
     }
@@ -315,7 +322,7 @@ impl Lane {
         let keep = self.fleet.slots.total();
         while waiting.len() > keep {
             let Some(grant) = waiting.pop_back() else { return };
-            self.held.remove_unstarted(&grant.id);
+            self.let_go(&grant.id);
             self.fleet.slots.unreserve(self.index, 1);
             self.outbox.release(grant.id, grant.token, BUSY_KIND_DELAY);
         }

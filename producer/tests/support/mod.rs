@@ -65,9 +65,7 @@ impl Server {
 
     /// Waits until it is our own process that answers.
     async fn ready(&mut self) -> bool {
-        // Nobody else may have chosen yet what TLS computes with.
-        self.config();
-        let client = redis::Client::open(self.url()).unwrap();
+        let client = tls::redis_client(&self.url());
         let begun = Instant::now();
         while begun.elapsed() < SOON && self.child.try_wait().unwrap().is_none() {
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
@@ -126,8 +124,7 @@ impl Server {
     pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
         // The crate gives a reply half a second by default: too little on a busy machine.
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
-        redis::Client::open(self.url())
-            .unwrap()
+        tls::redis_client(&self.url())
             .get_multiplexed_async_connection_with_config(&patient)
             .await
             .unwrap()

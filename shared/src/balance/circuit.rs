@@ -4,7 +4,8 @@
 //! Invariant: it opens only after [`GRACE`] of bad health, so that a kind that breaks everywhere is
 //! seen by the fleet first (its breaker opens, the blame goes away) and other kinds go on. While it is
 //! open at most one probe is under way. The caller clears its windows at each [`Turn`]: from then on
-//! only what ran since counts. It does not claim, and knows nothing of kinds.
+//! only what ran since counts. A probe that ends in no result (cancelled, handed back, lost with its
+//! session) must be told as well, or nobody would ever ask again. It does not claim, and knows nothing of kinds.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const PROBES: u32 = 3;
 pub enum Allowed {
     /// As many as there are slots.
     All,
-    /// One task. Whoever gets this answer and claims must report the result.
+    /// One task. Whoever gets this answer and claims must report the result, or that there will be none.
     Probe,
     /// Nothing before then, or before the probe that is under way has ended.
     Nothing {
@@ -48,6 +49,8 @@ pub struct Circuit {
     state: State,
     /// Whether load and response times are good enough to close.
     unwell: bool,
+    /// How many probes were handed out: the number of the one under way.
+    probes: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,6 +112,7 @@ impl Circuit {
             State::Open { until, .. } if now < until => Allowed::Nothing { until },
             State::Open { probe, .. } => {
                 self.state = State::Probing { probe };
+                self.probes += 1;
                 Allowed::Probe
             }
             State::Probing { probe } => Allowed::Nothing {
@@ -117,10 +121,27 @@ impl Circuit {
         }
     }
 
-    /// The probe's claim brought nothing: ask again whenever there is reason to.
-    pub fn on_nothing(&mut self, now: Duration) {
-        if let State::Probing { probe } = self.state {
-            self.state = State::Open { until: now, probe };
+    /// The number of the latest probe.
+    #[must_use]
+    pub fn probe(&self) -> u64 {
+        self.probes
+    }
+
+    /// The claim of this probe brought nothing: ask again whenever there is reason to.
+    pub fn on_nothing(&mut self, number: u64, now: Duration) {
+        self.forget(number, now);
+    }
+
+    /// The task of this probe is gone without a result: another one, but not at once, as the same may become of it.
+    pub fn on_gone(&mut self, number: u64, now: Duration) {
+        self.forget(number, now + FIRST_PAUSE);
+    }
+
+    fn forget(&mut self, number: u64, until: Duration) {
+        if let State::Probing { probe } = self.state
+            && number == self.probes
+        {
+            self.state = State::Open { until, probe };
         }
     }
 
@@ -242,12 +263,32 @@ mod tests {
         assert_eq!(circuit.on_result(true, at(1700)), None, "no probe is under way");
         for n in 0..3 {
             assert_eq!(circuit.may_claim(at(2000 + n)), Allowed::Probe);
-            circuit.on_nothing(at(2000 + n));
+            circuit.on_nothing(circuit.probe(), at(2000 + n));
             assert_eq!(circuit.may_claim(at(2000 + n)), Allowed::Probe);
             let turn = circuit.on_result(true, at(2000 + n));
             assert_eq!(turn, (n == 2).then_some(Turn::Closed));
         }
         assert_eq!(circuit.may_claim(at(2003)), Allowed::All);
+    }
+
+    #[test]
+    fn a_probe_without_a_result_is_followed_by_another() {
+        let mut circuit = opened();
+        assert_eq!(circuit.may_claim(at(2000)), Allowed::Probe);
+        let first = circuit.probe();
+        circuit.on_gone(first, at(3000));
+        assert_eq!(circuit.may_claim(at(3249)), Allowed::Nothing { until: at(3250) });
+        assert_eq!(circuit.may_claim(at(3250)), Allowed::Probe);
+        // What is heard of one that is long forgotten changes nothing.
+        circuit.on_gone(first, at(3300));
+        assert!(matches!(circuit.may_claim(at(4000)), Allowed::Nothing { .. }));
+        circuit.on_result(true, at(4000));
+        circuit.on_gone(circuit.probe(), at(4001));
+        assert_eq!(
+            circuit.may_claim(at(4001)),
+            Allowed::Probe,
+            "a success asks for the next one at once"
+        );
     }
 
     #[test]

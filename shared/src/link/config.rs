@@ -127,7 +127,7 @@ fn listed<T: ToString>(servers: &[T]) -> String {
 
 /// A client of the redis crate for one server.
 pub(super) fn client(info: &ConnectionInfo) -> Result<Client, Error> {
-    Ok(Client::open(info.clone())?)
+    Ok(Client::open(tls::trusting(info))?)
 }
 
 /// With what all connections of Workyard have.
