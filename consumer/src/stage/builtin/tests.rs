@@ -44,6 +44,25 @@ async fn as_map_of_a_fold() {
         ("max", json!([3, -2.5, 7, 6.9]), "7\n"),
         ("max", json!([]), ""),
         (r#"min {"field":"n"}"#, people.clone(), "1.5\n"),
+        // As doubles these three are one.
+        (
+            "max",
+            json!([
+                9_007_199_254_740_993_u64,
+                9_007_199_254_740_992.0,
+                9_007_199_254_740_992_u64
+            ]),
+            "9007199254740993\n",
+        ),
+        (
+            r#"top-n {"n":2}"#,
+            json!([
+                9_007_199_254_740_992.0,
+                9_007_199_254_740_993_u64,
+                9_007_199_254_740_994.0
+            ]),
+            "9007199254740994.0\n9007199254740993\n",
+        ),
         (r#"top-n {"n":2}"#, json!([1, 9, 3, 9]), "9\n9\n"),
         (
             r#"top-n {"n":1,"field":"n"}"#,
@@ -59,6 +78,11 @@ async fn as_map_of_a_fold() {
             r#"histogram {"width":0.5,"field":"n"}"#,
             json!([{"n": 0.6}, {"n": -0.1}]),
             "{\"-0.5\":1,\"0.5\":1}\n",
+        ),
+        (
+            r#"histogram {"width":10}"#,
+            json!([1e17, 100_000_000_000_000_001_u64, 1e300]),
+            "{\"100000000000000000\":2,\"1e+300\":1}\n",
         ),
         (r#"sum-by-key {"by":"c","field":"n"}"#, people, "{\"x\":7,\"y\":1.5}\n"),
     ];
@@ -176,6 +200,12 @@ async fn what_cannot_work_fails_for_good_and_says_why() {
         (fold, "sum", json!([1, {"n": 1}]), "item 2 is no number: {\"n\":1}"),
         (
             fold,
+            r#"histogram {"width":1e-300}"#,
+            json!([2, 1e308]),
+            "item 2 falls into a bucket beyond what a number can hold: 1e+308, width 1e-300",
+        ),
+        (
+            fold,
             r#"sum {"field":"n"}"#,
             json!([{"m": 1}]),
             "item 1 has no field \"n\"",
@@ -236,6 +266,25 @@ async fn what_cannot_work_fails_for_good_and_says_why() {
         assert_eq!(failure.next, Next::Final, "{function}");
         assert!(failure.message.contains(reason), "{function}: {}", failure.message);
     }
+}
+
+#[tokio::test]
+async fn many_numbers_that_are_one_as_doubles_have_an_order() {
+    let stages = Registry::new().stages(&[]);
+    let first = (1_u64 << 53) - 5000;
+    let many: Vec<Value> = (0..20_000_u64)
+        .map(|at| first + at * 7919 % 20_000 / 2)
+        .zip(0..)
+        .map(|(n, at)| if at % 2 == 0 { json!(n) } else { json!(n as f64) })
+        .collect();
+    let spec = spec(Form::fold(), r#"top-n {"n":9000}"#, "identity");
+    let found = map_fold(&stages, &spec, items(&json!(many))).await.unwrap();
+    let found: Vec<i128> = found
+        .lines()
+        .map(|line| line.parse().unwrap_or_else(|_| line.parse::<f64>().unwrap() as i128))
+        .collect();
+    assert_eq!(found.len(), 9000);
+    assert!(found.is_sorted_by(|a, b| a >= b));
 }
 
 #[tokio::test]
