@@ -12,6 +12,7 @@ mod s3;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -20,6 +21,11 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub use error::StoreError;
+
+/// How often a folder is removed that is filled meanwhile.
+const REMOVE_TRIES: u32 = 30;
+/// Pause between these tries.
+const REMOVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a file or object is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +192,49 @@ impl Store {
         Ok(listed)
     }
 
+    /// Whether the place is there: the folder, the bucket. A place without one holds nothing that could be removed from here.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn is_there(&self) -> Result<bool, StoreError> {
+        if self.files {
+            return match tokio::fs::metadata(format!("/{}", self.base)).await {
+                Ok(meta) => Ok(meta.is_dir()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(StoreError::refused(self.url(""), &error)),
+            };
+        }
+        match self.objects.list(Some(&self.base)).next().await {
+            Some(Err(error)) => match StoreError::sorted(self.url(""), &error) {
+                StoreError::Missing { .. } => Ok(false),
+                other => Err(other),
+            },
+            _ => Ok(true),
+        }
+    }
+
+    /// Removes one file or object, and the folders between it and the place if nothing else is in them. Nothing there is
+    /// no error.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn remove(&self, path: &str) -> Result<(), StoreError> {
+        let at = self.at(path)?;
+        match self.objects.delete(&at).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(StoreError::sorted(self.url(path), &error)),
+        }
+        let mut above = path;
+        while let Some((folder, _)) = above.rsplit_once('/').filter(|_| self.files) {
+            // One that is not empty stays, and so do those above it.
+            if tokio::fs::remove_dir(format!("/{}", self.at(folder)?)).await.is_err() {
+                break;
+            }
+            above = folder;
+        }
+        Ok(())
+    }
+
     /// Removes all that lies below `prefix`, which must not be empty. Nothing there is no error.
     ///
     /// # Errors
@@ -199,13 +248,7 @@ impl Store {
             });
         }
         if self.files {
-            // Folders too, which no list of files shows.
-            return match tokio::fs::remove_dir_all(format!("/{at}")).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(StoreError::refused(self.url(prefix), &error))
-                }
-                _ => Ok(()),
-            };
+            return self.remove_folder(prefix, &format!("/{at}")).await;
         }
         // Many in one request, unless `AWS_DISABLE_BULK_DELETE` says that the server does not know it.
         let listed = self.objects.list(Some(&at)).map_ok(|meta| meta.location);
@@ -217,6 +260,23 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Folders too, which no list of files shows. Again if somebody writes into it meanwhile: a consumer hears of the end
+    /// of a job a moment late.
+    async fn remove_folder(&self, prefix: &str, folder: &str) -> Result<(), StoreError> {
+        use std::io::ErrorKind as K;
+        let mut tries = REMOVE_TRIES;
+        loop {
+            tries -= 1;
+            match tokio::fs::remove_dir_all(folder).await {
+                Err(error) if error.kind() == K::DirectoryNotEmpty && tries > 0 => {
+                    tokio::time::sleep(REMOVE_PAUSE).await;
+                }
+                Err(error) if error.kind() != K::NotFound => return Err(StoreError::refused(self.url(prefix), &error)),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn at(&self, path: &str) -> Result<Path, StoreError> {
@@ -271,6 +331,39 @@ mod tests {
         store.remove_all("job-1").await.unwrap();
         assert!(!dir.path().join("job-1").exists() && dir.path().join("job-2").exists());
         assert!(store.list("job-1").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_file_goes_with_the_folders_that_it_leaves_empty_and_not_the_place() {
+        let (dir, store) = place();
+        assert!(store.is_there().await.unwrap());
+        store.write("j/data/a", Bytes::from("1")).await.unwrap();
+        store.write("j/data/b", Bytes::from("2")).await.unwrap();
+        store.remove("j/data/a").await.unwrap();
+        assert_eq!(store.read("j/data/b").await.unwrap(), "2");
+        store.remove("j/data/b").await.unwrap();
+        store.remove("j/data/b").await.unwrap();
+        assert!(dir.path().exists() && !dir.path().join("j").exists());
+        let gone = Store::open(&format!("file://{}/gone", dir.path().display())).unwrap();
+        assert!(!gone.is_there().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_filled_while_it_goes_is_removed_again() {
+        let (dir, store) = place();
+        store.write("j/data/a", Bytes::from("1")).await.unwrap();
+        let filler = store.clone();
+        let filling = tokio::spawn(async move {
+            for n in 0..200 {
+                filler.write(&format!("j/data/b{n}"), Bytes::from("2")).await.unwrap();
+            }
+        });
+        while !filling.is_finished() {
+            store.remove_all("j").await.unwrap();
+        }
+        filling.await.unwrap();
+        store.remove_all("j").await.unwrap();
+        assert!(!dir.path().join("j").exists());
     }
 
     #[tokio::test]
