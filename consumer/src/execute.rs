@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use workyard_shared::balance;
 use workyard_shared::broker::{Completion, FailVerdict, FailureReport, Handback, JobOutcome, JobVerdict};
 use workyard_shared::job::Part;
 use workyard_shared::limits::MAX_RESULT_BYTES;
@@ -104,6 +105,15 @@ impl Done {
                 JobVerdict::Done | JobVerdict::Drop | JobVerdict::Elsewhere
             ),
             Self::Completed(_) | Self::HandedBack(_) | Self::Dropped { .. } => false,
+        }
+    }
+
+    /// What it says of the kind and of this consumer.
+    pub(crate) fn outcome(&self) -> balance::Outcome {
+        match self {
+            Self::Failed(report, _) if report.verdict == FailVerdict::Final => balance::Outcome::Final,
+            Self::Member(_, _, outcome) if outcome.verdict == JobVerdict::Final => balance::Outcome::Final,
+            other => balance::Outcome::of(!other.is_failure()),
         }
     }
 

@@ -390,6 +390,38 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bad_data_that_fails_for_good_opens_no_breaker_and_holds_up_nobody() {
+    let yard = Yard::start().await;
+    let mut registry = Registry::new();
+    registry
+        .register("work", |_: Context, n: i64| async move {
+            if n < 0 {
+                Err(Failure::fatal("no such number"))
+            } else {
+                Ok(n)
+            }
+        })
+        .unwrap();
+    let worker = yard.work(registry, yard.config()).await;
+    let begun = Instant::now();
+    for _ in 0..500 {
+        yard.add("work", "-1", |_| {}).await;
+    }
+    yard.reaches("failed", 500).await;
+    let took = begun.elapsed();
+    // One at a time with a pause after each, as behind a breaker, they would take minutes.
+    println!("500 tasks with bad data took {took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let good = yard.add("work", "7", |_| {}).await;
+    yard.ended(&good).await;
+    let seen = yard.overview().await;
+    assert_eq!(seen.totals.get("completed"), Some(&1), "{:?}", seen.totals);
+    let fleet = yard.queue.fleet().await.unwrap().unwrap_or_default();
+    assert!(!fleet.contains("open"), "{fleet}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
     let yard = Yard::start().await;
     let mut connection = {

@@ -10,7 +10,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use workyard_shared::balance::{
-    Allowed, Blame, Breaker, Bulletin, Circuit, Policy, Rank, Turn, Vitals, claim_size, health_score, load_score,
+    Allowed, Blame, Breaker, Bulletin, Circuit, Outcome, Policy, Rank, Turn, Vitals, claim_size, health_score,
+    load_score,
 };
 use workyard_shared::broker::Report;
 
@@ -19,6 +20,10 @@ use super::host::Host;
 
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
+/// Tasks of a kind that this consumer hands back in a second without asking them to stay away for longer.
+const HANDED_BACK: f64 = 100.0;
+/// What is handed back comes again after this at the latest: as long as the longest pause of a breaker.
+const LONGEST_AWAY: Duration = Duration::from_secs(8);
 
 /// How much this consumer may claim now.
 pub(crate) enum Share {
@@ -136,12 +141,12 @@ impl Desk {
 
     /// A task has ended. If it failed as a probe of a kind that fails everywhere, that was no attempt of its own: the
     /// answer says after how long it may be tried again.
-    pub(crate) fn ended(&self, kind: &str, ok: bool, took: Duration) -> Option<Duration> {
-        let now = self.now();
+    pub(crate) fn ended(&self, kind: &str, outcome: Outcome, took: Duration) -> Option<Duration> {
+        let (now, ok) = (self.now(), outcome.is_ok());
         let (probe, urgent) = self.with(|inner| {
             let watch = &mut inner.gauges.of(kind).watch;
-            let probe = !ok && watch.is_probing();
-            watch.record(ok, took, now);
+            let probe = outcome == Outcome::Failure && watch.is_probing();
+            watch.record(outcome, took, now);
             let failing = !ok && watch.is_failing();
             let turn = inner.circuit.on_result(ok, now);
             let turned = self.turned(inner, turn);
@@ -313,8 +318,13 @@ impl Desk {
                         kind: kind.to_owned(),
                     }))
                 }
-                // Spread, so that what was handed back does not come again in one wave.
-                Allowed::Nothing { until } => Err(until.saturating_sub(now).mul_f64(1.0 + fastrand::f64() / 4.0)),
+                // A large backlog of a kind that waits comes less often the larger it is: else Redis would do little but hand it
+                // out and take it back. Spread, so that it does not come again in one wave.
+                Allowed::Nothing { until } => {
+                    let more = Duration::from_secs(1).mul_f64(gauge.handed_back(now) / HANDED_BACK);
+                    let wait = (until.saturating_sub(now) + more).min(LONGEST_AWAY);
+                    Err(wait.mul_f64(1.0 + fastrand::f64() / 4.0))
+                }
             }
         })
     }

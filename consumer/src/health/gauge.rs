@@ -20,6 +20,22 @@ pub(super) struct Gauge {
     pub(super) probing: usize,
     /// Its breaker as the maintainer said it: in the fleet's time, not in ours.
     pub(super) said: Breaker,
+    /// Tasks of it that were handed back: in the second that this one says, and in the one before.
+    backs: (u64, u32, u32),
+}
+
+impl Gauge {
+    /// Counts a task that is handed back; how many were in a second, of late.
+    pub(super) fn handed_back(&mut self, now: Duration) -> f64 {
+        let (second, count, before) = self.backs;
+        self.backs = match now.as_secs() - second.min(now.as_secs()) {
+            0 => (second, count.saturating_add(1), before),
+            1 => (now.as_secs(), 1, count),
+            _ => (now.as_secs(), 1, 0),
+        };
+        let (_, count, before) = self.backs;
+        f64::from(count.max(before))
+    }
 }
 
 #[derive(Default)]
@@ -75,5 +91,20 @@ impl Gauges {
             .iter_mut()
             .filter(move |(kind, _)| !mentioned(kind))
             .map(|(_, gauge)| gauge)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hand_backs_are_counted_by_the_second() {
+        let mut gauge = Gauge::default();
+        let at = Duration::from_millis;
+        let counted: Vec<f64> = [100, 200, 900, 1100, 1200, 2300, 5000]
+            .map(|ms| gauge.handed_back(at(ms)))
+            .into();
+        assert_eq!(counted, [1.0, 2.0, 3.0, 3.0, 3.0, 2.0, 1.0]);
     }
 }

@@ -195,8 +195,8 @@ impl JobBook {
         // One that has gone does not come again in this start of the job: whatever is settled of it now is refused.
         let live: HashMap<Member, bool> = members.into_iter().zip(pulse.live).collect();
         let gone = |member: &Member| over || live.get(member) == Some(&false);
-        view.stop(&gone);
-        let decided = view.drafts.take(&gone);
+        view.stop(gone);
+        let decided = view.drafts.take(gone);
         if !decided.is_empty() {
             // Not awaited: a slow store must not keep other jobs from hearing of their end.
             tokio::spawn(Arc::clone(self).sweep(Arc::clone(view), decided));

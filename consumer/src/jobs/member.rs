@@ -61,6 +61,7 @@ impl MemberTask {
             )));
         }
         let token = ctx.fencing_token().to_owned();
+        let is_result = inputs::is_result(&record, self.member);
         let lines = if self.member.is_map() {
             let chunk: Chunk = serde_json::from_slice(payload)
                 .map_err(|e| Failure::fatal(format!("the description of the chunk cannot be read: {e}")))?;
@@ -68,14 +69,14 @@ impl MemberTask {
         } else {
             let inputs = inputs::fetch(&self.book, &self.job, &record, self.member, &stop).await?;
             patiently(&stop, || queue.job_reducing(&self.job)).await?;
-            vec![(0, stage::run_reduce(stages, spec, ctx, inputs).await?)]
+            vec![(0, stage::run_reduce(stages, spec, ctx, inputs, is_result).await?)]
         };
         let place = output::Place {
             view,
             spec,
             allowed: &self.book.spill,
             member: self.member,
-            is_result: inputs::is_result(&record, self.member),
+            is_result,
             token: &token,
             stop: &stop,
         };

@@ -52,6 +52,6 @@ impl Lane {
         if let Some(slots) = registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
             slots.ended(run, ok);
         }
-        self.desk.ended(kind, ok, run)
+        self.desk.ended(kind, done.outcome(), run)
     }
 }

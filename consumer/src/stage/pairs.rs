@@ -82,6 +82,11 @@ impl Groups {
         Ok(Self { sources, groups })
     }
 
+    /// Whether there is no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Calls `take` with each key, in order.
     pub(crate) fn each(&self, mut take: impl FnMut(Group<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
         self.groups.iter().try_for_each(|(key, spans)| {

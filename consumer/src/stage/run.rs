@@ -38,7 +38,7 @@ pub(crate) async fn run_map(
         return Ok(vec![(0, fold_parts(stages, spec, &ctx, emitted).await?)]);
     };
     let mut groups = map.group(vec![emitted.into()]).await?;
-    if let Some(combine) = combine {
+    if let Some(combine) = combine.filter(|_| !groups.is_empty()) {
         let combined = combine.run_for_map(StageInput::Groups(groups)).await?;
         groups = combine.group(vec![combined.into()]).await?;
     }
@@ -47,6 +47,11 @@ pub(crate) async fn run_map(
 
 /// Reduces the outputs of children, given in the order of chunks: a sequence, or pairs in order.
 ///
+/// Over nothing only the top of a tree is run, whose output is the result of the job: whatever a function makes of
+/// nothing (`null`, a 0) would enter the tree elsewhere beside real values, and the result would depend on the size of
+/// chunks. Associative is all that a reduce must be; nobody asks it for a neutral element. A keyed one has no key to be
+/// called with.
+///
 /// # Errors
 /// A [`Failure`] of the function, or of what it emits.
 pub(crate) async fn run_reduce(
@@ -54,12 +59,17 @@ pub(crate) async fn run_reduce(
     spec: &JobSpec,
     ctx: Context,
     inputs: Vec<Bytes>,
+    is_top: bool,
 ) -> Result<Vec<u8>, Failure> {
     let reduce = Call::new(stages, spec, &spec.reduce, Role::Reduce, &ctx)?;
     match spec.form {
+        Form::Fold { .. } if !is_top && inputs.iter().all(Bytes::is_empty) => Ok(Vec::new()),
         Form::Fold { .. } => reduce.run(StageInput::Values(inputs)).await,
         Form::Keyed { .. } => {
             let groups = blocking(move || Groups::read(inputs, "the maps' output")).await?;
+            if groups.is_empty() {
+                return Ok(Vec::new());
+            }
             let emitted = reduce.run(StageInput::Groups(groups)).await?;
             let by = reduce.source();
             blocking(move || pairs::sorted(emitted, &by)).await

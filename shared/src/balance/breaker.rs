@@ -5,7 +5,7 @@
 //! state, clear their window of the kind whenever it changes (so that counts are of probes only), and
 //! ask [`Breaker::admits`] before they run a task of it.
 //!
-//! Invariant: it opens only when the better consumers fail too; a consumer that fails alone is the
+//! Invariant: failures for good are no reason to open it: they say that the kind answers. It opens only when the better consumers fail too; a consumer that fails alone is the
 //! business of its [`super::Circuit`]. It does not park tasks; whoever claims does.
 
 use std::time::Duration;
@@ -63,9 +63,7 @@ impl Breaker {
         let now_ms = ms(now);
         let failing = f64::from(seen.errors) > MAX_ERROR_RATE * f64::from(seen.runs);
         match self {
-            Self::Closed if seen.fails_everywhere() && seen.runs >= MIN_FLEET_RUNS => {
-                Self::open(now_ms, FIRST_PAUSE_MS)
-            }
+            Self::Closed if seen.is_out() && seen.runs >= MIN_FLEET_RUNS => Self::open(now_ms, FIRST_PAUSE_MS),
             Self::Closed => Self::Closed,
             Self::Open { until_ms, pause_ms } if now_ms >= until_ms => Self::HalfOpen {
                 since_ms: now_ms,
@@ -130,6 +128,7 @@ mod tests {
         KindFleet {
             consumers,
             error_rate,
+            outage_rate: error_rate,
             runs,
             errors,
             ..KindFleet::default()

@@ -39,7 +39,7 @@ fn the_documented_cases_have_these_scores() {
             runs,
             errors,
             mean_ms,
-            recent_ms: Vec::new(),
+            ..KindVitals::default()
         };
         let vitals = Vitals {
             capacity: 8,

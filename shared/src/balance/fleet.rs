@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker::Breaker;
 use super::score::{MAX_ERROR_RATE, MIN_RUNS};
-use super::vitals::Vitals;
+use super::vitals::{KindVitals, Vitals};
 
 /// The fleet of one queue.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,13 +32,15 @@ pub struct Fleet {
 pub struct KindFleet {
     /// Median of the consumers' mean run times, in ms; 0 if none has any.
     pub median_ms: f64,
-    /// Error rate of the better consumers, 0..1.
+    /// Error rate of the better consumers, 0..1: what fails for them too is no consumer's fault.
     pub error_rate: f64,
+    /// The same without what failed for good, which is no fault of the kind's either but of the tasks themselves.
+    pub outage_rate: f64,
     /// Consumers with enough runs to be compared.
     pub consumers: u32,
     /// Runs in all windows together.
     pub runs: u32,
-    /// Those that failed.
+    /// Those that failed, and might not the next time.
     pub errors: u32,
     /// Whether the kind runs at all.
     pub breaker: Breaker,
@@ -53,10 +55,7 @@ impl Fleet {
         for vitals in reports {
             next.consumers += 1;
             for (kind, seen) in &vitals.kinds {
-                gathered
-                    .entry(kind)
-                    .or_default()
-                    .add(seen.runs, seen.error_rate(), seen.mean_ms);
+                gathered.entry(kind).or_default().add(seen);
             }
         }
         for (kind, gathered) in gathered {
@@ -78,10 +77,16 @@ impl Fleet {
 }
 
 impl KindFleet {
-    /// Whether even its better consumers fail more than half of its runs.
+    /// Whether even its better consumers fail more than half of its runs: then that is no consumer's fault.
     #[must_use]
     pub fn fails_everywhere(&self) -> bool {
         self.consumers > 0 && self.error_rate > MAX_ERROR_RATE
+    }
+
+    /// Whether what it depends on is gone: so often do its better consumers fail with what is not the task's own fault.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.consumers > 0 && self.outage_rate > MAX_ERROR_RATE
     }
 }
 
@@ -90,40 +95,46 @@ impl KindFleet {
 struct Gathered {
     means: Vec<f64>,
     rates: Vec<f64>,
+    outages: Vec<f64>,
     runs: u32,
-    errors: f64,
-    few_runs: u32,
-    few_errors: f64,
+    errors: u32,
+    few: KindVitals,
 }
 
 impl Gathered {
-    fn add(&mut self, runs: u32, error_rate: f64, mean_ms: f64) {
-        let errors = error_rate * f64::from(runs);
-        self.runs = self.runs.saturating_add(runs);
-        self.errors += errors;
-        if runs >= MIN_RUNS {
-            self.rates.push(error_rate);
+    fn add(&mut self, seen: &KindVitals) {
+        self.runs = self.runs.saturating_add(seen.runs);
+        self.errors = self.errors.saturating_add(seen.outages());
+        if seen.runs >= MIN_RUNS {
+            self.rate(seen);
         } else {
-            self.few_runs += runs;
-            self.few_errors += errors;
+            self.few.runs += seen.runs;
+            self.few.errors = self.few.errors.saturating_add(seen.errors.min(seen.runs));
+            self.few.finals = self.few.finals.saturating_add(seen.finals.min(seen.runs));
         }
-        if mean_ms.is_finite() && mean_ms > 0.0 {
-            self.means.push(mean_ms);
+        if seen.mean_ms.is_finite() && seen.mean_ms > 0.0 {
+            self.means.push(seen.mean_ms);
         }
     }
 
+    fn rate(&mut self, seen: &KindVitals) {
+        self.rates.push(seen.error_rate());
+        self.outages
+            .push(f64::from(seen.outages()) / f64::from(seen.runs.max(1)));
+    }
+
     fn figures(mut self) -> KindFleet {
-        if self.few_runs >= MIN_RUNS {
-            self.rates.push(self.few_errors / f64::from(self.few_runs));
+        if self.few.runs >= MIN_RUNS {
+            let few = std::mem::take(&mut self.few);
+            self.rate(&few);
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `runs`")]
-        let errors = self.errors.round() as u32;
         KindFleet {
             consumers: u32::try_from(self.rates.len()).unwrap_or(u32::MAX),
             median_ms: median(self.means),
             error_rate: lowest_tenth(self.rates),
+            outage_rate: lowest_tenth(self.outages),
             runs: self.runs,
-            errors,
+            errors: self.errors,
             breaker: Breaker::Closed,
         }
     }
@@ -145,7 +156,6 @@ fn lowest_tenth(mut rates: Vec<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::vitals::KindVitals;
     use super::*;
 
     fn report(runs: u32, errors: u32, mean_ms: f64) -> Vitals {
@@ -153,7 +163,7 @@ mod tests {
             runs,
             errors,
             mean_ms,
-            recent_ms: Vec::new(),
+            ..KindVitals::default()
         };
         Vitals {
             kinds: [("mail".to_owned(), kind)].into(),
@@ -187,6 +197,23 @@ mod tests {
         let kind = of(&[(4, 4, 0.0); 5]);
         assert_eq!((kind.consumers, kind.error_rate), (1, 1.0));
         assert_eq!(of(&[(4, 4, 0.0)]).consumers, 0);
+    }
+
+    #[test]
+    fn what_fails_for_good_everywhere_blames_nobody_and_opens_no_breaker() {
+        let bad_data = KindVitals {
+            runs: 100,
+            errors: 100,
+            finals: 90,
+            ..KindVitals::default()
+        };
+        let reports = [0, 1].map(|_| Vitals {
+            kinds: [("mail".to_owned(), bad_data.clone())].into(),
+            ..Vitals::default()
+        });
+        let kind = Fleet::default().next(&reports, Duration::ZERO).kinds["mail"];
+        assert_eq!((kind.error_rate, kind.outage_rate, kind.errors), (1.0, 0.1, 20));
+        assert_eq!(kind.breaker, Breaker::Closed);
     }
 
     #[test]

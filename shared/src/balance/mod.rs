@@ -33,7 +33,7 @@ pub use run_times::{RECENT, RunTimes};
 pub use score::{Blame, MAX_ERROR_RATE, MIN_HEALTH, MIN_RUNS, health_score, load_score, pressure};
 pub use vitals::{KindVitals, MAX_KINDS, Vitals};
 pub use watch::Watch;
-pub use window::{Counts, STREAK, Window};
+pub use window::{Counts, Outcome, STREAK, Window};
 
 #[cfg(test)]
 mod cases;

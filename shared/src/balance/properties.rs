@@ -27,6 +27,7 @@ fn vitals(rng: &mut fastrand::Rng) -> Vitals {
             KindVitals {
                 runs,
                 errors,
+                finals: rng.u32(0..=errors),
                 mean_ms: figure(rng, 5000.0),
                 recent_ms: Vec::new(),
             },
@@ -121,8 +122,8 @@ fn a_consumer_that_fails_everything_is_unhealthy_and_is_forgiven() {
     };
     let (mut good, mut bad) = (Window::new(), Window::new());
     for n in 0..100 {
-        good.record(true, at(100));
-        bad.record(n < 92, at(100));
+        good.record(Outcome::Success, at(100));
+        bad.record(Outcome::of(n < 92), at(100));
     }
     let fleet = Fleet::default().next(&[report(&good, at(100)), report(&bad, at(100))], at(100));
     assert_eq!(health_score(&report(&bad, at(100)), &fleet), 0.0);

@@ -29,7 +29,7 @@ impl Consumer {
             }
             self.ran[kind] += 1;
             self.burnt += u32::from(!ok);
-            self.watches[kind].record(ok, Duration::from_millis(30), now);
+            self.watches[kind].record(Outcome::of(ok), Duration::from_millis(30), now);
             if self.circuit.on_result(ok, now).is_some() {
                 self.watches.iter_mut().for_each(Watch::clear);
             }

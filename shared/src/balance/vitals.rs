@@ -45,6 +45,9 @@ pub struct KindVitals {
     /// Those that failed.
     #[serde(skip_serializing_if = "is_zero")]
     pub errors: u32,
+    /// Those of them that failed for good: the fault was the task's own.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub finals: u32,
     /// Moving mean of the time of successful runs, in ms; 0 if there was none.
     pub mean_ms: f64,
     /// The last twenty of them, oldest first.
@@ -85,9 +88,16 @@ impl KindVitals {
         Self {
             runs: counts.runs,
             errors: counts.errors,
+            finals: counts.finals,
             mean_ms: one_decimal(times.mean_ms()),
             recent_ms: times.recent_ms().map(one_decimal).collect(),
         }
+    }
+
+    /// Failed runs that another attempt may mend.
+    #[must_use]
+    pub fn outages(&self) -> u32 {
+        self.errors.min(self.runs).saturating_sub(self.finals)
     }
 
     /// Failed over ended runs, 0..1; 0 without any.
@@ -108,6 +118,7 @@ fn is_zero(n: &u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::window::Outcome;
     use super::*;
 
     #[test]
@@ -119,7 +130,7 @@ mod tests {
             ..Vitals::default()
         };
         let (mut window, mut times) = (Window::new(), RunTimes::new());
-        window.record(true, Duration::from_secs(1));
+        window.record(Outcome::Success, Duration::from_secs(1));
         times.record(Duration::from_micros(12_345));
         vitals.kinds.insert(
             "mail".to_owned(),

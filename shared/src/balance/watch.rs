@@ -11,7 +11,7 @@ use super::breaker::Breaker;
 use super::circuit::Allowed;
 use super::run_times::RunTimes;
 use super::vitals::KindVitals;
-use super::window::Window;
+use super::window::{Outcome, Window};
 
 /// Between two tasks of a kind that fails.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -37,12 +37,12 @@ impl Watch {
     }
 
     /// A run has ended after `took`.
-    pub fn record(&mut self, ok: bool, took: Duration, now: Duration) {
-        self.window.record(ok, now);
-        if ok {
-            self.times.record(took);
-        } else if self.is_gated() {
-            self.paused_until = now + PAUSE;
+    pub fn record(&mut self, outcome: Outcome, took: Duration, now: Duration) {
+        self.window.record(outcome, now);
+        match outcome {
+            Outcome::Success => self.times.record(took),
+            Outcome::Failure if self.is_gated() => self.paused_until = now + PAUSE,
+            Outcome::Failure | Outcome::Final => {}
         }
     }
 
@@ -115,19 +115,19 @@ mod tests {
         let mut watch = Watch::new();
         for _ in 0..STREAK {
             assert_eq!(watch.admits(7, at(0)), Allowed::All);
-            watch.record(false, at(1), at(0));
+            watch.record(Outcome::Failure, at(1), at(0));
         }
         assert_eq!(watch.admits(0, at(249)), Allowed::Nothing { until: at(1249) });
         assert_eq!(watch.admits(1, at(250)), Allowed::Nothing { until: at(1250) });
         assert_eq!(watch.admits(0, at(250)), Allowed::Probe);
-        watch.record(true, at(1), at(250));
+        watch.record(Outcome::Success, at(1), at(250));
         assert_eq!(watch.admits(7, at(250)), Allowed::All);
     }
 
     #[test]
     fn an_open_breaker_lets_nothing_through_and_makes_it_count_anew() {
         let mut watch = Watch::new();
-        watch.record(false, at(1), at(0));
+        watch.record(Outcome::Failure, at(1), at(0));
         watch.learn(
             Breaker::Open {
                 until_ms: 900,
@@ -148,7 +148,7 @@ mod tests {
             0.9,
         );
         assert_eq!(watch.admits(0, at(900)), Allowed::Probe);
-        watch.record(false, at(1), at(900));
+        watch.record(Outcome::Failure, at(1), at(900));
         assert!(matches!(watch.admits(0, at(901)), Allowed::Nothing { .. }));
         watch.learn(Breaker::Closed, 4, 0.1);
         assert_eq!(watch.admits(9, at(1000)), Allowed::All);

@@ -15,6 +15,32 @@ pub const STREAK: u32 = 8;
 /// One-second buckets: how far back the window reaches.
 const BUCKETS: u64 = 10;
 
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Success,
+    /// Badly; another attempt may help.
+    Failure,
+    /// Badly and for good: its handler says that no attempt can help, so the fault is the task's own (bad data, an
+    /// address that does not exist). It shows that the kind works, and says nothing of what the kind depends on.
+    Final,
+}
+
+impl Outcome {
+    /// That of a run of which only this is known.
+    #[must_use]
+    pub fn of(ok: bool) -> Self {
+        if ok { Self::Success } else { Self::Failure }
+    }
+
+    /// Whether it ended well.
+    #[must_use]
+    pub fn is_ok(self) -> bool {
+        self == Self::Success
+    }
+}
+
 /// Runs and failed runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -22,6 +48,8 @@ pub struct Counts {
     pub runs: u32,
     /// Those that failed.
     pub errors: u32,
+    /// Those of them that failed for good.
+    pub finals: u32,
 }
 
 /// Outcomes of one kind on one consumer, over the last ten seconds.
@@ -39,7 +67,7 @@ impl Window {
     }
 
     /// One run has ended.
-    pub fn record(&mut self, ok: bool, now: Duration) {
+    pub fn record(&mut self, outcome: Outcome, now: Duration) {
         self.forget(now);
         let second = self.buckets.back().map_or(0, |(second, _)| *second).max(now.as_secs());
         if self.buckets.back().is_none_or(|(newest, _)| *newest != second) {
@@ -47,9 +75,15 @@ impl Window {
         }
         if let Some((_, counts)) = self.buckets.back_mut() {
             counts.runs = counts.runs.saturating_add(1);
-            counts.errors = counts.errors.saturating_add(u32::from(!ok));
+            counts.errors = counts.errors.saturating_add(u32::from(!outcome.is_ok()));
+            counts.finals = counts.finals.saturating_add(u32::from(outcome == Outcome::Final));
         }
-        self.streak = if ok { 0 } else { self.streak.saturating_add(1) };
+        self.streak = match outcome {
+            Outcome::Success => 0,
+            Outcome::Failure => self.streak.saturating_add(1),
+            // Neither that it works for all, nor that it does not.
+            Outcome::Final => return,
+        };
         if self.streak == STREAK {
             self.buckets.clear();
             self.buckets.push_back((
@@ -57,6 +91,7 @@ impl Window {
                 Counts {
                     runs: STREAK,
                     errors: STREAK,
+                    finals: 0,
                 },
             ));
         }
@@ -73,6 +108,7 @@ impl Window {
         {
             sum.runs = sum.runs.saturating_add(counts.runs);
             sum.errors = sum.errors.saturating_add(counts.errors);
+            sum.finals = sum.finals.saturating_add(counts.finals);
         }
         sum
     }
@@ -107,13 +143,38 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn counts(runs: u32, errors: u32) -> Counts {
+        Counts {
+            runs,
+            errors,
+            finals: 0,
+        }
+    }
+
+    #[test]
+    fn failures_for_good_count_and_are_no_streak() {
+        let mut window = Window::new();
+        for _ in 0..20 {
+            window.record(Outcome::Final, at(1));
+        }
+        assert!(!window.is_failing());
+        assert_eq!(
+            window.counts(at(1)),
+            Counts {
+                runs: 20,
+                errors: 20,
+                finals: 20
+            }
+        );
+    }
+
     #[test]
     fn errors_are_forgotten_after_ten_seconds() {
         let mut window = Window::new();
-        window.record(false, at(100));
-        window.record(true, at(104));
-        assert_eq!(window.counts(at(109)), Counts { runs: 2, errors: 1 });
-        assert_eq!(window.counts(at(110)), Counts { runs: 1, errors: 0 });
+        window.record(Outcome::Failure, at(100));
+        window.record(Outcome::Success, at(104));
+        assert_eq!(window.counts(at(109)), counts(2, 1));
+        assert_eq!(window.counts(at(110)), counts(1, 0));
         assert_eq!(window.counts(at(114)), Counts::default());
     }
 
@@ -121,24 +182,24 @@ mod tests {
     fn eight_failures_in_a_row_forget_what_came_before() {
         let mut window = Window::new();
         for _ in 0..1000 {
-            window.record(true, at(1));
+            window.record(Outcome::Success, at(1));
         }
         for n in 1..=STREAK {
             assert!(!window.is_failing());
-            window.record(false, at(2));
+            window.record(Outcome::Failure, at(2));
             let runs = if n < STREAK { 1000 + n } else { STREAK };
-            assert_eq!(window.counts(at(2)), Counts { runs, errors: n });
+            assert_eq!(window.counts(at(2)), counts(runs, n));
         }
         assert!(window.is_failing());
-        window.record(true, at(2));
+        window.record(Outcome::Success, at(2));
         assert!(!window.is_failing());
     }
 
     #[test]
     fn a_clock_that_steps_back_loses_nothing() {
         let mut window = Window::new();
-        window.record(true, at(50));
-        window.record(false, at(40));
-        assert_eq!(window.counts(at(50)), Counts { runs: 2, errors: 1 });
+        window.record(Outcome::Success, at(50));
+        window.record(Outcome::Failure, at(40));
+        assert_eq!(window.counts(at(50)), counts(2, 1));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use workyard_shared::balance::{Allowed, Blame, Circuit, Fleet, Turn, Vitals, Watch, health_score};
+use workyard_shared::balance::{Allowed, Blame, Circuit, Fleet, Outcome, Turn, Vitals, Watch, health_score};
 
 use workyard_bench::profile::Profile;
 
@@ -72,7 +72,7 @@ impl Consumer {
     pub(crate) fn ended(&mut self, kind: usize, ok: bool, took_s: f64, fleet: &Fleet, now: Duration) {
         self.runs += 1;
         self.errors += u64::from(!ok);
-        self.watches[kind].record(ok, Duration::from_secs_f64(took_s), now);
+        self.watches[kind].record(Outcome::of(ok), Duration::from_secs_f64(took_s), now);
         if self.circuit.on_result(ok, now) == Some(Turn::Closed) {
             self.turned(fleet, now);
         } else if self.watches[kind].is_failing() {

@@ -45,7 +45,7 @@ pub(crate) fn below(registry: &Registry, folder: &Path) -> Stages {
     registry.stages(&[Place::Folder(folder.to_owned())])
 }
 
-fn text(bytes: Vec<u8>) -> String {
+pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn reduce(stages: &Stages, spec: &JobSpec, inputs: &[&str]) -> 
         .iter()
         .map(|lines| Bytes::copy_from_slice(lines.as_bytes()))
         .collect();
-    run_reduce(stages, spec, ctx(), inputs).await.map(text)
+    run_reduce(stages, spec, ctx(), inputs, true).await.map(text)
 }
 
 /// A whole job of one partition over these chunks.

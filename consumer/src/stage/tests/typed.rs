@@ -84,6 +84,45 @@ async fn a_reduce_that_is_not_commutative_keeps_the_order_and_folds_a_chunk_in_p
 }
 
 #[tokio::test]
+async fn what_a_function_makes_of_nothing_is_a_result_at_the_top_of_a_tree_and_enters_it_nowhere_else() {
+    let mut registry = Registry::new();
+    // As `jq -s length` and `wc -l` do.
+    registry
+        .stage_fn("length", |ctx, input| {
+            let mut n = 0;
+            input.each(ctx, |_, _| {
+                n += 1;
+                Ok(())
+            })?;
+            Ok(match ctx.form {
+                Form::Fold { .. } => format!("{n}\n"),
+                Form::Keyed { .. } => format!("[\"n\",{n}]\n"),
+            }
+            .into())
+        })
+        .unwrap();
+    let stages = registry.stages(&[]);
+    let fold = spec(Form::fold(), "identity", "length");
+    for (inputs, is_top, expected) in [
+        (vec!["", ""], false, ""),
+        (vec![], false, ""),
+        (vec!["", ""], true, "0\n"),
+        (vec!["", "5\n"], false, "1\n"),
+    ] {
+        let inputs = inputs
+            .into_iter()
+            .map(|text: &str| Bytes::copy_from_slice(text.as_bytes()))
+            .collect();
+        let out = run_reduce(&stages, &fold, ctx(), inputs, is_top).await.unwrap();
+        assert_eq!(text(out), expected);
+    }
+    let mut keyed = spec(Form::Keyed { partitions: 1 }, "identity", "length");
+    assert_eq!(reduce(&stages, &keyed, &["", ""]).await.unwrap(), "");
+    keyed.combine = Some(function("length"));
+    assert_eq!(map(&stages, &keyed, items(&json!([]))).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_value_that_does_not_fit_fails_for_good_by_its_number() {
     let stages = registry().stages(&[]);
     let fold = |map, reduce| spec(Form::fold(), map, reduce);

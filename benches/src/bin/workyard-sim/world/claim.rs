@@ -47,7 +47,7 @@ impl World<'_> {
         let c = &mut self.consumers[id as usize];
         let probe = allowed == Allowed::Probe;
         if probe && taken.started == 0 {
-            c.circuit.on_nothing(now);
+            c.circuit.on_nothing(c.circuit.probe(), now);
         }
         // What was handed back counts too: else those that may not run a kind keep the lowest rank.
         if taken.started + taken.handed_back > 0 {
