@@ -2,7 +2,8 @@
 //!
 //! Four times a second, for each job with tasks that run here: has it ended, is each of them still wanted? What is not
 //! is stopped. So a cancel, a failed sibling or a faster copy reaches a running function within a second,
-//! whatever message was lost; nothing depends on it, since the fence refuses the output anyway.
+//! whatever message was lost; nothing depends on it, since the fence refuses the output anyway. The same look finds the
+//! spilled files that will never count, and removes them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 use workyard_shared::Error;
 use workyard_shared::broker::Queue;
 use workyard_shared::job::{JobRecord, Member};
 use workyard_shared::name::JobId;
 
+use super::drafts::{self, Draft, Drafts};
 use super::spill::Spill;
 use crate::stage::Stages;
 
@@ -25,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 /// Members asked for in one look.
 const MOST_ASKED: usize = 1000;
+/// Longest time for the last look, when the consumer leaves.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// One job.
 pub(crate) struct JobView {
@@ -35,6 +40,8 @@ pub(crate) struct JobView {
     full: AtomicBool,
     running: Mutex<HashMap<Member, CancellationToken>>,
     idle_since: Mutex<Option<Instant>>,
+    /// Spilled files that do not count yet.
+    pub(super) drafts: Drafts,
 }
 
 impl JobView {
@@ -47,6 +54,7 @@ impl JobView {
             full: AtomicBool::new(false),
             running: Mutex::default(),
             idle_since: Mutex::new(Some(Instant::now())),
+            drafts: Drafts::default(),
         }
     }
 
@@ -170,33 +178,90 @@ impl JobBook {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         views.retain(|_, view| {
             let idle = *view.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.is_none_or(|since| since.elapsed() < FORGET_AFTER)
+            idle.is_none_or(|since| since.elapsed() < FORGET_AFTER) || !view.drafts.is_empty()
         });
         views.values().cloned().collect()
     }
 
-    async fn look(&self, view: &Arc<JobView>) -> Result<(), Error> {
-        let members = view.members();
+    async fn look(self: &Arc<Self>, view: &Arc<JobView>) -> Result<(), Error> {
+        let mut members = view.members();
+        let idle = members.is_empty();
+        members.extend(view.drafts.members().into_iter().take(MOST_ASKED));
         let names: Vec<String> = members.iter().map(Member::to_string).collect();
-        let idle = names.is_empty();
         let pulse = self.queue.job_pulse(&view.id, &names).await?;
         view.bytes.store(pulse.bytes, Ordering::Relaxed);
         view.full.store(pulse.full, Ordering::Relaxed);
         let over = pulse.epoch != view.epoch || pulse.state.is_none_or(|state| state.is_terminal());
-        if over && idle {
+        // One that has gone does not come again in this start of the job: whatever is settled of it now is refused.
+        let live: HashMap<Member, bool> = members.into_iter().zip(pulse.live).collect();
+        let gone = |member: &Member| over || live.get(member) == Some(&false);
+        view.stop(gone);
+        let decided = view.drafts.take(gone);
+        if !decided.is_empty() {
+            // Not awaited: a slow store must not keep other jobs from hearing of their end.
+            tokio::spawn(Arc::clone(self).sweep(Arc::clone(view), decided));
+        } else if over && idle && view.drafts.is_empty() {
             self.views
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&(view.id.clone(), view.epoch));
-        } else if over {
-            view.stop(|_| true);
-        } else {
-            let gone = |member: &Member| {
-                let at = members.iter().position(|m| m == member);
-                at.is_some_and(|at| pulse.live.get(at) == Some(&false))
-            };
-            view.stop(gone);
         }
         Ok(())
+    }
+
+    /// Forgets files that count, removes the others.
+    async fn sweep(self: Arc<Self>, view: Arc<JobView>, decided: Vec<Draft>) {
+        let Ok(counted) = drafts::counted(&self.queue, &view.id, &decided).await else {
+            // An outage is told by the lane; of damaged keys the maintainer complains.
+            decided.iter().for_each(|draft| {
+                view.drafts.put_back(draft);
+            });
+            return;
+        };
+        for (draft, counts) in decided.iter().zip(counted) {
+            let removed = match counts {
+                true => Ok(()),
+                false => self.remove(&view, &draft.path).await,
+            };
+            match removed {
+                Ok(()) => view.drafts.forget(draft),
+                Err(why) if view.drafts.put_back(draft) => {
+                    debug!(job = %view.id, path = draft.path, %why, "a spilled file that does not count is still there");
+                }
+                Err(why) => {
+                    let (job, path) = (&view.id, &draft.path);
+                    warn!(%job, path, %why, "a spilled file of job {job} that does not count stays until the job goes: {path}: {why}");
+                }
+            }
+        }
+    }
+
+    async fn remove(&self, view: &JobView, path: &str) -> Result<(), String> {
+        let record = view.record(&self.queue).await.map_err(|e| e.to_string())?;
+        let Some(place) = record.as_ref().and_then(|record| record.spec.spill.as_deref()) else {
+            return Ok(());
+        };
+        let store = self.spill.open(place).map_err(|e| e.to_string())?;
+        store.remove(path).await.map_err(|e| e.to_string())?;
+        debug!(job = %view.id, path, "removed a spilled file that does not count");
+        Ok(())
+    }
+
+    /// The last look, when all that ran here has ended: nobody comes back for these files.
+    pub(crate) async fn close(self: &Arc<Self>) {
+        let looks = async {
+            for view in self.known() {
+                if view.drafts.is_empty() {
+                    continue;
+                }
+                view.drafts.whole().await;
+                if self.look(&view).await.is_ok() {
+                    view.drafts.quiet().await;
+                }
+            }
+        };
+        if tokio::time::timeout(CLOSING, looks).await.is_err() {
+            warn!(queue = %self.queue.name(), "spilled files that do not count may stay until their jobs go");
+        }
     }
 }

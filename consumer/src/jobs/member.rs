@@ -1,8 +1,7 @@
 //! Runs one map or reduce task of a job.
 //!
 //! Invariant: what it returns is the whole output, stored or spilled by then; whether it counts is decided by
-//! the function that settles it. A run that is stopped on the way leaves at most spilled files behind, and these go with
-//! the job.
+//! the function that settles it. What a run spilled that does not count is removed by the book.
 
 use std::sync::Arc;
 
@@ -46,7 +45,7 @@ impl MemberTask {
         }
     }
 
-    async fn try_run(&self, view: &JobView, ctx: Context, payload: &Bytes) -> Result<MemberEnd, Failure> {
+    async fn try_run(&self, view: &Arc<JobView>, ctx: Context, payload: &Bytes) -> Result<MemberEnd, Failure> {
         let (queue, stages, stop) = (&self.book.queue, &self.book.stages, ctx.cancellation().clone());
         // Of another start of the job, this task is a stranger.
         let record = patiently(&stop, || view.record(queue)).await?;
@@ -79,6 +78,7 @@ impl MemberTask {
             member: self.member,
             is_result,
             token: &token,
+            stop: &stop,
         };
         Ok(MemberEnd::Parts(place.put(lines).await?))
     }

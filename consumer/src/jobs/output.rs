@@ -1,25 +1,33 @@
 //! Where the output of a task goes: into Redis, or to the job's spill place.
 //!
 //! Invariant: a spilled file is written whole before anything refers to it, under a name that carries the fencing
-//! token, so that two copies of a task never write the same file.
+//! token, so that two copies of a task never write the same file. It is a [draft](super::drafts) until it counts.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use workyard_shared::job::{JobSpec, MAX_PART, Member, Part};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use workyard_shared::job::{Form, JobSpec, MAX_PART, Member, Part};
+use workyard_shared::store::{Store, StoreError};
 
 use super::book::JobView;
+use super::drafts::{self, Draft};
 use super::spill::Spill;
 use crate::handler::Failure;
 use crate::stage::failed;
 
 /// What decides about an output.
 pub(super) struct Place<'a> {
-    pub(super) view: &'a JobView,
+    pub(super) view: &'a Arc<JobView>,
     pub(super) spec: &'a JobSpec,
     pub(super) allowed: &'a Spill,
     pub(super) member: Member,
     /// Its output is what people read: it stays when intermediate data goes.
     pub(super) is_result: bool,
     pub(super) token: &'a str,
+    /// The task is not wanted any more.
+    pub(super) stop: &'a CancellationToken,
 }
 
 impl Place<'_> {
@@ -39,14 +47,30 @@ impl Place<'_> {
             return Ok(outputs.into_iter().map(inline).collect());
         };
         let store = self.allowed.open(spill).map_err(failed)?;
-        let mut parts = Vec::with_capacity(outputs.len());
+        let (mut drafts, mut contents) = (Vec::new(), Vec::new());
         for (name, lines) in outputs {
-            let path = self.path(name);
-            let bytes = lines.len() as u64;
-            store.write(&path, lines.into()).await.map_err(failed)?;
-            parts.push((name, Part::Spilled { bytes, path }));
+            drafts.push(Draft::new(self.path(name), self.member, self.place(name)));
+            contents.push((name, Bytes::from(lines)));
         }
-        Ok(parts)
+        let writer = Writer::begin(self.view, drafts);
+        let (tell, told) = oneshot::channel();
+        // Not a part of this future, which ends at once when the task is stopped: a write goes on then, and what it has
+        // made can only be removed behind it.
+        tokio::spawn(writer.write(store, contents, self.stop.clone(), tell));
+        told.await
+            .map_err(|_| Failure::retry("stopped before its output was written"))?
+            .map_err(failed)
+    }
+
+    /// Where Redis has it if it counts.
+    fn place(&self, name: u32) -> drafts::Place {
+        match (self.member, self.spec.form) {
+            (Member::Map { chunk, .. }, Form::Fold { .. }) => drafts::Place::Data(format!("0.{chunk}")),
+            (Member::Map { chunk, .. }, Form::Keyed { .. }) => drafts::Place::Data(format!("{name}.{chunk}")),
+            (Member::Fold { .. }, _) if self.is_result => drafts::Place::Result(0),
+            (Member::Fold { level, node, .. }, _) => drafts::Place::Data(format!("{level}.{node}")),
+            (Member::Partition { partition, .. }, _) => drafts::Place::Result(partition),
+        }
     }
 
     fn path(&self, name: u32) -> String {
@@ -57,6 +81,51 @@ impl Place<'_> {
             Member::Fold { level, node, .. } => format!("{job}/data/r{level}.{node}-{token}"),
             Member::Partition { partition, .. } => format!("{job}/out/{partition}-{token}"),
         }
+    }
+}
+
+type Told = oneshot::Sender<Result<Vec<(u32, Part)>, StoreError>>;
+
+/// Writes the files of one task.
+struct Writer {
+    view: Arc<JobView>,
+    drafts: Vec<Draft>,
+    told: bool,
+}
+
+impl Writer {
+    fn begin(view: &Arc<JobView>, drafts: Vec<Draft>) -> Self {
+        view.drafts.begin(&drafts);
+        Self {
+            view: Arc::clone(view),
+            drafts,
+            told: false,
+        }
+    }
+
+    async fn write(mut self, store: Store, contents: Vec<(u32, Bytes)>, stop: CancellationToken, tell: Told) {
+        let mut parts = Vec::with_capacity(contents.len());
+        for (draft, (name, lines)) in self.drafts.iter().zip(contents) {
+            if stop.is_cancelled() {
+                return;
+            }
+            let bytes = lines.len() as u64;
+            if let Err(error) = store.write(&draft.path, lines).await {
+                // Nobody to hear of it has stopped waiting.
+                tell.send(Err(error)).ok();
+                return;
+            }
+            let path = draft.path.clone();
+            parts.push((name, Part::Spilled { bytes, path }));
+        }
+        self.told = tell.send(Ok(parts)).is_ok();
+    }
+}
+
+/// However it ended.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.view.drafts.end(&self.drafts, self.told);
     }
 }
 

@@ -65,6 +65,7 @@ impl Lane {
 
     pub(super) async fn leave(&mut self) {
         self.over.store(true, Ordering::SeqCst);
+        self.book.close().await;
         let Some(session) = self.session.take() else { return };
         match self.queue.leave(&session.session).await {
             Ok(_) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),

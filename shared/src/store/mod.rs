@@ -12,6 +12,7 @@ mod s3;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -20,6 +21,11 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub use error::StoreError;
+
+/// How often a folder is removed that is filled meanwhile.
+const REMOVE_TRIES: u32 = 30;
+/// Pause between these tries.
+const REMOVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a file or object is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +192,49 @@ impl Store {
         Ok(listed)
     }
 
+    /// Whether the place is there: the folder, the bucket. A place without one holds nothing that could be removed from here.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn is_there(&self) -> Result<bool, StoreError> {
+        if self.files {
+            return match tokio::fs::metadata(format!("/{}", self.base)).await {
+                Ok(meta) => Ok(meta.is_dir()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(StoreError::refused(self.url(""), &error)),
+            };
+        }
+        match self.objects.list(Some(&self.base)).next().await {
+            Some(Err(error)) => match StoreError::sorted(self.url(""), &error) {
+                StoreError::Missing { .. } => Ok(false),
+                other => Err(other),
+            },
+            _ => Ok(true),
+        }
+    }
+
+    /// Removes one file or object, and the folders between it and the place if nothing else is in them. Nothing there is
+    /// no error.
+    ///
+    /// # Errors
+    /// As [`StoreError`] sorts them.
+    pub async fn remove(&self, path: &str) -> Result<(), StoreError> {
+        let at = self.at(path)?;
+        match self.objects.delete(&at).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(StoreError::sorted(self.url(path), &error)),
+        }
+        let mut above = path;
+        while let Some((folder, _)) = above.rsplit_once('/').filter(|_| self.files) {
+            // One that is not empty stays, and so do those above it.
+            if tokio::fs::remove_dir(format!("/{}", self.at(folder)?)).await.is_err() {
+                break;
+            }
+            above = folder;
+        }
+        Ok(())
+    }
+
     /// Removes all that lies below `prefix`, which must not be empty. Nothing there is no error.
     ///
     /// # Errors
@@ -199,13 +248,7 @@ impl Store {
             });
         }
         if self.files {
-            // Folders too, which no list of files shows.
-            return match tokio::fs::remove_dir_all(format!("/{at}")).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(StoreError::refused(self.url(prefix), &error))
-                }
-                _ => Ok(()),
-            };
+            return self.remove_folder(prefix, &format!("/{at}")).await;
         }
         // Many in one request, unless `AWS_DISABLE_BULK_DELETE` says that the server does not know it.
         let listed = self.objects.list(Some(&at)).map_ok(|meta| meta.location);
@@ -217,6 +260,23 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Folders too, which no list of files shows. Again if somebody writes into it meanwhile: a consumer hears of the end
+    /// of a job a moment late.
+    async fn remove_folder(&self, prefix: &str, folder: &str) -> Result<(), StoreError> {
+        use std::io::ErrorKind as K;
+        let mut tries = REMOVE_TRIES;
+        loop {
+            tries -= 1;
+            match tokio::fs::remove_dir_all(folder).await {
+                Err(error) if error.kind() == K::DirectoryNotEmpty && tries > 0 => {
+                    tokio::time::sleep(REMOVE_PAUSE).await;
+                }
+                Err(error) if error.kind() != K::NotFound => return Err(StoreError::refused(self.url(prefix), &error)),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn at(&self, path: &str) -> Result<Path, StoreError> {
@@ -245,68 +305,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}", dir.path().display())).unwrap();
-        (dir, store)
-    }
-
-    #[tokio::test]
-    async fn what_is_written_is_listed_read_and_removed() {
-        let (dir, store) = place();
-        store.write("job-1/data/0.3-a", Bytes::from("hello")).await.unwrap();
-        store.write("job-1/b é%20", Bytes::from("x")).await.unwrap();
-        store.write("job-2/c", Bytes::new()).await.unwrap();
-        assert_eq!(store.read_range("job-1/data/0.3-a", 1..3).await.unwrap(), "el");
-        assert_eq!(store.read("job-1/b é%20").await.unwrap(), "x");
-        assert_eq!(store.read("job-2/c").await.unwrap(), "");
-        let listed = store.list("job-1").await.unwrap();
-        let names: Vec<&str> = listed.iter().map(|(path, _)| path.as_str()).collect();
-        assert_eq!(names, ["job-1/b é%20", "job-1/data/0.3-a"]);
-        assert_eq!(listed[1].1, store.stat("job-1/data/0.3-a").await.unwrap());
-        store.remove_all("job-1").await.unwrap();
-        store.remove_all("job-1").await.unwrap();
-        assert!(!dir.path().join("job-1").exists() && dir.path().join("job-2").exists());
-        assert!(store.list("job-1").await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_version_of_a_file_is_its_modification_time_in_ns() {
-        let (dir, store) = place();
-        store.write("a", Bytes::from("1")).await.unwrap();
-        let path = dir.path().join("a");
-        let at = std::time::UNIX_EPOCH + std::time::Duration::new(1_700_000_000, 123_456_789);
-        std::fs::File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(at)
-            .unwrap();
-        let itself = Store::open(&format!("file://{}", path.display())).unwrap();
-        let stat = itself.stat("").await.unwrap();
-        assert_eq!((stat.size, stat.version.as_str()), (1, "1700000000123456789"));
-    }
-
-    #[tokio::test]
-    async fn errors_say_what_the_caller_can_do() {
-        let (_dir, store) = place();
-        assert!(matches!(store.read("gone").await, Err(StoreError::Missing { .. })));
-        assert!(matches!(store.stat("gone").await, Err(StoreError::Missing { .. })));
-        store.write("file", Bytes::from("x")).await.unwrap();
-        let below_a_file = store.write("file/below", Bytes::from("x")).await;
-        assert!(
-            matches!(below_a_file, Err(StoreError::Final { .. })),
-            "{below_a_file:?}"
-        );
-        for bad in ["../x", "a/../../x", "a//b"] {
-            assert!(matches!(store.read(bad).await, Err(StoreError::Final { .. })), "{bad}");
-        }
-        assert!(matches!(store.remove_all("").await, Err(StoreError::Final { .. })));
-        for bad in ["", "/tmp", "file://tmp", "http://x/y", "s3:///x"] {
-            assert!(matches!(Store::open(bad), Err(StoreError::Final { .. })), "{bad}");
-        }
-    }
-}
+mod tests;

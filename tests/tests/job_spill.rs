@@ -1,0 +1,93 @@
+//! Spilled files: what does not count goes, and what is gone is said. docs/jobs.md, "Intermediate data".
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use workyard_consumer::{Failure, Registry};
+use workyard_producer::{Client, ClientConfig, JobHandle, JobState, MapReduce, QueueName};
+use workyard_tests::{Running, Yard, queue_name, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn q() -> QueueName {
+    queue_name("q")
+}
+
+fn operator(yard: &Yard) -> Client {
+    Client::new(ClientConfig::from_url(&yard.server.operator_url()).unwrap()).unwrap()
+}
+
+async fn work(yard: &Yard, registry: Registry, spill: &Path) -> Running {
+    let mut config = yard.config();
+    config.jobs.spill = vec![workyard_consumer::config::Place::Folder(spill.to_owned())];
+    yard.work(registry, config).await
+}
+
+/// Joins texts; each chunk is one item, each output is spilled.
+fn spilling(client: &Client, spill: &Path, items: std::ops::Range<i64>) -> MapReduce {
+    let job = client.map_reduce(&q(), "text", "append").items(items);
+    job.chunk_size(1).budget(0).spill(format!("file://{}", spill.display()))
+}
+
+fn registry(map: impl Fn(i64) -> Result<String, Failure> + Clone + Send + Sync + 'static) -> Registry {
+    let mut registry = Registry::new();
+    registry.map("text", map).unwrap();
+    registry
+        .reduce("append", |a: String, b: String| Ok::<String, Failure>(a + &b))
+        .unwrap();
+    registry
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).unwrap().next().is_none()
+}
+
+/// The mapper itself ends the job: its consumer cannot hear of that before the output is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_behind_the_end_of_its_job_does_not_stay() {
+    let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+    let job: Arc<OnceLock<JobHandle>> = Arc::default();
+    let (ended, runtime) = (Arc::clone(&job), tokio::runtime::Handle::current());
+    let map = move |n: i64| {
+        if n == 3 {
+            let job = loop {
+                match ended.get() {
+                    Some(job) => break job.clone(),
+                    None => std::thread::yield_now(),
+                }
+            };
+            let (end, over) = std::sync::mpsc::channel();
+            runtime.spawn(async move {
+                job.cancel().await.unwrap();
+                job.delete().await.unwrap();
+                end.send(()).unwrap();
+            });
+            over.recv().unwrap();
+        }
+        Ok(format!("{n},").repeat(100_000))
+    };
+    let worker = work(&yard, registry(map), spill.path()).await;
+    let submitted = spilling(&operator(&yard), spill.path(), 0..8).submit().await.unwrap();
+    job.set(submitted.clone()).unwrap();
+    wait_until(SOON, || async { submitted.status().await.is_err() }).await;
+    wait_until(SOON, || async { is_empty(spill.path()) }).await;
+    worker.stop().await;
+    assert!(is_empty(spill.path()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_counts_stays_until_the_job_goes() {
+    let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+    let worker = work(&yard, registry(|n| Ok(format!("{n},"))), spill.path()).await;
+    let job = spilling(&operator(&yard), spill.path(), 0..50).submit().await.unwrap();
+    assert_eq!(job.wait(SOON).await.unwrap().state, JobState::Completed);
+    let expected: String = (0..50).map(|n| format!("{n},")).collect();
+    assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
+    // What counts stays, also behind the last look.
+    worker.stop().await;
+    assert!(job.result::<String>().await.unwrap().is_some());
+    job.delete().await.unwrap();
+    assert!(is_empty(spill.path()));
+}
