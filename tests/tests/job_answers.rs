@@ -145,6 +145,29 @@ async fn an_open_quote_far_on_in_a_csv_file_is_refused_and_leaves_no_job_that_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_single_pair_on_stdin_is_an_array_and_the_failure_says_what_to_do() {
+    let site = Site::open().await;
+    let _daemon = site.daemon();
+    let file = site.dir.path().join("pair.jsonl");
+    std::fs::write(&file, "[\"a\",1]\n").unwrap();
+    let run = |more: &[&str]| {
+        let mut command = workspace_binary("workyard");
+        let url = site.yard.server.producer_url();
+        let job = ["--map", "identity", "--reduce", "sum", "--keyed", "--items"];
+        let command = command
+            .args(["--redis-url", &url, "--queue", "q", "map-reduce"])
+            .args(job);
+        command.arg(&file).args(more).output().unwrap()
+    };
+    let failed = run(&[]);
+    let told = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{told}");
+    assert!(told.contains("--format json-lines takes it as one item"), "{told}");
+    let done = run(&["--format", "json-lines"]);
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "a\t1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_missing_at_submission_is_refused_and_one_that_goes_later_fails_its_chunk() {
     let site = Site::open().await;
     let gone = site.dir.path().join("gone.txt");

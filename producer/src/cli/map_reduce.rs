@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use serde_json::json;
 use workyard_producer::{Error, FileFormat, ItemFormat, MapReduce, RawJson};
 use workyard_shared::Error as CallError;
-use workyard_shared::job::{Role, builtin};
+use workyard_shared::job::Role;
+use workyard_shared::job::builtin::{self, Called};
+use workyard_shared::limits::MAX_PAYLOAD_BYTES;
 use workyard_shared::trace_context::TRACESTATE;
 
 use super::args::{FanIn, FormatArg, MapReduceArgs};
@@ -24,6 +26,10 @@ use super::trace;
 /// Partitions when only the form is given.
 const PARTITIONS: u32 = workyard_shared::job::DEFAULT_PARTITIONS;
 
+/// What went wrong, maybe, if a job over one line failed.
+const ONE_LINE: &str =
+    "the items are one line, which was taken as an array of them; --format json-lines takes it as one item";
+
 /// Runs the command.
 pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Exit, CliError> {
     job_result::check(&args.show, session)?;
@@ -31,7 +37,8 @@ pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Ex
         return Err(job_result::parts_of_a_fold());
     }
     check_functions(&args)?;
-    let mut planned = options(input(session, &args)?, &args)?;
+    let (begun, one_line) = input(session, &args)?;
+    let mut planned = options(begun, &args)?;
     if let Some(trace) = trace::surrounding(&session.out) {
         planned = planned.trace_parent(trace.traceparent());
         if let Some(state) = trace.tracestate() {
@@ -55,7 +62,11 @@ pub(crate) async fn run(args: MapReduceArgs, session: &mut Session) -> Result<Ex
     session
         .out
         .note(&format!("job {} in queue {}", submitted.id(), session.queue));
-    job::finish(&submitted, args.wait_timeout, &args.show, session).await
+    let ended = job::finish(&submitted, args.wait_timeout, &args.show, session).await;
+    ended.map_err(|error| match one_line && error.exit() == Exit::TaskFailed {
+        true => error.because(&[ONE_LINE.to_owned()]),
+        false => error,
+    })
 }
 
 /// What built-in functions would refuse in each chunk. Consumers may have their own of the same names: hence the flag.
@@ -64,22 +75,34 @@ fn check_functions(args: &MapReduceArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let given = &args.functions;
-    let functions = [
-        (Some(&args.map), Role::Map, &given.map_args),
-        (args.combine.as_ref(), Role::Combine, &given.combine_args),
-        (Some(&args.reduce), Role::Reduce, &given.reduce_args),
+    let json = |given| serde_json::to_string(&object(given)).map_err(|e| CliError::usage(e.to_string(), None));
+    let texts = [
+        json(&given.map_args)?,
+        json(&given.combine_args)?,
+        json(&given.reduce_args)?,
     ];
-    for (kind, role, given) in functions {
-        let Some(kind) = kind.filter(|kind| builtin::is_builtin(kind.as_str())) else {
+    let called = |kind, text| Called { kind, args: text };
+    let map = called(args.map.as_str(), &texts[0]);
+    let combine = args.combine.as_ref().map(|kind| called(kind.as_str(), &texts[1]));
+    let reduce = called(args.reduce.as_str(), &texts[2]);
+    let keyed = is_keyed(args);
+    for (function, role) in [
+        (Some(map), Role::Map),
+        (combine, Role::Combine),
+        (Some(reduce), Role::Reduce),
+    ] {
+        let Some(Called { kind, args }) = function else {
             continue;
         };
-        let json = serde_json::to_string(&object(given)).map_err(|e| CliError::usage(e.to_string(), None))?;
-        builtin::check(kind.as_str(), role, is_keyed(args), &json).map_err(|reason| {
+        builtin::check(kind, role, keyed, args).map_err(|reason| {
             let hint = format!("if the consumers have a {kind} of their own, say --unchecked");
             CliError::usage(reason, Some(&hint))
         })?;
     }
-    Ok(())
+    builtin::check_flow(map, combine, reduce, keyed).map_err(|misfit| {
+        let own = "if the consumers have functions of their own under these names, --unchecked";
+        CliError::usage(misfit.reason, Some(&format!("{}; {own}", misfit.hint)))
+    })
 }
 
 fn object(args: &[(String, RawJson)]) -> BTreeMap<String, RawJson> {
@@ -114,7 +137,8 @@ fn is_csv(args: &MapReduceArgs) -> bool {
     }
 }
 
-fn input(session: &Session, args: &MapReduceArgs) -> Result<MapReduce, CliError> {
+/// The input, and whether it is one line that is taken as an array without anybody having said so.
+fn input(session: &Session, args: &MapReduceArgs) -> Result<(MapReduce, bool), CliError> {
     let begun = session
         .client
         .map_reduce(&session.queue, args.map.as_str(), args.reduce.as_str());
@@ -142,7 +166,7 @@ fn input(session: &Session, args: &MapReduceArgs) -> Result<MapReduce, CliError>
                 return Err(CliError::usage("a JSON array is read by the submitter", Some(hint)));
             }
         };
-        return Ok(begun.files(args.input.clone(), format));
+        return Ok((begun.files(args.input.clone(), format), false));
     };
     let format = match args.format {
         None => ItemFormat::Guess,
@@ -164,8 +188,20 @@ fn input(session: &Session, args: &MapReduceArgs) -> Result<MapReduce, CliError>
         Some("-") => "stdin".to_owned(),
         _ => path.display().to_string(),
     };
-    let file = open(path).map_err(|e| CliError::usage(format!("cannot read {name}: {e}"), None))?;
-    Ok(begun.items_file(file, format).describe(name))
+    let failed = |e| CliError::usage(format!("cannot read {name}: {e}"), None);
+    let mut file = open(path).map_err(failed)?;
+    let one_line = format == ItemFormat::Guess && is_one_line_array(&mut file).map_err(failed)?;
+    Ok((begun.items_file(file, format).describe(name), one_line))
+}
+
+/// Whether it could as well be one JSON line that is an array.
+fn is_one_line_array(file: &mut File) -> io::Result<bool> {
+    let mut text = Vec::new();
+    // What is longer is no item.
+    file.by_ref().take(MAX_PAYLOAD_BYTES as u64).read_to_end(&mut text)?;
+    file.rewind()?;
+    let text = text.trim_ascii();
+    Ok(text.starts_with(b"[") && text.ends_with(b"]") && !text.contains(&b'\n'))
 }
 
 /// A file that can be read twice: what comes through a pipe is written to a temporary one.
@@ -271,6 +307,46 @@ mod tests {
         assert!(!keyed("--map word-count --reduce sum"));
         for said in ["--keyed", "--partitions 2", "--combine sum"] {
             assert!(keyed(&format!("--map m --reduce r {said}")));
+        }
+    }
+
+    #[test]
+    fn an_array_of_one_line_is_known() {
+        for (text, expected) in [
+            ("[\"a\",1]\n", true),
+            (" [1] ", true),
+            ("[1,\n2]", false),
+            ("[1]\n[2]\n", false),
+            ("1\n", false),
+            ("", false),
+        ] {
+            let mut file = spool(text.as_bytes()).unwrap();
+            assert_eq!(is_one_line_array(&mut file).unwrap(), expected, "{text:?}");
+            assert_eq!(file.stream_position().unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn functions_that_cannot_work_together_are_refused_unless_nobody_shall_look() {
+        let checked = |line: &str| {
+            let words = ["workyard", "map-reduce", "--items", "-"];
+            match Cli::try_parse_from(words.into_iter().chain(line.split(' ')))
+                .unwrap()
+                .command
+            {
+                Command::MapReduce(args) => check_functions(&args),
+                other => panic!("{other:?}"),
+            }
+        };
+        for line in ["--map word-count --reduce sum", "--map word-count --reduce count"] {
+            let CliError::Told { exit, message, hint } = checked(line).unwrap_err() else {
+                panic!("{line}");
+            };
+            assert_eq!(exit, Exit::BadUse);
+            assert!(message.contains("what word-count emits in the fold form"), "{message}");
+            assert!(hint.unwrap().contains("--keyed"));
+            checked(&format!("{line} --unchecked")).unwrap();
+            checked(&format!("{line} --keyed")).unwrap();
         }
     }
 

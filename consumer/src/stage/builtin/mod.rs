@@ -15,6 +15,7 @@ mod words;
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use workyard_shared::job::builtin;
 
 use super::blocking::Pure;
@@ -54,6 +55,19 @@ fn check(ctx: &StageContext) -> Result<(), Failure> {
 /// The failure of an input that is not the function's. [`check`] has told by then what it cannot be used for.
 fn unexpected(ctx: &StageContext) -> Failure {
     ctx.misuse("this is not its input")
+}
+
+/// What to do about a value of a fold that is a pair; nothing about any other.
+fn pair_hint(item: Item<'_>) -> &'static str {
+    let is_pair = match item {
+        Item::Json(json) => json.starts_with('[') && serde_json::from_str::<(&RawValue, &RawValue)>(json).is_ok(),
+        Item::Text(_) => false,
+    };
+    if is_pair {
+        " (pairs are for the keyed form: --keyed)"
+    } else {
+        ""
+    }
 }
 
 /// A beginning of an item, for messages.

@@ -7,7 +7,7 @@ use workyard_shared::job::{Number, PairKey};
 
 use super::super::{Item, StageContext, StageInput, lines};
 use super::number::{Sum, number_in};
-use super::{fields, shown, tally, unexpected};
+use super::{fields, pair_hint, shown, tally, unexpected};
 use crate::handler::Failure;
 
 pub(super) fn histogram(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
@@ -94,7 +94,7 @@ fn merge_objects(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
             };
             added = std::mem::replace(&mut added, Ok(())).and(one);
         })
-        .map_err(|failure| Failure::fatal(format!("value {number} is {}", failure.message)))?;
+        .map_err(|failure| Failure::fatal(format!("value {number} is {}{}", failure.message, pair_hint(item))))?;
         added
     })?;
     let mut sums: Vec<_> = sums.into_iter().collect();

@@ -6,7 +6,7 @@ use workyard_shared::job::builtin::{Counted, Field};
 use super::super::{Item, StageContext, StageInput, lines};
 use super::number::{Sum, number_in};
 use super::select::Selector;
-use super::{fields, shown};
+use super::{fields, pair_hint, shown};
 use crate::handler::Failure;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -64,7 +64,7 @@ fn tally(of: Of, ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Fail
             }
             input.each(ctx, |number, item| {
                 let added = total.add(&format_args!("value {number}"), item);
-                added.map_err(|failure| Failure::fatal(failure.message + hint))
+                added.map_err(|failure| Failure::fatal(failure.message + pair_hint(item) + hint))
             })?;
         }
         StageInput::Groups(groups) => {

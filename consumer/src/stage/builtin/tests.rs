@@ -323,6 +323,13 @@ async fn what_cannot_be_reduced_fails_for_good_and_says_why() {
             "to count what matches, map with count and its pattern",
         ),
         (fold, "sum-by-key", "1\n", "value 1 is no object: 1"),
+        (
+            fold,
+            "sum-by-key",
+            "[\"a\",1]\n",
+            "value 1 is no object: [\"a\",1] (pairs are for the keyed form: --keyed)",
+        ),
+        (fold, "sum", "[\"a\",1]\n", "(pairs are for the keyed form: --keyed)"),
         (fold, "sum-by-key", "{\"a\":\"1\"}\n", "value 1 has no number in \"a\""),
         (
             one_partition(),

@@ -33,7 +33,8 @@ Examples:
 
 Globs: * does not pass a slash, ** does; there are no braces; hidden files are to be named. Consumers must see the files
 under the same names, and not compressed. Without --format the endings .jsonl, .ndjson, .csv and .tsv tell, all other files
-are lines; --items takes a JSON array or JSON lines, of at most 1 MiB each.";
+are lines; --items takes a JSON array or JSON lines, of nearly 1 MiB each at most;
+a single line that is an array is one, unless you say --format json-lines.";
 
 /// Arguments of `map-reduce`.
 #[derive(Debug, Args)]

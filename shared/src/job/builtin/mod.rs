@@ -5,8 +5,10 @@
 //! consumer's own functions, which come before built-in ones of the same name.
 
 mod args;
+mod flow;
 
 pub use args::{Counted, Field, Histogram, Nothing, Pattern, SumBy, Text, TopN, parse};
+pub use flow::{Called, Misfit, check_flow};
 use regex::Regex;
 
 use super::Role;
