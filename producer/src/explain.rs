@@ -123,6 +123,19 @@ fn id_of(item: &InboxItem) -> Option<String> {
 }
 
 impl Client {
+    /// Kinds of a queue that fail everywhere: their breaker is open or half-open, and their tasks wait.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn broken_kinds(&self, queue: &QueueName) -> Result<Vec<String>, Error> {
+        let fleet = self.bulletin(&self.queue(queue)).await?.fleet;
+        let broken = fleet
+            .kinds
+            .into_iter()
+            .filter(|(_, figures)| figures.breaker != Breaker::Closed);
+        Ok(broken.map(|(kind, _)| kind).collect())
+    }
+
     /// One that is of another release says nothing.
     async fn bulletin(&self, calls: &Queue) -> Result<Bulletin, Error> {
         let json = self.patiently(|| calls.fleet()).await?.unwrap_or_default();

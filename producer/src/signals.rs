@@ -26,7 +26,7 @@ const CATCH_UP: f64 = 60.0;
 pub(crate) struct Pace {
     /// That came in.
     pub(crate) arrival: f64,
-    /// That left for good: completed, failed, cancelled or expired. Those shed are no work that was done.
+    /// That left by themselves: completed, failed or expired. Those shed or cancelled are no work that was done.
     pub(crate) drain: f64,
     /// That would leave while there is a backlog.
     pub(crate) clears: f64,
@@ -64,7 +64,8 @@ fn rates((minute, before): &Row, totals: &BTreeMap<String, u64>, now_ms: u64) ->
         let then = place.and_then(|place| before.get(place)).copied().unwrap_or_default();
         totals.get(name).copied().unwrap_or_default().saturating_sub(then)
     };
-    let left = change("completed") + change("failed") + change("cancelled") + change("expired");
+    // What somebody cancelled says nothing of how fast the rest will go.
+    let left = change("completed") + change("failed") + change("expired");
     // A second at least: the first task of a minute is no rate.
     let span = now_ms.saturating_sub(minute * 60_000).max(1000) as f64 / 1000.0;
     (
@@ -84,7 +85,7 @@ pub struct Signals {
     pub oldest_pending_ms: Option<u64>,
     /// Tasks that came in per second.
     pub arrival_per_second: f64,
-    /// Tasks that left for good per second.
+    /// Tasks that completed, failed for good or expired, per second.
     pub drain_per_second: f64,
     /// How long the backlog of now takes at this pace, in ms; absent if nothing drains.
     #[serde(skip_serializing_if = "Option::is_none")]

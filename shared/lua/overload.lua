@@ -35,15 +35,17 @@ local function read_limit(keys, plan)
   plan.room = math.max(0, limit - plan.depth)
 end
 
--- Tasks that have left for good since a snapshot: completed, failed, cancelled, expired, without the shed.
+-- Tasks that have left by themselves since a snapshot: completed, failed, expired, without the shed. What somebody cancelled says
+-- nothing of how fast the rest will go.
 local function left_for_good(totals)
   local sum = 0
-  for _, i in ipairs { 2, 3, 5, 6 } do sum = sum + (tonumber(totals[i]) or 0) end
+  for _, i in ipairs { 2, 3, 6 } do sum = sum + (tonumber(totals[i]) or 0) end
   return sum - (tonumber(totals[SHED]) or 0)
 end
 
--- How long `depth` tasks take at the pace of the last minutes, in ms; nil if none has ended in them.
+-- How long `depth` tasks take at the pace of the last minutes, in ms; nil if none has ended in them, or nobody is there to go on.
 local function estimated_wait(keys, now, depth)
+  if call('ZCOUNT', keys[CONSUMERS], int(now), '+inf') == 0 then return nil end
   local minute, places = floor(now / 60000), {}
   for i = 1, PACE_MINUTES + 1 do places[i] = int((minute - PACE_MINUTES - 1 + i) % 1440) end
   local rows = call('HMGET', keys[MINUTES], unpack(places))

@@ -363,6 +363,17 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
     })
     .await;
     println!("the breaker of the kind opened after {:?} (aim 2 s)", at.elapsed());
+    for command in ["consumers", "queues", "stats"] {
+        let shown = workyard_tests::workspace_binary("workyard")
+            .args(["--redis-url", &yard.server.cli_url(&[command]), command])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(shown.stdout).unwrap();
+        assert!(
+            text.contains("queue q: kind work fails everywhere: its breaker is open"),
+            "{command}: {text}"
+        );
+    }
     // Others go on undisturbed.
     let begun = Instant::now();
     for _ in 0..50 {

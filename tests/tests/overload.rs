@@ -194,6 +194,9 @@ async fn the_refusal_estimates_the_wait_from_the_pace_of_the_last_minutes() {
     pipe.arg(format!("{minute} {}", zeros.trim_end()));
     pipe.cmd("HSET").arg("workyard:{q}:stats").arg("completed").arg(300);
     pipe.exec_async(&mut redis).await.unwrap();
+    let unknown = wait(client.enqueue(&q(), urgent("a", 5)).await.unwrap_err());
+    assert_eq!(unknown, None, "nobody is there to go on at that pace");
+    let _hand = Hand::register(&yard.queue).await;
     let wait = wait(client.enqueue(&q(), urgent("a", 5)).await.unwrap_err()).unwrap();
     assert!((6_000..=8_000).contains(&wait.as_millis()), "{wait:?}");
 }

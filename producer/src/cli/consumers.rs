@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
-use workyard_producer::{ConsumerView, Error};
+use workyard_producer::{ConsumerView, Error, QueueName};
 use workyard_shared::balance::{KindVitals, Vitals};
 use workyard_shared::duration;
 
@@ -16,9 +16,11 @@ use super::exit::{CliError, Exit};
 use super::interrupt;
 use super::output::clean;
 use super::session::Session;
+use super::side_by_side::side_by_side;
 use super::table::Grid;
 use super::time::Clock;
 use super::watch::Screen;
+use super::why;
 
 /// Most characters of a host's name.
 const HOST: usize = 60;
@@ -69,24 +71,42 @@ pub(crate) async fn run(args: &ConsumersArgs, session: &mut Session) -> Result<E
         return watch(every, session).await;
     }
     session.known_queue().await?;
-    let (views, clock) = look(session).await?;
+    let seen = look(session).await?;
     if session.out.json {
-        session.out.document(&views)?;
+        session.out.document(&seen.views)?;
     } else {
-        session.out.line(&picture(&views, clock, session.out.terminal))?;
+        session.out.line(&picture(&seen, session.out.terminal))?;
     }
     Ok(Exit::Done)
 }
 
-async fn look(session: &Session) -> Result<(Vec<ConsumerView>, Clock), Error> {
+/// What one look sees.
+struct Seen {
+    views: Vec<ConsumerView>,
+    /// Queue and kind that fails everywhere in it.
+    broken: Vec<(QueueName, String)>,
+    clock: Clock,
+}
+
+async fn look(session: &Session) -> Result<Seen, Error> {
     let queues = if session.named {
         vec![session.queue.clone()]
     } else {
         session.client.queues().await?
     };
     let views = session.client.consumers(&queues).await?;
+    let of_queue = async |queue: QueueName| {
+        let kinds = session.client.broken_kinds(&queue).await?;
+        Ok::<_, Error>(kinds.into_iter().map(move |kind| (queue.clone(), kind)))
+    };
+    let broken = side_by_side(queues, of_queue).await?;
+    let broken = broken.into_iter().flatten().collect();
     let now = session.client.now().await?;
-    Ok((views, Clock { now }))
+    Ok(Seen {
+        views,
+        broken,
+        clock: Clock { now },
+    })
 }
 
 async fn watch(every: Duration, session: &mut Session) -> Result<Exit, CliError> {
@@ -115,9 +135,9 @@ async fn watch(every: Duration, session: &mut Session) -> Result<Exit, CliError>
                 known = true;
                 ticks.reset_immediately();
             }
-            Ok((views, _)) if session.out.json => session.out.json_line(&views)?,
-            Ok((views, clock)) => {
-                let text = picture(&views, clock, session.out.terminal);
+            Ok(seen) if session.out.json => session.out.json_line(&seen.views)?,
+            Ok(seen) => {
+                let text = picture(&seen, session.out.terminal);
                 screen.show(&text, &mut session.out)?;
             }
             Err(error) => screen.failed(error, &session.out)?,
@@ -126,14 +146,19 @@ async fn watch(every: Duration, session: &mut Session) -> Result<Exit, CliError>
 }
 
 /// All tables.
-fn picture(views: &[ConsumerView], clock: Clock, terminal: bool) -> String {
-    let reports: Vec<(&ConsumerView, Report)> = views.iter().map(|view| (view, report(view))).collect();
+fn picture(seen: &Seen, terminal: bool) -> String {
+    let clock = seen.clock;
+    let reports: Vec<(&ConsumerView, Report)> = seen.views.iter().map(|view| (view, report(view))).collect();
     let mut text = consumers(&reports, clock, terminal);
     for more in [kinds(&reports, terminal), machines(&reports, terminal)]
         .into_iter()
         .flatten()
     {
         text = format!("{text}\n\n{more}");
+    }
+    for (at, (queue, kind)) in seen.broken.iter().enumerate() {
+        let gap = if at == 0 { "\n\n" } else { "\n" };
+        text = format!("{text}{gap}queue {queue}: {}", why::breaker(kind));
     }
     text
 }

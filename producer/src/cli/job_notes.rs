@@ -11,6 +11,7 @@ use super::exit::CliError;
 use super::job_view::half_submitted;
 use super::output::summary;
 use super::session::Session;
+use super::why;
 
 /// Silence at first, and between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -103,7 +104,14 @@ pub(crate) async fn idle(record: &JobRecord, session: &Session) -> Option<String
     if stats.paused {
         return Some(format!("queue {queue} is paused; `workyard resume -q {queue}` goes on"));
     }
-    None
+    let broken = session.client.broken_kinds(queue).await.ok()?;
+    let spec = &record.spec;
+    let of_job = |kind: &&String| {
+        [&spec.map, &spec.reduce]
+            .iter()
+            .any(|function| function.kind.as_str() == kind.as_str())
+    };
+    broken.iter().find(of_job).map(|kind| why::breaker(kind))
 }
 
 #[cfg(test)]

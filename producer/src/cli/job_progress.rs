@@ -3,7 +3,7 @@
 //! Invariant: it writes to stderr only and nothing with JSON; a plain line comes at most once a second and only when
 //! something has changed. Ctrl-C ends the looking, not the job, also while a terminal takes nothing more.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -14,6 +14,7 @@ use super::exit::{CliError, Exit};
 use super::interrupt;
 use super::job_notes::{self, Notes};
 use super::job_view::half_submitted;
+use super::output;
 use super::session::Session;
 use super::why;
 
@@ -86,7 +87,7 @@ struct Shown {
 
 impl Shown {
     fn new(quiet: bool) -> Self {
-        let bars = (!quiet && std::io::stderr().is_terminal()).then(|| {
+        let bars = (!quiet && output::draws()).then(|| {
             let all = MultiProgress::new();
             let bars = ["map", "reduce"].map(|name| {
                 let bar = all.add(ProgressBar::new(1));

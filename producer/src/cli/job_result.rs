@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use serde::Serialize;
 use serde_json::json;
 use workyard_producer::{JobHandle, JobRecord, RawJson};
-use workyard_shared::job::Form;
+use workyard_shared::job::{Form, Number};
 
 use super::args::ShowArgs;
 use super::exit::CliError;
@@ -276,7 +276,8 @@ async fn parts(job: &JobHandle, partitions: u32, show: &ShowArgs, session: &mut 
 /// A pair by the size of its value; of two equal ones the first is the greater.
 #[derive(Debug)]
 struct Ranked {
-    size: Option<f64>,
+    /// `None` is below all numbers.
+    size: Option<Number>,
     number: u64,
     key: RawJson,
     value: RawJson,
@@ -284,11 +285,7 @@ struct Ranked {
 
 impl Ord for Ranked {
     fn cmp(&self, other: &Self) -> Ordering {
-        // What is no number is below all numbers.
-        let size = |ranked: &Self| ranked.size.unwrap_or(f64::NEG_INFINITY);
-        size(self)
-            .total_cmp(&size(other))
-            .then_with(|| other.number.cmp(&self.number))
+        self.size.cmp(&other.size).then_with(|| other.number.cmp(&self.number))
     }
 }
 
@@ -306,8 +303,8 @@ impl PartialEq for Ranked {
 
 impl Eq for Ranked {}
 
-fn size(value: &RawJson) -> Option<f64> {
-    value.parse().ok()
+fn size(value: &RawJson) -> Option<Number> {
+    Number::parse(std::str::from_utf8(value.bytes()).ok()?.trim_ascii())
 }
 
 /// Where pairs go: JSON lines, a table at a terminal, or lines with a tab.
@@ -426,6 +423,14 @@ mod tests {
         assert_eq!(of(&["{\"b\":1,\"a\":1,\"c\":2.5}"], 2), some("c=2.5 a=1"));
         assert_eq!(of(&["[1,3,2]"], 2), some("3 2"));
         assert_eq!(of(&["1", "3", "2"], 9), some("3 2 1"));
+        // As doubles these three are one.
+        let close = "[9007199254740993,9007199254740992.0,9007199254740992]";
+        assert_eq!(of(&[close], 1), some("9007199254740993"));
+        let close = "{\"a\":9007199254740992.0,\"b\":9007199254740993,\"c\":9007199254740994.0}";
+        assert_eq!(
+            of(&[close], 9),
+            some("c=9007199254740994.0 b=9007199254740993 a=9007199254740992.0")
+        );
         assert_eq!(of(&["7"], 1), some("7"));
         assert_eq!(of(&[], 1), some(""));
         for other in [&["{\"a\":\"x\"}"][..], &["\"x\""], &["[1,null]"], &["1", "[2]"]] {

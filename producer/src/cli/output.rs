@@ -26,6 +26,11 @@ pub(crate) struct Out {
     pub(crate) terminal: bool,
 }
 
+/// Whether bars can be drawn on stderr: a dumb terminal moves no cursor.
+pub(crate) fn draws() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
         let stdout = io::stdout();

@@ -14,11 +14,12 @@ use workyard_shared::{duration, functions};
 
 use super::args::{RejectedArgs, StatsArgs};
 use super::exit::{CliError, Exit};
-use super::output::clean;
+use super::output::{Out, clean};
 use super::session::Session;
 use super::shell;
 use super::side_by_side::side_by_side;
 use super::table::Grid;
+use super::why;
 
 /// Counters that are kept per kind.
 const PER_KIND: [&str; 6] = ["submitted", "completed", "failed", "retried", "cancelled", "expired"];
@@ -55,13 +56,34 @@ struct Row {
     stats: QueueStats,
     #[serde(flatten)]
     signals: Signals,
+    /// Kinds that fail everywhere; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken_kinds: Vec<String>,
+}
+
+/// What is to be known of kinds that fail everywhere: their tasks are scheduled, and no number above says why.
+fn tell_broken(all: &[Row], out: &mut Out) -> Result<(), CliError> {
+    for Row {
+        stats, broken_kinds, ..
+    } in all
+    {
+        for kind in broken_kinds {
+            out.line(&format!("queue {}: {}", stats.queue, why::breaker(kind)))?;
+        }
+    }
+    Ok(())
 }
 
 async fn all_stats(session: &Session) -> Result<Vec<Row>, CliError> {
     let row = async |queue: QueueName| {
         let stats = session.client.stats(&queue).await?;
         let signals = session.client.signals(&queue, &stats).await?;
-        Ok(Row { stats, signals })
+        let broken_kinds = session.client.broken_kinds(&queue).await?;
+        Ok(Row {
+            stats,
+            signals,
+            broken_kinds,
+        })
     };
     side_by_side(session.queues().await?, row).await
 }
@@ -74,6 +96,7 @@ pub(crate) async fn queues(session: &mut Session) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     session.out.line(&depths(&all, session.out.terminal))?;
+    tell_broken(&all, &mut session.out)?;
     Ok(Exit::Done)
 }
 
@@ -120,7 +143,7 @@ fn paces(all: &[Row], terminal: bool) -> String {
         ">wanted",
     ];
     let mut grid = Grid::new(terminal, &heads);
-    for Row { stats, signals } in all {
+    for Row { stats, signals, .. } in all {
         // Nobody reads milliseconds of what lies minutes back or ahead.
         let span =
             |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| duration::format(Duration::from_secs(ms / 1000)));
@@ -157,6 +180,7 @@ pub(crate) async fn stats(args: &StatsArgs, session: &mut Session) -> Result<Exi
     }
     session.out.line(&depths(&all, session.out.terminal))?;
     session.out.line(&format!("\n{}", paces(&all, session.out.terminal)))?;
+    tell_broken(&all, &mut session.out)?;
     for Row { stats: queue, .. } in &all {
         let text = counters(queue, session.out.terminal);
         session.out.line(&format!("\nqueue {}\n{text}", queue.queue))?;

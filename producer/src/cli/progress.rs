@@ -3,9 +3,11 @@
 //! Invariant: it writes to stderr only, and nothing at all with JSON. The bar is gone when the
 //! command ends, so that the last line is the outcome.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output;
 
 /// Plain lines come each time this many more parts of a hundred are done.
 const PLAIN_STEP: u64 = 25;
@@ -23,7 +25,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Of `total` steps; `quiet` shows nothing.
     pub(crate) fn new(what: &'static str, total: u64, quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = output::draws();
         let bar = if quiet || !terminal {
             ProgressBar::hidden()
         } else {

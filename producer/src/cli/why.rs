@@ -60,6 +60,11 @@ pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     CliError::from(error).because(&reasons)
 }
 
+/// What holds up a kind.
+pub(crate) fn breaker(kind: &str) -> String {
+    format!("kind {kind} fails everywhere: its breaker is open, and only a few probes run until one succeeds")
+}
+
 /// One reason as a sentence without its end.
 pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
     let due = |at: &Option<Moment>| at.map_or_else(String::new, |at| format!(" {}", clock.full(at)));
@@ -102,9 +107,7 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
             format!("consumers that know no handler for kind {kind} handed it back {times}")
         }
         Reason::Paused => format!("queue {queue} is paused"),
-        Reason::BreakerOpen { kind } => {
-            format!("kind {kind} fails everywhere: its breaker is open, and only a few probes run until one succeeds")
-        }
+        Reason::BreakerOpen { kind } => breaker(kind),
         Reason::NoConsumer { alive: 0 } => format!("no consumer serves queue {queue} now"),
         Reason::NoConsumer { alive } => {
             format!("no healthy consumer serves queue {queue} now: {alive} drain or are unhealthy")

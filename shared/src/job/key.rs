@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Number;
 use crate::error::Error;
 
 /// A key of a pair.
@@ -106,15 +107,10 @@ impl Ord for PairKey {
     fn cmp(&self, other: &Self) -> Ordering {
         let rank = self.rank();
         rank.cmp(&other.rank()).then_with(|| {
-            let by_size = (rank == 0)
-                .then(|| {
-                    let (a, b) = (self.json.parse::<f64>().ok()?, other.json.parse::<f64>().ok()?);
-                    a.partial_cmp(&b)
-                })
-                .flatten();
+            let size = |key: &Self| (rank == 0).then(|| Number::parse(&key.json));
             // Equal sizes, different spellings (1 and 1.0): two keys, in a fixed order.
-            by_size
-                .unwrap_or(Ordering::Equal)
+            size(self)
+                .cmp(&size(other))
                 .then_with(|| self.hashed().cmp(&other.hashed()))
         })
     }
@@ -155,6 +151,29 @@ mod tests {
             texts,
             ["-3", "9", "10", r#""Z""#, r#""a""#, r#""b""#, r#""é""#, "[1]", "null"]
         );
+    }
+
+    #[test]
+    fn numbers_as_keys_are_in_the_order_of_their_exact_size() {
+        let sorted = [
+            "-1e300",
+            "9007199254740992",
+            "9007199254740992.0",
+            "9007199254740993",
+            "9007199254740994.0",
+            // As doubles these two are one, and by their texts they stand the other way round.
+            "9999999999999999",
+            "10000000000000000.0",
+            "1e300",
+        ];
+        let mut keys: Vec<PairKey> = sorted
+            .iter()
+            .rev()
+            .map(|json| PairKey::from_json(json).unwrap())
+            .collect();
+        keys.sort();
+        let texts: Vec<&str> = keys.iter().map(PairKey::as_json).collect();
+        assert_eq!(texts, sorted);
     }
 
     #[test]

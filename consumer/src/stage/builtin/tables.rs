@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use workyard_shared::job::PairKey;
 use workyard_shared::job::builtin::{Histogram, SumBy};
+use workyard_shared::job::{Number, PairKey};
 
 use super::super::{Item, StageContext, StageInput, lines};
-use super::number::{Number, Sum};
+use super::number::{Sum, number_in};
 use super::{fields, shown, tally, unexpected};
 use crate::handler::Failure;
-
-/// Up to here every whole double is an integer that it is meant to be.
-const EXACT: f64 = 9_007_199_254_740_992.0;
 
 pub(super) fn histogram(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
     if !matches!(input, StageInput::Chunk(_)) {
@@ -23,24 +20,35 @@ pub(super) fn histogram(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8
     let mut counts: BTreeMap<Number, u64> = BTreeMap::new();
     input.each(ctx, |number, item| {
         let value = number_of(number, item, args.field.as_deref())?;
-        *counts.entry(bucket(value, width)).or_default() += 1;
+        let beyond = || {
+            let (value, width) = (value.json(), &args.width);
+            let reason = format!("item {number} falls into a bucket beyond what a number can hold");
+            Failure::fatal(format!("{reason}: {value}, width {width}"))
+        };
+        *counts.entry(bucket(value, width).ok_or_else(beyond)?).or_default() += 1;
         Ok(())
     })?;
     let counts = counts.into_iter().map(|(bucket, n)| (bucket.json(), n.to_string()));
     table(ctx, counts.map(|(bucket, n)| (bucket.clone(), bucket, n)))
 }
 
-/// The lower end of the bucket that `value` falls into.
-fn bucket(value: Number, width: Number) -> Number {
-    if let (Number::Int(value), Number::Int(width)) = (value, width) {
-        return Number::Int(value.div_euclid(width).saturating_mul(width));
+/// The lower end of the bucket that `value` falls into, never above it; `None` if no number can hold that.
+fn bucket(value: Number, width: Number) -> Option<Number> {
+    if let (Some(below), Number::Int(width)) = (value.floor(), width) {
+        let lower = below.div_euclid(width).checked_mul(width)?;
+        return Some(Number::Int(lower));
     }
+    let width = width.as_float();
+    let count = (value.as_float() / width).floor();
     // The sum turns -0 into 0.
-    let float = (value.as_float() / width.as_float()).floor() * width.as_float() + 0.0;
-    match width {
-        Number::Int(_) if float.abs() < EXACT => Number::Int(float as i128),
-        _ => Number::Float(float),
-    }
+    let edge = |count: f64| Number::Float(count * width + 0.0);
+    // The quotient is rounded, maybe up to the next whole number.
+    let lower = if edge(count) > value {
+        edge(count - 1.0)
+    } else {
+        edge(count)
+    };
+    lower.as_float().is_finite().then_some(lower)
 }
 
 pub(super) fn sum_by_key(ctx: &StageContext, input: &StageInput) -> Result<Vec<u8>, Failure> {
@@ -102,7 +110,7 @@ fn number_of(number: u64, item: Item<'_>, field: Option<&str>) -> Result<Number,
         Some(name) => fields::of(number, item, name)?,
         None => item,
     };
-    Number::of(value).ok_or_else(|| Failure::fatal(format!("item {number} has no number: {}", shown(item))))
+    number_in(value).ok_or_else(|| Failure::fatal(format!("item {number} has no number: {}", shown(item))))
 }
 
 /// Rows of name, key and value: pairs of the last two, or one object of names.
@@ -131,4 +139,29 @@ fn object(out: &mut Vec<u8>, rows: impl Iterator<Item = (String, String)>) -> Re
     }
     out.extend_from_slice(b"}\n");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_in_a_bucket_that_does_not_begin_above_it() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..200_000 {
+            let width = Number::Float(random.f64() * 10.0 + 1e-3);
+            let edge = f64::from(random.i32(-100_000..100_000)) * width.as_float();
+            for value in [edge.next_down(), edge, edge.next_up()].map(Number::Float) {
+                let lower = bucket(value, width).unwrap();
+                assert!(lower <= value, "{value:?} {width:?} {lower:?}");
+                assert!(
+                    lower.as_float() + 1.001 * width.as_float() > value.as_float(),
+                    "{value:?} {width:?}"
+                );
+            }
+        }
+        let int = |value, width| bucket(value, Number::Int(width));
+        assert_eq!(int(Number::Float(-0.5), 10), Some(Number::Int(-10)));
+        assert_eq!(int(Number::Int(i128::MIN), i128::MAX), None);
+    }
 }

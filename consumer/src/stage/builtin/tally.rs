@@ -1,9 +1,10 @@
 //! `sum`, `count`, `min`, `max`: one number out of many.
 
+use workyard_shared::job::Number;
 use workyard_shared::job::builtin::{Counted, Field};
 
 use super::super::{Item, StageContext, StageInput, lines};
-use super::number::{Number, Sum};
+use super::number::{Sum, number_in};
 use super::select::Selector;
 use super::{fields, shown};
 use crate::handler::Failure;
@@ -122,7 +123,7 @@ impl Tally {
             return self.sum.add(Number::Int(1));
         }
         let number =
-            Number::of(value).ok_or_else(|| Failure::fatal(format!("{what} is no number: {}", shown(value))))?;
+            number_in(value).ok_or_else(|| Failure::fatal(format!("{what} is no number: {}", shown(value))))?;
         match self.of {
             Of::Sum | Of::Count => self.sum.add(number)?,
             Of::Min => self.best = Some(self.best.map_or(number, |best| best.min(number))),

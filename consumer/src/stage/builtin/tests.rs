@@ -239,6 +239,71 @@ async fn what_cannot_work_fails_for_good_and_says_why() {
 }
 
 #[tokio::test]
+async fn integers_and_floats_are_compared_exactly() {
+    let stages = Registry::new().stages(&[]);
+    // As doubles the numbers of each line are one, or nearly.
+    let table = [
+        (
+            "max",
+            json!([
+                9_007_199_254_740_993_u64,
+                9_007_199_254_740_992.0,
+                9_007_199_254_740_992_u64
+            ]),
+            "9007199254740993\n",
+        ),
+        (
+            r#"top-n {"n":2}"#,
+            json!([
+                9_007_199_254_740_992.0,
+                9_007_199_254_740_993_u64,
+                9_007_199_254_740_994.0
+            ]),
+            "9007199254740994.0\n9007199254740993\n",
+        ),
+        (
+            r#"histogram {"width":10}"#,
+            json!([1e17, 100_000_000_000_000_001_u64, 1e300]),
+            "{\"100000000000000000\":2,\"1e+300\":1}\n",
+        ),
+    ];
+    for (function, input, expected) in table {
+        let spec = spec(Form::fold(), function, "identity");
+        let found = map_fold(&stages, &spec, items(&input)).await.unwrap();
+        assert_eq!(found, expected, "{function}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_no_number_can_hold_fails_for_good() {
+    let stages = Registry::new().stages(&[]);
+    let spec = spec(Form::fold(), r#"histogram {"width":1e-300}"#, "identity");
+    let failure = map(&stages, &spec, items(&json!([2, 1e308]))).await.unwrap_err();
+    assert_eq!(failure.next, Next::Final);
+    let reason = "item 2 falls into a bucket beyond what a number can hold: 1e+308, width 1e-300";
+    assert!(failure.message.contains(reason), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn many_numbers_that_are_one_as_doubles_have_an_order() {
+    let stages = Registry::new().stages(&[]);
+    let first = (1_u64 << 53) - 5000;
+    let many: Vec<Value> = (0..20_000_u64)
+        .map(|at| first + at * 7919 % 20_000 / 2)
+        .zip(0..)
+        .map(|(n, at)| if at % 2 == 0 { json!(n) } else { json!(n as f64) })
+        .collect();
+    let spec = spec(Form::fold(), r#"top-n {"n":9000}"#, "identity");
+    let found = map_fold(&stages, &spec, items(&json!(many))).await.unwrap();
+    let found: Vec<i128> = found
+        .lines()
+        .map(|line| line.parse().unwrap_or_else(|_| line.parse::<f64>().unwrap() as i128))
+        .collect();
+    assert_eq!(found.len(), 9000);
+    assert!(found.is_sorted_by(|a, b| a >= b));
+}
+
+#[tokio::test]
 async fn what_cannot_be_reduced_fails_for_good_and_says_why() {
     let stages = Registry::new().stages(&[]);
     let fold = Form::fold();

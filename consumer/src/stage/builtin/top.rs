@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 
+use workyard_shared::job::Number;
 use workyard_shared::job::builtin::TopN;
 
 use super::super::{Item, Role, StageContext, StageInput, lines};
-use super::number::Number;
+use super::number::number_in;
 use super::{fields, shown};
 use crate::handler::Failure;
 
@@ -64,7 +65,7 @@ impl<'a> Top<'a> {
             None => item,
         };
         let number =
-            Number::of(value).ok_or_else(|| Failure::fatal(format!("item {at} has no number: {}", shown(item))))?;
+            number_in(value).ok_or_else(|| Failure::fatal(format!("item {at} has no number: {}", shown(item))))?;
         if self.bar.is_some_and(|bar| number <= bar) {
             return Ok(());
         }
