@@ -5,10 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use workyard_producer::{Error, JobHandle, JobRecord};
+use workyard_producer::{Error, JobHandle, JobRecord, JobState};
 
 use super::exit::CliError;
-use super::job_view::half_submitted;
 use super::output::summary;
 use super::session::Session;
 use super::why;
@@ -87,11 +86,11 @@ pub(crate) async fn idle(record: &JobRecord, session: &Session) -> Option<String
     if record.state.is_terminal() {
         return None;
     }
-    if let Some(words) = half_submitted(record) {
-        return Some(format!(
-            "{words}; if it died, the same command with the same --id goes on with the job, which is failed as \
-             abandoned an hour after the last call"
-        ));
+    if record.state == JobState::Pending {
+        let text = "its submitter has not finished; if it died, the same command with the same --id goes on with the job, \
+                    which is failed as abandoned an hour after the last call";
+        // Without the number of chunks: it would be told again with each.
+        return Some(text.to_owned());
     }
     let queue = &session.queue;
     let stats = session.client.stats(queue).await.ok()?;
