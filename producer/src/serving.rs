@@ -31,6 +31,14 @@ pub struct Serving {
     pub rate: f64,
 }
 
+/// The kinds that somebody has a handler for, as far as all who could have one say so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Known {
+    kinds: BTreeSet<String>,
+    /// One did not say, or was not asked.
+    incomplete: bool,
+}
+
 /// What matters here of a health report.
 #[derive(Debug, Deserialize)]
 struct Report {
@@ -38,10 +46,11 @@ struct Report {
     draining: Option<bool>,
     capacity: Option<u64>,
     mean_run_ms: Option<f64>,
+    kinds: Option<Vec<String>>,
 }
 
 impl Serving {
-    fn count(&mut self, report: Option<&str>) {
+    fn count(&mut self, report: Option<&str>, known: &mut Known) {
         self.alive += 1;
         // What cannot be read says nothing against it.
         let report = report.and_then(|text| serde_json::from_str::<Report>(text).ok());
@@ -50,6 +59,10 @@ impl Serving {
             return;
         }
         self.healthy += 1;
+        match report.as_ref().and_then(|report| report.kinds.clone()) {
+            Some(kinds) => known.kinds.extend(kinds),
+            None => known.incomplete = true,
+        }
         let slots = report.as_ref().and_then(|report| report.capacity).unwrap_or(1);
         self.slots += slots;
         if let Some(mean) = report.and_then(|report| report.mean_run_ms).filter(|mean| *mean > 0.0) {
@@ -64,7 +77,26 @@ impl Client {
     /// # Errors
     /// [`Error::Call`].
     pub async fn serving(&self, queue: &QueueName) -> Result<Serving, Error> {
-        self.serving_among(queue, SEEN).await
+        Ok(self.serving_among(queue, SEEN).await?.0)
+    }
+
+    /// If no healthy consumer of the queue has a handler for this kind: the kinds that they have handlers for. `None` if one
+    /// has, if one does not say, and if there is no healthy consumer at all. A task of such a kind waits, and is dead-lettered
+    /// as `no-handler` in the end.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn kinds_instead(&self, queue: &QueueName, kind: &str) -> Result<Option<Vec<String>>, Error> {
+        for most in [FIRST, SEEN] {
+            let (serving, known) = self.serving_among(queue, most).await?;
+            if serving.healthy == 0 || known.incomplete || known.kinds.contains(kind) {
+                return Ok(None);
+            }
+            if serving.alive < most {
+                return Ok(Some(known.kinds.into_iter().collect()));
+            }
+        }
+        Ok(None)
     }
 
     /// Refuses a queue that no healthy consumer serves now.
@@ -72,9 +104,9 @@ impl Client {
     /// # Errors
     /// [`Error::NoConsumer`] says so; [`Error::Call`].
     pub async fn require_consumer(&self, queue: &QueueName) -> Result<(), Error> {
-        let mut serving = self.serving_among(queue, FIRST).await?;
+        let (mut serving, _) = self.serving_among(queue, FIRST).await?;
         if serving.healthy == 0 && serving.alive > 0 {
-            serving = self.serving_among(queue, SEEN).await?;
+            (serving, _) = self.serving_among(queue, SEEN).await?;
         }
         if serving.healthy > 0 {
             return Ok(());
@@ -85,17 +117,18 @@ impl Client {
         })
     }
 
-    async fn serving_among(&self, queue: &QueueName, most: u64) -> Result<Serving, Error> {
+    async fn serving_among(&self, queue: &QueueName, most: u64) -> Result<(Serving, Known), Error> {
         let calls = self.queue(queue);
         let sessions = self.patiently(|| calls.live_consumers(most)).await?;
         let ids: BTreeSet<&str> = sessions.iter().map(SessionId::process).collect();
         let ids: Vec<SessionId> = ids.into_iter().map(SessionId::new).collect::<Result<_, _>>()?;
         let reports = self.patiently(|| self.inner.broker.healths(&ids)).await?;
         let mut serving = Serving::default();
+        let mut known = Known::default();
         for report in reports {
-            serving.count(report.as_deref());
+            serving.count(report.as_deref(), &mut known);
         }
-        Ok(serving)
+        Ok((serving, known))
     }
 }
 
@@ -107,7 +140,7 @@ mod tests {
     fn who_drains_or_is_unhealthy_is_alive_and_does_not_count() {
         let of = |report: Option<&str>| {
             let mut serving = Serving::default();
-            serving.count(report);
+            serving.count(report, &mut Known::default());
             (serving.healthy, serving.slots, serving.rate)
         };
         assert_eq!(of(None), (1, 1, 0.0), "no report says nothing against it");

@@ -165,6 +165,14 @@ async fn an_enqueue_without_a_healthy_consumer_warns_or_fails_as_asked() {
             ran.fails(4, &format!("{text}: 1 drain or are unhealthy"));
         }
     }
+    // Whoever says which kinds it knows makes a slip of the pen heard.
+    report(&server, &hands, r#"{"capacity":4,"kinds":["send","sum"]}"#).await;
+    assert_eq!(server.run(&["enqueue", "sum"]).ok().err, "");
+    let slip = "no consumer of queue default has a handler for kind sned now; they have handlers for send, sum";
+    for more in [&[][..], &["--require-consumer"]] {
+        let warned = server.run(&[&["enqueue", "sned"], more].concat()).ok();
+        assert_eq!(warned.err, format!("warning: {slip}\n"));
+    }
     assert!(!hands.claim(10).await.is_empty());
     // A lease that has ended serves nobody, whatever its health key says.
     let mut redis = server.redis().await;

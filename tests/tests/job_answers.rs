@@ -125,6 +125,26 @@ async fn an_item_over_the_limit_is_refused_by_its_number_and_one_of_just_the_lim
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_quote_far_on_in_a_csv_file_is_refused_and_leaves_no_job_that_waits() {
+    let site = Site::open().await;
+    let file = site.dir.path().join("open.csv");
+    // More chunks than go in one call, so that some are sent by then.
+    std::fs::write(&file, "a,b\n".to_owned() + &"1,2\n".repeat(1500) + "\"3,4\n5,6\n").unwrap();
+    let job = || site.job("count").files([file.to_str().unwrap()], None);
+    let whole = job().submit().await.unwrap_err().to_string();
+    assert!(
+        whole.contains("open.csv: the quote at byte 6004 is never closed"),
+        "{whole}"
+    );
+    assert!(site.yard.queue.jobs(0, 1).await.unwrap().is_empty(), "nothing was sent");
+    let cut = job().chunk_size(1).submit().await.unwrap_err().to_string();
+    assert_eq!(cut, whole);
+    let jobs = site.yard.queue.jobs(0, 9).await.unwrap();
+    let states: Vec<JobState> = jobs.iter().map(|job| job.record.state).collect();
+    assert_eq!(states, [JobState::Cancelled]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_missing_at_submission_is_refused_and_one_that_goes_later_fails_its_chunk() {
     let site = Site::open().await;
     let gone = site.dir.path().join("gone.txt");

@@ -25,7 +25,13 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
         return Err(CliError::usage("--skip-invalid goes with --from-file", hint));
     }
     let task = build(&args, &session.out)?;
-    let warning = warning::before(&session.client, &session.queue, args.require_consumer).await?;
+    let warning = warning::before(
+        &session.client,
+        &session.queue,
+        args.kind.as_ref(),
+        args.require_consumer,
+    )
+    .await?;
     if let Some(text) = &warning {
         session.out.note(&format!("warning: {text}"));
     }

@@ -83,7 +83,7 @@ pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) 
     let mut warnings = Vec::new();
     for queue in &checked.queues {
         let queue = queue.as_ref().unwrap_or(&session.queue);
-        warnings.extend(warning::before(&session.client, queue, args.require_consumer).await?);
+        warnings.extend(warning::before(&session.client, queue, None, args.require_consumer).await?);
     }
     let warning = warning::joined(&warnings);
     if let Some(text) = &warning {

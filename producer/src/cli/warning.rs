@@ -5,23 +5,54 @@
 
 use std::time::Duration;
 
-use workyard_producer::{Client, Error, QueueName};
+use workyard_producer::{Client, Error, Kind, QueueName};
 
 use super::exit::CliError;
 
 /// Longest time for a look that is a hint only.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Before an enqueue: an error if a consumer is required and none is there, else the warning of a queue without one.
-pub(crate) async fn before(client: &Client, queue: &QueueName, required: bool) -> Result<Option<String>, CliError> {
+/// Kinds that a warning names.
+const NAMED: usize = 10;
+
+/// Before an enqueue: an error if a consumer is required and none is there, else the warning of a queue without one, or without
+/// one that knows the `kind`.
+pub(crate) async fn before(
+    client: &Client,
+    queue: &QueueName,
+    kind: Option<&Kind>,
+    required: bool,
+) -> Result<Option<String>, CliError> {
     if required {
         client.require_consumer(queue).await?;
-        return Ok(None);
+    } else {
+        match tokio::time::timeout(LOOK, client.require_consumer(queue)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error @ Error::NoConsumer { .. })) => return Ok(Some(error.to_string())),
+            _ => return Ok(None),
+        }
     }
-    match tokio::time::timeout(LOOK, client.require_consumer(queue)).await {
-        Ok(Err(error @ Error::NoConsumer { .. })) => Ok(Some(error.to_string())),
+    let Some(kind) = kind else { return Ok(None) };
+    match tokio::time::timeout(LOOK, client.kinds_instead(queue, kind.as_str())).await {
+        Ok(Ok(Some(kinds))) => Ok(Some(unknown(queue, kind, &kinds))),
         _ => Ok(None),
     }
+}
+
+fn unknown(queue: &QueueName, kind: &Kind, kinds: &[String]) -> String {
+    let mut known = kinds
+        .iter()
+        .take(NAMED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if kinds.len() > NAMED {
+        known.push_str(", ...");
+    }
+    if known.is_empty() {
+        known.push_str("no kind at all");
+    }
+    format!("no consumer of queue {queue} has a handler for kind {kind} now; they have handlers for {known}")
 }
 
 /// The warnings of several queues as one text.

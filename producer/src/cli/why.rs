@@ -110,7 +110,10 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
         Reason::BreakerOpen { kind } => breaker(kind),
         Reason::NoConsumer { alive: 0 } => format!("no consumer serves queue {queue} now"),
         Reason::NoConsumer { alive } => {
-            format!("no healthy consumer serves queue {queue} now: {alive} drain or are unhealthy")
+            format!(
+                "no healthy consumer serves queue {queue} now: {alive} alive, but draining or with an open circuit, \
+                 which gets single probes (`workyard consumers` says which)"
+            )
         }
         Reason::Queued { ahead, starts_in_ms } => queued(*ahead, *starts_in_ms),
         Reason::InInbox { ahead, full } => {

@@ -6,26 +6,22 @@
 
 use std::ops::Range;
 
+use super::csv_ends::{self, CsvEnds};
 use super::source::{Reader, Source};
 use crate::error::Error;
 
 /// Bytes of one read around a cut.
 const WINDOW: usize = 1 << 16;
 /// What some programs write before text that is UTF-8. It belongs to no header and is no JSON; in plain text it stays.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The pieces of one file: each as long as the caller asks for, or a little longer.
 #[derive(Debug)]
 pub(crate) enum Cutter<'a> {
     /// A line feed ends a record.
     Lines { reader: Reader<'a>, at: u64, end: u64 },
-    /// The csv crate tells where a record ends.
-    Csv {
-        reader: Box<csv::Reader<Reader<'a>>>,
-        bytes: Reader<'a>,
-        at: u64,
-        end: u64,
-    },
+    /// A record may go over line ends.
+    Csv { ends: CsvEnds<'a>, at: u64, end: u64 },
     /// Not to be cut.
     Whole { end: u64, done: bool },
 }
@@ -59,26 +55,20 @@ impl<'a> Cutter<'a> {
 
     /// The cutter of the records behind the header, and the header.
     pub(crate) fn csv(source: &'a Source, delimiter: u8) -> Result<(Self, String), Error> {
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .buffer_capacity(1 << 18)
-            .from_reader(source.open()?);
-        let bytes = source.open()?;
-        next_record(&mut reader, source)?;
-        let at = record_end(&reader, &bytes, source.size)?;
-        let head = bytes.read_at(0, usize::try_from(at).unwrap_or(usize::MAX))?;
+        let mut ends = CsvEnds::new(source, delimiter)?;
+        let wrong = |reason: &str| Error::invalid(format!("{}: {reason}", source.path()));
+        let at = ends.next()?.unwrap_or(source.size);
+        let head = source.open()?.read_at(0, usize::try_from(at).unwrap_or(usize::MAX))?;
         let head = head.strip_prefix(MARK).unwrap_or(&head);
-        let head = std::str::from_utf8(head.trim_ascii_end())
-            .map_err(|_| Error::invalid(format!("{}: the header must be UTF-8", source.url)))?;
-        let cutter = Self::Csv {
-            reader: Box::new(reader),
-            bytes,
-            at,
-            end: source.size,
-        };
-        Ok((cutter, head.trim_start_matches(['\r', '\n']).to_owned()))
+        let head = std::str::from_utf8(head).map_err(|_| wrong("the header must be UTF-8"))?;
+        let head = head.trim_matches(['\r', '\n']).to_owned();
+        if let Some(name) = csv_ends::twice(&head, delimiter) {
+            return Err(wrong(&format!(
+                "two columns of the header are named {name:?}; a record has one field of a name"
+            )));
+        }
+        let end = source.size;
+        Ok((Self::Csv { ends, at, end }, head))
     }
 
     /// Bytes that are left.
@@ -91,7 +81,7 @@ impl<'a> Cutter<'a> {
     }
 
     /// The next piece: to the first end of a record at or behind `size` bytes. `None`: that was all.
-    pub(crate) fn next(&mut self, size: u64, source: &Source) -> Result<Option<Range<u64>>, Error> {
+    pub(crate) fn next(&mut self, size: u64) -> Result<Option<Range<u64>>, Error> {
         if matches!(self, Self::Lines { at, end, .. } | Self::Csv { at, end, .. } if *at >= *end) {
             return Ok(None);
         }
@@ -105,17 +95,14 @@ impl<'a> Cutter<'a> {
                 };
                 Ok(Some(from..*at))
             }
-            Self::Csv {
-                reader, bytes, at, end, ..
-            } => {
+            Self::Csv { ends, at, end } => {
                 let from = *at;
                 let cut = from.saturating_add(size.max(1));
                 *at = loop {
-                    if !next_record(reader, source)? {
-                        break *end;
-                    }
-                    if reader.position().byte() >= cut {
-                        break record_end(reader, bytes, *end)?;
+                    match ends.next()? {
+                        None => break *end,
+                        Some(behind) if behind >= cut => break behind,
+                        Some(_) => {}
                     }
                 };
                 Ok(Some(from..*at))
@@ -137,28 +124,14 @@ fn line_end(reader: &Reader<'_>, from: u64, end: u64) -> Result<u64, Error> {
     Ok(end)
 }
 
-fn next_record(reader: &mut csv::Reader<Reader<'_>>, source: &Source) -> Result<bool, Error> {
-    let mut record = csv::ByteRecord::new();
-    reader
-        .read_byte_record(&mut record)
-        .map_err(|e| Error::invalid(format!("{}: {e}", source.url)))
-}
-
-/// The place behind the record that was read last. The reader stops between the two bytes of a Windows line end.
-fn record_end(reader: &csv::Reader<Reader<'_>>, bytes: &Reader<'_>, size: u64) -> Result<u64, Error> {
-    let at = reader.position().byte().min(size);
-    let second = at > 0 && &bytes.read_at(at - 1, 2)?[..] == b"\r\n";
-    Ok(at + u64::from(second))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::job::source::tests::written;
 
-    fn pieces(mut cutter: Cutter<'_>, source: &Source, size: u64) -> Vec<Range<u64>> {
+    fn pieces(mut cutter: Cutter<'_>, size: u64) -> Vec<Range<u64>> {
         let mut pieces = Vec::new();
-        while let Some(piece) = cutter.next(size, source).unwrap() {
+        while let Some(piece) = cutter.next(size).unwrap() {
             pieces.push(piece);
         }
         assert_eq!(cutter.left(), 0);
@@ -180,7 +153,7 @@ mod tests {
             let source = written(dir.path(), "t", text.as_bytes());
             let size = random.u64(1..20);
             let mut at = 0;
-            for piece in pieces(Cutter::lines(&source).unwrap(), &source, size) {
+            for piece in pieces(Cutter::lines(&source).unwrap(), size) {
                 assert_eq!(piece.start, at, "round {round}");
                 assert!(piece.end > piece.start);
                 at = piece.end;
@@ -208,11 +181,7 @@ mod tests {
             (b"", &[]),
         ] {
             let source = written(dir.path(), "t", text);
-            assert_eq!(
-                pieces(Cutter::json_lines(&source).unwrap(), &source, 1),
-                wanted,
-                "{text:?}"
-            );
+            assert_eq!(pieces(Cutter::json_lines(&source).unwrap(), 1), wanted, "{text:?}");
         }
     }
 
@@ -221,7 +190,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "x".repeat(3 * WINDOW + 5) + "\ny";
         let source = written(dir.path(), "t", text.as_bytes());
-        let found = pieces(Cutter::lines(&source).unwrap(), &source, 10);
+        let found = pieces(Cutter::lines(&source).unwrap(), 10);
         assert_eq!(
             found,
             [0..text.len() as u64 - 1, text.len() as u64 - 1..text.len() as u64]
@@ -248,7 +217,7 @@ mod tests {
             assert_eq!(header, "k,v");
             let mut joined = Vec::new();
             let mut at = 5;
-            for piece in pieces(cutter, &source, random.u64(1..20)) {
+            for piece in pieces(cutter, random.u64(1..20)) {
                 assert_eq!(piece.start, at, "round {round}");
                 at = piece.end;
                 joined.extend(records(&text.as_bytes()[piece.start as usize..piece.end as usize]));
@@ -256,6 +225,36 @@ mod tests {
             assert_eq!(at, source.size, "round {round}: {text:?}");
             assert_eq!(joined, records(text.as_bytes())[1..], "round {round}: {text:?}");
         }
+    }
+
+    #[test]
+    fn an_open_quote_is_told_whatever_the_size_of_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = written(dir.path(), "open.csv", b"city,price\na,1\nb,\"2\nc,3\nd,4\n");
+        for size in 1..40 {
+            let (mut cutter, _) = Cutter::csv(&source, b',').unwrap();
+            let error = loop {
+                match cutter.next(size) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("read to the end with pieces of {size}"),
+                    Err(error) => break error.to_string(),
+                }
+            };
+            assert!(error.contains("open.csv: the quote at byte 17"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_names_two_columns_alike_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = written(dir.path(), "twice.csv", b"a,b,a\n1,2,3\n");
+        let error = Cutter::csv(&source, b',').unwrap_err().to_string();
+        assert!(
+            error.contains("twice.csv: two columns of the header are named \"a\""),
+            "{error}"
+        );
+        let source = written(dir.path(), "none.tsv", b"a\t\t\n1\t\t\n");
+        assert_eq!(Cutter::csv(&source, b'\t').unwrap().1, "a\t\t");
     }
 
     #[test]

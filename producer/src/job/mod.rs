@@ -1,12 +1,13 @@
 //! Map-reduce jobs: planned and submitted, watched, operated, and their results read.
 //!
-//! docs/jobs.md is the specification. Reading order: [`builder`] is what a caller says; [`spool`], [`scan`], [`source`], [`cut`],
+//! docs/jobs.md is the specification. Reading order: [`builder`] is what a caller says; [`spool`], [`scan`], [`source`], [`csv_ends`], [`cut`],
 //! [`pack`] and [`size`] make chunks of the input; [`identity`] knows the same call again; [`submit`] sends them; [`handle`] is a job that is there, [`output`] and
 //! [`merge`] its result. It runs nothing of a job.
 
 mod spool;
 mod scan;
 mod source;
+mod csv_ends;
 mod cut;
 mod pack;
 mod files;

@@ -113,7 +113,7 @@ pub(crate) fn file_chunks(
             } else {
                 room
             };
-            let Some(piece) = cutter.next(wanted, source)? else {
+            let Some(piece) = cutter.next(wanted)? else {
                 break;
             };
             pack.add(source, piece)?;

@@ -3,6 +3,7 @@
 //! Invariant: found files are sorted and each is there once; a pattern that matches nothing is told by its name. Reads are
 //! short and block; whoever calls sees to it that they may. It knows no records.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -52,6 +53,14 @@ pub(crate) fn find(patterns: &[String], runtime: &Handle) -> Result<Vec<Source>,
     Ok(found.into_values().collect())
 }
 
+/// A `**` at the end stands for the files below, not only for the folders.
+fn with_files(pattern: &str) -> Cow<'_, str> {
+    match pattern.strip_suffix("**") {
+        Some(before) if before.is_empty() || before.ends_with('/') => format!("{pattern}/*").into(),
+        _ => pattern.into(),
+    }
+}
+
 fn files(pattern: &str) -> Result<Vec<Source>, Error> {
     let path = Path::new(pattern);
     let wild = pattern.contains(['*', '?', '[']);
@@ -61,7 +70,7 @@ fn files(pattern: &str) -> Result<Vec<Source>, Error> {
     }
     let wrong = |e: &dyn std::fmt::Display| Error::invalid(format!("the pattern \"{pattern}\": {e}"));
     let mut sources = Vec::new();
-    for path in glob::glob_with(pattern, MATCHING).map_err(|e| wrong(&e))? {
+    for path in glob::glob_with(&with_files(pattern), MATCHING).map_err(|e| wrong(&e))? {
         let path = path.map_err(|e| wrong(&e))?;
         if !path.is_dir() {
             sources.push(file(&path)?);
@@ -86,7 +95,13 @@ fn file(path: &Path) -> Result<Source, Error> {
         return Err(named(&"is no regular file"));
     }
     // Not being permitted to read is better known now than from each chunk.
-    File::open(&real).map_err(told)?;
+    let opened = File::open(&real).map_err(told)?;
+    // Made while it is read, so that there is nothing to cut; its result would be that of an empty file.
+    if meta.len() == 0 && opened.read_at(&mut [0], 0).map_err(told)? > 0 {
+        return Err(named(
+            &"has a size of 0, but is not empty (a file of /proc?), and cannot be cut; give a copy of it",
+        ));
+    }
     let modified = meta.modified().map_err(told)?;
     // Also before 1970, as consumers read it.
     let since_ns = match modified.duration_since(UNIX_EPOCH) {
@@ -123,7 +138,7 @@ fn objects(rest: &str, stores: &Stores, runtime: &Handle) -> Result<Vec<Source>,
         return Ok(vec![source(key, runtime.block_on(store.stat(key)).map_err(of_input)?)?]);
     };
     let folder = key[..wild].rsplit_once('/').map_or("", |(folder, _)| folder);
-    let pattern = Pattern::new(key).map_err(|e| Error::invalid(format!("the pattern \"{key}\": {e}")))?;
+    let pattern = Pattern::new(&with_files(key)).map_err(|e| Error::invalid(format!("the pattern \"{key}\": {e}")))?;
     let listed = runtime.block_on(store.list(folder)).map_err(of_input)?;
     listed
         .into_iter()
@@ -153,7 +168,8 @@ impl Source {
         name.rsplit_once('.').map_or("", |(_, end)| end).to_ascii_lowercase()
     }
 
-    fn path(&self) -> &str {
+    /// Its address as people know it.
+    pub(crate) fn path(&self) -> &str {
         self.url.strip_prefix("file://").unwrap_or(&self.url)
     }
 
@@ -253,9 +269,23 @@ pub(crate) mod tests {
         assert_eq!(found(&["*.txt", "a.txt"]).unwrap(), ["a.txt", "b.txt", "x[1].txt"]);
         assert_eq!(found(&["**/*.txt"]).unwrap(), ["a.txt", "b.txt", "c.txt", "x[1].txt"]);
         assert_eq!(found(&["x[1].txt"]).unwrap(), ["x[1].txt"]);
+        assert_eq!(found(&["sub/**"]).unwrap(), ["c.txt"]);
+        assert_eq!(found(&["**"]).unwrap(), found(&["**/*"]).unwrap());
         assert!(found(&["a.txt", "*.rs"]).unwrap_err().contains("*.rs"));
         assert!(found(&["gone.txt"]).unwrap_err().contains("gone.txt: no such file"));
         assert!(found(&["sub"]).unwrap_err().contains("is a folder"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_made_while_it_is_read_is_refused_and_an_empty_one_is_not() {
+        let error = file(Path::new("/proc/self/status")).unwrap_err().to_string();
+        assert!(
+            error.contains("/proc/self/status: has a size of 0, but is not empty"),
+            "{error}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(written(dir.path(), "empty", b"").size, 0);
     }
 
     #[test]

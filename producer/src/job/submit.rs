@@ -77,16 +77,17 @@ impl Submission<'_> {
             let call_refused = matches!(error, Error::Call(CallError::Invalid(_)));
             if call_refused && sent > skip && losses < MAX_LOSSES {
                 losses += 1;
-                let Some(kept) = self.kept(sent).await? else {
-                    return Err(error);
-                };
-                if kept < sent {
-                    tracing::warn!(job = %self.id, sent, kept, "Redis has lost chunks of the job; they are sent again");
-                    skip = kept;
-                    continue;
+                match self.kept(sent).await? {
+                    Some(kept) if kept < sent => {
+                        tracing::warn!(job = %self.id, sent, kept, "Redis has lost chunks of the job; they are sent again");
+                        skip = kept;
+                        continue;
+                    }
+                    // It was cancelled on its way: the handle tells.
+                    Some(_) => return Ok(()),
+                    // It is the input that is wrong.
+                    None => {}
                 }
-                // It was cancelled on its way: the handle tells.
-                return Ok(());
             }
             if sent > 0 && !error.is_temporary() {
                 // Half a job is of no use; if this fails, it is abandoned in an hour.
