@@ -69,9 +69,9 @@ const QUIET: Duration = Duration::from_millis(1500);
 pub(crate) fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let json = args.iter().any(|arg| arg == "--json");
-    let result = match Cli::try_parse_from(args::join_wait(args)) {
+    let result = match Cli::try_parse_from(args::join_wait(args.clone())) {
         Ok(cli) => start(cli),
-        Err(error) => shell::parse_error(&error, json),
+        Err(error) => shell::parse_error(&shell::without_environment(error, &args), json),
     };
     match result {
         Ok(exit) => exit.into(),
