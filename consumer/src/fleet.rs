@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use workyard_shared::broker::Broker;
@@ -45,6 +45,9 @@ pub(crate) struct Fleet {
     /// `None`: nobody wants spans.
     pub(crate) tracing: Option<Tracing>,
     pub(crate) slots: Slots,
+    /// One task at a time that consumers died under: if we die, too, it is clear whose fault that was. With several, those
+    /// that only ran beside the guilty one would be condemned with it.
+    pub(crate) suspects: Arc<Semaphore>,
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,
     pub(crate) progress: Arc<Progress>,

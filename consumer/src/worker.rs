@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, RwLock};
 
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -199,6 +199,7 @@ impl Worker {
             middleware: self.middleware.into(),
             tracing: self.tracing,
             slots,
+            suspects: Arc::new(Semaphore::new(1)),
             counters: Counters::default(),
             meters: Meters::new(weights.len()),
             progress,

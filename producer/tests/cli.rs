@@ -285,3 +285,20 @@ async fn a_reader_that_goes_away_is_no_error() {
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
     }
 }
+
+#[test]
+fn the_usage_in_an_error_names_no_option_that_the_environment_gave() {
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_workyard"))
+            .args(args)
+            .env("WORKYARD_REDIS_URL", "redis://127.0.0.1:1/")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = run(&["job", "cancel"]);
+    assert!(error.contains("Usage: workyard job cancel <ID>\n"), "{error}");
+    let error = run(&["job", "cancel", "--redis-url=redis://127.0.0.1:2/"]);
+    assert!(error.contains("job cancel --redis-url <URL> <ID>\n"), "{error}");
+}

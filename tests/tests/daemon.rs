@@ -173,6 +173,47 @@ async fn what_cannot_work_ends_at_once_with_its_exit_code_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_tasks_that_run_together_only_the_one_that_kills_its_daemon_is_poison() {
+    let yard = Yard::on(TestServer::start().await);
+    let text = format!(
+        "{}\n[handlers.killer]\ntype = \"command\"\nargv = [\"sh\", \"-c\", \"sleep 0.3; kill -9 $PPID\"]\n",
+        HANDLERS.replace("concurrency = 60", "concurrency = 4\nlease = \"500ms\"")
+    );
+    // Long enough to be there each time that it kills.
+    let mut innocent = Vec::new();
+    for _ in 0..3 {
+        innocent.push(yard.add("nap", r#"{"seconds":1}"#, |_| {}).await);
+    }
+    let guilty = yard.add("killer", "1", |_| {}).await;
+    let mut deaths = 0;
+    let is_over = async |id: &str| {
+        matches!(
+            yard.look(id).await,
+            Seen::Live {
+                place: Place::Failed(_),
+                ..
+            }
+        )
+    };
+    while !is_over(&guilty).await {
+        assert!(deaths < 10, "it goes on killing");
+        let daemon = consumer(&yard, &text, &[]);
+        // It dies, or finds the dead-letter set in the place of the killer.
+        wait_until(LIMIT, || async { !daemon.is_running() || is_over(&guilty).await }).await;
+        deaths += u32::from(!daemon.is_running());
+    }
+    println!("{deaths} daemons died");
+    let daemon = consumer(&yard, &text, &["--until-empty"]);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    let (_, shown, _) = cli(&yard, &["task", &guilty]);
+    assert!(shown.contains("poison"), "{shown}");
+    for id in &innocent {
+        let (_, shown, _) = cli(&yard, &["task", id]);
+        assert!(shown.contains("completed"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_daemon_was_killed_three_times_is_poison() {
     let yard = Yard::on(TestServer::start().await);
     let text = HANDLERS.replace("concurrency = 60", "concurrency = 60\nlease = \"500ms\"");

@@ -91,3 +91,37 @@ async fn what_counts_stays_until_the_job_goes() {
     job.delete().await.unwrap();
     assert!(is_empty(spill.path()));
 }
+
+/// Chunk 0 has spilled, and its file goes before chunk 1 is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduce_whose_spilled_inputs_are_gone_says_so_also_after_a_retry() {
+    let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let map = move |n: i64| {
+        if n == 1 {
+            released.lock().unwrap().recv().ok();
+        }
+        Ok(format!("{n},"))
+    };
+    let worker = work(&yard, registry(map), spill.path()).await;
+    let job = spilling(&operator(&yard), spill.path(), 0..2).max_attempts(1);
+    let job = job.backups(false).submit().await.unwrap();
+    wait_until(SOON, || async { job.status().await.unwrap().spilled == 1 }).await;
+    std::fs::remove_dir_all(spill.path().join(job.id().as_str())).unwrap();
+    drop(release);
+    for _ in 0..2 {
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!(record.state, JobState::Failed);
+        assert!(
+            record.error.contains("spilled data is gone: file://"),
+            "{}",
+            record.error
+        );
+        job.retry().await.unwrap();
+    }
+    job.wait(SOON).await.unwrap();
+    job.delete().await.unwrap();
+    worker.stop().await;
+    assert!(is_empty(spill.path()));
+}

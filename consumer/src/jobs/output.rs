@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use workyard_shared::job::{Form, JobSpec, MAX_PART, Member, Part};
+use workyard_shared::job::{Form, JobSpec, MAX_PART, Member, Part, SPILLED_DATA_GONE};
 use workyard_shared::store::{Store, StoreError};
 
 use super::book::JobView;
@@ -135,5 +135,10 @@ pub(super) async fn read_spilled(spec: &JobSpec, allowed: &Spill, path: &str) ->
         .spill
         .as_deref()
         .ok_or_else(|| Failure::fatal("an output was spilled by a job without a spill place"))?;
-    allowed.open(spill).map_err(failed)?.read(path).await.map_err(failed)
+    let read = allowed.open(spill).map_err(failed)?.read(path).await;
+    read.map_err(|error| match error {
+        // Said so that whoever reads it knows what a retry of the job cannot do. It may come: a mount that is late.
+        StoreError::Missing { .. } => Failure::retry(format!("{SPILLED_DATA_GONE}: {error}")),
+        other => failed(other),
+    })
 }

@@ -133,6 +133,9 @@ impl JobChores {
             Spilled::All => job.to_string(),
         };
         let store = self.spill.open(spill).map_err(|e| e.to_string())?;
+        if record.has_spilled_files() && !store.is_there().await.map_err(|e| e.to_string())? {
+            return Err(format!("there is no {spill} here: another consumer may see it"));
+        }
         store.remove_all(&prefix).await.map_err(|e| e.to_string())?;
         debug!(%job, %prefix, "removed spilled files");
         Ok(())

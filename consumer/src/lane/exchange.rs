@@ -18,6 +18,8 @@ use crate::health::{Share, Trial};
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 const LOOKAHEAD: Duration = Duration::from_millis(20);
+/// How long a task that consumers died under is left to others while another such one runs here.
+const SUSPECT_DELAY: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
@@ -186,7 +188,17 @@ impl Lane {
         }
         for grant in grants {
             self.above = self.above.max(grant.token);
-            let inserted = self.held.insert(&grant, trial.take());
+            let mut alone = None;
+            if grant.is_suspect() && !self.held.knows(&grant) {
+                alone = Arc::clone(&self.fleet.suspects).try_acquire_owned().ok();
+                if alone.is_none() {
+                    // Not even held: what we hold is charged with our death.
+                    self.fleet.slots.unreserve(self.index, 1);
+                    self.outbox.release(grant.id, grant.token, SUSPECT_DELAY);
+                    continue;
+                }
+            }
+            let inserted = self.held.insert(&grant, trial.take(), alone);
             if inserted != Inserted::New {
                 // Reserved twice: a redelivery of what we hold, or a task that comes back to us.
                 self.fleet.slots.unreserve(self.index, 1);

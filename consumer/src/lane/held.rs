@@ -40,6 +40,8 @@ pub(super) struct Holding {
     started: bool,
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
+    /// It is the one suspect of this worker.
+    _alone: Option<OwnedSemaphorePermit>,
 }
 
 /// The tasks of one lane.
@@ -88,14 +90,21 @@ impl Held {
         self.tasks.is_empty()
     }
 
+    /// Whether this very claim, or a newer one of the task, is held already.
+    pub(super) fn knows(&self, grant: &Grant) -> bool {
+        let held = self.tasks.get(&grant.id);
+        held.is_some_and(|holding| holding.token >= grant.token)
+    }
+
     /// Writes a claim down. `Known`: this very claim is held already. `Replaced`: an older claim of
     /// the task, of a lost session, still had a handler that is ending.
-    pub(super) fn insert(&mut self, grant: &Grant, trial: Option<Trial>) -> Inserted {
-        if self
-            .tasks
-            .get(&grant.id)
-            .is_some_and(|holding| holding.token >= grant.token)
-        {
+    pub(super) fn insert(
+        &mut self,
+        grant: &Grant,
+        trial: Option<Trial>,
+        alone: Option<OwnedSemaphorePermit>,
+    ) -> Inserted {
+        if self.knows(grant) {
             return Inserted::Known;
         }
         let holding = Holding {
@@ -103,6 +112,7 @@ impl Held {
             cancel: CancellationToken::new(),
             started: false,
             trial,
+            _alone: alone,
         };
         match self.tasks.insert(grant.id.clone(), holding) {
             Some(_) => Inserted::Replaced,

@@ -34,6 +34,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),
         tracing: None,
+        suspects: Arc::new(tokio::sync::Semaphore::new(1)),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),
         counters: Counters::default(),
         meters: Meters::new(1),

@@ -7,9 +7,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
-use workyard_producer::Error;
+use workyard_producer::{Error, QueueName};
 use workyard_shared::Error as CallError;
 use workyard_shared::overload::Overload;
+
+use super::why;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,16 @@ impl CliError {
         self
     }
 
+    /// The same with this queue where its hint speaks of the command's queue.
+    pub(crate) fn in_queue(mut self, queue: &QueueName) -> Self {
+        if let Self::Told { hint: Some(hint), .. } = &mut self {
+            *hint = hint
+                .replace(" -q QUEUE", &why::on(queue))
+                .replace("QUEUE", queue.as_str());
+        }
+        self
+    }
+
     /// A write to stdout failed.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
@@ -132,12 +144,15 @@ impl From<Error> for CliError {
             ),
             Error::Call(error) => (Exit::RedisUnavailable, hint_for(error)),
             Error::Timeout { .. } => (Exit::Timeout, Some("the task goes on: wait again, or cancel it")),
-            Error::JobTimeout { .. } => (
-                Exit::Timeout,
-                Some(
-                    "it goes on; `workyard job wait ID -q QUEUE` waits again, `workyard job cancel ID -q QUEUE` stops it",
-                ),
-            ),
+            Error::JobTimeout { id, .. } => {
+                return Self::Told {
+                    exit: Exit::Timeout,
+                    message: error.to_string(),
+                    hint: Some(format!(
+                        "it goes on; `workyard job wait {id} -q QUEUE` waits again, `workyard job cancel {id} -q QUEUE` stops it"
+                    )),
+                };
+            }
             Error::Sealed { .. } => (
                 Exit::BadUse,
                 Some("--keys names a key ring; `workyard keys list` shows which keys it has"),

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use workyard_producer::{JobGlance, JobHandle, JobId, JobRecord, JobState};
+use workyard_producer::{Error, JobGlance, JobHandle, JobId, JobRecord, JobState};
+
+use workyard_shared::job::SPILLED_DATA_GONE;
 
 use super::args::{JobAction, JobArgs, ShowArgs};
 use super::exit::{CliError, Exit};
@@ -56,17 +58,29 @@ pub(crate) async fn run(args: JobArgs, session: &mut Session) -> Result<Exit, Cl
             handle(&id.id, session).retry().await?;
             said(&id.id, "retrying", session)
         }
-        (Some(JobAction::Delete(id)), None) => {
-            handle(&id.id, session).delete().await?;
+        (Some(JobAction::Delete { id, leave_files }), None) => {
+            delete(&handle(&id.id, session), leave_files).await?;
             said(&id.id, "deleted", session)
         }
         (None, Some(id)) => show(&handle(&id, session), session).await,
         (Some(_), Some(id)) => Err(CliError::usage(
             format!("\"{id}\" stands before the command"),
-            Some("say `workyard job wait ID`"),
+            Some("say `workyard job COMMAND ID`"),
         )),
         (None, None) => Err(CliError::usage("an id is missing", None)),
     }
+}
+
+async fn delete(job: &JobHandle, leave_files: bool) -> Result<(), CliError> {
+    if leave_files {
+        return Ok(job.delete_leaving_files().await?);
+    }
+    job.delete().await.map_err(|error| {
+        let (of_store, error) = (matches!(error, Error::Store(_)), CliError::from(error));
+        let (id, queue) = (job.id(), why::on(job.queue()));
+        let hint = format!("delete it where its spilled files can be reached; `workyard job delete {id}{queue} --leave-files` leaves them there");
+        error.because(of_store.then_some(hint).as_slice())
+    })
 }
 
 fn said(id: &JobId, what: &str, session: &mut Session) -> Result<Exit, CliError> {
@@ -163,6 +177,9 @@ fn bad_end(job: &JobHandle, record: &JobRecord, errors: &[(String, String)]) -> 
         (state, _) => format!("job {id} {state}: {}", job_view::reason(record, errors, 2000)),
     };
     let hint = match retry_can_help(record) {
+        _ if record.error.contains(SPILLED_DATA_GONE) => format!(
+            "`workyard job {id}{queue}` shows more; spilled data is not made again: unless it comes back there, submit the job anew"
+        ),
         true => format!("`workyard job {id}{queue}` shows more, `workyard job retry {id}{queue}` runs what is missing"),
         false => format!("`workyard job {id}{queue}` shows more"),
     };

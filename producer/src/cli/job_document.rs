@@ -100,6 +100,8 @@ pub(crate) struct Document<'a> {
     #[serde(skip_serializing_if = "<[u64]>::is_empty")]
     pub(crate) failed_chunks: &'a [u64],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) failed_inputs: BTreeMap<u64, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) errors: BTreeMap<&'a str, &'a str>,
 }
 
@@ -132,6 +134,7 @@ pub(crate) fn document<'a>(id: &'a str, queue: &'a str, record: &'a JobRecord) -
             .collect(),
         error: &record.error,
         failed_chunks: &[],
+        failed_inputs: BTreeMap::new(),
         errors: BTreeMap::new(),
     }
 }

@@ -5,14 +5,17 @@
 
 use std::time::{Duration, Instant};
 
-use workyard_producer::{JobHandle, JobRecord};
+use workyard_producer::{Error, JobHandle, JobRecord, JobState};
 
+use super::exit::CliError;
 use super::output::summary;
 use super::session::Session;
 use super::why;
 
 /// Silence at first, and between two looks.
 const EVERY: Duration = Duration::from_secs(2);
+/// Longest time for the look at the end of a wait.
+const LOOK: Duration = Duration::from_secs(1);
 /// Errors that are told while somebody waits.
 const MOST_ERRORS: usize = 3;
 /// Characters of an error.
@@ -68,10 +71,26 @@ impl Notes {
     }
 }
 
-/// Why nothing of the job runs, as far as its queue tells.
+/// The error of a wait whose time is over, with what is known of why.
+pub(crate) async fn explained(error: Error, job: &JobHandle, session: &Session) -> CliError {
+    let look = async {
+        let record = job.status().await.ok()?;
+        idle(&record, session).await
+    };
+    let reason = tokio::time::timeout(LOOK, look).await.ok().flatten();
+    CliError::from(error).because(reason.as_slice())
+}
+
+/// Why nothing of the job runs, as far as its record and its queue tell.
 pub(crate) async fn idle(record: &JobRecord, session: &Session) -> Option<String> {
     if record.state.is_terminal() {
         return None;
+    }
+    if record.state == JobState::Pending {
+        let text = "its submitter has not finished; if it died, the same command with the same --id goes on with the job, \
+                    which is failed as abandoned an hour after the last call";
+        // Without the number of chunks: it would be told again with each.
+        return Some(text.to_owned());
     }
     let queue = &session.queue;
     let stats = session.client.stats(queue).await.ok()?;

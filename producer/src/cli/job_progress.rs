@@ -7,12 +7,13 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use workyard_producer::{JobHandle, JobRecord, Phase};
+use workyard_producer::{Error, JobHandle, JobRecord, Phase};
 use workyard_shared::duration;
 
 use super::exit::{CliError, Exit};
 use super::interrupt;
-use super::job_notes::Notes;
+use super::job_notes::{self, Notes};
+use super::job_view::half_submitted;
 use super::output;
 use super::session::Session;
 use super::why;
@@ -58,7 +59,10 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) 
         shown.show(record, Instant::now());
     }
     shown.end();
-    Ok(record?)
+    match record {
+        Err(error @ Error::JobTimeout { .. }) => Err(job_notes::explained(error, job, session).await),
+        other => Ok(other?),
+    }
 }
 
 fn interrupted(job: &JobHandle) -> CliError {
@@ -175,6 +179,9 @@ impl Speed {
 }
 
 fn words(record: &JobRecord) -> String {
+    if let Some(words) = half_submitted(record) {
+        return format!("{}: {words}", record.state);
+    }
     let phase = |phase: &Phase| format!("{} of {}{}", phase.done, phase.total, troubles(phase));
     let (maps, reduces) = (phase(&record.maps), phase(&record.reduces));
     format!("{}: maps {maps}, reduces {reduces}", record.state)

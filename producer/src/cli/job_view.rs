@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use workyard_producer::{JobGlance, JobHandle, JobRecord, Moment, Phase, QueueName, ResultPlace};
+use workyard_producer::{JobGlance, JobHandle, JobRecord, JobState, Moment, Phase, QueueName, ResultPlace};
 use workyard_shared::duration;
 use workyard_shared::job::Form;
 
 use super::exit::CliError;
+use super::job_chunk;
 use super::job_document::{Document, document};
 use super::output::{clean, counted, summary};
 use super::table::Grid;
@@ -16,6 +17,8 @@ use super::time::Clock;
 
 /// Failed chunks and errors that are shown.
 const SHOWN: usize = 20;
+/// Failed chunks whose input is shown: a description may have a megabyte.
+const INPUTS: usize = 5;
 
 /// What is told of one job.
 #[derive(Debug)]
@@ -24,14 +27,23 @@ pub(crate) struct JobView {
     queue: String,
     record: JobRecord,
     failed: Vec<u64>,
+    /// What failed chunks are made of, in words.
+    inputs: Vec<(u64, String)>,
     errors: Vec<(String, String)>,
 }
 
 impl JobView {
     pub(crate) async fn of(job: &JobHandle, queue: &QueueName) -> Result<Self, CliError> {
+        let record = job.status().await?;
+        let failed = job.failed_chunks(SHOWN).await?;
+        let chunks = job.chunks(&failed[..failed.len().min(INPUTS)]).await?;
+        let inputs = chunks
+            .iter()
+            .map(|(chunk, made_of)| (*chunk, job_chunk::words(made_of.bytes())));
         Ok(Self {
-            record: job.status().await?,
-            failed: job.failed_chunks(SHOWN).await?,
+            record,
+            failed,
+            inputs: inputs.collect(),
             errors: job.errors().await?,
             id: job.id().to_string(),
             queue: queue.to_string(),
@@ -47,6 +59,7 @@ impl JobView {
         let errors = self.errors.iter().map(|(at, error)| (at.as_str(), error.as_str()));
         let mut document = document(&self.id, &self.queue, &self.record);
         document.failed_chunks = &self.failed;
+        document.failed_inputs = self.inputs.iter().cloned().collect();
         document.errors = errors.collect();
         document
     }
@@ -56,7 +69,8 @@ impl JobView {
         let record = &self.record;
         let spec = &record.spec;
         let mut rows = vec![("id", self.id.clone()), ("queue", self.queue.clone())];
-        rows.push(("state", record.state.to_string()));
+        let half = half_submitted(record).map_or_else(String::new, |words| format!(": {words}"));
+        rows.push(("state", format!("{}{half}", record.state)));
         rows.push(("form", form(record)));
         let mut functions = format!("{} -> {}", spec.map.kind, spec.reduce.kind);
         if let Some(combine) = &spec.combine {
@@ -103,13 +117,23 @@ impl JobView {
             } else {
                 ""
             };
-            rows.push(("failed", format!("chunks {}{more}", numbers.join(" "))));
+            let chunks = if numbers.len() == 1 { "chunk" } else { "chunks" };
+            rows.push(("failed", format!("{chunks} {}{more}", numbers.join(", "))));
+        }
+        for (chunk, words) in &self.inputs {
+            rows.push(("", format!("chunk {chunk}: {words}")));
         }
         for (member, error) in self.errors.iter().take(SHOWN) {
             rows.push(("", format!("{}: {}", clean(member, 64), summary(error, 400))));
         }
         rows
     }
+}
+
+/// What to say of a job whose chunks are not all there.
+pub(crate) fn half_submitted(record: &JobRecord) -> Option<String> {
+    let so_far = counted(record.submitted, "chunk");
+    (record.state == JobState::Pending).then(|| format!("its submitter has not finished ({so_far} so far)"))
 }
 
 /// Why a job failed. The record has the first line of the error that ended it; the last may say more.
@@ -202,17 +226,19 @@ pub(crate) fn table(jobs: &[JobGlance], clock: Clock, terminal: bool) -> String 
     );
     for job in jobs {
         let record = &job.record;
-        let phase = |phase: &Phase| format!("{}/{}", phase.done, phase.total);
+        let phase = |phase: &Phase, total: u64| format!("{}/{total}", phase.done);
+        let error = half_submitted(record).unwrap_or_else(|| record.error.clone());
         let created = clock.relative(Moment::from_ms(record.created_ms));
         grid.row([
             job.id.as_str(),
             record.state.as_str(),
             record.spec.map.kind.as_str(),
             record.spec.reduce.kind.as_str(),
-            &phase(&record.maps),
-            &phase(&record.reduces),
+            // Before all chunks are there, the maps have no total.
+            &phase(&record.maps, record.maps.total.max(record.submitted)),
+            &phase(&record.reduces, record.reduces.total),
             &created,
-            &summary(&record.error, if terminal { 58 } else { 118 }),
+            &summary(&error, if terminal { 58 } else { 118 }),
         ]);
     }
     grid.text()

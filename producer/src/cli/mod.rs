@@ -40,6 +40,7 @@ mod job_progress;
 mod job_result;
 mod job_view;
 mod job;
+mod job_chunk;
 mod job_document;
 mod map_reduce;
 mod shell;
@@ -68,9 +69,9 @@ const QUIET: Duration = Duration::from_millis(1500);
 pub(crate) fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let json = args.iter().any(|arg| arg == "--json");
-    let result = match Cli::try_parse_from(args::join_wait(args)) {
+    let result = match Cli::try_parse_from(args::join_wait(args.clone())) {
         Ok(cli) => start(cli),
-        Err(error) => shell::parse_error(&error, json),
+        Err(error) => shell::parse_error(&shell::without_environment(error, &args), json),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -118,9 +119,14 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
                 }
             };
             let notice = tokio::spawn(notice);
+            // Lines of a file may go to other queues.
+            let elsewhere = matches!(&command, Command::Enqueue(args) if args.from_file.is_some());
             let exit = connected(command, &mut session).await;
             notice.abort();
-            let exit = exit?;
+            let exit = exit.map_err(|error| match elsewhere {
+                true => error,
+                false => error.in_queue(&session.queue),
+            })?;
             session.out.flush()?;
             Ok(exit)
         }

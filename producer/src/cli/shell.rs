@@ -3,10 +3,11 @@
 //! Invariant: help asked for is output (stdout, code 0); help given because of an error is an error
 //! (stderr, code 2).
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::CommandFactory;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::{Cli, CompletionsArgs, ManArgs};
 use super::exit::{CliError, Exit};
@@ -37,6 +38,32 @@ pub(crate) fn parse_error(error: &clap::Error, json: bool) -> Result<Exit, CliEr
     // Clap's own form: message, usage, where to find help. If nobody reads it, the code still tells.
     error.print().ok();
     Ok(Exit::BadUse)
+}
+
+/// The usage in an error without options that only the environment gave: clap shows them as if they had to be typed.
+pub(crate) fn without_environment(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
+        return error;
+    };
+    let mut usage = usage.to_string();
+    for option in Cli::command()
+        .get_arguments()
+        .filter(|option| option.get_env().is_some())
+    {
+        let Some(long) = option.get_long() else { continue };
+        let flag = format!("--{long}");
+        let is_typed = |word: &OsString| word.to_str().is_some_and(|word| word.split('=').next() == Some(&flag));
+        if typed.iter().any(is_typed) {
+            continue;
+        }
+        let value = option
+            .get_value_names()
+            .and_then(<[_]>::first)
+            .map(|name| format!(" <{name}>"));
+        usage = usage.replace(&format!(" {flag}{}", value.unwrap_or_default()), "");
+    }
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
+    error
 }
 
 /// Runs `completions`.

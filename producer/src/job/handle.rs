@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use workyard_shared::broker::{JobCancelled, JobDeleted, JobGlance, JobRetried, Queue};
 use workyard_shared::job::{Form, JobRecord, JobState};
 use workyard_shared::name::{JobId, QueueName};
-use workyard_shared::store::Stores;
+use workyard_shared::store::{StoreError, Stores};
 
 use super::merge::{Merge, Pairs, typed};
 use super::output::Lines;
@@ -104,6 +104,21 @@ impl JobHandle {
         self.client.patiently(|| self.queue.job_failed(&self.id, most)).await
     }
 
+    /// What chunks are made of, as JSON (docs/jobs.md, "Inputs"), by their numbers: of those that are not done.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn chunks(&self, numbers: &[u64]) -> Result<Vec<(u64, RawJson)>, Error> {
+        let found = self
+            .client
+            .patiently(|| self.queue.job_chunks(&self.id, numbers))
+            .await?;
+        let named = numbers.iter().copied().zip(found);
+        Ok(named
+            .filter_map(|(number, chunk)| Some((number, RawJson::new(chunk?))))
+            .collect())
+    }
+
     /// Waits until it has ended, well or not, which the record's `state` tells (see [`Self::wait_completed`]): woken by Redis, not polled. Outages only make it later.
     ///
     /// # Errors
@@ -162,7 +177,7 @@ impl JobHandle {
         }
     }
 
-    /// Runs what is missing of a failed or cancelled job.
+    /// Runs what is missing of a failed or cancelled job. Spilled data that is gone cannot be made again.
     ///
     /// # Errors
     /// [`Error::JobState`] if it has not ended, is completed, or was never whole. [`Error::NoJob`], [`Error::Call`].
@@ -171,8 +186,23 @@ impl JobHandle {
             let cannot = match self.client.patiently(|| self.queue.job_retry(&self.id)).await? {
                 JobRetried::Retrying => return Ok(()),
                 JobRetried::More => continue,
-                JobRetried::Running => "it has not ended",
-                JobRetried::Completed => "nothing is missing",
+                JobRetried::Running => {
+                    let record = self.status().await?;
+                    // An answer of one moment and a state of a later one must not contradict each other.
+                    let cannot = match record.state.is_terminal() {
+                        true => "it was still running when it was to be retried, and has ended since",
+                        false => "it has not ended",
+                    };
+                    return Err(self.refused(&record, cannot));
+                }
+                JobRetried::Completed => {
+                    let record = self.status().await?;
+                    let cannot = match record.accepted {
+                        0 => "nothing is missing",
+                        _ => "its policy accepted the chunks that were lost, and its result does without them",
+                    };
+                    return Err(self.refused(&record, cannot));
+                }
                 JobRetried::Lost => "not all of its chunks were ever submitted; submit it anew",
                 JobRetried::Unknown => return Err(self.unknown()),
             };
@@ -183,10 +213,22 @@ impl JobHandle {
     /// Removes an ended job, its record, its result and its spilled files.
     ///
     /// # Errors
-    /// [`Error::JobState`] if it has not ended; [`Error::Store`] if its files cannot be removed from here. [`Error::NoJob`],
-    /// [`Error::Call`].
+    /// [`Error::JobState`] if it has not ended; [`Error::Store`] if its files cannot be removed from here, also because
+    /// their place does not exist here. [`Error::NoJob`], [`Error::Call`].
     pub async fn delete(&self) -> Result<(), Error> {
-        let mut files_gone = false;
+        self.delete_with(true).await
+    }
+
+    /// As [`Self::delete`], but leaves its spilled files where they are: nobody will remove them.
+    ///
+    /// # Errors
+    /// [`Error::JobState`] if it has not ended. [`Error::NoJob`], [`Error::Call`].
+    pub async fn delete_leaving_files(&self) -> Result<(), Error> {
+        self.delete_with(false).await
+    }
+
+    async fn delete_with(&self, files_too: bool) -> Result<(), Error> {
+        let mut files_gone = !files_too;
         loop {
             match self
                 .client
@@ -197,14 +239,28 @@ impl JobHandle {
                 JobDeleted::More => {}
                 JobDeleted::Alive => return Err(self.refused(&self.status().await?, "cancel it first")),
                 JobDeleted::Spilled => {
-                    if let Some(place) = self.status().await?.spec.spill {
-                        Stores::default().open(&place)?.remove_all(self.id.as_str()).await?;
-                    }
+                    self.remove_files().await?;
                     files_gone = true;
                 }
                 JobDeleted::Unknown => return Err(self.unknown()),
             }
         }
+    }
+
+    async fn remove_files(&self) -> Result<(), Error> {
+        let record = self.status().await?;
+        let Some(place) = record.spec.spill.as_deref() else {
+            return Ok(());
+        };
+        let store = Stores::default().open(place)?;
+        if record.has_spilled_files() && !store.is_there().await? {
+            return Err(StoreError::Temporary {
+                url: place.to_owned(),
+                detail: "it does not exist here, and the job has spilled files in it".to_owned(),
+            }
+            .into());
+        }
+        Ok(store.remove_all(self.id.as_str()).await?)
     }
 
     /// The first value of the result of a fold, usually the only one; `None` if the input was empty, or if the last reduce

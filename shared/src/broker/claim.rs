@@ -37,6 +37,19 @@ pub struct Grant {
     pub meta: Meta,
 }
 
+/// Consumers that may die under a task: as in `lua/prelude.lua`.
+const POISON_LIMIT: u32 = 3;
+
+impl Grant {
+    /// Whether one more death of a consumer under it makes it poison.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        let most = |record: &Record| record.options().max_attempts.unwrap_or(0);
+        let limit = self.record.as_ref().map_or(0, most).max(POISON_LIMIT);
+        self.meta.crashes + 1 >= limit
+    }
+}
+
 /// The answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {

@@ -125,6 +125,8 @@ pub struct JobRecord {
     pub full: bool,
     /// Parts that were spilled.
     pub spilled: u64,
+    /// The spilled files of intermediate data are removed.
+    pub swept: bool,
     /// Where its result is; `None` unless it completed.
     pub result: Option<ResultPlace>,
     /// How often it was started: once, and again with each retry.
@@ -176,6 +178,13 @@ impl JobRecord {
         }
     }
 
+    /// Whether its spill place holds files that it knows of.
+    #[must_use]
+    pub fn has_spilled_files(&self) -> bool {
+        let of_result = self.result.as_ref().is_some_and(|place| place.spilled > 0);
+        of_result || (self.spilled > 0 && !self.swept)
+    }
+
     /// How long it ran until its end, over all starts, without the time between an end and a retry. `None` before its end, and
     /// if no task of it ever started.
     #[must_use]
@@ -213,6 +222,7 @@ impl JobRecord {
             bytes: count("bytes"),
             full: count("full") == 1,
             spilled: count("spilled"),
+            swept: count("swept") == 1,
             result: text("result").filter(|key| !key.is_empty()).map(|key| ResultPlace {
                 key,
                 parts: count("result_parts"),

@@ -190,7 +190,11 @@ fn fan_in(text: &str) -> Result<FanIn, String> {
 
 /// Arguments of `job`.
 #[derive(Debug, Args)]
-#[command(subcommand_negates_reqs = true, subcommand_precedence_over_arg = true)]
+#[command(
+    subcommand_negates_reqs = true,
+    subcommand_precedence_over_arg = true,
+    override_usage = "workyard job [OPTIONS] <ID>\n       workyard job [OPTIONS] <COMMAND> ..."
+)]
 pub(crate) struct JobArgs {
     /// The job's id
     #[arg(required = true, value_parser = value::named::<JobId>)]
@@ -236,7 +240,13 @@ pub(crate) enum JobAction {
     /// Run again what is missing of a failed or cancelled job
     Retry(OneJob),
     /// Remove an ended job, its result and its spilled files
-    Delete(OneJob),
+    Delete {
+        #[command(flatten)]
+        id: OneJob,
+        /// Leave its spilled files where they are, say because their place is gone or cannot be reached from here
+        #[arg(long)]
+        leave_files: bool,
+    },
 }
 
 /// A job.

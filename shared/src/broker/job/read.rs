@@ -88,6 +88,22 @@ impl Queue {
         }
     }
 
+    /// Descriptions of chunks; `None` for those that are done, or not there.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn job_chunks(&self, job: &JobId, numbers: &[u64]) -> Result<Vec<Option<Bytes>>, Error> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.job_key(job, ":chunks")).arg(numbers);
+        reply::array(self.link.call(&cmd).await?)?
+            .into_iter()
+            .map(optional)
+            .collect()
+    }
+
     /// Members whose last error is kept, with it; at most 100.
     ///
     /// # Errors
