@@ -31,6 +31,9 @@ async fn a_job_whose_submitter_has_not_finished_says_so_everywhere() {
     assert!(shown.contains("the same command with the same --id goes on"), "{shown}");
     let listed = server.run(&["job", "list"]).ok().out;
     assert!(listed.contains("0/2") && listed.contains(words), "{listed}");
+    server
+        .run(&["explain", "half"])
+        .fails(1, "there is a job of that name: `workyard job half`");
     let waited = server
         .run(&["job", "wait", "half", "--timeout", "50ms"])
         .fails(3, words);

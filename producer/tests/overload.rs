@@ -118,7 +118,8 @@ async fn a_full_queue_is_told_with_depth_limit_and_wait_and_its_own_exit_codes()
     assert_eq!(server.run(&["task", "c", "--json"]).ok().json()["state"], "pending");
 
     server.run(&["queue", "set", "default", "overload=shed"]).ok();
-    server.run(&["enqueue", "k"]).fails(4, "the queue is full");
+    let refused = server.run(&["enqueue", "k"]).fails(4, "the queue is full");
+    assert!(refused.err.contains("for tasks that are more urgent"), "{refused:?}");
     server.run(&["enqueue", "k", "--priority", "1"]).ok();
     let shed = server.run(&["task", "c", "--json"]).ok().json();
     assert_eq!((&shed["state"], &shed["reason"]), (&"failed".into(), &"shed".into()));

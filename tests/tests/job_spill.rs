@@ -125,3 +125,26 @@ async fn a_reduce_whose_spilled_inputs_are_gone_says_so_also_after_a_retry() {
     worker.stop().await;
     assert!(is_empty(spill.path()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_may_not_spill_there_leaves_the_task_to_another() {
+    let (yard, spill, elsewhere) = (
+        Yard::start().await,
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let client = operator(&yard);
+    let map = |n: i64| Ok::<_, Failure>(n.to_string());
+    let other = work(&yard, registry(map), elsewhere.path()).await;
+    let job = spilling(&client, spill.path(), 0..2).submit().await.unwrap();
+    wait_until(SOON, || async {
+        yard.overview().await.totals.get("released").is_some_and(|n| *n >= 2)
+    })
+    .await;
+    assert_eq!(job.status().await.unwrap().state, JobState::Mapping);
+    other.stop().await;
+    let worker = work(&yard, registry(map), spill.path()).await;
+    job.wait_completed(SOON).await.unwrap();
+    assert_eq!(job.result::<String>().await.unwrap().as_deref(), Some("01"));
+    worker.stop().await;
+}

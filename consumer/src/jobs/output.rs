@@ -46,7 +46,7 @@ impl Place<'_> {
             let inline = |(name, lines)| (name, Part::Inline(Bytes::from(lines)));
             return Ok(outputs.into_iter().map(inline).collect());
         };
-        let store = self.allowed.open(spill).map_err(failed)?;
+        let store = self.allowed.open_for_task(spill)?;
         let (mut drafts, mut contents) = (Vec::new(), Vec::new());
         for (name, lines) in outputs {
             drafts.push(Draft::new(self.path(name), self.member, self.place(name)));
@@ -135,7 +135,7 @@ pub(super) async fn read_spilled(spec: &JobSpec, allowed: &Spill, path: &str) ->
         .spill
         .as_deref()
         .ok_or_else(|| Failure::fatal("an output was spilled by a job without a spill place"))?;
-    let read = allowed.open(spill).map_err(failed)?.read(path).await;
+    let read = allowed.open_for_task(spill)?.read(path).await;
     read.map_err(|error| match error {
         // Said so that whoever reads it knows what a retry of the job cannot do. It may come: a mount that is late.
         StoreError::Missing { .. } => Failure::retry(format!("{SPILLED_DATA_GONE}: {error}")),

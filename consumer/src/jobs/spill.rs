@@ -8,6 +8,8 @@ use std::path::{Component, Path};
 use workyard_shared::store::{Store, StoreError, Stores};
 
 use crate::config::Place;
+use crate::handler::Failure;
+use crate::stage::failed;
 
 /// Spill places that are allowed here.
 pub(crate) struct Spill {
@@ -24,12 +26,28 @@ impl Spill {
         }
     }
 
+    /// Opens a job's spill place for one of its tasks. Where it is not allowed, another consumer may have the task: which
+    /// folders a machine sees is no fault of the job's.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub(super) fn open_for_task(&self, url: &str) -> Result<Store, Failure> {
+        match self.open(url) {
+            Err(error) if !self.may_use(url) => Err(Failure::elsewhere(error.to_string())),
+            opened => opened.map_err(failed),
+        }
+    }
+
+    fn may_use(&self, url: &str) -> bool {
+        self.places.iter().any(|place| allows(place, url))
+    }
+
     /// Opens a job's spill place.
     ///
     /// # Errors
     /// [`StoreError::Final`] if it is none, or not allowed here.
     pub(crate) fn open(&self, url: &str) -> Result<Store, StoreError> {
-        if !self.places.iter().any(|place| allows(place, url)) {
+        if !self.may_use(url) {
             return Err(StoreError::Final {
                 url: url.to_owned(),
                 detail:

@@ -132,6 +132,16 @@ impl From<Error> for CliError {
                 Exit::Timeout,
                 Some("nothing was enqueued; --block-timeout says how long to wait for room"),
             ),
+            Error::Call(CallError::Full {
+                policy: Overload::Shed,
+                bytes: None,
+                ..
+            }) => (
+                Exit::RedisUnavailable,
+                Some(
+                    "nothing was enqueued; room is made for tasks that are more urgent than one that waits, for no others",
+                ),
+            ),
             Error::Call(CallError::Full { .. }) => (
                 Exit::RedisUnavailable,
                 Some(

@@ -30,7 +30,10 @@ struct Worded<'a> {
 
 /// Runs the command.
 pub(crate) async fn run(args: &ExplainArgs, session: &mut Session) -> Result<Exit, CliError> {
-    let explanation = session.client.explain(&session.queue, args.id.as_str()).await?;
+    let explanation = match session.client.explain(&session.queue, args.id.as_str()).await {
+        Ok(explanation) => explanation,
+        Err(error) => return Err(why::explained(error, session).await),
+    };
     let clock = Clock { now: explanation.at };
     let worded: Vec<Worded<'_>> = explanation
         .reasons

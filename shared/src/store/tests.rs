@@ -47,7 +47,8 @@ async fn a_folder_that_is_filled_while_it_goes_is_removed_again() {
     let filler = store.clone();
     let filling = tokio::spawn(async move {
         for n in 0..200 {
-            filler.write(&format!("j/data/b{n}"), Bytes::from("2")).await.unwrap();
+            // Its folder may go between its making and the file.
+            filler.write(&format!("j/data/b{n}"), Bytes::from("2")).await.ok();
         }
     });
     while !filling.is_finished() {
