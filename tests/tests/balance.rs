@@ -111,65 +111,103 @@ async fn choose(yard: &Yard, policy: &str) {
     }
 }
 
-/// A steady stream of tasks, about a quarter of what two workers can do; until it is told to stop.
-fn steady(yard: &Yard) -> (Arc<AtomicBool>, tokio::task::JoinHandle<()>) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, queue) = (Arc::clone(&stop), yard.queue.clone());
-    let stream = tokio::spawn(async move {
-        let submitter = workyard_shared::submit::Submitter::start(queue);
-        while !stopped.load(Ordering::SeqCst) {
-            let mut tasks = Vec::new();
-            for _ in 0..10 {
-                let mut task = workyard_tests::new_task("work", "1");
-                task.options.max_attempts = Some(1000);
-                task.options.backoff = Some(workyard_shared::options::Backoff {
-                    base: Duration::from_millis(10),
-                    factor: 1.0,
-                    ..workyard_shared::options::Backoff::default()
-                });
-                tasks.push((workyard_shared::name::TaskId::fresh(), task));
-            }
-            submitter.submit(tasks, true, None, SOON).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    (stop, stream)
+/// Two workers of which one begins to fail, and a steady stream of tasks, about a quarter of what they can do.
+struct Pair {
+    yard: Yard,
+    well: Watched,
+    sick: Watched,
+    stop: Arc<AtomicBool>,
+    stream: tokio::task::JoinHandle<()>,
 }
 
-/// How long after `at` it gets probes only: its circuit is open, and in half a second it began not more than two tasks.
-async fn probes_only(yard: &Yard, sick: &Watched, at: Instant) -> Duration {
-    wait_until(SOON, || async {
-        let mut open = false;
-        for (consumer, _) in yard.queue.consumers().await.unwrap() {
-            let health = yard.broker.health(&consumer).await.unwrap().unwrap_or_default();
-            open |= health.contains(r#""circuit":"open""#) || health.contains(r#""circuit":"probing""#);
+impl Pair {
+    /// Both are at work.
+    async fn start() -> Self {
+        let yard = Yard::start().await;
+        let config = WorkerConfig {
+            concurrency: 4,
+            ..yard.config()
+        };
+        let well = Watched::start(&yard, config.clone(), Duration::from_millis(20)).await;
+        let sick = Watched::start(&yard, config, Duration::from_millis(20)).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stream = tokio::spawn(steady(yard.queue.clone(), Arc::clone(&stop)));
+        wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
+        Self {
+            yard,
+            well,
+            sick,
+            stop,
+            stream,
         }
-        open
-    })
-    .await;
-    loop {
-        let before = sick.count();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if sick.count() - before <= 2 {
-            return at.elapsed() - Duration::from_millis(500);
+    }
+
+    /// Makes it fail everything; how long it took until it gets probes only: its circuit is open, and in half a second it
+    /// began not more than two tasks.
+    async fn sicken(&self) -> Duration {
+        self.sick.fails.store(true, Ordering::SeqCst);
+        let at = Instant::now();
+        let broker = &self.yard.broker;
+        wait_until(SOON, || async {
+            let mut open = false;
+            for (consumer, _) in self.yard.queue.consumers().await.unwrap() {
+                let health = broker.health(&consumer).await.unwrap().unwrap_or_default();
+                open |= health.contains(r#""circuit":"open""#) || health.contains(r#""circuit":"probing""#);
+            }
+            open
+        })
+        .await;
+        loop {
+            let before = self.sick.count();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            if self.sick.count() - before <= 2 {
+                return at.elapsed() - Duration::from_millis(500);
+            }
+            assert!(at.elapsed() < Duration::from_secs(9), "it still gets its share");
         }
-        assert!(at.elapsed() < Duration::from_secs(9), "it still gets its share");
+    }
+
+    /// How long it takes until the one that was sick does a fair part again.
+    async fn share_again(&self) -> Duration {
+        let at = Instant::now();
+        loop {
+            let (a, b) = (self.well.count(), self.sick.count());
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let (a, b) = (self.well.count() - a, self.sick.count() - b);
+            if b * 3 >= a && b > 5 {
+                return at.elapsed();
+            }
+            assert!(
+                at.elapsed() < Duration::from_secs(30),
+                "its share did not come back: {b} beside {a}"
+            );
+        }
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.stream.await.unwrap();
+        self.well.running.stop().await;
+        self.sick.running.stop().await;
     }
 }
 
-/// Until it does a fair part again.
-async fn share_again(well: &Watched, sick: &Watched, at: Instant) {
-    loop {
-        let (a, b) = (well.count(), sick.count());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let (a, b) = (well.count() - a, sick.count() - b);
-        if b * 3 >= a && b > 5 {
-            return;
+async fn steady(queue: workyard_shared::broker::Queue, stop: Arc<AtomicBool>) {
+    let submitter = workyard_shared::submit::Submitter::start(queue);
+    while !stop.load(Ordering::SeqCst) {
+        let mut tasks = Vec::new();
+        for _ in 0..10 {
+            let mut task = workyard_tests::new_task("work", "1");
+            task.options.max_attempts = Some(1000);
+            task.options.backoff = Some(workyard_shared::options::Backoff {
+                base: Duration::from_millis(10),
+                factor: 1.0,
+                ..workyard_shared::options::Backoff::default()
+            });
+            tasks.push((workyard_shared::name::TaskId::fresh(), task));
         }
-        assert!(
-            at.elapsed() < Duration::from_secs(30),
-            "its share did not come back: {b} beside {a}"
-        );
+        submitter.submit(tasks, true, None, SOON).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -273,58 +311,29 @@ async fn a_consumer_whose_tasks_ended_stands_by_its_new_load_at_once_not_with_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_fails_everything_gets_probes_only_and_its_share_again_when_mended() {
-    let yard = Yard::start().await;
-    let config = WorkerConfig {
-        concurrency: 4,
-        ..yard.config()
-    };
-    let well = Watched::start(&yard, config.clone(), Duration::from_millis(20)).await;
-    let sick = Watched::start(&yard, config, Duration::from_millis(20)).await;
-    let (stop, stream) = steady(&yard);
-    wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
-
-    sick.fails.store(true, Ordering::SeqCst);
-    let at = Instant::now();
-    let opened = probes_only(&yard, &sick, at).await;
-    println!("probes only after {opened:?} (aim 3 s)");
-
-    sick.fails.store(false, Ordering::SeqCst);
-    let at = Instant::now();
-    share_again(&well, &sick, at).await;
-    println!("its full share again after {:?} (aim 10 s)", at.elapsed());
-    stop.store(true, Ordering::SeqCst);
-    stream.await.unwrap();
-    well.running.stop().await;
-    sick.running.stop().await;
+    let pair = Pair::start().await;
+    println!("probes only after {:?} (aim 3 s)", pair.sicken().await);
+    pair.sick.fails.store(false, Ordering::SeqCst);
+    println!("its full share again after {:?} (aim 10 s)", pair.share_again().await);
+    pair.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_is_cancelled_is_followed_by_another() {
-    let yard = Yard::start().await;
-    let config = WorkerConfig {
-        concurrency: 4,
-        ..yard.config()
-    };
-    let well = Watched::start(&yard, config.clone(), Duration::from_millis(20)).await;
-    let sick = Watched::start(&yard, config, Duration::from_millis(20)).await;
-    let (stop, stream) = steady(&yard);
-    wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
-    sick.fails.store(true, Ordering::SeqCst);
-    probes_only(&yard, &sick, Instant::now()).await;
-
+    let pair = Pair::start().await;
+    let sick = &pair.sick;
+    pair.sicken().await;
     sick.hangs.store(true, Ordering::SeqCst);
     wait_until(SOON, || async { !sick.hanging.lock().unwrap().is_empty() }).await;
     sick.hangs.store(false, Ordering::SeqCst);
     sick.fails.store(false, Ordering::SeqCst);
     let probe = sick.hanging.lock().unwrap()[0].clone();
-    yard.queue.cancel(&probe).await.unwrap();
-    let at = Instant::now();
-    share_again(&well, &sick, at).await;
-    println!("its full share again {:?} after its probe was cancelled", at.elapsed());
-    stop.store(true, Ordering::SeqCst);
-    stream.await.unwrap();
-    well.running.stop().await;
-    sick.running.stop().await;
+    pair.yard.queue.cancel(&probe).await.unwrap();
+    println!(
+        "its full share again {:?} after its probe was cancelled",
+        pair.share_again().await
+    );
+    pair.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
