@@ -41,7 +41,7 @@ impl Pace {
     fn of(rows: &[Row], totals: &BTreeMap<String, u64>, now_ms: u64, since_ms: Option<u64>, able: f64) -> Self {
         let (arrival, drain) = rows.first().map_or((0.0, 0.0), |row| rates(row, totals, now_ms));
         let busy = |(minute, _): &&Row| {
-            since_ms.is_some_and(|since| minute * 60_000 >= since && now_ms - minute * 60_000 >= 60_000)
+            since_ms.is_some_and(|since| minute * 60_000 >= since && now_ms.saturating_sub(minute * 60_000) >= 60_000)
         };
         let clears = match rows.iter().find(busy) {
             Some(row) => rates(row, totals, now_ms).1,
