@@ -15,8 +15,14 @@ fn q() -> QueueName {
     queue_name("q")
 }
 
-fn operator(yard: &Yard) -> Client {
-    Client::new(ClientConfig::from_url(&yard.server.operator_url()).unwrap()).unwrap()
+fn client(url: &str) -> Client {
+    Client::new(ClientConfig::from_url(url).unwrap()).unwrap()
+}
+
+/// Submits as a producer; the job as an operator has it, who may cancel, retry and delete it.
+async fn submit(yard: &Yard, job: MapReduce) -> JobHandle {
+    let submitted = job.submit().await.unwrap();
+    client(&yard.server.operator_url()).job(&q(), submitted.id())
 }
 
 async fn work(yard: &Yard, registry: Registry, spill: &Path) -> Running {
@@ -26,8 +32,10 @@ async fn work(yard: &Yard, registry: Registry, spill: &Path) -> Running {
 }
 
 /// Joins texts; each chunk is one item, each output is spilled.
-fn spilling(client: &Client, spill: &Path, items: std::ops::Range<i64>) -> MapReduce {
-    let job = client.map_reduce(&q(), "text", "append").items(items);
+fn spilling(yard: &Yard, spill: &Path, items: std::ops::Range<i64>) -> MapReduce {
+    let job = client(&yard.server.producer_url())
+        .map_reduce(&q(), "text", "append")
+        .items(items);
     job.chunk_size(1).budget(0).spill(format!("file://{}", spill.display()))
 }
 
@@ -69,7 +77,7 @@ async fn what_is_written_behind_the_end_of_its_job_does_not_stay() {
         Ok(format!("{n},").repeat(100_000))
     };
     let worker = work(&yard, registry(map), spill.path()).await;
-    let submitted = spilling(&operator(&yard), spill.path(), 0..8).submit().await.unwrap();
+    let submitted = submit(&yard, spilling(&yard, spill.path(), 0..8)).await;
     job.set(submitted.clone()).unwrap();
     wait_until(SOON, || async { submitted.status().await.is_err() }).await;
     wait_until(SOON, || async { is_empty(spill.path()) }).await;
@@ -81,7 +89,7 @@ async fn what_is_written_behind_the_end_of_its_job_does_not_stay() {
 async fn what_counts_stays_until_the_job_goes() {
     let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
     let worker = work(&yard, registry(|n| Ok(format!("{n},"))), spill.path()).await;
-    let job = spilling(&operator(&yard), spill.path(), 0..50).submit().await.unwrap();
+    let job = submit(&yard, spilling(&yard, spill.path(), 0..50)).await;
     assert_eq!(job.wait(SOON).await.unwrap().state, JobState::Completed);
     let expected: String = (0..50).map(|n| format!("{n},")).collect();
     assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
@@ -105,8 +113,8 @@ async fn a_reduce_whose_spilled_inputs_are_gone_says_so_also_after_a_retry() {
         Ok(format!("{n},"))
     };
     let worker = work(&yard, registry(map), spill.path()).await;
-    let job = spilling(&operator(&yard), spill.path(), 0..2).max_attempts(1);
-    let job = job.backups(false).submit().await.unwrap();
+    let job = spilling(&yard, spill.path(), 0..2).max_attempts(1);
+    let job = submit(&yard, job.backups(false)).await;
     wait_until(SOON, || async { job.status().await.unwrap().spilled == 1 }).await;
     std::fs::remove_dir_all(spill.path().join(job.id().as_str())).unwrap();
     drop(release);
@@ -133,10 +141,9 @@ async fn a_consumer_that_may_not_spill_there_leaves_the_task_to_another() {
         tempfile::tempdir().unwrap(),
         tempfile::tempdir().unwrap(),
     );
-    let client = operator(&yard);
     let map = |n: i64| Ok::<_, Failure>(n.to_string());
     let other = work(&yard, registry(map), elsewhere.path()).await;
-    let job = spilling(&client, spill.path(), 0..2).submit().await.unwrap();
+    let job = submit(&yard, spilling(&yard, spill.path(), 0..2)).await;
     wait_until(SOON, || async {
         yard.overview().await.totals.get("released").is_some_and(|n| *n >= 2)
     })
