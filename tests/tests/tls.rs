@@ -152,6 +152,13 @@ async fn authorities_of_the_system_are_read_once_and_not_for_each_connection() {
     std::fs::copy(site.authority.ca(), &system).unwrap();
     let daemon = Daemon::spawn(site.daemon_command("").env("SSL_CERT_FILE", &system));
     wait_until(SOON, || async { site.yard.overview().await.consumers > 0 }).await;
+    // On a connection of its own, too.
+    let args = ["enqueue", "echo", "1", "--queue", "q", "--durability", "fsync"];
+    let mut enqueue = workspace_binary("workyard");
+    enqueue.args(args).env("SSL_CERT_FILE", &system);
+    enqueue.env("WORKYARD_REDIS_URL", site.url(&site.yard.server.cli_url(&args)));
+    let enqueued = enqueue.output().unwrap();
+    assert!(enqueued.status.success(), "{enqueued:?}");
     std::fs::remove_file(&system).unwrap();
     let mut redis = site.yard.server.connection().await;
     for kind in ["normal", "pubsub"] {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use redis::{AsyncConnectionConfig, ConnectionInfo};
 
-use super::{Answer, Link, LinkConfig};
+use super::{Answer, Link, LinkConfig, tls};
 use crate::error::{Error, Outage};
 
 /// Servers whose idle connections are kept.
@@ -75,7 +75,7 @@ fn new_pool(info: &ConnectionInfo, config: &LinkConfig, size: usize) -> Result<P
     if let Some(file) = config.password_file() {
         settings = settings.set_credentials_provider(file.clone());
     }
-    let manager = Manager::new_with_config(info.clone(), settings)?;
+    let manager = Manager::new_with_config(tls::trusting(info), settings)?;
     Pool::builder(manager)
         .max_size(size)
         .build()
