@@ -47,15 +47,35 @@ struct Report {
     capacity: Option<u64>,
     mean_run_ms: Option<f64>,
     kinds: Option<Vec<String>>,
+    #[serde(default)]
+    balance: Vec<Standing>,
+}
+
+/// How it stands in one queue.
+#[derive(Debug, Deserialize)]
+struct Standing {
+    queue: String,
+    circuit: Option<String>,
+}
+
+impl Report {
+    /// Whether it says that it is not well in this queue: its circuit there, or if it speaks of none, the whole of it.
+    fn is_unwell(&self, queue: &str) -> bool {
+        let standing = self.balance.iter().find(|standing| standing.queue == queue);
+        match standing.and_then(|standing| standing.circuit.as_deref()) {
+            Some(circuit) => matches!(circuit, "open" | "probing"),
+            None => self.healthy == Some(false),
+        }
+    }
 }
 
 impl Serving {
-    fn count(&mut self, report: Option<&str>, known: &mut Known) {
+    fn count(&mut self, queue: &str, report: Option<&str>, known: &mut Known) {
         self.alive += 1;
         // What cannot be read says nothing against it.
         let report = report.and_then(|text| serde_json::from_str::<Report>(text).ok());
-        let said = |what: fn(&Report) -> bool| report.as_ref().is_some_and(what);
-        if said(|report| report.healthy == Some(false)) || said(|report| report.draining == Some(true)) {
+        let said = |what: &dyn Fn(&Report) -> bool| report.as_ref().is_some_and(what);
+        if said(&|report| report.is_unwell(queue)) || said(&|report| report.draining == Some(true)) {
             return;
         }
         self.healthy += 1;
@@ -126,7 +146,7 @@ impl Client {
         let mut serving = Serving::default();
         let mut known = Known::default();
         for report in reports {
-            serving.count(report.as_deref(), &mut known);
+            serving.count(queue.as_str(), report.as_deref(), &mut known);
         }
         Ok((serving, known))
     }
@@ -140,7 +160,7 @@ mod tests {
     fn who_drains_or_is_unhealthy_is_alive_and_does_not_count() {
         let of = |report: Option<&str>| {
             let mut serving = Serving::default();
-            serving.count(report, &mut Known::default());
+            serving.count("q", report, &mut Known::default());
             (serving.healthy, serving.slots, serving.rate)
         };
         assert_eq!(of(None), (1, 1, 0.0), "no report says nothing against it");
@@ -155,5 +175,18 @@ mod tests {
             (0, 0, 0.0)
         );
         assert_eq!(of(Some(r#"{"capacity":8,"healthy":false}"#)), (0, 0, 0.0));
+        let standing = |queue: &str, circuit: &str| {
+            let balance = format!(r#"[{{"queue":"{queue}","circuit":"{circuit}"}}]"#);
+            of(Some(&format!(
+                r#"{{"capacity":8,"healthy":false,"balance":{balance}}}"#
+            )))
+        };
+        assert_eq!(
+            standing("q", "closed"),
+            (1, 8, 0.0),
+            "another queue's circuit is no matter here"
+        );
+        assert_eq!(standing("q", "probing"), (0, 0, 0.0));
+        assert_eq!(standing("other", "closed"), (0, 0, 0.0));
     }
 }

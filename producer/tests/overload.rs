@@ -126,6 +126,21 @@ async fn a_full_queue_is_told_with_depth_limit_and_wait_and_its_own_exit_codes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_file_that_did_not_fit_nobody_says_that_nothing_came_in() {
+    let server = Server::start(&[]).await;
+    server.run(&["queue", "set", "default", "max_pending=600"]).ok();
+    let lines = "{\"kind\":\"k\"}\n".repeat(1500);
+    let refused = server
+        .feed(&["enqueue", "--from-file", "-"], lines.as_bytes())
+        .fails(4, "the queue is full");
+    assert!(refused.err.contains("of the last call some may be in"), "{refused:?}");
+    assert!(!refused.err.contains("nothing was enqueued"), "{refused:?}");
+    let stats = server.run(&["stats", "--json"]).ok().json();
+    // A call of 500 comes in whole, or not at all.
+    assert_eq!(stats[0]["pending"], 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_enqueue_without_a_healthy_consumer_warns_or_fails_as_asked() {
     let server = Server::start(&[]).await;
     let text = "no healthy consumer for queue default";

@@ -9,7 +9,7 @@ use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
 use workyard_shared::balance::Policy;
 use workyard_shared::name::QueueName;
 use workyard_shared::settings::Setting;
-use workyard_tests::{Running, Yard, wait_until};
+use workyard_tests::{Running, Yard, queue_name, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -147,16 +147,7 @@ impl Pair {
     async fn sicken(&self) -> Duration {
         self.sick.fails.store(true, Ordering::SeqCst);
         let at = Instant::now();
-        let broker = &self.yard.broker;
-        wait_until(SOON, || async {
-            let mut open = false;
-            for (consumer, _) in self.yard.queue.consumers().await.unwrap() {
-                let health = broker.health(&consumer).await.unwrap().unwrap_or_default();
-                open |= health.contains(r#""circuit":"open""#) || health.contains(r#""circuit":"probing""#);
-            }
-            open
-        })
-        .await;
+        circuit_opens(&self.yard).await;
         loop {
             let before = self.sick.count();
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -190,6 +181,19 @@ impl Pair {
         self.well.running.stop().await;
         self.sick.running.stop().await;
     }
+}
+
+/// Until the circuit of a consumer is open.
+async fn circuit_opens(yard: &Yard) {
+    wait_until(SOON, || async {
+        let mut open = false;
+        for (consumer, _) in yard.queue.consumers().await.unwrap() {
+            let health = yard.broker.health(&consumer).await.unwrap().unwrap_or_default();
+            open |= health.contains(r#""circuit":"open""#) || health.contains(r#""circuit":"probing""#);
+        }
+        open
+    })
+    .await;
 }
 
 async fn steady(queue: workyard_shared::broker::Queue, stop: Arc<AtomicBool>) {
@@ -334,6 +338,46 @@ async fn a_probe_that_is_cancelled_is_followed_by_another() {
         pair.share_again().await
     );
     pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_circuit_in_one_queue_keeps_no_slots_from_the_next() {
+    let yard = Yard::start().await;
+    let one = WorkerConfig {
+        concurrency: 4,
+        ..yard.config()
+    };
+    let next = yard.broker.queue(&queue_name("next"));
+    let mut both = one.clone();
+    both.queues.push((queue_name("next"), 1));
+    // More than is done in the time of this test: the first queue never runs dry.
+    yard.add_many(10_000, "work", "1").await;
+    let well = Watched::start(&yard, one, Duration::from_millis(20)).await;
+    let sick = Watched::start(&yard, both, Duration::from_millis(20)).await;
+    wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
+    sick.fails.store(true, Ordering::SeqCst);
+    circuit_opens(&yard).await;
+    let at = Instant::now();
+    let submitter = workyard_shared::submit::Submitter::start(next.clone());
+    let tasks = (0..8).map(|_| {
+        let task = workyard_tests::new_task("other", "1");
+        (workyard_shared::name::TaskId::fresh(), task)
+    });
+    submitter
+        .submit(tasks.collect::<Vec<_>>(), true, None, SOON)
+        .await
+        .unwrap();
+    wait_until(SOON, || async {
+        next.overview().await.unwrap().totals.get("completed") == Some(&8)
+    })
+    .await;
+    println!("8 tasks of the next queue took {:?}", at.elapsed());
+    assert!(
+        yard.overview().await.pending > 0,
+        "the first queue ran dry: nothing was shown"
+    );
+    well.running.stop().await;
+    sick.running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

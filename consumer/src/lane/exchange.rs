@@ -84,7 +84,7 @@ impl Lane {
             Share::Some(n) => n.min(room),
             Share::Probe(trial) => {
                 self.trial = Some(trial);
-                1
+                1.min(room)
             }
             Share::Nothing(until) => {
                 // Not hungry until then: a wake-up goes to another.
@@ -94,6 +94,10 @@ impl Lane {
             }
         };
         self.fleet.slots.unreserve(self.index, room - allowed);
+        if allowed == 0 || self.trial.is_some() {
+            // Slots that this queue may not use now are not kept for it: those behind it have them.
+            self.fleet.slots.set_dry(self.index, true);
+        }
         allowed
     }
 
@@ -134,6 +138,7 @@ impl Lane {
         };
         // Of the turn that claimed: whatever it brought, it is over.
         let trial = if done.wanted > 0 { self.trial.take() } else { None };
+        let probed = trial.is_some();
         if !current || done.answer.is_none() {
             self.fleet.slots.unreserve(self.index, done.wanted);
             return;
@@ -152,13 +157,15 @@ impl Lane {
                 self.take(grants, trial);
                 if short {
                     self.rest();
-                } else {
+                } else if !probed {
                     self.fleet.slots.set_dry(self.index, false);
                 }
             }
             Some(Claimed::More(grants)) => {
                 self.take(grants, trial);
-                self.fleet.slots.set_dry(self.index, false);
+                if !probed {
+                    self.fleet.slots.set_dry(self.index, false);
+                }
             }
             Some(Claimed::Paused) => {
                 if let Some(trial) = trial {

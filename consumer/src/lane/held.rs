@@ -128,11 +128,11 @@ impl Held {
         }
     }
 
-    /// True if it was a probe that ended so.
-    pub(super) fn remove_unstarted(&mut self, id: &str) -> bool {
+    /// The probe that ended so, if it was one.
+    pub(super) fn remove_unstarted(&mut self, id: &str) -> Option<Trial> {
         match self.tasks.get(id) {
-            Some(holding) if !holding.started => self.tasks.remove(id).is_some_and(|holding| holding.trial.is_some()),
-            _ => false,
+            Some(holding) if !holding.started => self.tasks.remove(id)?.trial,
+            _ => None,
         }
     }
 

@@ -285,7 +285,11 @@ impl Lane {
                     self.outbox.add(done);
                 }
                 Judged::Unhandled(handback) => {
-                    self.let_go(&handback.id);
+                    if handback.unhandled {
+                        self.let_go_unknown(&handback.id);
+                    } else {
+                        self.let_go(&handback.id);
+                    }
                     self.fleet.slots.unreserve(self.index, 1);
                     self.outbox.hand_back(handback);
                 }
@@ -299,7 +303,13 @@ impl Lane {
 
     /// A task that did not start is not ours any more. If it was a probe, we ask for another one.
     fn let_go(&mut self, id: &str) {
-        if self.held.remove_unstarted(id) {
+        self.hungry |= self.held.remove_unstarted(id).is_some();
+    }
+
+    /// The same of a task whose kind we do not know: that says nothing at all, so the next one may be tried at once.
+    fn let_go_unknown(&mut self, id: &str) {
+        if let Some(trial) = self.held.remove_unstarted(id) {
+            trial.nothing();
             self.hungry = true;
         }
     }

@@ -101,6 +101,19 @@ impl CliError {
         }
     }
 
+    /// The same of a file of tasks: its calls before this one are in, and of a call that was refused for lack of room a part.
+    pub(crate) fn of_many(self) -> Self {
+        let some = "of the last call some may be in: without ids of their own they would be there twice; ";
+        match self {
+            Self::Told { exit, message, hint } => Self::Told {
+                exit,
+                message,
+                hint: hint.map(|hint| hint.replacen("nothing was enqueued; ", some, 1)),
+            },
+            Self::PipeClosed => Self::PipeClosed,
+        }
+    }
+
     /// Writes it to stderr.
     pub(crate) fn report(&self, as_json: bool) {
         let Self::Told { exit, message, hint } = self else {

@@ -97,7 +97,7 @@ pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) 
             "{known} of {} tasks were accepted for sure before this happened:",
             checked.good
         ));
-        return Err(error);
+        return Err(error.of_many());
     }
     report(&checked, &sent, warning, args, session)
 }

@@ -61,8 +61,16 @@ impl Breaker {
     #[must_use]
     pub fn next(self, seen: &KindFleet, now: Duration) -> Self {
         let now_ms = ms(now);
+        // A clock that was set back must not make a pause longer than it is.
+        let this = match self {
+            Self::Open { until_ms, pause_ms } => Self::Open {
+                until_ms: until_ms.min(now_ms.saturating_add(pause_ms)),
+                pause_ms,
+            },
+            other => other,
+        };
         let failing = f64::from(seen.errors) > MAX_ERROR_RATE * f64::from(seen.runs);
-        match self {
+        match this {
             Self::Closed if seen.is_out() && seen.runs >= MIN_FLEET_RUNS => Self::open(now_ms, FIRST_PAUSE_MS),
             Self::Closed => Self::Closed,
             Self::Open { until_ms, pause_ms } if now_ms >= until_ms => Self::HalfOpen {
@@ -84,10 +92,10 @@ impl Breaker {
                             Self::Closed
                         }
                     }
-                    _ => self,
+                    _ => this,
                 }
             }
-            Self::Open { .. } => self,
+            Self::Open { .. } => this,
         }
     }
 
@@ -180,6 +188,26 @@ mod tests {
         assert_eq!(pauses, [1000, 2000, 4000, 8000, 8000]);
         let half = breaker.next(&KindFleet::default(), at(now + 8000));
         assert_eq!(half.next(&seen(0, 0.0, 3, 1), at(now + 9000)), Breaker::Closed);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_pause_longer() {
+        let open = Breaker::Open {
+            until_ms: 3_600_000,
+            pause_ms: 1000,
+        };
+        let next = open.next(&KindFleet::default(), at(5000));
+        assert_eq!(
+            next,
+            Breaker::Open {
+                until_ms: 6000,
+                pause_ms: 1000
+            }
+        );
+        assert!(matches!(
+            next.next(&KindFleet::default(), at(6000)),
+            Breaker::HalfOpen { .. }
+        ));
     }
 
     #[test]

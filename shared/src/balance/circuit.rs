@@ -17,6 +17,9 @@ const GRACE: Duration = Duration::from_millis(1500);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// A mended consumer waits at most this long for the probe that shows it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// An open circuit that heard of no result for so long closes: there was nothing to try, and what it failed before is
+/// forgotten like everything else. Else a queue that is idle would for ever have no healthy consumer.
+const FORGIVEN: Duration = Duration::from_secs(30);
 /// Successful probes in a row that close it.
 const PROBES: u32 = 3;
 
@@ -73,6 +76,8 @@ enum State {
 struct Probe {
     successes: u32,
     pause: Duration,
+    /// When it opened, or a result was last heard of.
+    heard: Duration,
 }
 
 impl Circuit {
@@ -93,12 +98,17 @@ impl Circuit {
                 let probe = Probe {
                     successes: 0,
                     pause: FIRST_PAUSE,
+                    heard: now,
                 };
                 self.state = State::Open {
                     until: now + FIRST_PAUSE,
                     probe,
                 };
                 return Some(Turn::Opened);
+            }
+            State::Open { probe, .. } if !self.unwell && now.saturating_sub(probe.heard) >= FORGIVEN => {
+                self.state = State::Closed;
+                return Some(Turn::Closed);
             }
             State::Closed | State::Suspect { .. } | State::Open { .. } | State::Probing { .. } => {}
         }
@@ -151,11 +161,16 @@ impl Circuit {
         let State::Probing { mut probe } = self.state else {
             return None;
         };
+        probe.heard = now;
         if !ok {
             let pause = (probe.pause * 2).min(LONGEST_PAUSE);
             self.state = State::Open {
                 until: now + probe.pause,
-                probe: Probe { successes: 0, pause },
+                probe: Probe {
+                    successes: 0,
+                    pause,
+                    heard: now,
+                },
             };
             return None;
         }
@@ -289,6 +304,21 @@ mod tests {
             Allowed::Probe,
             "a success asks for the next one at once"
         );
+    }
+
+    #[test]
+    fn an_open_circuit_that_finds_nothing_to_try_closes_after_a_while() {
+        let mut circuit = opened();
+        assert_eq!(circuit.may_claim(at(2000)), Allowed::Probe);
+        circuit.on_result(false, at(2000));
+        for ms in [5000, 20_000, 31_999] {
+            assert_eq!(circuit.may_claim(at(ms)), Allowed::Probe);
+            circuit.on_nothing(circuit.probe(), at(ms));
+            assert_eq!(circuit.on_health(0.8, 0.0, 0, at(ms)), None);
+        }
+        assert_eq!(circuit.on_health(0.1, 0.0, 0, at(32_000)), None, "its host is unwell");
+        assert_eq!(circuit.on_health(0.8, 0.0, 0, at(32_001)), Some(Turn::Closed));
+        assert_eq!(circuit.may_claim(at(32_001)), Allowed::All);
     }
 
     #[test]

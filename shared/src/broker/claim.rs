@@ -41,12 +41,11 @@ pub struct Grant {
 const POISON_LIMIT: u32 = 3;
 
 impl Grant {
-    /// Whether one more death of a consumer under it makes it poison.
+    /// Whether one more death of a consumer under it may make it poison: also if it was told to bear more, for others that
+    /// run beside it were not.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
-        let most = |record: &Record| record.options().max_attempts.unwrap_or(0);
-        let limit = self.record.as_ref().map_or(0, most).max(POISON_LIMIT);
-        self.meta.crashes + 1 >= limit
+        self.meta.crashes + 1 >= POISON_LIMIT
     }
 }
 
