@@ -73,13 +73,13 @@ impl Serving {
     fn count(&mut self, queue: &str, report: Option<&str>, known: &mut Known) {
         self.alive += 1;
         // What cannot be read says nothing against it.
-        let report = report.and_then(|text| serde_json::from_str::<Report>(text).ok());
+        let mut report = report.and_then(|text| serde_json::from_str::<Report>(text).ok());
         let said = |what: &dyn Fn(&Report) -> bool| report.as_ref().is_some_and(what);
         if said(&|report| report.is_unwell(queue)) || said(&|report| report.draining == Some(true)) {
             return;
         }
         self.healthy += 1;
-        match report.as_ref().and_then(|report| report.kinds.clone()) {
+        match report.as_mut().and_then(|report| report.kinds.take()) {
             Some(kinds) => known.kinds.extend(kinds),
             None => known.incomplete = true,
         }
@@ -100,36 +100,34 @@ impl Client {
         Ok(self.serving_among(queue, SEEN).await?.0)
     }
 
-    /// If no healthy consumer of the queue has a handler for this kind: the kinds that they have handlers for. `None` if one
-    /// has, if one does not say, and if there is no healthy consumer at all. A task of such a kind waits, and is dead-lettered
-    /// as `no-handler` in the end.
-    ///
-    /// # Errors
-    /// [`Error::Call`].
-    pub async fn kinds_instead(&self, queue: &QueueName, kind: &str) -> Result<Option<Vec<String>>, Error> {
-        for most in [FIRST, SEEN] {
-            let (serving, known) = self.serving_among(queue, most).await?;
-            if serving.healthy == 0 || known.incomplete || known.kinds.contains(kind) {
-                return Ok(None);
-            }
-            if serving.alive < most {
-                return Ok(Some(known.kinds.into_iter().collect()));
-            }
-        }
-        Ok(None)
-    }
-
     /// Refuses a queue that no healthy consumer serves now.
     ///
     /// # Errors
     /// [`Error::NoConsumer`] says so; [`Error::Call`].
     pub async fn require_consumer(&self, queue: &QueueName) -> Result<(), Error> {
-        let (mut serving, _) = self.serving_among(queue, FIRST).await?;
-        if serving.healthy == 0 && serving.alive > 0 {
-            (serving, _) = self.serving_among(queue, SEEN).await?;
+        self.kinds_served(queue, |_| true).await.map(drop)
+    }
+
+    /// The same; and if no healthy consumer of it has a handler for this kind, the kinds that they have handlers for. `None`
+    /// if one has, or does not say. A task of such a kind waits, and is dead-lettered as `no-handler` in the end.
+    ///
+    /// # Errors
+    /// As [`Client::require_consumer`].
+    pub async fn require_consumer_of(&self, queue: &QueueName, kind: &str) -> Result<Option<Vec<String>>, Error> {
+        let may_serve = |known: &Known| known.incomplete || known.kinds.contains(kind);
+        let known = self.kinds_served(queue, may_serve).await?;
+        Ok((!may_serve(&known)).then(|| known.kinds.into_iter().collect()))
+    }
+
+    /// What the healthy consumers know: of the first few if that is `enough`, else of all.
+    async fn kinds_served(&self, queue: &QueueName, enough: impl Fn(&Known) -> bool) -> Result<Known, Error> {
+        let (mut serving, mut known) = self.serving_among(queue, FIRST).await?;
+        if serving.alive > 0 && !(serving.healthy > 0 && enough(&known)) {
+            (serving, known) = self.serving_among(queue, SEEN).await?;
+            known.incomplete |= serving.alive >= SEEN;
         }
         if serving.healthy > 0 {
-            return Ok(());
+            return Ok(known);
         }
         Err(Error::NoConsumer {
             queue: queue.to_string(),

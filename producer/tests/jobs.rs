@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::jobs::{items, lines, member, payload, queue};
 use support::{Hands, SOON, Server, until};
-use workyard_producer::{Client, ClientConfig, Error, FileFormat, JobState, Prefix};
+use workyard_producer::{Client, ClientConfig, Error, FileFormat, JobHandle, JobState, Prefix};
 use workyard_shared::broker::JobVerdict;
 use workyard_shared::job::{Chunk, Member, Part};
 
@@ -146,32 +146,24 @@ async fn pairs_are_merged_from_inline_and_spilled_parts_and_delete_removes_the_f
     assert!(!dir.path().join("words").exists());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_submission_goes_on_where_an_outage_broke_it_and_adds_nothing_twice() {
-    let mut server = Server::start(&["--appendonly", "no"]).await;
+/// Chunks of a large job: it takes 40 calls of 1,000 each.
+const MANY: u64 = 40_000;
+
+/// Begins to submit a large job; some of its chunks are there.
+async fn submitting(server: &Server, id: &'static str) -> tokio::task::JoinHandle<JobHandle> {
     let client = server.client();
-    // 40 calls of 1,000 chunks each; Redis dies under them and comes back with nothing.
-    let submitting = tokio::spawn({
-        let client = client.clone();
-        async move { items(&client, "resumed", 40_000, 1).await }
-    });
+    let submitting = tokio::spawn(async move { items(&client, id, MANY, 1).await });
     let redis = server.redis().await;
     until("some chunks are there", async || {
         redis::cmd("HLEN")
-            .arg("workyard:{default}:job:resumed:chunks")
+            .arg(format!("workyard:{{default}}:job:{id}:chunks"))
             .query_async::<u64>(&mut redis.clone())
             .await
             .unwrap()
             > 2000
     })
     .await;
-    drop(redis);
-    server.crash_and_restart().await;
-    let job = submitting.await.unwrap();
-    let record = job.status().await.unwrap();
-    assert_eq!((record.submitted, record.maps.total), (40_000, 40_000));
-    let expected: Vec<String> = (0..40_000).map(|n| format!("{{\"items\":[{n}]}}")).collect();
-    assert_eq!(chunks(&server, "resumed").await, expected);
+    submitting
 }
 
 /// What is in the chunks of a job that nobody works on, in order.
@@ -185,43 +177,35 @@ async fn chunks(server: &Server, id: &str) -> Vec<String> {
     chunks.into_values().collect()
 }
 
+/// All chunks of a large job are there, each once and in its place.
+async fn is_whole(server: &Server, job: &JobHandle) {
+    let record = job.status().await.unwrap();
+    assert_eq!((record.submitted, record.maps.total), (MANY, MANY));
+    let expected: Vec<String> = (0..MANY).map(|n| format!("{{\"items\":[{n}]}}")).collect();
+    assert_eq!(chunks(server, job.id().as_str()).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_goes_on_where_an_outage_broke_it_and_adds_nothing_twice() {
+    let mut server = Server::start(&["--appendonly", "no"]).await;
+    let submitting = submitting(&server, "resumed").await;
+    // Redis dies under it and comes back with nothing.
+    server.crash_and_restart().await;
+    is_whole(&server, &submitting.await.unwrap()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submitter_that_died_is_followed_by_the_same_call_with_the_same_id() {
     let server = Server::start(&[]).await;
-    let client = server.client();
-    let dying = tokio::spawn({
-        let client = client.clone();
-        async move { items(&client, "half", 40_000, 1).await }
-    });
-    let redis = server.redis().await;
-    until("some chunks are there", async || {
-        redis::cmd("HLEN")
-            .arg("workyard:{default}:job:half:chunks")
-            .query_async::<u64>(&mut redis.clone())
-            .await
-            .unwrap()
-            > 2000
-    })
-    .await;
+    let dying = submitting(&server, "half").await;
     dying.abort();
     assert!(dying.await.unwrap_err().is_cancelled(), "it was too fast to be stopped");
-    assert_eq!(
-        server
-            .client()
-            .job(&queue(), &"half".parse().unwrap())
-            .status()
-            .await
-            .unwrap()
-            .state,
-        JobState::Pending
-    );
+    let half = server.client().job(&queue(), &"half".parse().unwrap());
+    assert_eq!(half.status().await.unwrap().state, JobState::Pending);
 
-    let job = items(&client, "half", 40_000, 1).await;
+    let job = items(&server.client(), "half", MANY, 1).await;
     assert!(job.joined());
-    let record = job.status().await.unwrap();
-    assert_eq!((record.submitted, record.maps.total), (40_000, 40_000));
-    let expected: Vec<String> = (0..40_000).map(|n| format!("{{\"items\":[{n}]}}")).collect();
-    assert_eq!(chunks(&server, "half").await, expected);
+    is_whole(&server, &job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

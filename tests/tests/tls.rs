@@ -54,15 +54,20 @@ impl Guarded {
     }
 
     fn cli(&self, ca: Option<&Path>, args: &[&str]) -> Output {
+        let mut command = self.cli_command(args);
+        if let Some(ca) = ca {
+            command.env("WORKYARD_REDIS_CA", ca);
+        }
+        command.output().unwrap()
+    }
+
+    fn cli_command(&self, args: &[&str]) -> Command {
         let mut command = workspace_binary("workyard");
         command
             .args(args)
             .args(["--queue", "q", "--patience", "2s"])
             .env("WORKYARD_REDIS_URL", self.url(&self.yard.server.cli_url(args)));
-        if let Some(ca) = ca {
-            command.env("WORKYARD_REDIS_CA", ca);
-        }
-        command.output().unwrap()
+        command
     }
 
     fn daemon(&self, more: &str) -> Daemon {
@@ -153,11 +158,8 @@ async fn authorities_of_the_system_are_read_once_and_not_for_each_connection() {
     let daemon = Daemon::spawn(site.daemon_command("").env("SSL_CERT_FILE", &system));
     wait_until(SOON, || async { site.yard.overview().await.consumers > 0 }).await;
     // On a connection of its own, too.
-    let args = ["enqueue", "echo", "1", "--queue", "q", "--durability", "fsync"];
-    let mut enqueue = workspace_binary("workyard");
-    enqueue.args(args).env("SSL_CERT_FILE", &system);
-    enqueue.env("WORKYARD_REDIS_URL", site.url(&site.yard.server.cli_url(&args)));
-    let enqueued = enqueue.output().unwrap();
+    let mut enqueue = site.cli_command(&["enqueue", "echo", "1", "--durability", "fsync"]);
+    let enqueued = enqueue.env("SSL_CERT_FILE", &system).output().unwrap();
     assert!(enqueued.status.success(), "{enqueued:?}");
     std::fs::remove_file(&system).unwrap();
     let mut redis = site.yard.server.connection().await;
@@ -185,12 +187,11 @@ async fn a_broken_certificate_of_the_system_is_in_nobodys_way_who_names_an_autho
     };
     let broken = site.yard.server.dir().join("broken.pem");
     std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n").unwrap();
-    let mut command = workspace_binary("workyard");
-    let url = site.url(&site.yard.server.cli_url(&["stats"]));
+    let mut command = site.cli_command(&["stats"]);
     command
-        .args(["stats", "--redis-url", &url, "--patience", "2s"])
-        .env("SSL_CERT_FILE", &broken);
-    let output = command.env("WORKYARD_REDIS_CA", site.authority.ca()).output().unwrap();
+        .env("SSL_CERT_FILE", &broken)
+        .env("WORKYARD_REDIS_CA", site.authority.ca());
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

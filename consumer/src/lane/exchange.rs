@@ -84,7 +84,7 @@ impl Lane {
             Share::Some(n) => n.min(room),
             Share::Probe(trial) => {
                 self.trial = Some(trial);
-                1.min(room)
+                1
             }
             Share::Nothing(until) => {
                 // Not hungry until then: a wake-up goes to another.
@@ -157,15 +157,13 @@ impl Lane {
                 self.take(grants, trial);
                 if short {
                     self.rest();
-                } else if !probed {
-                    self.fleet.slots.set_dry(self.index, false);
+                } else {
+                    self.fleet.slots.set_dry(self.index, probed);
                 }
             }
             Some(Claimed::More(grants)) => {
                 self.take(grants, trial);
-                if !probed {
-                    self.fleet.slots.set_dry(self.index, false);
-                }
+                self.fleet.slots.set_dry(self.index, probed);
             }
             Some(Claimed::Paused) => {
                 if let Some(trial) = trial {

@@ -285,10 +285,10 @@ impl Lane {
                     self.outbox.add(done);
                 }
                 Judged::Unhandled(handback) => {
-                    if handback.unhandled {
-                        self.let_go_unknown(&handback.id);
-                    } else {
-                        self.let_go(&handback.id);
+                    let trial = self.let_go(&handback.id);
+                    // A kind that we do not know says nothing at all: the next one may be tried at once.
+                    if let Some(trial) = trial.filter(|_| handback.unhandled) {
+                        trial.nothing();
                     }
                     self.fleet.slots.unreserve(self.index, 1);
                     self.outbox.hand_back(handback);
@@ -302,16 +302,10 @@ impl Lane {
     }
 
     /// A task that did not start is not ours any more. If it was a probe, we ask for another one.
-    fn let_go(&mut self, id: &str) {
-        self.hungry |= self.held.remove_unstarted(id).is_some();
-    }
-
-    /// The same of a task whose kind we do not know: that says nothing at all, so the next one may be tried at once.
-    fn let_go_unknown(&mut self, id: &str) {
-        if let Some(trial) = self.held.remove_unstarted(id) {
-            trial.nothing();
-            self.hungry = true;
-        }
+    fn let_go(&mut self, id: &str) -> Option<Trial> {
+        let trial = self.held.remove_unstarted(id);
+        self.hungry |= trial.is_some();
+        trial
     }
 
     /// What was claimed ahead waits behind slow tasks: others may have room for it.

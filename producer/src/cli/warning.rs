@@ -23,18 +23,21 @@ pub(crate) async fn before(
     kind: Option<&Kind>,
     required: bool,
 ) -> Result<Option<String>, CliError> {
-    if required {
-        client.require_consumer(queue).await?;
-    } else {
-        match tokio::time::timeout(LOOK, client.require_consumer(queue)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error @ Error::NoConsumer { .. })) => return Ok(Some(error.to_string())),
-            _ => return Ok(None),
+    let look = async {
+        match kind {
+            Some(kind) => {
+                let instead = client.require_consumer_of(queue, kind.as_str()).await?;
+                Ok(instead.map(|kinds| unknown(queue, kind, &kinds)))
+            }
+            None => client.require_consumer(queue).await.map(|()| None),
         }
+    };
+    if required {
+        return Ok(look.await?);
     }
-    let Some(kind) = kind else { return Ok(None) };
-    match tokio::time::timeout(LOOK, client.kinds_instead(queue, kind.as_str())).await {
-        Ok(Ok(Some(kinds))) => Ok(Some(unknown(queue, kind, &kinds))),
+    match tokio::time::timeout(LOOK, look).await {
+        Ok(Err(error @ Error::NoConsumer { .. })) => Ok(Some(error.to_string())),
+        Ok(Ok(warning)) => Ok(warning),
         _ => Ok(None),
     }
 }

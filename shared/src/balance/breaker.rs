@@ -5,8 +5,9 @@
 //! state, clear their window of the kind whenever it changes (so that counts are of probes only), and
 //! ask [`Breaker::admits`] before they run a task of it.
 //!
-//! Invariant: failures for good are no reason to open it: they say that the kind answers. It opens only when the better consumers fail too; a consumer that fails alone is the
-//! business of its [`super::Circuit`]. It does not park tasks; whoever claims does.
+//! Invariant: it opens only when the better consumers fail too; a consumer that fails alone is the
+//! business of its [`super::Circuit`]. Failures for good are no reason: they say that the kind answers. It does not park
+//! tasks; whoever claims does.
 
 use std::time::Duration;
 
@@ -61,20 +62,17 @@ impl Breaker {
     #[must_use]
     pub fn next(self, seen: &KindFleet, now: Duration) -> Self {
         let now_ms = ms(now);
-        // A clock that was set back must not make a pause longer than it is.
-        let this = match self {
-            Self::Open { until_ms, pause_ms } => Self::Open {
-                until_ms: until_ms.min(now_ms.saturating_add(pause_ms)),
-                pause_ms,
-            },
-            other => other,
-        };
         let failing = f64::from(seen.errors) > MAX_ERROR_RATE * f64::from(seen.runs);
-        match this {
+        match self {
             Self::Closed if seen.is_out() && seen.runs >= MIN_FLEET_RUNS => Self::open(now_ms, FIRST_PAUSE_MS),
             Self::Closed => Self::Closed,
             Self::Open { until_ms, pause_ms } if now_ms >= until_ms => Self::HalfOpen {
                 since_ms: now_ms,
+                pause_ms,
+            },
+            // A clock that was set back must not make a pause longer than it is.
+            Self::Open { until_ms, pause_ms } => Self::Open {
+                until_ms: until_ms.min(now_ms.saturating_add(pause_ms)),
                 pause_ms,
             },
             Self::HalfOpen { since_ms, pause_ms } => {
@@ -92,10 +90,9 @@ impl Breaker {
                             Self::Closed
                         }
                     }
-                    _ => this,
+                    _ => self,
                 }
             }
-            Self::Open { .. } => this,
         }
     }
 
