@@ -187,7 +187,7 @@ async fn a_broken_certificate_of_the_system_is_in_nobodys_way_who_names_an_autho
     };
     let broken = site.yard.server.dir().join("broken.pem");
     std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n").unwrap();
-    let mut command = site.cli_command(&["stats"]);
+    let mut command = site.cli_command(&["enqueue", "echo", "1"]);
     command
         .env("SSL_CERT_FILE", &broken)
         .env("WORKYARD_REDIS_CA", site.authority.ca());
