@@ -62,9 +62,12 @@ impl Client {
             }
         }
         let mut views: Vec<ConsumerView> = found.into_values().collect();
-        for view in &mut views {
-            let id = SessionId::new(&view.id)?;
-            let report = self.patiently(|| self.inner.broker.health(&id)).await?;
+        let ids: Vec<SessionId> = views
+            .iter()
+            .map(|view| SessionId::new(&view.id))
+            .collect::<Result<_, _>>()?;
+        let reports = self.patiently(|| self.inner.broker.healths(&ids)).await?;
+        for (view, report) in views.iter_mut().zip(reports) {
             view.health = report.map(|text| RawJson::new(text.into()));
         }
         Ok(views)

@@ -138,6 +138,22 @@ impl Client {
         Ok(gone)
     }
 
+    /// Removes a queue in which nothing is left, with its settings, counters and results; what operators did stays for 90 days.
+    /// One whose name was mistyped need not stand in every table for ever.
+    ///
+    /// # Errors
+    /// [`Error::Call`], of [`workyard_shared::Error::Invalid`] with what is still there: tasks (dead letters included), items of the inbox, jobs, consumers.
+    pub async fn delete_queue(&self, queue: &QueueName) -> Result<(), Error> {
+        let calls = self.queue(queue);
+        self.patiently(|| calls.retire()).await?;
+        self.patiently(|| self.broker().forget(queue)).await?;
+        // Who used it between the two calls finds it among the queues again.
+        if !self.stats(queue).await?.is_untouched() {
+            self.patiently(|| self.broker().announce(queue)).await?;
+        }
+        Ok(())
+    }
+
     /// Pauses the queue: nothing more is claimed, what runs goes on.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ local function check_audit(audit, who)
 end
 
 local function note(audit, who, what, count, detail)
+  call('PERSIST', audit) -- of a queue that was removed and is used again
   call('XADD', audit, 'MAXLEN', '~', AUDIT_CAP, '*', 'who', who, 'what', what, 'count', int(count), 'detail', detail)
 end
 

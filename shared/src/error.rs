@@ -138,6 +138,12 @@ impl Error {
         matches!(self, Self::Unavailable { .. } | Self::Unknown(_))
     }
 
+    /// Whether a key was of another type than Workyard's: something else wrote it.
+    #[must_use]
+    pub fn is_foreign_key(&self) -> bool {
+        matches!(self, Self::Protocol(text) if text.starts_with("WRONGTYPE"))
+    }
+
     /// Sorts an error answer by its code, wherever in the text it stands: a failing function
     /// wraps the code of the command inside it.
     #[must_use]
@@ -181,6 +187,11 @@ impl Error {
             if code == word || says(word) {
                 return Self::Unavailable { outage, detail: text };
             }
+        }
+        if says("WRONGTYPE") {
+            return Self::Protocol(format!(
+                "{text} (something else wrote a key that belongs to Workyard; `workyard doctor` names it)"
+            ));
         }
         // Refused the database while it connects: the crate leaves the code away.
         if text.contains("busy running a script") {

@@ -35,7 +35,7 @@ pub const HELPERS: [(&str, &str); 15] = sources![
 ];
 
 /// One file per edge, or per few that belong together. Their names are their own.
-pub const EDGES: [(&str, &str); 23] = sources![
+pub const EDGES: [(&str, &str); 24] = sources![
     "enqueue",
     "ingest",
     "claim",
@@ -50,6 +50,7 @@ pub const EDGES: [(&str, &str); 23] = sources![
     "cancel",
     "operate",
     "settings",
+    "retire",
     "wait",
     "inspect",
     "job_submit",

@@ -182,3 +182,59 @@ async fn acts_are_followed_as_they_happen() {
     assert_eq!(follower.wait_exit(SOON).await.code(), Some(0), "{}", follower.log());
     assert_eq!(follower.stdout().lines().count(), 2, "{}", follower.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_queue_can_be_removed_and_one_in_use_cannot() {
+    let yard = Yard::on(TestServer::start_guarded().await);
+    let in_queue = |args: &[&str]| {
+        let mut command = workspace_binary("workyard");
+        command.args(args).env("WORKYARD_REDIS_URL", yard.server.operator_url());
+        command.output().unwrap()
+    };
+    let delete = |more: &[&str]| in_queue(&[&["queue", "delete", "q"], more].concat());
+    let refused = |more: &[&str], why: &str| {
+        let output = delete(more);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&["--yes"], "no queue \"q\" has ever been used here");
+    yard.add_as("a".parse().unwrap(), "k", "1", |_| {}).await;
+    let mut redis = yard.server.connection().await;
+    redis::cmd("RPUSH")
+        .arg("workyard:{q}:inbox")
+        .arg("{}")
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    refused(
+        &["--yes"],
+        "1 task, dead letters included (cancel or purge first), 1 item in its inbox",
+    );
+    assert!(in_queue(&["cancel", "-q", "q", "a"]).status.success());
+    redis::cmd("DEL")
+        .arg("workyard:{q}:inbox")
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    let worker = yard.work(workyard_consumer::Registry::new(), yard.config()).await;
+    refused(&["--yes"], "1 consumer at work (stop first)");
+    worker.stop().await;
+    refused(
+        &[],
+        "this would remove queue q for good: its settings, its counters and 1 result",
+    );
+    let output = delete(&["--yes", "--operator", "ada"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(yard.broker.queues().await.unwrap().is_empty());
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*{q}*").query_async(&mut redis).await.unwrap();
+    let left: Vec<_> = keys.iter().filter(|key| !key.contains(":producer:")).collect();
+    assert_eq!(left, ["workyard:{q}:audit"]);
+    let days: i64 = redis::cmd("TTL").arg(left[0]).query_async(&mut redis).await.unwrap();
+    assert!((89 * 86_400..=90 * 86_400).contains(&days), "{days}");
+    assert_eq!(told(&audit(&yard).await), ["cancel 1 a", "delete-queue 1 "]);
+    // Used again, it is a queue like any other, and its audit stays.
+    assert!(in_queue(&["queue", "set", "q", "paused=1"]).status.success());
+    let days: i64 = redis::cmd("TTL").arg(left[0]).query_async(&mut redis).await.unwrap();
+    assert_eq!(days, -1);
+}

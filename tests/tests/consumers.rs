@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
-use workyard_tests::{Daemon, Running, Yard, wait_until, workspace_binary};
+use workyard_tests::{Daemon, Running, TestServer, Yard, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -78,6 +78,57 @@ async fn everything_that_is_measured_is_shown_per_consumer_kind_and_machine() {
     assert_eq!((kinds[1][8], kinds[1][10], kinds[1].len()), ("25", "3", 14), "{text}");
     assert_eq!(machines[0].join(" "), "CONSUMER UP CPU % MEMORY % LOOP LAG REDIS STALE");
     assert_eq!(machines[1].last(), Some(&"0"), "{text}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_key_that_something_else_wrote_hides_nobody() {
+    let yard = Yard::on(TestServer::start_single(&[]).await);
+    let worker = worker(&yard).await;
+    let mut redis = yard.server.connection().await;
+    let health = || async {
+        redis::cmd("KEYS")
+            .arg("workyard:consumer:*")
+            .query_async(&mut yard.server.connection().await)
+            .await
+    };
+    wait_until(SOON, || async {
+        health().await.is_ok_and(|keys: Vec<String>| keys.len() == 1)
+    })
+    .await;
+    let key = health().await.unwrap().remove(0);
+    // The consumer sets it right with its next report, some seconds later.
+    let mut foreign = redis::pipe();
+    foreign.atomic().del(&key).lpush(&key, "not ours");
+    foreign.exec_async(&mut redis).await.unwrap();
+    let output = consumers(&yard, &[]).output().unwrap();
+    let (text, error) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert!(output.status.success(), "{error}");
+    assert!(text.lines().nth(1).is_some_and(|line| line.contains(" yes ")), "{text}");
+    let mut foreign = redis::pipe();
+    foreign
+        .atomic()
+        .del("workyard:{q}:fleet")
+        .lpush("workyard:{q}:fleet", "not ours");
+    foreign.exec_async(&mut redis).await.unwrap();
+    let output = workspace_binary("workyard")
+        .env("WORKYARD_REDIS_URL", yard.server.operator_url())
+        .args(["stats", "-q", "q"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("something else wrote a key that belongs to Workyard"),
+        "{error}"
+    );
+    redis::cmd("DEL")
+        .arg("workyard:{q}:fleet")
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
     worker.stop().await;
 }
 

@@ -285,6 +285,7 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
         ("purge", &["audit"], strings(&["w", "tasks", "10"])),
+        ("retire", &["audit", "inbox"], strings(&["w"])),
         ("set", &["audit"], strings(&["w", "colour", "red"])),
         ("set", &["audit"], strings(&["w", "paused", "2"])),
         ("set", &["audit"], strings(&["w"])),

@@ -15,7 +15,7 @@ use workyard_shared::balance::{
 };
 use workyard_shared::broker::Report;
 
-use super::gauge::Gauges;
+use super::gauge::{Gauges, Running};
 use super::host::Host;
 
 /// A task that failed as a probe of its kind comes again after this.
@@ -58,21 +58,6 @@ pub(crate) struct Desk {
     host: Arc<Host>,
     started: Instant,
     inner: Mutex<Inner>,
-}
-
-/// A probe of a kind runs here, until this is dropped.
-pub(crate) struct Probing {
-    desk: Arc<Desk>,
-    kind: String,
-}
-
-impl Drop for Probing {
-    fn drop(&mut self) {
-        self.desk.with(|inner| {
-            let probing = &mut inner.gauges.of(&self.kind).probing;
-            *probing = probing.saturating_sub(1);
-        });
-    }
 }
 
 /// A probe of this consumer's circuit is under way: its claim, then its task. To be kept until that has ended: dropped
@@ -208,7 +193,7 @@ impl Desk {
             inner.vitals.rtt_ms = self.host.rtt_ms();
             (inner.vitals.cpu, inner.vitals.memory) = self.host.load();
             self.judge(inner, now);
-            inner.busy = !inner.vitals.kinds.is_empty();
+            inner.busy = inner.vitals.kinds.values().any(|kind| kind.runs > 0);
             // Numbers, text and lists: this cannot fail.
             let vitals = serde_json::to_string(&inner.vitals).unwrap_or_default();
             // Only load changes while one waits, and a policy that is new.
@@ -303,21 +288,14 @@ impl Desk {
         self.with(|inner| inner.served = token);
     }
 
-    /// Whether a task of this kind may run now; else how long it should wait. Where one at a time may, the answer is
-    /// to be kept while it runs; the usual case costs one look.
-    pub(crate) fn admits(self: &Arc<Self>, kind: &str) -> Result<Option<Probing>, Duration> {
+    /// Whether a task of this kind may run now; else how long it should wait. The answer is to be kept while it runs.
+    pub(crate) fn admits(&self, kind: &str) -> Result<Running, Duration> {
         let now = self.now();
         self.with(|inner| {
             let gauge = inner.gauges.of(kind);
-            match gauge.watch.admits(gauge.probing, now) {
-                Allowed::All => Ok(None),
-                Allowed::Probe => {
-                    gauge.probing += 1;
-                    Ok(Some(Probing {
-                        desk: Arc::clone(self),
-                        kind: kind.to_owned(),
-                    }))
-                }
+            match gauge.watch.admits(gauge.probing(), now) {
+                Allowed::All => Ok(gauge.start(false)),
+                Allowed::Probe => Ok(gauge.start(true)),
                 // A large backlog of a kind that waits comes less often the larger it is: else Redis would do little but hand it
                 // out and take it back. Spread, so that it does not come again in one wave.
                 Allowed::Nothing { until } => {

@@ -3,9 +3,11 @@
 //! Invariant: bounded; kinds beyond the limit are watched together as `*`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use workyard_shared::balance::{Breaker, Vitals, Watch};
+use workyard_shared::balance::{Breaker, KindVitals, Vitals, Watch};
 
 /// Broken kinds that are named.
 const MOST_BROKEN: usize = 20;
@@ -16,15 +18,52 @@ const MOST_KINDS: usize = 256;
 #[derive(Default)]
 pub(super) struct Gauge {
     pub(super) watch: Watch,
-    /// Its tasks under way that were let through one at a time.
-    pub(super) probing: usize,
+    /// Its tasks under way.
+    running: Arc<AtomicU32>,
+    /// Those of them that were let through one at a time.
+    probing: Arc<AtomicU32>,
     /// Its breaker as the maintainer said it: in the fleet's time, not in ours.
     pub(super) said: Breaker,
     /// Tasks of it that were handed back: in the second that this one says, and in the one before.
     backs: (u64, u32, u32),
 }
 
+/// A task of a kind is under way here, until this is dropped.
+pub(crate) struct Running {
+    _running: Tally,
+    _probing: Option<Tally>,
+}
+
+/// One more, while it is kept.
+struct Tally(Arc<AtomicU32>);
+
+impl Tally {
+    fn of(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Gauge {
+    /// A task of the kind starts, alone if it is a probe.
+    pub(super) fn start(&self, probe: bool) -> Running {
+        Running {
+            _running: Tally::of(&self.running),
+            _probing: probe.then(|| Tally::of(&self.probing)),
+        }
+    }
+
+    /// Tasks under way that were let through one at a time.
+    pub(super) fn probing(&self) -> usize {
+        self.probing.load(Ordering::Relaxed) as usize
+    }
+
     /// Counts a task that is handed back; how many were in a second, of late.
     pub(super) fn handed_back(&mut self, now: Duration) -> f64 {
         let (second, count, before) = self.backs;
@@ -64,8 +103,11 @@ impl Gauges {
     /// Puts what ran lately into a report.
     pub(super) fn report(&self, vitals: &mut Vitals, now: Duration) {
         for (kind, gauge) in &self.kinds {
-            let figures = gauge.watch.vitals(now);
-            if figures.runs > 0 {
+            let figures = KindVitals {
+                running: gauge.running.load(Ordering::Relaxed),
+                ..gauge.watch.vitals(now)
+            };
+            if figures.runs > 0 || figures.running > 0 {
                 vitals.kinds.insert(kind.clone(), figures);
             }
         }

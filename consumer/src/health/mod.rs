@@ -9,6 +9,7 @@ mod fleet;
 mod gauge;
 mod host;
 
-pub(crate) use desk::{Desk, Probing, Share, Standings, Trial};
+pub(crate) use desk::{Desk, Share, Standings, Trial};
 pub(crate) use fleet::FleetWatch;
+pub(crate) use gauge::Running;
 pub(crate) use host::Host;

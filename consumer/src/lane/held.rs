@@ -20,7 +20,7 @@ use workyard_shared::record::Record;
 use crate::context::{Attempt, Lifeline};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
-use crate::health::{Desk, Probing, Trial};
+use crate::health::{Desk, Running, Trial};
 use crate::jobs::{JobBook, MemberTask};
 use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
@@ -64,7 +64,7 @@ pub(super) struct Start {
     record: Record,
     work: Work,
     slot: (OwnedSemaphorePermit, Option<KindPermit>),
-    probing: Option<Probing>,
+    running: Running,
 }
 
 /// What to do with a claimed task.
@@ -198,8 +198,8 @@ impl Held {
             }
             return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
         }
-        let probing = match desk.admits(record.kind()) {
-            Ok(probing) => probing,
+        let running = match desk.admits(record.kind()) {
+            Ok(running) => running,
             Err(wait) => return Judged::Unhandled(handback(&grant, false, wait)),
         };
         // The function took these bytes unseen from whoever called it.
@@ -226,7 +226,7 @@ impl Held {
             record,
             work,
             slot: (slot, kind_slot),
-            probing,
+            running,
         }))
     }
 
@@ -245,7 +245,7 @@ impl Held {
             record,
             work,
             slot,
-            probing,
+            running,
         } = start;
         let Some(holding) = self.tasks.get_mut(&grant.id) else {
             return;
@@ -295,7 +295,7 @@ impl Held {
                 None => execute(task, middleware).await,
                 Some(span) => span.around(execute(task, middleware)).await,
             };
-            drop(probing);
+            drop(running);
             // A lane that has ended gave this task up already.
             done.send(ended).ok();
         });

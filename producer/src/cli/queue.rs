@@ -1,12 +1,13 @@
-//! `queue set` and `queue show`: the settings of a queue.
+//! `queue set` and `queue show`: the settings of a queue; `queue delete`: a queue that nobody needs.
 //!
-//! Invariant: what is shown is what Redis holds afterwards, defaults included.
+//! Invariant: what is shown is what Redis holds afterwards, defaults included. What cannot be undone wants `--yes`.
 
 use serde_json::{Map, Value, json};
 use workyard_producer::{Overload, QueueName, Setting, Settings};
 
 use super::args::QueueAction;
 use super::exit::{CliError, Exit};
+use super::output::counted;
 use super::session::Session;
 
 /// Runs the command.
@@ -17,9 +18,33 @@ pub(crate) async fn run(action: QueueAction, session: &mut Session) -> Result<Ex
             name
         }
         QueueAction::Show { name } => name,
+        QueueAction::Delete { name, yes } => return delete(name, yes, session).await,
     };
     let settings = session.client.settings(&name).await?;
     show(&name, &settings, session)?;
+    Ok(Exit::Done)
+}
+
+async fn delete(name: QueueName, yes: bool, session: &mut Session) -> Result<Exit, CliError> {
+    session.look_at(name);
+    session.known_queue().await?;
+    let name = session.queue.clone();
+    if !yes {
+        let results = session.client.stats(&name).await?.results;
+        let message = format!(
+            "this would remove queue {name} for good: its settings, its counters and {}",
+            counted(results, "result")
+        );
+        return Err(CliError::usage(message, Some("say --yes to do it")));
+    }
+    session.client.delete_queue(&name).await?;
+    if session.out.json {
+        session
+            .out
+            .document(&json!({ "queue": name.as_str(), "deleted": true }))?;
+    } else {
+        session.out.line(&format!("queue {name} is gone"))?;
+    }
     Ok(Exit::Done)
 }
 

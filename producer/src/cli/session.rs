@@ -79,6 +79,11 @@ impl Session {
         })
     }
 
+    /// From now on the queue is this one.
+    pub(crate) fn look_at(&mut self, queue: QueueName) {
+        (self.queue, self.named) = (queue, true);
+    }
+
     /// Refuses a named queue that Redis knows nothing of.
     pub(crate) async fn known_queue(&self) -> Result<(), CliError> {
         if !self.named {

@@ -6,7 +6,7 @@ use super::grant::{Grant, Reach, channels, functions, on, plain};
 /// Its selectors, the busiest first: Redis tries them in this order.
 pub(super) const GRANTS: &[Grant] = &[
     functions(
-        "inspect overview peek wait follow survey set cancel retry delete purge job_wait job_cancel job_retry \
+        "inspect overview peek wait follow survey set cancel retry delete purge retire job_wait job_cancel job_retry \
          job_delete",
     ),
     on(
@@ -28,7 +28,14 @@ pub(super) const GRANTS: &[Grant] = &[
         "pending scheduled failed done expiring jobs jobs:due job:*",
     ),
     // Nobody else writes what operators did.
-    on(Reach::Write, "xadd xdel", "audit"),
+    on(Reach::Write, "xadd xdel persist expire", "audit"),
+    // A queue that is removed.
+    on(
+        Reach::Write,
+        "unlink",
+        "cfg state tasks meta pending scheduled failed results done waiters parked consumers stats minutes expiring inbox \
+         inbox:ingesting rejected vitals fleet jobs jobs:due",
+    ),
     on(Reach::Both, "hincrby zpopmin", "stats parked"),
     channels("spublish", "wake:* done:* finished"),
     channels("ssubscribe", "done:* finished"),
@@ -37,7 +44,7 @@ pub(super) const GRANTS: &[Grant] = &[
     on(Reach::Both, "rpush lpop", "job:*:again"),
     on(Reach::Read, "exists", "job:*"),
     on(Reach::Write, "unlink", "job:*"),
-    on(Reach::Write, "sadd", ":queues"),
+    on(Reach::Write, "sadd srem", ":queues"),
     on(Reach::Read, "smembers get", ":queues :consumer:*"),
     plain("function|load function|list"),
 ];

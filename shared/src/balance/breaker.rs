@@ -5,7 +5,7 @@
 //! state, clear their window of the kind whenever it changes (so that counts are of probes only), and
 //! ask [`Breaker::admits`] before they run a task of it.
 //!
-//! Invariant: it opens only when the better consumers fail too; a consumer that fails alone is the
+//! Invariant: it opens only when the better consumers fail too, and closes when it works for one; a consumer that fails alone is the
 //! business of its [`super::Circuit`]. Failures for good are no reason: they say that the kind answers. It does not park
 //! tasks; whoever claims does.
 
@@ -15,12 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::circuit::Allowed;
 use super::fleet::KindFleet;
-use super::score::MAX_ERROR_RATE;
 
 /// Runs of the fleet below which nothing is concluded.
 const MIN_FLEET_RUNS: u32 = 10;
-/// Probes that must have ended before a half-open breaker turns, either way.
+/// Probes of one consumer that must have ended well before a half-open breaker closes; of all together, ended badly,
+/// before it opens again.
 const VERDICT: u32 = 3;
+/// By then every consumer has said what it probes: two beats. Before that, nobody else's result is waited for in vain.
+const HEARD_MS: u64 = 2000;
 /// Consumers that may probe, on average: enough for a verdict, few enough to burn little.
 const PROBERS: f64 = 4.0;
 const FIRST_PAUSE_MS: u64 = 1000;
@@ -62,9 +64,15 @@ impl Breaker {
     #[must_use]
     pub fn next(self, seen: &KindFleet, now: Duration) -> Self {
         let now_ms = ms(now);
-        let failing = f64::from(seen.errors) > MAX_ERROR_RATE * f64::from(seen.runs);
         match self {
-            Self::Closed if seen.is_out() && seen.runs >= MIN_FLEET_RUNS => Self::open(now_ms, FIRST_PAUSE_MS),
+            Self::Closed if seen.is_out() && seen.runs >= MIN_FLEET_RUNS => {
+                // Who fails does so at once, who works takes its time: it may be the fault of the former alone.
+                if now_ms.saturating_sub(seen.out_since_ms) >= seen.silent_ms {
+                    Self::open(now_ms, FIRST_PAUSE_MS)
+                } else {
+                    Self::Closed
+                }
+            }
             Self::Closed => Self::Closed,
             Self::Open { until_ms, pause_ms } if now_ms >= until_ms => Self::HalfOpen {
                 since_ms: now_ms,
@@ -76,21 +84,21 @@ impl Breaker {
                 pause_ms,
             },
             Self::HalfOpen { since_ms, pause_ms } => {
-                let waited = now_ms >= since_ms.saturating_add(ASK_OTHERS_MS);
-                match seen.runs {
-                    0 if waited => Self::HalfOpen {
+                let since_ms = since_ms.min(now_ms);
+                let waited = now_ms - since_ms;
+                // Of slow tasks one result must do: three take too long.
+                let enough = |runs| runs >= VERDICT || (runs > 0 && waited >= ASK_OTHERS_MS);
+                if enough(seen.well) {
+                    Self::Closed
+                } else if seen.well == 0 && enough(seen.runs) && waited >= seen.silent_ms.max(HEARD_MS) {
+                    Self::open(now_ms, pause_ms.saturating_mul(2).min(LONGEST_PAUSE_MS))
+                } else if seen.runs == 0 && waited >= seen.silent_ms.max(ASK_OTHERS_MS) {
+                    Self::HalfOpen {
                         since_ms: now_ms,
                         pause_ms,
-                    },
-                    // Of slow tasks one result must do: three never fall into one window.
-                    runs if runs >= VERDICT || (runs > 0 && waited) => {
-                        if failing {
-                            Self::open(now_ms, pause_ms.saturating_mul(2).min(LONGEST_PAUSE_MS))
-                        } else {
-                            Self::Closed
-                        }
                     }
-                    _ => self,
+                } else {
+                    Self::HalfOpen { since_ms, pause_ms }
                 }
             }
         }
@@ -136,6 +144,7 @@ mod tests {
             outage_rate: error_rate,
             runs,
             errors,
+            well: if errors * 2 > runs { 0 } else { runs },
             ..KindFleet::default()
         }
     }
@@ -180,11 +189,44 @@ mod tests {
                 breaker,
                 "two probes are no verdict"
             );
+            assert_eq!(
+                breaker.next(&seen(0, 0.0, 3, 3), at(now + 1999)),
+                breaker,
+                "others may have begun and not said so yet"
+            );
+            now += 2000;
             breaker = breaker.next(&seen(0, 0.0, 3, 3), at(now));
         }
         assert_eq!(pauses, [1000, 2000, 4000, 8000, 8000]);
         let half = breaker.next(&KindFleet::default(), at(now + 8000));
         assert_eq!(half.next(&seen(0, 0.0, 3, 1), at(now + 9000)), Breaker::Closed);
+    }
+
+    #[test]
+    fn quick_failures_of_one_consumer_do_not_outvote_the_slow_success_of_another() {
+        let half = Breaker::HalfOpen {
+            since_ms: 0,
+            pause_ms: 1000,
+        };
+        let mixed = KindFleet {
+            runs: 12,
+            errors: 12,
+            silent_ms: 9000,
+            ..KindFleet::default()
+        };
+        assert_eq!(half.next(&mixed, at(8999)), half, "the others still run theirs");
+        assert!(matches!(
+            half.next(&mixed, at(9000)),
+            Breaker::Open { pause_ms: 2000, .. }
+        ));
+        let one = KindFleet {
+            well: 1,
+            silent_ms: 0,
+            ..mixed
+        };
+        assert_eq!(half.next(&one, at(4999)), half, "one success may be luck");
+        assert_eq!(half.next(&one, at(5000)), Breaker::Closed);
+        assert_eq!(half.next(&KindFleet { well: 3, ..mixed }, at(100)), Breaker::Closed);
     }
 
     #[test]

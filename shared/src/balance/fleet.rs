@@ -3,7 +3,9 @@
 //!
 //! Invariant: a kind's error rate is that of its better consumers (the lowest tenth, so of up to ten
 //! consumers the best one): what fails for them too is the kind's fault, what fails above it is the
-//! consumer's. Consumers with too few runs count together as one. The maintainer computes it, no one
+//! consumer's. Consumers with too few runs count together as one. Whether a kind is out, for its breaker, is asked of
+//! everybody who has any result, and waits for those who still run their first: quick failures must not outvote
+//! slow successes. The maintainer computes it, no one
 //! else; consumers read it with their heartbeat's reply.
 
 use std::collections::BTreeMap;
@@ -13,6 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker::Breaker;
 use super::score::{MAX_ERROR_RATE, MIN_RUNS};
+
+/// Runs of consumers with too few of them that together are enough to compare others with.
+const MIN_TOGETHER: u32 = 3;
+/// Consumers that still run their first task of a kind are waited for so long ...
+const SHORTEST_WAIT_MS: u64 = 5000;
+/// ... or three times what the kind is known to take, but no longer than this.
+const LONGEST_WAIT_MS: u64 = 60_000;
 use super::vitals::{KindVitals, Vitals};
 
 /// The fleet of one queue.
@@ -42,6 +51,15 @@ pub struct KindFleet {
     pub runs: u32,
     /// Those that failed, and might not the next time.
     pub errors: u32,
+    /// The most runs of one consumer that fails no more than half of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub well: u32,
+    /// How long those are worth waiting for who run tasks of the kind and have no result yet, in ms; 0 if there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub silent_ms: u64,
+    /// Since when it has looked as if the kind were out, in ms of the maintainer's `now`; 0 if it does not.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub out_since_ms: u64,
     /// Whether the kind runs at all.
     pub breaker: Breaker,
 }
@@ -60,8 +78,9 @@ impl Fleet {
         }
         for (kind, gathered) in gathered {
             let mut figures = gathered.figures();
-            let breaker = self.kinds.get(kind).map(|k| k.breaker).unwrap_or_default();
-            figures.breaker = breaker.next(&figures, now);
+            let before = self.kinds.get(kind).copied().unwrap_or_default();
+            figures.out_since_ms = figures.out_since(before.out_since_ms, now);
+            figures.breaker = before.breaker.next(&figures, now);
             next.kinds.insert(kind.to_owned(), figures);
         }
         // A kind nobody reports any more keeps its breaker while that is not closed.
@@ -88,6 +107,20 @@ impl KindFleet {
     pub fn is_out(&self) -> bool {
         self.consumers > 0 && self.outage_rate > MAX_ERROR_RATE
     }
+
+    fn out_since(&self, before: u64, now: Duration) -> u64 {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1);
+        match (self.is_out(), before) {
+            (false, _) => 0,
+            (true, 0) => now,
+            // A clock that was set back begins the wait anew.
+            (true, since) => since.min(now),
+        }
+    }
+}
+
+fn is_zero(n: &(impl Default + PartialEq)) -> bool {
+    *n == Default::default()
 }
 
 /// What is collected of one kind on the way.
@@ -99,10 +132,22 @@ struct Gathered {
     runs: u32,
     errors: u32,
     few: KindVitals,
+    well: u32,
+    /// The longest mean of those without a result.
+    silent_ms: Option<f64>,
 }
 
 impl Gathered {
     fn add(&mut self, seen: &KindVitals) {
+        if seen.runs == 0 {
+            if seen.running > 0 {
+                self.silent_ms = Some(self.silent_ms.unwrap_or(0.0).max(seen.mean_ms));
+            }
+            return;
+        }
+        if f64::from(seen.outages()) <= MAX_ERROR_RATE * f64::from(seen.runs) {
+            self.well = self.well.max(seen.runs);
+        }
         self.runs = self.runs.saturating_add(seen.runs);
         self.errors = self.errors.saturating_add(seen.outages());
         if seen.runs >= MIN_RUNS {
@@ -119,18 +164,24 @@ impl Gathered {
 
     fn rate(&mut self, seen: &KindVitals) {
         self.rates.push(seen.error_rate());
-        self.outages
-            .push(f64::from(seen.outages()) / f64::from(seen.runs.max(1)));
+        self.outages.push(outage_rate(seen));
     }
 
     fn figures(mut self) -> KindFleet {
-        if self.few.runs >= MIN_RUNS {
-            let few = std::mem::take(&mut self.few);
+        let few = std::mem::take(&mut self.few);
+        if few.runs >= MIN_TOGETHER {
             self.rate(&few);
+        } else if few.runs > 0 {
+            // Too little to blame anybody with; but a kind that works for somebody is not out.
+            self.outages.push(outage_rate(&few));
         }
+        let median_ms = median(self.means);
         KindFleet {
             consumers: u32::try_from(self.rates.len()).unwrap_or(u32::MAX),
-            median_ms: median(self.means),
+            median_ms,
+            well: self.well,
+            silent_ms: self.silent_ms.map_or(0, |mean_ms| patience(mean_ms.max(median_ms))),
+            out_since_ms: 0,
             error_rate: lowest_tenth(self.rates),
             outage_rate: lowest_tenth(self.outages),
             runs: self.runs,
@@ -138,6 +189,18 @@ impl Gathered {
             breaker: Breaker::Closed,
         }
     }
+}
+
+fn outage_rate(seen: &KindVitals) -> f64 {
+    f64::from(seen.outages()) / f64::from(seen.runs.max(1))
+}
+
+/// How long a first result of a kind is waited for that is known to take `mean_ms`; 0: not known.
+fn patience(mean_ms: f64) -> u64 {
+    let thrice = Duration::try_from_secs_f64(mean_ms * 3.0 / 1000.0).unwrap_or_default();
+    u64::try_from(thrice.as_millis())
+        .unwrap_or(u64::MAX)
+        .clamp(SHORTEST_WAIT_MS, LONGEST_WAIT_MS)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -196,7 +259,32 @@ mod tests {
     fn consumers_with_few_runs_count_together() {
         let kind = of(&[(4, 4, 0.0); 5]);
         assert_eq!((kind.consumers, kind.error_rate), (1, 1.0));
-        assert_eq!(of(&[(4, 4, 0.0)]).consumers, 0);
+        assert_eq!(of(&[(2, 2, 0.0)]).consumers, 0);
+    }
+
+    #[test]
+    fn one_that_works_for_somebody_is_not_out() {
+        let kind = of(&[(20, 20, 0.0), (2, 0, 4000.0)]);
+        assert_eq!((kind.consumers, kind.error_rate, kind.outage_rate), (1, 1.0, 0.0));
+        assert_eq!((kind.well, kind.breaker), (2, Breaker::Closed));
+    }
+
+    #[test]
+    fn quick_failures_wait_for_those_who_still_run_their_first() {
+        let mut slow = report(0, 0, 0.0);
+        slow.kinds.values_mut().for_each(|kind| kind.running = 4);
+        let reports = [report(20, 20, 0.0), slow];
+        let mut fleet = Fleet::default();
+        for (second, opens) in [(10, false), (14, false), (15, true)] {
+            fleet = fleet.next(&reports, Duration::from_secs(second));
+            let kind = fleet.kinds["mail"];
+            assert_eq!(kind.breaker != Breaker::Closed, opens, "{second}: {kind:?}");
+        }
+        assert_eq!(fleet.kinds["mail"].silent_ms, 5000);
+        let mut known = report(0, 0, 12_000.0);
+        known.kinds.values_mut().for_each(|kind| kind.running = 1);
+        let fleet = Fleet::default().next(&[known], Duration::ZERO);
+        assert_eq!(fleet.kinds["mail"].silent_ms, 36_000, "three times what it takes");
     }
 
     #[test]

@@ -25,6 +25,7 @@ fn vitals(rng: &mut fastrand::Rng) -> Vitals {
         (
             format!("k{n}"),
             KindVitals {
+                running: rng.u32(0..3),
                 runs,
                 errors,
                 finals: rng.u32(0..=errors),

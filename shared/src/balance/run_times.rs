@@ -2,7 +2,8 @@
 //!
 //! Invariant: only runs that succeeded are recorded (a run that fails at once is not fast); every
 //! figure is finite. The last twenty and their mean are the paper's; the moving mean (EWMA) is what
-//! is compared with the fleet. It does not age: what it says of a kind that no longer runs is old.
+//! is compared with the fleet. It forgets by runs, and whoever is thought slow gets few of them: so it begins anew
+//! with the first run after [`RunTimes::reach`] without any, or one slow run would be held against a consumer for minutes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,11 +14,19 @@ pub const RECENT: usize = 20;
 /// Weight of the newest run in the moving mean: the last ten make up two thirds of it.
 const ALPHA: f64 = 0.1;
 
+/// What is older says nothing of now ...
+const SHORTEST_REACH_S: f64 = 10.0;
+/// ... unless runs take so long that there would be nothing left to compare: then it is so many of them ...
+const RUNS_WITHIN_REACH: f64 = 5.0;
+/// ... up to five minutes.
+const LONGEST_REACH_S: f64 = 300.0;
+
 /// Run times of one kind.
 #[derive(Debug, Clone, Default)]
 pub struct RunTimes {
     mean_ms: f64,
     seen: u64,
+    latest: Duration,
     recent: VecDeque<f64>,
 }
 
@@ -29,8 +38,12 @@ impl RunTimes {
     }
 
     /// A run has succeeded after `took`.
-    pub fn record(&mut self, took: Duration) {
+    pub fn record(&mut self, took: Duration, now: Duration) {
         let ms = took.as_secs_f64() * 1000.0;
+        if now.saturating_sub(self.latest) > self.reach() {
+            self.seen = 0;
+        }
+        self.latest = now;
         self.seen = self.seen.saturating_add(1);
         // A plain mean of the first runs: the very first one must not weigh more than the others.
         #[expect(clippy::cast_precision_loss, reason = "a weight")]
@@ -46,6 +59,14 @@ impl RunTimes {
     #[must_use]
     pub fn mean_ms(&self) -> f64 {
         self.mean_ms
+    }
+
+    /// How far back results of the kind say something of now: ten seconds, or the time of five runs if that is longer, at
+    /// most five minutes.
+    #[must_use]
+    pub fn reach(&self) -> Duration {
+        let five = self.mean_ms / 1000.0 * RUNS_WITHIN_REACH;
+        Duration::from_secs_f64(five.clamp(SHORTEST_REACH_S, LONGEST_REACH_S))
     }
 
     /// The last twenty, oldest first.
@@ -83,10 +104,10 @@ mod tests {
             (0.0, 0.0, 0.0)
         );
         for _ in 0..100 {
-            times.record(Duration::from_millis(100));
+            times.record(Duration::from_millis(100), Duration::ZERO);
         }
         for ms in 1..=20 {
-            times.record(Duration::from_millis(ms * 10));
+            times.record(Duration::from_millis(ms * 10), Duration::ZERO);
         }
         assert_eq!(times.recent_ms().count(), RECENT);
         assert!((times.recent_mean_ms() - 105.0).abs() < 1e-6);
@@ -101,8 +122,20 @@ mod tests {
     #[test]
     fn the_first_runs_are_a_plain_mean() {
         let mut times = RunTimes::new();
-        times.record(Duration::from_millis(300));
-        times.record(Duration::from_millis(100));
+        times.record(Duration::from_millis(300), Duration::ZERO);
+        times.record(Duration::from_millis(100), Duration::ZERO);
         assert!((times.mean_ms() - 200.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_slow_run_is_not_held_against_whoever_got_nothing_since() {
+        let mut times = RunTimes::new();
+        times.record(Duration::from_secs(3), Duration::from_secs(3));
+        assert_eq!(times.reach(), Duration::from_secs(15), "five runs of it");
+        times.record(Duration::from_millis(100), Duration::from_secs(18));
+        assert!((times.mean_ms() - 1550.0).abs() < 1e-6, "within reach it counts");
+        assert_eq!(times.reach(), Duration::from_secs(10));
+        times.record(Duration::from_millis(100), Duration::from_secs(29));
+        assert!((times.mean_ms() - 100.0).abs() < 1e-6);
     }
 }

@@ -65,18 +65,24 @@ fn kind_blame(own: &KindVitals, fleet: Option<&KindFleet>) -> f64 {
     };
     let elsewhere = 1.0 - unit(fleet.error_rate);
     let blame = 1.0 - (1.0 - own.error_rate()) / elsewhere;
-    let certainty = (f64::from(own.runs) / f64::from(MIN_RUNS)).min(1.0);
-    if blame <= NOISE { 0.0 } else { blame * certainty }
+    if blame <= NOISE { 0.0 } else { blame * certainty(own) }
 }
 
-/// Mean run time over the fleet's median, weighted by successful runs; 1 without a comparison.
-fn slowness(vitals: &Vitals, fleet: &Fleet) -> f64 {
+/// How much a few runs say: in proportion up to [`MIN_RUNS`].
+fn certainty(own: &KindVitals) -> f64 {
+    (f64::from(own.runs) / f64::from(MIN_RUNS)).min(1.0)
+}
+
+/// Mean run time over the fleet's median, weighted by runs; 1 without a comparison. `trust` says how much of what a
+/// kind is beyond the median counts.
+fn slowness(vitals: &Vitals, fleet: &Fleet, trust: impl Fn(&KindVitals) -> f64) -> f64 {
     let (mut weight, mut sum) = (0.0, 0.0);
-    for (kind, own) in &vitals.kinds {
+    for (kind, own) in vitals.kinds.iter().filter(|(_, own)| own.runs > 0) {
         let median = fleet.kinds.get(kind).map_or(0.0, |f| f.median_ms);
         if own.mean_ms.is_finite() && own.mean_ms > 0.0 && median.is_finite() && median > 0.0 {
-            let w = f64::from(own.runs.max(1));
-            sum += w * ((own.mean_ms + GRAIN_MS) / (median + GRAIN_MS)).min(WORST_RATIO);
+            let w = f64::from(own.runs);
+            let ratio = ((own.mean_ms + GRAIN_MS) / (median + GRAIN_MS)).min(WORST_RATIO);
+            sum += w * (1.0 + (ratio - 1.0) * trust(own));
             weight += w;
         }
     }
@@ -100,12 +106,13 @@ pub fn pressure(vitals: &Vitals) -> f64 {
 
 /// Health: 1 is as good as any, below [`MIN_HEALTH`] is unhealthy, 0 is failing everything.
 ///
-/// `(1 - blame) * (1 - 0.2 load - 0.2 pressure) * min(1, 3 / slowness)`
+/// `(1 - blame) * (1 - 0.2 load - 0.2 pressure) * min(1, 3 / slowness)`, where one long run among none makes nobody
+/// unhealthy: slowness counts by the runs behind it, like errors.
 #[must_use]
 pub fn health_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
     let errors = 1.0 - Blame::of(vitals, fleet).rate;
     let load = 1.0 - LOAD_PENALTY * vitals.load() - LOAD_PENALTY * pressure(vitals);
-    let response = (SLOW / slowness(vitals, fleet)).min(1.0);
+    let response = (SLOW / slowness(vitals, fleet, certainty)).min(1.0);
     unit(errors * load * response)
 }
 
@@ -113,7 +120,7 @@ pub fn health_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
 /// time is a multiple of the fleet's median, 1 while it is about equal, and errors are paid for beyond the health.
 #[must_use]
 pub fn load_score(vitals: &Vitals, fleet: &Fleet) -> f64 {
-    let slow = slowness(vitals, fleet);
+    let slow = slowness(vitals, fleet, |_| 1.0);
     let slow = if (1.0 / ABOUT_EQUAL..=ABOUT_EQUAL).contains(&slow) {
         1.0
     } else {

@@ -1,6 +1,6 @@
-//! The parts together over time: two consumers with a beat a second, and a maintainer that computes the
+//! The parts together over time: consumers with a beat a second, and a maintainer that computes the
 //! fleet half a second after them. How soon a failing consumer is cut off, a mended one is back, a dead
-//! kind is parked.
+//! kind is parked; and that one which fails at once is told from a kind that fails, where the others take seconds.
 
 use std::time::Duration;
 
@@ -124,4 +124,126 @@ fn a_dead_kind_is_parked_in_two_seconds_and_burns_little() {
         burnt = consumers.iter().map(|c| c.burnt).sum();
     });
     assert!(burnt < 80, "of 1,600 runs of the kind: {burnt}");
+}
+
+/// One consumer of a kind whose runs take time: it keeps its slots full, as far as it may.
+struct Slow {
+    slots: usize,
+    took_ms: u64,
+    circuit: Circuit,
+    watch: Watch,
+    report: Vitals,
+    /// When what runs ends.
+    runs: Vec<u64>,
+    done: u32,
+    burnt: u32,
+}
+
+impl Slow {
+    fn new(slots: usize, took_ms: u64) -> Self {
+        Self {
+            slots,
+            took_ms,
+            circuit: Circuit::new(),
+            watch: Watch::new(),
+            report: Vitals::default(),
+            runs: Vec::new(),
+            done: 0,
+            burnt: 0,
+        }
+    }
+
+    fn step(&mut self, ok: bool, ms: u64) {
+        let now = Duration::from_millis(ms);
+        let ended = self.runs.iter().filter(|end| **end <= ms).count();
+        self.runs.retain(|end| *end > ms);
+        for _ in 0..ended {
+            self.done += u32::from(ok);
+            self.burnt += u32::from(!ok && !self.watch.is_probing());
+            self.watch
+                .record(Outcome::of(ok), Duration::from_millis(self.took_ms), now);
+            if self.circuit.on_result(ok, now).is_some() {
+                self.watch.clear();
+            }
+        }
+        while self.runs.len() < self.slots
+            && !matches!(self.watch.admits(self.runs.len(), now), Allowed::Nothing { .. })
+            && !matches!(self.circuit.may_claim(now), Allowed::Nothing { .. })
+        {
+            self.runs.push(ms + self.took_ms);
+        }
+    }
+
+    fn beat(&mut self, fleet: &Fleet, ms: u64) {
+        let now = Duration::from_millis(ms);
+        let breaker = fleet.kinds.get("mail").map(|k| k.breaker).unwrap_or_default();
+        self.watch.learn(breaker, fleet.consumers, 0.0);
+        let kind = KindVitals {
+            running: u32::try_from(self.runs.len()).unwrap(),
+            ..self.watch.vitals(now)
+        };
+        self.report = Vitals {
+            capacity: 8,
+            running: kind.running,
+            kinds: [("mail".to_owned(), kind)].into(),
+            ..Vitals::default()
+        };
+        let blame = Blame::of(&self.report, fleet);
+        let health = health_score(&self.report, fleet);
+        if self.circuit.on_health(health, blame.rate, blame.runs, now).is_some() {
+            self.watch.clear();
+        }
+    }
+}
+
+/// The first of them fails in ten milliseconds, the others complete what they run.
+fn one_fails_at_once(slots: usize, others: usize, took_ms: u64, look: impl Fn(u64, &[Slow], &Fleet)) {
+    let mut consumers = vec![Slow::new(slots, STEP_MS)];
+    consumers.extend((0..others).map(|_| Slow::new(slots, took_ms)));
+    let mut fleet = Fleet::default();
+    for ms in (0..300_000).step_by(usize::try_from(STEP_MS).unwrap()) {
+        for (n, consumer) in consumers.iter_mut().enumerate() {
+            consumer.step(n > 0, ms);
+            let every = if consumer.watch.is_failing() { 250 } else { 1000 };
+            if (ms + 130 * n as u64) % every < STEP_MS {
+                consumer.beat(&fleet, ms);
+            }
+        }
+        if ms % 500 == 250 {
+            fleet = fleet.next(consumers.iter().map(|c| &c.report), Duration::from_millis(ms));
+        }
+        look(ms, &consumers, &fleet);
+    }
+}
+
+#[test]
+fn one_that_fails_at_once_is_told_from_a_kind_that_fails_where_the_others_take_seconds() {
+    for (slots, others, took_ms) in [(8, 3, 3000), (1, 3, 3000), (1, 1, 3000), (4, 1, 12_000), (2, 3, 30_000)] {
+        let case = format!("{others} others with {slots} slots, {took_ms} ms");
+        // The first results are in, and then five of them to compare with.
+        let known = 5 * took_ms + 20_000;
+        one_fails_at_once(slots, others, took_ms, |ms, consumers, fleet| {
+            if ms > known {
+                let breaker = fleet.kinds.get("mail").map(|k| k.breaker).unwrap_or_default();
+                assert_eq!(breaker, Breaker::Closed, "{case}, at {ms}: it works for others");
+                assert!(
+                    !consumers[0].circuit.is_closed(),
+                    "{case}, at {ms}: it gets probes only"
+                );
+            }
+            for well in &consumers[1..] {
+                assert!(well.circuit.is_closed(), "{case}, at {ms}: the others are not to blame");
+            }
+            if ms + STEP_MS == 300_000 {
+                let could = u32::try_from(300_000 / took_ms).unwrap() * u32::try_from(slots).unwrap();
+                let least = consumers[1..].iter().map(|c| c.done).min().unwrap();
+                println!("{case}: {least} of {could} done, {} attempts burnt", consumers[0].burnt);
+                assert!(
+                    least * 10 > could * 7,
+                    "{case}: the others worked on: {least} of {could}"
+                );
+                assert!(consumers[0].burnt < 300, "{case}: {} burnt", consumers[0].burnt);
+            }
+        });
+    }
 }

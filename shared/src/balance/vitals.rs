@@ -40,6 +40,9 @@ pub struct Vitals {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KindVitals {
+    /// Tasks of the kind that it runs now.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub running: u32,
     /// Runs that ended in the window.
     pub runs: u32,
     /// Those that failed.
@@ -86,6 +89,7 @@ impl KindVitals {
     pub fn of(window: &Window, times: &RunTimes, now: Duration) -> Self {
         let counts = window.counts(now);
         Self {
+            running: 0,
             runs: counts.runs,
             errors: counts.errors,
             finals: counts.finals,
@@ -131,7 +135,7 @@ mod tests {
         };
         let (mut window, mut times) = (Window::new(), RunTimes::new());
         window.record(Outcome::Success, Duration::from_secs(1));
-        times.record(Duration::from_micros(12_345));
+        times.record(Duration::from_micros(12_345), Duration::ZERO);
         vitals.kinds.insert(
             "mail".to_owned(),
             KindVitals::of(&window, &times, Duration::from_secs(1)),

@@ -40,18 +40,26 @@ impl Watch {
     pub fn record(&mut self, outcome: Outcome, took: Duration, now: Duration) {
         self.window.record(outcome, now);
         match outcome {
-            Outcome::Success => self.times.record(took),
+            Outcome::Success => {
+                self.times.record(took, now);
+                self.window.set_reach(self.times.reach());
+            }
             Outcome::Failure if self.is_gated() => self.paused_until = now + PAUSE,
             Outcome::Failure | Outcome::Final => {}
         }
     }
 
     /// The fleet's breaker of the kind; `draw` is a fresh number in 0..1. When the breaker has
-    /// turned, what was counted before says nothing of now.
+    /// turned, what was counted before says nothing of now; but probes that went well and closed it do, and whoever failed
+    /// as a probe is compared with them.
     pub fn learn(&mut self, breaker: Breaker, consumers: u32, draw: f64) {
         self.consumers = consumers;
         if !breaker.is_like(self.breaker) {
-            self.window.clear();
+            if breaker == Breaker::Closed {
+                self.window.forgive();
+            } else {
+                self.window.clear();
+            }
         }
         if breaker != self.breaker {
             self.breaker = breaker;

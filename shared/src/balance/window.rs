@@ -1,7 +1,8 @@
-//! How often runs of one kind failed lately: counts over the last ten seconds.
+//! How often runs of one kind failed lately: counts over the last ten seconds, or over the time of five runs if those take
+//! longer ([`super::RunTimes::reach`]): of tasks of half a minute, ten seconds hold nothing to compare.
 //!
-//! Invariant: a run older than ten seconds no longer counts, and memory is ten buckets however many
-//! runs there are. [`STREAK`] failures in a row are news: what came before them is forgotten, so that
+//! Invariant: a run that is older no longer counts, and memory is a bucket for each second with a result (at most five
+//! minutes of them) however many runs there are. [`STREAK`] failures in a row are news: what came before them is forgotten, so that
 //! a consumer whose every run begins to fail has an error rate of 1 after eight runs and not after
 //! half a window. Successes forget nothing (eight in a row are common at 30 % errors).
 //! It does not judge; see [`super::Blame`].
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// This many failures in a row make what came before them meaningless.
 pub const STREAK: u32 = 8;
 
-/// One-second buckets: how far back the window reaches.
+/// How far back the window reaches at least, in buckets of one second.
 const BUCKETS: u64 = 10;
 
 /// How a run ended.
@@ -52,11 +53,13 @@ pub struct Counts {
     pub finals: u32,
 }
 
-/// Outcomes of one kind on one consumer, over the last ten seconds.
+/// Outcomes of one kind on one consumer, of late.
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     buckets: VecDeque<(u64, Counts)>,
     streak: u32,
+    /// Seconds beyond the first ten.
+    more: u64,
 }
 
 impl Window {
@@ -64,6 +67,11 @@ impl Window {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How far back it shall reach: ten seconds at least.
+    pub fn set_reach(&mut self, reach: Duration) {
+        self.more = reach.as_secs().saturating_sub(BUCKETS);
     }
 
     /// One run has ended.
@@ -104,7 +112,7 @@ impl Window {
         for (_, counts) in self
             .buckets
             .iter()
-            .filter(|(second, _)| second + BUCKETS > now.as_secs())
+            .filter(|(second, _)| second + BUCKETS + self.more > now.as_secs())
         {
             sum.runs = sum.runs.saturating_add(counts.runs);
             sum.errors = sum.errors.saturating_add(counts.errors);
@@ -121,14 +129,22 @@ impl Window {
 
     /// Begins anew: after a circuit or breaker turned, only what ran since then counts.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.buckets.clear();
+        self.streak = 0;
+    }
+
+    /// Begins anew, unless all that it holds went well (or failed by the tasks' own fault).
+    pub fn forgive(&mut self) {
+        if self.buckets.iter().any(|(_, counts)| counts.errors > counts.finals) {
+            self.clear();
+        }
     }
 
     fn forget(&mut self, now: Duration) {
         while self
             .buckets
             .front()
-            .is_some_and(|(second, _)| second + BUCKETS <= now.as_secs())
+            .is_some_and(|(second, _)| second + BUCKETS + self.more <= now.as_secs())
         {
             self.buckets.pop_front();
         }
@@ -176,6 +192,21 @@ mod tests {
         assert_eq!(window.counts(at(109)), counts(2, 1));
         assert_eq!(window.counts(at(110)), counts(1, 0));
         assert_eq!(window.counts(at(114)), Counts::default());
+    }
+
+    #[test]
+    fn of_slow_tasks_it_holds_what_is_older() {
+        let mut window = Window::new();
+        window.set_reach(Duration::from_secs(60));
+        window.record(Outcome::Success, at(100));
+        window.record(Outcome::Success, at(130));
+        assert_eq!(window.counts(at(159)), counts(2, 0));
+        assert_eq!(window.counts(at(160)), counts(1, 0));
+        window.forgive();
+        assert_eq!(window.counts(at(160)), counts(1, 0), "there is nothing to forgive");
+        window.record(Outcome::Failure, at(161));
+        window.forgive();
+        assert_eq!(window.counts(at(161)), Counts::default());
     }
 
     #[test]

@@ -115,6 +115,17 @@ impl Broker {
         self.link.call(&cmd).await.map(|_| ())
     }
 
+    /// Takes a queue from those that `workyard queues` knows, as [`Queue::retire`] removed it; whoever uses it again
+    /// announces it again.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn forget(&self, name: &QueueName) -> Result<(), Error> {
+        let mut cmd = redis::cmd("SREM");
+        cmd.arg(keys::queues(&self.prefix)).arg(name.as_str());
+        self.link.call(&cmd).await.map(|_| ())
+    }
+
     /// The clock of a server, in ms since the epoch; a queue's own is [`Queue::now_us`].
     ///
     /// # Errors

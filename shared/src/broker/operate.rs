@@ -1,4 +1,5 @@
-//! cancel, retry, delete, purge: what operators do to tasks. See `lua/cancel.lua`, `lua/operate.lua`.
+//! cancel, retry, delete, purge, retire: what operators do to tasks and queues. See `lua/cancel.lua`, `lua/operate.lua`,
+//! `lua/retire.lua`.
 
 use redis::Value;
 
@@ -98,6 +99,21 @@ impl Queue {
                 _ => Deleted::Unknown,
             })
             .collect())
+    }
+
+    /// Removes the queue itself, in which nothing may be left: no task (dead letters included), no item of the inbox, no job, and
+    /// no consumer that serves it. Results, settings, counters and rejected items go; the audit stays for 90 days.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them; [`Error::Invalid`] says what is still there.
+    pub async fn retire(&self) -> Result<(), Error> {
+        let keys = &self.keys;
+        let mut own = vec![keys.audit(), keys.inbox(), keys.ingesting(), keys.rejected()];
+        own.extend(["vitals", "fleet", "jobs", "jobs:due"].map(|name| keys.named(name)));
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let mut cmd = self.fcall("retire", &own);
+        cmd.arg(&*self.who);
+        self.link.call(&cmd).await.map(|_| ())
     }
 
     /// Removes one step's worth (500) of a place; zero when it is empty.

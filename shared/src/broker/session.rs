@@ -294,7 +294,8 @@ impl Broker {
         self.link.call(&cmd).await.map(|_| ())
     }
 
-    /// The health reports of several consumers in one round trip; `None` for those that do not report.
+    /// The health reports of several consumers in one round trip; `None` for those that do not report, or whose key
+    /// something else has made one of another type: one damaged report must not hide the others.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
@@ -307,9 +308,11 @@ impl Broker {
             pipeline.cmd("GET").arg(keys::health(&self.prefix, consumer));
         }
         let answers = self.link.pipeline(&pipeline).await?;
-        let report = |answer: Result<Value, Error>| match answer? {
-            Value::Nil => Ok(None),
-            other => reply::string(other).map(Some),
+        let report = |answer: Result<Value, Error>| match answer {
+            Ok(Value::Nil) => Ok(None),
+            Ok(other) => reply::string(other).map(Some),
+            Err(error) if error.is_foreign_key() => Ok(None),
+            Err(error) => Err(error),
         };
         answers.into_iter().map(report).collect()
     }

@@ -5,7 +5,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use workyard_shared::balance::{Allowed, Blame, Circuit, Fleet, Outcome, Turn, Vitals, Watch, health_score};
+use workyard_shared::balance::{
+    Allowed, Blame, Circuit, Fleet, KindVitals, Outcome, Turn, Vitals, Watch, health_score,
+};
 
 use workyard_bench::profile::Profile;
 
@@ -85,8 +87,11 @@ impl Consumer {
         self.vitals.running = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         self.vitals.kinds.clear();
         for (n, kind) in KINDS.into_iter().enumerate() {
-            let seen = self.watches[n].vitals(now);
-            if seen.runs > 0 || seen.mean_ms > 0.0 {
+            let seen = KindVitals {
+                running: u32::try_from(self.running_of[n]).unwrap_or(u32::MAX),
+                ..self.watches[n].vitals(now)
+            };
+            if seen.runs > 0 || seen.running > 0 {
                 self.vitals.kinds.insert(kind.to_owned(), seen);
             }
         }

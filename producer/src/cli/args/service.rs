@@ -131,6 +131,19 @@ pub(crate) enum QueueAction {
         #[arg(required = true, value_name = "NAME=VALUE", value_parser = value::named::<Setting>)]
         settings: Vec<Setting>,
     },
+    /// Remove a queue in which nothing is left, such as one whose name was mistyped
+    ///
+    /// Refused while it has tasks (dead letters included), items in its inbox, jobs, or consumers that serve it.
+    /// Settings, counters and results go with it; what operators did stays in `workyard audit` for 90 days.
+    #[command(after_help = "Example:\n  workyard queue delete emials --yes")]
+    Delete {
+        /// The queue
+        #[arg(value_name = "QUEUE", value_parser = value::named::<QueueName>)]
+        name: QueueName,
+        /// Do it: there is no way back
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show all settings
     #[command(after_help = "Example:\n  workyard queue show emails")]
     Show {
