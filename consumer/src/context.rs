@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -50,8 +51,24 @@ pub(crate) struct Attempt {
     /// Of the span of this run, if there is one.
     pub(crate) trace: Option<TraceContext>,
     /// Given back when the last clone is gone: a blocking function holds its slot by this.
-    #[expect(dead_code, reason = "held, not read")]
-    pub(crate) slot: Option<Arc<(OwnedSemaphorePermit, Option<KindPermit>)>>,
+    pub(crate) slot: Option<Arc<Slot>>,
+}
+
+/// What an attempt takes up while it lasts.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    _permits: (OwnedSemaphorePermit, Option<KindPermit>),
+    /// How long the run may go on once it is stopped, in ms.
+    wind_down_ms: AtomicU64,
+}
+
+impl Slot {
+    pub(crate) fn new(permit: OwnedSemaphorePermit, of_kind: Option<KindPermit>) -> Self {
+        Self {
+            _permits: (permit, of_kind),
+            wind_down_ms: AtomicU64::new(0),
+        }
+    }
 }
 
 impl From<Attempt> for Context {
@@ -73,6 +90,23 @@ impl Context {
             ..Attempt::clone(&self.attempt)
         }
         .into()
+    }
+
+    /// From now on the run ends by itself within `longest` when it is stopped (cancelled, out of time, lost), and is not
+    /// dropped before: a program has had its signal then, and cleans up.
+    pub(crate) fn winds_down(&self, longest: Duration) {
+        if let Some(slot) = &self.attempt.slot {
+            let ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+            slot.wind_down_ms.fetch_max(ms, Ordering::Relaxed);
+        }
+    }
+
+    /// How long it may go on after it was stopped.
+    pub(crate) fn wind_down(&self) -> Duration {
+        let slot = self.attempt.slot.as_ref();
+        slot.map_or(Duration::ZERO, |slot| {
+            Duration::from_millis(slot.wind_down_ms.load(Ordering::Relaxed))
+        })
     }
 
     /// The task's id.

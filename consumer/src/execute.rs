@@ -207,16 +207,25 @@ async fn attempt(task: &Run) -> Ended {
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let mut run = std::pin::pin!(run);
+    let stopped = tokio::select! {
         biased;
-        ended = run => ended.unwrap_or_else(|panic| Ended::Outcome(Err(Failure::retry(describe(&*panic))))),
+        ended = &mut run => {
+            return ended.unwrap_or_else(|panic| Ended::Outcome(Err(Failure::retry(describe(&*panic)))));
+        }
         () = task.ctx.cancellation().cancelled() => Ended::Cancelled,
         () = limit => {
             // Dropping the future ends an async handler; a blocking one can only be asked.
             task.ctx.cancellation().cancel();
             Ended::TimedOut
         }
+    };
+    // A program has its signal, and its time to clean up: dropped now, it would be killed. Its slot is in use until then.
+    let wind_down = task.ctx.wind_down();
+    if !wind_down.is_zero() {
+        drop(tokio::time::timeout(wind_down, run).await);
     }
+    stopped
 }
 
 /// Cancelled: a handler's task has been settled by whoever did it; a step of a job has to be cleared away.

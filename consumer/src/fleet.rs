@@ -56,11 +56,26 @@ pub(crate) struct Fleet {
     pub(crate) drain: CancellationToken,
     /// The time for draining is over: hand back what still runs.
     pub(crate) halt: CancellationToken,
+    /// Nobody waits for Redis any longer.
+    pub(crate) over: CancellationToken,
     pub(crate) poll: Duration,
     pub(crate) prefetch: usize,
 }
 
+/// How long a drain waits for the answer to a claim: what it brought goes back with our session.
+const LAST_CLAIM: Duration = Duration::from_secs(1);
+
 impl Fleet {
+    /// Returns when nobody waits any longer for the answer to a turn that settles something, or to one that only claims.
+    pub(crate) async fn gives_up(&self, settles: bool) {
+        if settles {
+            self.over.cancelled().await;
+        } else {
+            self.drain.cancelled().await;
+            tokio::time::sleep(LAST_CLAIM).await;
+        }
+    }
+
     /// The handlers of now.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.handlers.read().unwrap_or_else(PoisonError::into_inner))

@@ -111,8 +111,8 @@ pub(crate) fn judge(queue: &QueueName, item: &InboxItem) -> Verdict {
     match item {
         InboxItem::Oversize(len) => {
             let reason = format!("the item has {len} bytes, at most {STEP_BYTES} are read");
-            // The function adds the beginning of the item behind this.
-            Verdict::Reject(format!("{{\"reason\":{}}} ", json!(reason)))
+            // The function adds the length and the beginning of the item.
+            Verdict::Reject(json!({ "reason": reason }).to_string())
         }
         InboxItem::Raw(bytes) => match NewTask::from_json(bytes) {
             Ok((_, Some(other))) if other != *queue => Verdict::Reject(entry(

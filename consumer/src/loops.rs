@@ -26,6 +26,8 @@ use crate::tuner::Tuner;
 use crate::wake::{Route, Switchboard};
 use crate::worker_config::WorkerConfig;
 
+/// How long after the drain time is over Redis may take to hear what is left to say.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How often `until_empty` looks whether everything is done.
 const EMPTY_CHECK: Duration = Duration::from_millis(200);
 /// How long handlers of earlier configurations may take to end.
@@ -123,10 +125,12 @@ impl Loops {
         }
         fleet.drain.cancel();
         notifier.stopping("draining");
-        let (drain_timeout, halt) = (config.drain_timeout, fleet.halt.clone());
+        let (drain_timeout, halt, over) = (config.drain_timeout, fleet.halt.clone(), fleet.over.clone());
         let timer = tokio::spawn(async move {
             tokio::time::sleep(drain_timeout).await;
             halt.cancel();
+            tokio::time::sleep(LAST_WORD).await;
+            over.cancel();
         });
         for lane in self.lanes {
             if let Err(error) = lane.await {

@@ -27,6 +27,8 @@ use crate::report::Reporter;
 const BEATS_PER_REPORT: u32 = 3;
 /// Urgent news waits at least this long behind the last beat.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
+/// How long Redis may take to hear that the health key goes.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 /// How many times a lease is renewed within its length.
 const BEATS_PER_LEASE: u32 = 3;
 
@@ -115,20 +117,26 @@ impl Pulse {
                 () = self.urgent(last) => true,
             };
             last = Instant::now();
-            let beaten =
-                futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent))).await;
+            let beats_of_all =
+                futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent)));
+            let beaten = tokio::select! {
+                () = stop.cancelled() => break,
+                beaten = beats_of_all => beaten,
+            };
             if beaten.contains(&true) {
                 self.fleet.progress.pulse.now();
             }
             let due = beats % BEATS_PER_REPORT == 0 || (!urgent && self.fleet.slots.running() > 0);
             if due && beaten.contains(&true) {
-                self.report(every).await;
+                stop.run_until_cancelled(self.report(every)).await;
             }
             beats += 1;
         }
         self.fleet.progress.pulse.end();
-        if let Err(error) = self.broker.clear_health(&self.base).await {
-            debug!(%error, "the health key stays until it expires");
+        match tokio::time::timeout(LAST_ANSWER, self.broker.clear_health(&self.base)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the health key stays until it expires"),
+            Err(_) => debug!("no answer in time: the health key stays until it expires"),
         }
     }
 

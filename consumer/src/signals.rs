@@ -18,6 +18,8 @@ pub(crate) fn stop_on_signals() -> std::io::Result<CancellationToken> {
             };
             if token.is_cancelled() {
                 warn!("a second signal: exiting now; unfinished tasks go to others when the lease ends");
+                // Their tasks run again elsewhere: they must not go on beside that.
+                crate::handlers::kill_all();
                 std::process::exit(code);
             }
             token.cancel();

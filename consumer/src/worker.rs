@@ -206,6 +206,7 @@ impl Worker {
             watch,
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
+            over: CancellationToken::new(),
             poll: config.poll,
             prefetch: config.prefetch,
         }

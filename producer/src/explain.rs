@@ -48,6 +48,8 @@ struct Facts<'a> {
     bulletin: Bulletin,
     /// Tasks that are claimed before it, if it is pending.
     ahead: Option<u64>,
+    /// When the lease of the consumer that runs it ended, if it is over.
+    lease_ended: Option<Moment>,
 }
 
 /// What lies with the kind and not with the queue.
@@ -73,10 +75,20 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
             }];
         }
         State::Running => {
-            return vec![Reason::Running {
-                consumer: view.consumer.clone(),
-                since: view.started_at,
+            let mut reasons = vec![match (facts.lease_ended, &view.consumer) {
+                (Some(at), Some(consumer)) => Reason::HolderGone {
+                    consumer: consumer.clone(),
+                    at,
+                },
+                _ => Reason::Running {
+                    consumer: view.consumer.clone(),
+                    since: view.started_at,
+                },
             }];
+            if facts.lease_ended.is_some() && serving.alive == 0 {
+                reasons.push(Reason::NoConsumer { alive: 0 });
+            }
+            return reasons;
         }
         State::Retrying => reasons.push(Reason::Retrying {
             failures: view.failures,
@@ -155,7 +167,12 @@ impl Client {
             Ok(view) => {
                 let calls = self.queue(queue);
                 let ahead = self.patiently(|| calls.rank(id)).await?;
+                let lease_ended = match (view.state, &view.consumer) {
+                    (State::Running, Some(holder)) => self.lease_ended(&calls, holder, stats.at).await?,
+                    _ => None,
+                };
                 let facts = Facts {
+                    lease_ended,
                     view: &view,
                     stats: &stats,
                     serving,
@@ -178,6 +195,12 @@ impl Client {
             reasons,
             at: stats.at,
         })
+    }
+
+    async fn lease_ended(&self, calls: &Queue, holder: &str, now: Moment) -> Result<Option<Moment>, Error> {
+        let consumers = self.patiently(|| calls.consumers()).await?;
+        let ends = consumers.into_iter().find(|(session, _)| session.as_str() == holder);
+        Ok(ends.map(|(_, ms)| Moment::from_ms(ms)).filter(|at| *at <= now))
     }
 
     async fn ahead_in_inbox(&self, queue: &QueueName, id: &str) -> Result<Option<u64>, Error> {
@@ -255,6 +278,7 @@ mod tests {
                 clears: drain,
             },
             bulletin: Bulletin::default(),
+            lease_ended: None,
             ahead: (state == State::Pending).then_some(6),
         };
         reasons(&facts)

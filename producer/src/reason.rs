@@ -38,6 +38,13 @@ pub enum Reason {
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<Moment>,
     },
+    /// The consumer that ran it is gone: its lease is over, and a consumer of the queue takes the task back with its next look.
+    HolderGone {
+        /// Who.
+        consumer: String,
+        /// When its lease ended.
+        at: Moment,
+    },
     /// It is delayed.
     NotDue {
         /// Until then.

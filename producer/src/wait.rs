@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use workyard_shared::broker::Accepted;
+use workyard_shared::broker::{Accepted, Seen};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::name::QueueName;
 use workyard_shared::record::Ended;
@@ -16,6 +16,9 @@ use crate::board::Ask;
 use crate::client::Client;
 use crate::enqueue::Receipt;
 use crate::error::Error;
+
+/// How long the look at the end of a wait may take.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Waits until the task has ended, and says how. An outage only makes it later.
@@ -34,8 +37,29 @@ impl Client {
             end,
         };
         self.inner.board.ask(ask)?;
-        let ended = self.within(id, timeout, ended).await?;
+        let ended = match self.within(id, timeout, ended).await {
+            Err(late @ Error::Timeout { .. }) => self.last_look(queue, id, late).await?,
+            other => other?,
+        };
         self.opened(queue, id, ended)
+    }
+
+    /// To wait is to write one's name down, which a Redis that refuses writes refuses: what is there to be read still is.
+    async fn last_look(&self, queue: &QueueName, id: &str, late: Error) -> Result<Ended, Error> {
+        let calls = self.queue(queue);
+        let ids = [id];
+        match tokio::time::timeout(LAST_LOOK, calls.inspect(&ids)).await {
+            Ok(Ok(mut seen)) => match seen.pop() {
+                Some(Seen::Ended(ended)) => Ok(ended),
+                Some(Seen::Unknown) => Err(Error::NotFound {
+                    queue: queue.to_string(),
+                    id: id.to_owned(),
+                }),
+                Some(Seen::Live { .. }) | None => Err(late),
+            },
+            Ok(Err(error)) if error.is_temporary() => Err(error.into()),
+            Ok(Err(_)) | Err(_) => Err(late),
+        }
     }
 
     /// Enqueues a task and waits until it has ended. The second value is an error when the waiting

@@ -243,7 +243,7 @@ async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
                 .unwrap(),
         );
         assert!(!format!("{ran:?}").contains("s3cret"), "{ran:?}");
-        ran.fails(4, "Connection refused");
+        ran.fails(4, "127.0.0.1:1: Connection refused");
     }
     let server = Server::start(&[]).await;
     let mut redis = server.redis().await;

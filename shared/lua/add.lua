@@ -39,6 +39,7 @@ do
     text = absolute(options, text, now)
     return {
       kind = kind, priority = options.priority or DEFAULT.priority,
+      step = options.type and options.type ~= 'single',
       due = options.not_before, expires_at = options.expires_at, relative = relative,
       flag = options.expires_at and 'e' or 'o', rest = ' ' .. kind .. ' ' .. text .. '\n' .. extra .. '\n',
     }
@@ -103,6 +104,9 @@ local function plan_tasks(keys, list, from, unique, now, waiter)
     if #list[at + 2] > MAX_PAYLOAD then return nil, 'task ' .. i .. ': payload exceeds ' .. MAX_PAYLOAD .. ' bytes' end
     if not unique or #id ~= 36 then
       if #id > 128 or find(id, '[^\33-\126]') then return nil, 'task ' .. i .. ': id must be 1 to 128 visible ASCII characters' end
+      if heads[head].step and find(id, '^[^:]+:%d+:[mr]:%d') then
+        return nil, 'task ' .. i .. ': with type map or reduce, this id is that of a step of a job, which only its job adds'
+      end
       if id ~= '' then
         if seen[id] or is_known(keys, id) then plan.duplicate[i] = true end
         seen[id] = true

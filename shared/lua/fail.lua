@@ -11,19 +11,19 @@ Reply one letter a task: r = will be retried, f = failed for good, s = stale
 delay = min(base * factor^failures, cap) * (1 + jitter * random): 2, 4, 8 s ... by default.
 ]]
 local MAX_FAILS = 50 -- each reads its record, payload included: bounded
+local REASONS = { retry = 'attempts', final = 'final', malformed = 'malformed', timeout = 'timeout', refused = 'refused' }
 
 local function check_fail(argv, n)
   if n > MAX_FAILS then return 'fail takes at most ' .. MAX_FAILS .. ' tasks' end
   for i = 1, n do
     local delay, random = argv[7 * i - 1], tonumber(argv[7 * i])
+    if not REASONS[argv[7 * i - 2]] then return 'task ' .. i .. ': unknown verdict' end
     if not random or random < 0 or random > 1 then return 'task ' .. i .. ': the random number must be from 0 to 1' end
     if delay ~= '' and not (match(delay, '^%d+$') and tonumber(delay) <= NUMERIC.delay[2]) then
       return 'task ' .. i .. ': delay must be whole ms'
     end
   end
 end
-
-local REASONS = { retry = 'attempts', final = 'final', malformed = 'malformed', timeout = 'timeout', refused = 'refused' }
 
 local function fail(keys, argv)
   local running, session, consumer, batch = keys[OWN + 1], keys[OWN + 2], argv[1], argv[2]
@@ -55,7 +55,7 @@ local function fail(keys, argv)
         letters[i], retried = 'r', retried + 1
         tally(kinds.retried, kind)
       else
-        bury(keys, id, kind, created_of(record), m, now, consumer, REASONS[verdict] or 'final', argv[at + 6])
+        bury(keys, id, kind, created_of(record), m, now, consumer, REASONS[verdict], argv[at + 6])
         letters[i], failed = 'f', failed + 1
         tally(kinds.failed, kind)
         dead[#dead + 1] = id

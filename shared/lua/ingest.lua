@@ -6,12 +6,26 @@ byte. A lost reply is too: the head has moved on, and the caller peeks again.
 peek:   KEYS the shared keys, source list   ARGV most items, most bytes
         Reply the head items whole; an item over the byte limit as its length (an integer) alone
 ingest: KEYS the shared keys, source list, rejected list   ARGV per item 5: raw | 'a' accept, 'r' reject,
-        'o' reject unseen because of its length (raw = the length) | id or rejected entry, head, payload
+        'o' reject unseen because of its length (raw = the length) | id or rejected entry (a JSON object; of 'o' bytes and
+        raw are added to it), head, payload
         Reply how many items left the list, accepted, rejected. Refused under OOM. When the queue is full, what
         has no room stays in the list, which is its buffer; the error FULL if that is the very first item. A
         queue that sheds rejects items that are not more urgent than what is pending.
 ]]
 local REJECTED_CAP, HEAD_BYTES, SHOWN_BYTES, ITEM = 1000, 1024, 65536, 5
+
+-- The beginning of an item as a JSON string: `known` to be UTF-8, or else with a ? for what may not be.
+local function quoted(text, most, known)
+  text = sub(text, 1, most)
+  if known then
+    text = string.gsub(text, '[\192-\255][\128-\191]*$', '') -- it may be cut in the middle
+  else
+    text = string.gsub(text, '[\128-\255]', '?')
+  end
+  text = string.gsub(text, '["\\]', '\\%0')
+  text = string.gsub(text, '%c', function(c) return fmt('\\u%04x', byte(c)) end)
+  return '"' .. text .. '"'
+end
 
 local function peek(keys, argv)
   local source, most, room, items = keys[OWN + 1], tonumber(argv[1]), tonumber(argv[2]), {}
@@ -40,7 +54,7 @@ local function matching(source, argv)
     if not raw then break end
     if argv[i + 1] == 'o' then
       if int(#raw) ~= argv[i] then break end
-      argv[i + 2] = argv[i + 2] .. sub(raw, 1, HEAD_BYTES)
+      argv[i + 2] = (match(argv[i + 2], '^({.*)}%s*$') or '{"reason":""') .. ',"bytes":' .. argv[i] .. ',"raw":' .. quoted(raw, HEAD_BYTES, false) .. '}'
     elseif raw ~= argv[i] then break end
     n = n + 1
   end
@@ -84,7 +98,7 @@ local function sort_items(argv, n, plan)
       entries[#entries + 1] = argv[i + 2]
     elseif plan.refused and plan.refused[task] then
       local why = fmt('the queue is full (%d pending, max_pending=%d) and this is not more urgent', plan.depth, plan.limit)
-      entries[#entries + 1] = '{"reason":"' .. why .. '"} ' .. sub(argv[i], 1, SHOWN_BYTES)
+      entries[#entries + 1] = '{"reason":"' .. why .. '","bytes":' .. #argv[i] .. ',"raw":' .. quoted(argv[i], SHOWN_BYTES, true) .. '}'
     else
       accepted = accepted + 1
     end

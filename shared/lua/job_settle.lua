@@ -7,7 +7,8 @@ Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed 
       budget: spill next time), d = dropped, s = stale
 
 The output is kept, the next chunk fed, and the reduce that waited for just this one added in this one step:
-whoever dies before it did nothing, and after it there is nothing left to do.
+whoever dies before it did nothing, and after it there is nothing left to do. A step whose job does not exist is failed
+with the reason no-job.
 ]]
 local MAX_OUTCOMES, MAX_PARTS, MAX_PART = 500, 1000, 16777216 + 64
 local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, elsewhere = true, drop = true }
@@ -188,6 +189,22 @@ local function settle_one(keys, job, argv, o, score, now)
   return settle_failure(keys, job, argv, o, member, now)
 end
 
+-- A step of no job that exists, by whoever enqueued it under such an id: nobody but this edge would ever end it. Those of
+-- a job that was deleted have no record any more.
+local function bury_orphans(keys, outcomes, scores, letters, consumer, now)
+  local buried, kinds = 0, { failed = {} }
+  for i, o in ipairs(outcomes) do
+    local record = scores[i] and call('HGET', keys[TASKS], o.id)
+    if record then
+      local kind = kind_of(record)
+      bury(keys, o.id, kind, created_of(record), parse_meta(call('HGET', keys[META], o.id)), now, consumer, 'no-job', 'it is a step of a job that does not exist')
+      buried, letters[i] = buried + 1, 'f'
+      tally(kinds.failed, kind)
+    end
+  end
+  return buried, kinds
+end
+
 local function job_settle(keys, argv)
   local session, consumer, batch = keys[JOB_OWN + 2], argv[1], argv[2]
   if not find(batch, '^%d+$') then return refuse('batch must be a number') end
@@ -197,21 +214,25 @@ local function job_settle(keys, argv)
   if before then return before end
   if gone then return all_stale(keys, #outcomes) end
   check_job(keys)
+  check_finish(keys)
   call('HLEN', keys[JOB_OWN + 1])
   local next_due, now = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2], clock()
-  local job, letters, stale = load_job(keys, now), {}, 0
+  local job, letters, stale, buried, kinds = load_job(keys, now), {}, 0, 0, nil
 
   if job then job.run_times = {} end
   local scores = take_held(keys[JOB_OWN + 1], outcomes)
   if job then job.alive = look_alive(keys, job, outcomes) end
   for i, o in ipairs(outcomes) do
     letters[i] = settle_one(keys, job, argv, o, scores[i], now)
-    if letters[i] == 's' then stale = stale + 1 end
+  end
+  if not job then buried, kinds = bury_orphans(keys, outcomes, scores, letters, argv[1], now) end
+  for _, letter in ipairs(letters) do
+    if letter == 's' then stale = stale + 1 end
   end
   letters = table.concat(letters)
   call('HSET', session, 'job', batch .. ' ' .. letters)
   if not job then
-    bump(keys, now, { stale = stale })
+    bump(keys, now, { stale = stale, failed = buried }, kinds)
     return letters
   end
   count_task(job, 'stale', nil, stale)

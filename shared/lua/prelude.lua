@@ -98,6 +98,7 @@ local function register(name, edge, flag)
     function_name = 'workyard_1_' .. name,
     callback = function(keys, argv)
       if not call then bind() end
+      if #keys < OWN then return refuse(name .. ' takes the ' .. OWN .. ' shared keys first, then its own, but got ' .. #keys .. ' keys') end
       return edge(keys, argv)
     end,
     flags = flag and { flag } or {},

@@ -57,6 +57,6 @@ local function follow_for(keys, argv)
   return redis.status_reply('OK')
 end
 
-register('wait', wait)
+register('wait', wait, 'allow-oom') -- a name on a list; who waits wants to hear of what ends, which frees memory
 register('progress', progress, 'allow-oom')
 register('follow', follow_for, 'allow-oom')

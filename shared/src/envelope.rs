@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::duration;
 use crate::error::Error;
+use crate::job::Member;
 use crate::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
 use crate::name::{Kind, QueueName, TaskId};
 use crate::options::{Backoff, TaskOptions, TaskType};
@@ -127,7 +128,23 @@ impl NewTask {
         task.kind = kind.ok_or_else(|| invalid("field \"kind\" is missing".to_owned()))?;
         task.options.validate()?;
         task.extra()?;
+        if let Some(id) = &task.id {
+            task.check_step(id)?;
+        }
         Ok((task, queue))
+    }
+
+    /// Refuses what would be taken for a step of a job, which only its job adds: nobody else ends one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the id has the form of a step's, and the type is map or reduce.
+    pub fn check_step(&self, id: &TaskId) -> Result<(), Error> {
+        if self.options.task_type != TaskType::Single && Member::of_task(id.as_str()).is_some() {
+            return Err(invalid(format!(
+                "with type map or reduce, id \"{id}\" is that of a step of a job, which only its job adds; choose another id or leave the type out"
+            )));
+        }
+        Ok(())
     }
 
     /// What the functions take before the payload: `kind[ option=value ...][ LF extra]`.

@@ -138,6 +138,22 @@ impl Error {
         matches!(self, Self::Unavailable { .. } | Self::Unknown(_))
     }
 
+    /// With the server that could not be reached, so that nobody has to guess which of flag, variable, file and default was
+    /// taken.
+    #[must_use]
+    pub(crate) fn at(self, address: &dyn std::fmt::Display) -> Self {
+        match self {
+            Self::Unavailable {
+                outage: Outage::Away,
+                detail,
+            } => Self::Unavailable {
+                outage: Outage::Away,
+                detail: format!("{address}: {detail}"),
+            },
+            other => other,
+        }
+    }
+
     /// Whether a key was of another type than Workyard's: something else wrote it.
     #[must_use]
     pub fn is_foreign_key(&self) -> bool {

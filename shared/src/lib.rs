@@ -13,6 +13,7 @@ pub mod duration;
 pub mod secret;
 pub mod name;
 pub mod keys;
+pub mod one_line;
 pub mod options;
 pub mod settings;
 pub mod trace_context;

@@ -14,6 +14,8 @@ pub const DEFAULT_PRIORITY: u8 = 5;
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 /// What each retry adds to the priority.
 pub const DEFAULT_RETRY_PRIORITY_STEP: u8 = 10;
+/// Instants below are taken for seconds: 1973 in milliseconds, the year 5138 in seconds.
+const LEAST_INSTANT_MS: u64 = 100_000_000_000;
 /// How long a result stays.
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(3600);
 
@@ -148,6 +150,12 @@ impl TaskOptions {
             if at.is_some_and(|ms| ms > 1 << 52 || (ms == 0 && name == "expires_at")) {
                 return wrong(format!("{name} must be milliseconds since 1970, from 1 to 2^52"));
             }
+            // Of 1970 in milliseconds, of now in seconds: what came so would be run, or expire, at once.
+            if let Some(seconds) = at.filter(|ms| (1..LEAST_INSTANT_MS).contains(ms)) {
+                return wrong(format!(
+                    "{name} must be milliseconds since 1970: {seconds} looks like seconds (give {seconds}000)"
+                ));
+            }
         }
         Ok(())
     }
@@ -227,6 +235,22 @@ mod tests {
     #[test]
     fn nothing_chosen_encodes_to_nothing() {
         assert_eq!(TaskOptions::default().encode(), "");
+    }
+
+    #[test]
+    fn seconds_are_not_taken_for_milliseconds() {
+        let at = |ms| TaskOptions {
+            not_before: Some(ms),
+            ..TaskOptions::default()
+        };
+        let error = at(1_795_955_940).validate().unwrap_err().to_string();
+        assert!(
+            error.contains("1795955940 looks like seconds (give 1795955940000)"),
+            "{error}"
+        );
+        for ms in [0, 1_795_955_940_000] {
+            assert!(at(ms).validate().is_ok(), "{ms}");
+        }
     }
 
     #[test]

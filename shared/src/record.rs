@@ -108,7 +108,7 @@ pub struct Meta {
     pub unhandled: u32,
     /// When the last failure was, in ms by Redis' clock.
     pub failed_ms: u64,
-    /// One word: error, attempts, final, malformed, refused, timeout, poison, no-handler.
+    /// One word: error, attempts, final, malformed, refused, timeout, poison, no-handler, no-job.
     pub reason: String,
     /// When the last attempt that ended badly began, in ms by Redis' clock; 0 if it is not known.
     pub started_ms: u64,

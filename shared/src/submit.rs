@@ -83,9 +83,10 @@ impl Submitter {
                 tasks.len()
             )));
         }
-        for (_, task) in tasks.iter() {
+        for (id, task) in tasks.iter() {
             task.options.validate()?;
             task.extra()?;
+            task.check_step(id)?;
         }
         let (answer, answered) = oneshot::channel();
         let order = Order {

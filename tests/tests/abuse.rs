@@ -10,7 +10,7 @@ use workyard_producer::{Client, ClientConfig, News, task};
 use workyard_shared::broker::{Claimed, Place, Seen};
 use workyard_shared::name::{Kind, QueueName};
 use workyard_tests::hand::Hand;
-use workyard_tests::{Yard, queue_name, spawn, tls_dir, wait_until, workspace_binary};
+use workyard_tests::{TestServer, Yard, queue_name, spawn, tls_dir, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -178,7 +178,13 @@ async fn a_value_of_64_mb_in_the_inbox_is_refused_unseen_and_stalls_nobody() {
     println!("{megabytes} MB: refused; the slowest of the answers to others meanwhile took {slowest:?}");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     let entry = yard.queue.rejected(10).await.unwrap().remove(0);
-    assert!(entry.len() < 4096 && entry.contains("at most"), "{} bytes", entry.len());
+    assert!(entry.len() < 4096, "{} bytes", entry.len());
+    let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
+    assert!(entry["reason"].as_str().unwrap().contains("at most"), "{entry}");
+    assert_eq!(
+        (entry["bytes"].as_u64(), entry["raw"].as_str().map(str::len)),
+        (Some((megabytes as u64) * (1 << 20) - 1), Some(1024))
+    );
     let id = yard.add("echo", "7", |_| ()).await;
     assert_eq!(yard.result(&id).await, "7");
     worker.stop().await;
@@ -359,4 +365,60 @@ async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
         rank: None,
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(none) if none.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_looks_like_a_step_of_no_job_is_refused_at_every_door_and_ends_if_it_is_there() {
+    let yard = Yard::on(TestServer::start_single(&[]).await);
+    let worker = yard.work(echo(), yard.config()).await;
+    let mut redis = yard.server.connection().await;
+    redis::cmd("RPUSH")
+        .arg("workyard:{q}:inbox")
+        .arg(r#"{"kind":"echo","type":"map","id":"k1:1:m:0"}"#)
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    yard.reaches("rejected", 1).await;
+    let entry = yard.queue.rejected(1).await.unwrap().remove(0);
+    assert!(entry.contains("is that of a step of a job"), "{entry}");
+    let mut task = workyard_tests::new_task("echo", "null");
+    task.options.task_type = workyard_shared::options::TaskType::Reduce;
+    let refused =
+        workyard_producer::Client::new(workyard_producer::ClientConfig::from_url(&yard.server.producer_url()).unwrap())
+            .unwrap()
+            .enqueue(yard.queue.name(), {
+                task.id = Some("k2:1:r:0".parse().unwrap());
+                task
+            })
+            .await;
+    assert!(refused.unwrap_err().to_string().contains("is that of a step of a job"));
+    let mut cmd = redis::cmd("FCALL");
+    cmd.arg("workyard_1_enqueue").arg(15);
+    for key in workyard_shared::keys::SHARED {
+        cmd.arg(format!("workyard:{{q}}:{key}"));
+    }
+    for arg in ["", "", "", "k3:1:m:7", "echo type=map", "null"] {
+        cmd.arg(arg);
+    }
+    let error = cmd
+        .query_async::<redis::Value>(&mut redis)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("is that of a step of a job"), "{error}");
+    // One that an older release let in.
+    let mut by_hand = redis::pipe();
+    by_hand
+        .atomic()
+        .hset("workyard:{q}:tasks", "k4:1:m:0", "o1795000000000 echo type=map\n\nnull")
+        .zadd("workyard:{q}:pending", "k4:1:m:0", 1);
+    by_hand.exec_async(&mut redis).await.unwrap();
+    yard.add("echo", "null", |_| ()).await; // wakes the consumer
+    yard.reaches("failed", 1).await;
+    let Seen::Live { place, meta, .. } = yard.look("k4:1:m:0").await else {
+        panic!("it is gone")
+    };
+    assert!(matches!(place, Place::Failed(_)), "{place:?}");
+    assert_eq!(meta.reason, "no-job");
+    worker.stop().await;
 }

@@ -94,17 +94,139 @@ async fn a_task_goes_from_the_command_line_through_a_command_to_its_result() {
         1
     );
     assert_eq!(
-        cli(&yard, &["enqueue", "sleep", r#"{"ms":60000}"#, "--wait", "200ms"]).0,
+        cli(&yard, &["enqueue", "nap", r#"{"seconds":60}"#, "--wait", "200ms"]).0,
         3
     );
+    let children = children_of(daemon.pid());
+    assert!(!children.is_empty(), "the sleeper is a process");
     daemon.signal(Signal::TERM);
     wait_until(LIMIT, || async { daemon.log().contains("stopping") }).await;
-    // The sleeper would hold the drain for its whole limit; a second signal exits now.
+    // The sleeper would hold the drain for its whole limit; a second signal exits now, and nothing of ours goes on.
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(143));
+    wait_until(LIMIT, || async { children.iter().all(|pid| !is_alive(*pid)) }).await;
     for line in daemon.stderr().lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "not a JSON line: {line}");
     }
+}
+
+/// A program that cleans up for a while when it is told to end, and says so.
+const CLEANER: &str = r#"
+drain_timeout = "500ms"
+
+[[queues]]
+name = "q"
+
+[handlers.clean]
+type = "command"
+argv = ["sh", "-c", "trap 'sleep 0.4; echo cleaned > {name}.done; exit' TERM; echo > {name}.begun; while :; do sleep 0.05; done", "{payload.name}"]
+kill_after = "10s"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_has_its_time_to_clean_up_however_its_run_is_stopped() {
+    let yard = Yard::start().await;
+    let dir = yard.server.dir().to_path_buf();
+    let file = |name: &str, end: &str| dir.join(format!("{name}.{end}"));
+    // The payload names the files: no shell sees it but as $0.
+    let handlers = CLEANER.replace("{name}.", &format!("{}/$0.", dir.display()));
+    let daemon = consumer(&yard, &handlers, &[]);
+    let begin = |name: &'static str, timeout: Option<Duration>| {
+        let (yard, begun) = (&yard, file(name, "begun"));
+        async move {
+            let id = yard
+                .add("clean", &format!("{{\"name\":\"{name}\"}}"), |options| {
+                    (options.timeout, options.max_attempts) = (timeout, Some(1));
+                })
+                .await;
+            wait_until(LIMIT, || async { begun.exists() }).await;
+            id
+        }
+    };
+    let cancelled = begin("cancelled", None).await;
+    yard.queue.cancel(&cancelled).await.unwrap();
+    wait_until(LIMIT, || async { file("cancelled", "done").exists() }).await;
+    begin("late", Some(Duration::from_millis(300))).await;
+    wait_until(LIMIT, || async { file("late", "done").exists() }).await;
+    yard.reaches("failed", 1).await;
+    begin("drained", None).await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    assert!(file("drained", "done").exists(), "{}", daemon.log());
+    assert_eq!(yard.overview().await.pending, 1, "it went back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_soon_after_its_time_also_when_redis_does_not_answer() {
+    let yard = Yard::start().await;
+    let daemon = consumer(&yard, &HANDLERS.replace("20s", "1s"), &[]);
+    yard.add_many(20, "sleep", r#"{"ms":700}"#).await;
+    wait_until(LIMIT, || async { yard.overview().await.running == 20 }).await;
+    yard.server.sigstop();
+    daemon.signal(Signal::TERM);
+    let begun = std::time::Instant::now();
+    let code = daemon.wait_exit(LIMIT).await.code();
+    println!("a drain of 1 s with a silent Redis took {:?}", begun.elapsed());
+    yard.server.sigcont();
+    assert_eq!(code, Some(0), "{}", daemon.log());
+    // The drain's second, two for the last word, two for the good-bye, and what the heartbeat waits.
+    assert!(begun.elapsed() < Duration::from_secs(3 * 7), "{:?}", begun.elapsed());
+    assert!(
+        daemon.log().contains("could not be delivered before the drain timeout"),
+        "{}",
+        daemon.log()
+    );
+}
+
+/// Processes whose parent is this one.
+fn children_of(pid: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+        if parent.is_some_and(|parent| parent == pid.to_string()) {
+            children.push(child);
+        }
+    }
+    children
+}
+
+/// Whether it runs: one that nobody has reaped yet does not.
+fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_one_line_an_event_whatever_an_error_says_and_tells_of_retries() {
+    let yard = Yard::start().await;
+    let handlers = r#"
+[[queues]]
+name = "q"
+
+[handlers.ugly]
+type = "command"
+argv = ["sh", "-c", '''printf '\033[31mred\n2026-11-29T12:00:00Z  INFO forged' >&2; exit 1''']
+"#;
+    let daemon = consumer(&yard, handlers, &[]);
+    yard.add("ugly", "1", |options| options.max_attempts = Some(1)).await;
+    yard.reaches("failed", 1).await;
+    wait_until(LIMIT, || async { daemon.log().contains("is dead-lettered") }).await;
+    let log = daemon.stderr();
+    assert!(!log.contains('\u{1b}'), "{log}");
+    assert!(
+        log.lines()
+            .all(|line| !line.contains("INFO forged") || line.contains("is dead-lettered")),
+        "{log}"
+    );
+    assert!(
+        log.contains(r"\u{1b}[31mred\n2026-11-29T12:00:00Z  INFO forged"),
+        "{log}"
+    );
+    yard.add("ugly", "1", |options| options.max_attempts = Some(2)).await;
+    wait_until(LIMIT, || async { daemon.log().contains("failed and will be retried") }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

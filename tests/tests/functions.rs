@@ -285,7 +285,6 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
         ("purge", &["audit"], strings(&["w", "tasks", "10"])),
-        ("retire", &["audit", "inbox"], strings(&["w"])),
         ("set", &["audit"], strings(&["w", "colour", "red"])),
         ("set", &["audit"], strings(&["w", "paused", "2"])),
         ("set", &["audit"], strings(&["w"])),
@@ -304,6 +303,29 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         assert_eq!(error.code(), Some("INVALID"), "{name} {args:.60?}: {error}");
     }
     assert_eq!(before, dump(&mut redis).await);
+}
+
+#[tokio::test]
+async fn a_call_with_too_few_keys_is_refused_in_words() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    yard.queue.overview().await.unwrap();
+    let names = CALLS.iter().map(|(name, ..)| *name).chain(["retire", "overview"]);
+    for name in names {
+        for keys in [0, 1, SHARED.len() - 1] {
+            let mut cmd = redis::cmd("FCALL");
+            cmd.arg(format!("workyard_1_{name}")).arg(keys);
+            for key in &SHARED[..keys] {
+                cmd.arg(format!("{BASE}{key}"));
+            }
+            let error = cmd.arg("1").query_async::<Value>(&mut redis).await.expect_err(name);
+            let said = format!("takes the 15 shared keys first, then its own, but got {keys} keys");
+            assert!(
+                error.code() == Some("INVALID") && error.to_string().contains(&said),
+                "{name}: {error}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

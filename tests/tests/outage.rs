@@ -15,6 +15,7 @@ use workyard_shared::broker::Broker;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, TaskId};
 use workyard_shared::outage::Patience;
+use workyard_shared::record::State;
 use workyard_shared::submit::Submitter;
 use workyard_tests::{Fault, FaultProxy, TestServer, Yard, new_task, queue_name, roles_are_on, wait_until};
 
@@ -109,7 +110,7 @@ async fn after_flushall_and_function_flush_new_tasks_flow_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn out_of_memory_refuses_new_tasks_with_that_reason_and_the_queue_drains() {
     let yard = Yard::start().await;
-    yard.add_many(200, "gated", "1").await;
+    let ids = yard.add_many(200, "gated", "1").await;
     yard.server.config_set("maxmemory", "1mb").await;
     let submitter = Submitter::start(yard.queue.clone());
     let refused = submitter
@@ -137,6 +138,10 @@ async fn out_of_memory_refuses_new_tasks_with_that_reason_and_the_queue_drains()
     wait_until(SOON, || async { yard.overview().await.consumers == 1 }).await;
     yard.server.config_set("maxmemory", "1mb").await;
     yard.reaches("completed", 200).await;
+    // Who waits for a task hears of it all the same, also of one that ended before.
+    let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
+    let ended = client.wait(yard.queue.name(), &ids[0], SOON).await.unwrap();
+    assert_eq!(ended.state, State::Completed);
     yard.server.config_set("maxmemory", "0").await;
     yard.add("gated", "1", |_| {}).await;
     yard.reaches("completed", 201).await;

@@ -471,6 +471,45 @@ async fn a_kind_never_takes_more_than_its_own_slots_and_others_pass_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_kind_of_slow_tasks_leaves_the_other_slots_to_other_kinds_and_other_consumers() {
+    let yard = Yard::start().await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    struct Slow(Arc<tokio::sync::Semaphore>);
+    impl workyard_consumer::Handler for Slow {
+        fn run(&self, _: Context, _: bytes::Bytes) -> BoxFuture<workyard_consumer::Outcome> {
+            let gate = Arc::clone(&self.0);
+            Box::pin(async move {
+                gate.acquire()
+                    .await
+                    .map_err(|e| Failure::retry(e.to_string()))?
+                    .forget();
+                Ok(bytes::Bytes::from_static(b"null"))
+            })
+        }
+    }
+    let with_slow = || {
+        registry(|r| {
+            r.add("slow", Arc::new(Slow(Arc::clone(&gate))), Some(1.into()))
+                .unwrap();
+        })
+    };
+    let mut config = yard.config();
+    config.concurrency = 6;
+    yard.add_many(20, "slow", "null").await;
+    let first = yard.work(with_slow(), config.clone()).await;
+    // None of them ends before the gate opens: whoever waited for them would wait for ever.
+    let echo = yard.add("echo", "1", |_| {}).await;
+    yard.ended(&echo).await;
+    let second = yard.work(with_slow(), config).await;
+    wait_until(Duration::from_secs(30), || async { yard.overview().await.running >= 3 }).await;
+    gate.add_permits(20);
+    yard.reaches("completed", 21).await;
+    assert_eq!(yard.total("retried").await, 0);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_strict_order_of_queues_serves_the_first_until_it_is_empty() {
     let yard = Yard::start().await;
     let second = yard.broker.queue(&queue_name("second"));

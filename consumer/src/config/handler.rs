@@ -69,6 +69,9 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
     let concurrency: Option<RawConcurrency> = take(&mut table, "concurrency")?;
     let timeout: Option<HumanDuration> = take(&mut table, "timeout")?;
     let signed: Option<bool> = take(&mut table, "signed")?;
+    let concurrency = concurrency
+        .map(|raw| raw.0.check().map_err(|text| Problem::new("concurrency", text)))
+        .transpose()?;
     let rest = ValueDeserializer::from(Spanned::new(span, DeValue::Table(table)));
     let action = match kind_of.as_str() {
         "command" => command::parse(rest, base).map(Action::Command),
@@ -83,15 +86,32 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
     .map_err(|problem| problem.with_fields("`type`, `timeout`, `concurrency`, `signed`"))?;
     Ok(HandlerConfig {
         kind: kind.to_owned(),
-        concurrency: concurrency
-            .map(|raw| raw.0.check().map_err(|text| Problem::new("concurrency", text)))
-            .transpose()?,
+        concurrency: match &action {
+            Action::Worker(pool) => Some(within(pool.processes, concurrency)?),
+            _ => concurrency,
+        },
         timeout: timeout
             .map(|t| checks::duration("timeout", t, Duration::from_millis(1)..=MAX_TIMEOUT))
             .transpose()?,
         signed: signed.unwrap_or(false),
         action,
     })
+}
+
+/// The concurrency of a pool of workers: its processes. A task that is claimed for more of them waits here for a process,
+/// out of its turn, while others could have it.
+fn within(processes: usize, asked: Option<Concurrency>) -> Result<Concurrency, Problem> {
+    let asked = asked.unwrap_or(Concurrency::Fixed(processes));
+    let (Concurrency::Fixed(most) | Concurrency::Adaptive { max: most, .. }) = asked;
+    if most > processes {
+        return Err(Problem::new(
+            "concurrency",
+            format!(
+                "{most} is above processes = {processes}, and each process runs one task at a time; give processes = {most}, or leave concurrency out"
+            ),
+        ));
+    }
+    Ok(asked)
 }
 
 /// Takes a field that every type has out of the table.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::Concurrency;
 
 const QUEUE: &str = "[[queues]]\nname = \"q\"\n";
 
@@ -12,6 +13,13 @@ fn refusal(body: &str) -> String {
     parse(&text, Path::new("/etc/workyard/daemon.toml"))
         .expect_err(body)
         .to_string()
+}
+
+/// The only handler of a file.
+fn accepted(body: &str) -> HandlerConfig {
+    let text = format!("{QUEUE}[handlers.send]\n{body}");
+    let file = parse(&text, Path::new("/etc/workyard/daemon.toml")).unwrap();
+    file.handlers["send"].clone()
 }
 
 /// Every line of `table`, put below `head`, is refused with the text beside it.
@@ -97,17 +105,45 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
         ),
     ];
     each_is_refused("type = \"command\"\nargv = [\"x\"]", &others);
+}
+
+#[test]
+fn mistakes_of_a_pool_are_named() {
     each_is_refused(
         "type = \"worker\"",
         &[(r#"argv = ["x", "{payload.a}"]"#, "is for type = \"command\"")],
     );
     each_is_refused(
         "type = \"worker\"\nargv = [\"x\"]",
-        &[(
-            "processes = 0",
-            ":6: handlers.send.processes: 0 is out of range; give 1 to 1024",
-        )],
+        &[
+            (
+                "processes = 0",
+                ":6: handlers.send.processes: 0 is out of range; give 1 to 1024",
+            ),
+            (
+                "processes = 2\nconcurrency = 3",
+                "handlers.send.concurrency: 3 is above processes = 2",
+            ),
+            (
+                "concurrency = { min = 1, max = 4 }",
+                "handlers.send.concurrency: 4 is above processes = 1",
+            ),
+        ],
     );
+}
+
+#[test]
+fn a_pool_of_workers_takes_no_more_tasks_than_it_has_processes() {
+    for (more, concurrency) in [
+        ("", Concurrency::Fixed(1)),
+        ("processes = 3", Concurrency::Fixed(3)),
+        ("processes = 3\nconcurrency = 2", Concurrency::Fixed(2)),
+    ] {
+        let handler = accepted(&format!("type = \"worker\"\nargv = [\"sh\"]\n{more}"));
+        assert_eq!(handler.concurrency, Some(concurrency), "{more}");
+    }
+    let handler = accepted("type = \"command\"\nargv = [\"sh\"]");
+    assert_eq!(handler.concurrency, None);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::ops::Healthcheck;
         workyard-consumer --config workyard.toml --redis-url managed --until-empty\n  \
         workyard-consumer --config workyard.toml --check\n  \
         workyard-consumer --jobs-read /data --redis-url managed\n\n\
-        Exit codes: 0 drained, 2 bad use or configuration, 4 Redis refuses this user or is unsafe.\n\
+        Exit codes: 0 drained, 2 bad use or configuration (a Redis that may evict tasks, too), 4 Redis refuses this user.\n\
         SIGTERM and SIGINT drain; a second one exits at once. SIGHUP reloads concurrency, weights, log level,\n\
         handlers and keys; a file that changes anything else is refused whole."
 )]

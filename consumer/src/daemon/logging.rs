@@ -2,7 +2,10 @@
 
 use tracing::error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
 use workyard_shared::Error;
+use workyard_shared::one_line::one_line;
 
 use super::Cli;
 use super::cli::LogFormat;
@@ -29,7 +32,7 @@ impl Logging {
         let change: Change = match cli.log_format {
             LogFormat::Human => {
                 // Last: its type names the form of the log.
-                let log = log.with_target(false).with_filter_reloading();
+                let log = log.with_target(false).fmt_fields(fields()).with_filter_reloading();
                 let handle = log.reload_handle();
                 log.init();
                 Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string()))
@@ -58,4 +61,16 @@ impl Logging {
             error!(%error, "the log level stays as it is");
         }
     }
+}
+
+/// Message and fields of an event, on one line whatever is in them: the errors of handlers are text of others.
+fn fields() -> impl for<'a> FormatFields<'a> + 'static {
+    debug_fn(|out, field, value| {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => write!(out, "{}", one_line(&text)),
+            name => write!(out, "{name}={}", one_line(&text)),
+        }
+    })
+    .delimited(" ")
 }

@@ -8,8 +8,10 @@
 //! itself was killed with SIGKILL: then the child runs to its end, its output goes nowhere, and
 //! what it did is covered by the fencing token. (A parent-death signal would need unsafe code.)
 
+use std::collections::HashSet;
 use std::io;
 use std::process::ExitStatus;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -19,11 +21,39 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// How often an ending group is asked whether it is empty. There is no signal for that.
 const POLL: Duration = Duration::from_millis(10);
 
+/// The groups that live now.
+static LIVE: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
+
+/// Kills all groups: for a process that exits at once, without its destructors.
+pub(crate) fn kill_all() {
+    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    for id in live.iter() {
+        signal(*id, Signal::KILL);
+    }
+}
+
+/// A group stands among the living, until this is dropped.
+#[derive(Debug)]
+struct Listed(Pid);
+
+impl Listed {
+    fn new(id: Pid) -> Self {
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Self(id)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
 /// A child that leads its own process group.
 #[derive(Debug)]
 pub(crate) struct Group {
     /// `None` once it has exited and was reaped.
-    child: Option<Child>,
+    child: Option<(Child, Listed)>,
     id: Pid,
     grace: Duration,
 }
@@ -35,7 +65,7 @@ impl Group {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the new process has no id"))?;
         Ok(Self {
-            child: Some(child),
+            child: Some((child, Listed::new(id))),
             id,
             grace,
         })
@@ -43,24 +73,24 @@ impl Group {
 
     /// Takes the pipe to its standard input.
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.child.as_mut()?.stdin.take()
+        self.child.as_mut()?.0.stdin.take()
     }
 
     /// Takes the pipe from its standard output.
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.child.as_mut()?.stdout.take()
+        self.child.as_mut()?.0.stdout.take()
     }
 
     /// Takes the pipe from its standard error.
     pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
-        self.child.as_mut()?.stderr.take()
+        self.child.as_mut()?.0.stderr.take()
     }
 
     /// Waits until the leader has exited by itself, then kills what it left behind: work that
     /// goes on after its task has ended would escape cancellation and every limit. May be
     /// dropped and called again.
     pub(crate) async fn exited(&mut self) -> io::Result<ExitStatus> {
-        let child = self
+        let (child, _) = self
             .child
             .as_mut()
             .ok_or_else(|| io::Error::other("the process was reaped before"))?;
@@ -98,16 +128,18 @@ impl Drop for Group {
 /// A group that has had its SIGTERM.
 struct Ending {
     child: Child,
+    _listed: Listed,
     id: Pid,
     deadline: Instant,
     over: bool,
 }
 
 impl Ending {
-    fn begin(child: Child, id: Pid, grace: Duration) -> Self {
+    fn begin((child, listed): (Child, Listed), id: Pid, grace: Duration) -> Self {
         signal(id, Signal::TERM);
         Self {
             child,
+            _listed: listed,
             id,
             deadline: Instant::now() + grace,
             over: false,

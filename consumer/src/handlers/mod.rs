@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 pub use builtin::BuiltinHandler;
 pub use command::CommandHandler;
+pub(crate) use group::kill_all;
 pub use http::HttpHandler;
 pub use worker::WorkerHandler;
 

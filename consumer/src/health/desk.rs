@@ -15,7 +15,7 @@ use workyard_shared::balance::{
 };
 use workyard_shared::broker::Report;
 
-use super::gauge::{Gauges, Running};
+use super::gauge::{Gauge, Gauges, Running};
 use super::host::Host;
 
 /// A task that failed as a probe of its kind comes again after this.
@@ -296,15 +296,15 @@ impl Desk {
             match gauge.watch.admits(gauge.probing(), now) {
                 Allowed::All => Ok(gauge.start(false)),
                 Allowed::Probe => Ok(gauge.start(true)),
-                // A large backlog of a kind that waits comes less often the larger it is: else Redis would do little but hand it
-                // out and take it back. Spread, so that it does not come again in one wave.
-                Allowed::Nothing { until } => {
-                    let more = Duration::from_secs(1).mul_f64(gauge.handed_back(now) / HANDED_BACK);
-                    let wait = (until.saturating_sub(now) + more).min(LONGEST_AWAY);
-                    Err(wait.mul_f64(1.0 + fastrand::f64() / 4.0))
-                }
+                Allowed::Nothing { until } => Err(away(gauge, until.saturating_sub(now), now)),
             }
         })
+    }
+
+    /// How long a task of this kind stays away that is handed back for another reason: `least`, or longer.
+    pub(crate) fn away(&self, kind: &str, least: Duration) -> Duration {
+        let now = self.now();
+        self.with(|inner| away(inner.gauges.of(kind), least, now))
     }
 
     /// Whether the circuit is closed.
@@ -332,6 +332,13 @@ impl Desk {
             vitals: inner.vitals.clone(),
         })
     }
+}
+
+/// A large backlog of a kind that waits comes less often the larger it is: else Redis would do little but hand it
+/// out and take it back. Spread, so that it does not come again in one wave.
+fn away(gauge: &mut Gauge, least: Duration, now: Duration) -> Duration {
+    let more = Duration::from_secs(1).mul_f64(gauge.handed_back(now) / HANDED_BACK);
+    (least + more).min(LONGEST_AWAY).mul_f64(1.0 + fastrand::f64() / 4.0)
 }
 
 /// A breaker says its times in the fleet's; this turns them into those of this desk.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use workyard_shared::Error;
 use workyard_shared::broker::{Queue, Turn};
@@ -17,6 +18,9 @@ use super::outbox::Outbox;
 use crate::context::Lifeline;
 use crate::fleet::Fleet;
 use crate::metrics::QueueMeter;
+
+/// How long Redis may take to hear that we go.
+const GOOD_BYE: Duration = Duration::from_secs(2);
 
 impl Lane {
     /// Stops the old session's handlers and tries to settle under its name: if the lease was lost,
@@ -39,11 +43,15 @@ impl Lane {
     }
 
     /// Stops claiming; what has not started goes back at once.
-    pub(super) async fn begin_drain(&mut self) {
-        if let Some(session) = &self.session
-            && let Err(error) = self.queue.unpark(&session.session).await
-        {
-            debug!(%error, "could not unpark; the lease ends it");
+    pub(super) fn begin_drain(&mut self) {
+        if let Some(session) = &self.session {
+            let (queue, session) = (self.queue.clone(), Arc::clone(session));
+            // Nothing waits for the answer: what we are woken for meanwhile, the one who leaves passes on.
+            tokio::spawn(async move {
+                if let Err(error) = queue.unpark(&session.session).await {
+                    debug!(%error, "could not unpark; the lease ends it");
+                }
+            });
         }
         self.fleet.slots.unreserve(self.index, self.ready.len());
         for grant in self.ready.drain(..) {
@@ -67,9 +75,10 @@ impl Lane {
         self.over.store(true, Ordering::SeqCst);
         self.book.close().await;
         let Some(session) = self.session.take() else { return };
-        match self.queue.leave(&session.session).await {
-            Ok(_) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),
-            Err(error) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
+        match timeout(GOOD_BYE, self.queue.leave(&session.session)).await {
+            Ok(Ok(_)) => info!(queue = %self.queue.name(), consumer = %session.session, "left the queue"),
+            Ok(Err(error)) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
+            Err(_) => warn!("no answer in time to the good-bye to Redis; the session lease ends by itself"),
         }
     }
 }

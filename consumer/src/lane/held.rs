@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{debug, error};
 use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback, JobOutcome, JobVerdict};
 use workyard_shared::envelope::check_payload;
 use workyard_shared::job::Member;
 use workyard_shared::options::{DEFAULT_RETENTION, TaskType};
 use workyard_shared::record::Record;
 
-use crate::context::{Attempt, Lifeline};
+use crate::context::{Attempt, Lifeline, Slot};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
 use crate::health::{Desk, Running, Trial};
@@ -37,6 +37,7 @@ const NEWER_DELAY: Duration = Duration::from_secs(30);
 pub(super) struct Holding {
     token: u64,
     cancel: CancellationToken,
+    claimed: Instant,
     started: bool,
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
@@ -110,6 +111,7 @@ impl Held {
         let holding = Holding {
             token: grant.token,
             cancel: CancellationToken::new(),
+            claimed: Instant::now(),
             started: false,
             trial,
             _alone: alone,
@@ -118,6 +120,13 @@ impl Held {
             Some(_) => Inserted::Replaced,
             None => Inserted::New,
         }
+    }
+
+    /// How long ago it was claimed.
+    pub(super) fn age(&self, id: &str) -> Duration {
+        self.tasks
+            .get(id)
+            .map_or(Duration::ZERO, |holding| holding.claimed.elapsed())
     }
 
     /// What was held under this token, and is not any more.
@@ -255,6 +264,7 @@ impl Held {
         if let Some(waited) = first_wait(&grant, &record, options.not_before) {
             clerk.waited(record.kind(), waited);
         }
+        debug!(task = %grant.id, kind = record.kind(), attempt = grant.meta.failures + 1, "task {} starts", grant.id);
         let (headers, unknown) = record.extra();
         let payload = record.payload();
         let span = fleet
@@ -276,7 +286,7 @@ impl Held {
             keys: protection.keys.clone(),
             trace: span.as_ref().and_then(RunSpan::context),
             sealed: entrance.as_ref().is_some_and(|entrance| entrance.sealed),
-            slot: Some(Arc::new(slot)),
+            slot: Some(Arc::new(Slot::new(slot.0, slot.1))),
             id: grant.id,
         };
         let task = Run {

@@ -12,10 +12,11 @@ mod ending;
 mod exchange;
 mod held;
 mod outbox;
+mod ration;
 mod recount;
 mod turn;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -153,7 +154,7 @@ impl Lane {
             // Below it is the last to be heard of, and with much to do the others always have something to tell.
             if !draining && fleet.drain.is_cancelled() {
                 draining = true;
-                self.begin_drain().await;
+                self.begin_drain();
             }
             if draining && self.is_idle() {
                 break;
@@ -321,14 +322,29 @@ impl Lane {
         }
     }
 
-    /// A flood of one full kind must not fill this lane: what is beyond a small supply goes back.
+    /// A flood of one full kind must not fill this lane: what is beyond a small supply goes back. So does, of a kind whose
+    /// tasks are slow, all but the next one: other kinds, and other consumers, have use for what they wait with.
     fn return_excess(&mut self, waiting: &mut VecDeque<Grant>) {
-        let keep = self.fleet.slots.total();
-        while waiting.len() > keep {
-            let Some(grant) = waiting.pop_back() else { return };
+        let most = self.fleet.slots.total();
+        let mut kinds = HashSet::new();
+        let stays: Vec<bool> = waiting
+            .iter()
+            .enumerate()
+            .map(|(n, grant)| n < most && (kinds.insert(grant.kind()) || self.held.age(&grant.id) < STRANDED))
+            .collect();
+        if stays.iter().all(|stays| *stays) {
+            return;
+        }
+        for (grant, stays) in std::mem::take(waiting).into_iter().zip(stays) {
+            if stays {
+                waiting.push_back(grant);
+                continue;
+            }
+            let away = self.desk.away(grant.kind(), BUSY_KIND_DELAY);
             self.let_go(&grant.id);
             self.fleet.slots.unreserve(self.index, 1);
-            self.outbox.release(grant.id, grant.token, BUSY_KIND_DELAY);
+            self.outbox.release(grant.id, grant.token, away);
+            self.hungry = true;
         }
     }
 }

@@ -5,15 +5,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 use workyard_shared::broker::{
     Completion, FailureReport, Handback, JobOutcome, JobSettled, JobTurn, Settled, Turn, TurnAnswer,
 };
 use workyard_shared::limits::{MAX_BATCH, MAX_CLAIM_BYTES};
 use workyard_shared::name::JobId;
 
+use super::ration::Ration;
 use crate::execute::Done;
 use crate::fleet::Fleet;
 use crate::metrics::QueueMeter;
@@ -38,6 +39,8 @@ pub(super) struct Outbox {
     members: VecDeque<(JobId, VecDeque<JobOutcome>)>,
     /// Kinds of the failures in the turn under way, for the hooks.
     in_turn: Vec<String>,
+    /// What the log says of retries: where everything fails it would be thousands of lines a second.
+    retries: Ration,
 }
 
 impl Outbox {
@@ -130,6 +133,13 @@ impl Outbox {
             meter.stale.fetch_add(stale as u64, Ordering::Relaxed);
             debug!(tasks = stale, "{stale} settled tasks were not ours any more");
         }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for (done, settled) in turn.completions.iter().zip(&answer.completions) {
+                if *settled == Settled::Completed {
+                    debug!(task = %done.id, "task {} is completed", done.id);
+                }
+            }
+        }
         let kinds = std::mem::take(&mut self.in_turn);
         for ((report, settled), kind) in turn.failures.iter().zip(&answer.failures).zip(kinds) {
             match settled {
@@ -137,9 +147,17 @@ impl Outbox {
                     warn!(task = %report.id, kind, error = %report.error, "task {} is dead-lettered", report.id);
                     tell_dead(fleet, report, &kind);
                 }
-                Settled::Retrying => {
-                    debug!(task = %report.id, kind, error = %report.error, "task {} will be retried", report.id)
-                }
+                Settled::Retrying => match self.retries.another(Instant::now()) {
+                    Some(0) => {
+                        info!(task = %report.id, kind, error = %report.error, "task {} failed and will be retried", report.id)
+                    }
+                    Some(unsaid) => {
+                        info!(task = %report.id, kind, error = %report.error, unsaid, "task {} failed and will be retried, as {unsaid} others that no line was written for", report.id)
+                    }
+                    None => {
+                        debug!(task = %report.id, kind, error = %report.error, "task {} failed and will be retried", report.id)
+                    }
+                },
                 Settled::Completed | Settled::Released | Settled::Stale => {}
             }
         }

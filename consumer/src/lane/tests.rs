@@ -42,6 +42,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         watch: Watch::default(),
         drain: CancellationToken::new(),
         halt: CancellationToken::new(),
+        over: CancellationToken::new(),
         poll: Duration::from_secs(600),
         prefetch: 0,
     };

@@ -1,7 +1,8 @@
 //! One turn on its way: subscribed, sent, and sent again until Redis answers.
 //!
 //! Invariant: the same turn keeps its number however often it is sent, so a repeat after a lost
-//! reply gets the first answer. Only the end of the drain time stops it.
+//! reply gets the first answer. Only a drain stops it: soon if it only claims (what it may have brought goes back when the
+//! session leaves), a moment after the drain time is over if it settles.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +16,6 @@ use workyard_shared::outage::Patience;
 
 use crate::fleet::Fleet;
 use crate::metrics::Call;
-
-/// How often a turn is sent after the drain time is over.
-const LAST_TRIES: u32 = 3;
 
 /// What to send.
 pub(super) struct TurnOrder {
@@ -48,41 +46,14 @@ pub(super) struct TurnDone {
 impl TurnOrder {
     /// Sends until answered.
     pub(super) async fn send(self, queue: Queue, fleet: Arc<Fleet>) -> TurnDone {
-        let (watch, halt) = (&fleet.watch, &fleet.halt);
-        let mut patience = Patience::default();
-        let mut tries_left = LAST_TRIES;
-        let answer = loop {
-            let sent = Instant::now();
-            match self.try_once(&queue).await {
-                Ok(answer) => {
-                    self.measure(&fleet, sent.elapsed());
-                    // Redis lets one subscribe also while it loads its data and refuses all else.
-                    if !self.only_subscribes() {
-                        watch.succeeded();
-                    }
-                    break Some(answer);
+        let answer = tokio::select! {
+            answer = self.until_answered(&queue, &fleet) => answer,
+            () = fleet.gives_up(!self.turn.is_empty()) => {
+                let tasks = self.turn.completions.len() + self.turn.failures.len();
+                if tasks > 0 {
+                    error!(tasks, "outcomes could not be delivered before the drain timeout; their tasks will run again");
                 }
-                Err(Error::Invalid(why)) => {
-                    // A rule of the function that this side does not check: a fault of ours. The
-                    // tasks stay with this session and run again elsewhere when it ends.
-                    error!(%why, "Redis refused a batch of outcomes");
-                    break None;
-                }
-                Err(error) => watch.failed(&error),
-            }
-            if halt.is_cancelled() {
-                tries_left -= 1;
-                if tries_left == 0 {
-                    error!(
-                        tasks = self.turn.completions.len(),
-                        "outcomes could not be delivered before the drain timeout; their tasks will run again"
-                    );
-                    break None;
-                }
-            }
-            tokio::select! {
-                () = patience.wait() => {}
-                () = halt.cancelled(), if !halt.is_cancelled() => {}
+                None
             }
         };
         let subscribed = self.subscribe.is_some() && answer.is_some();
@@ -93,6 +64,33 @@ impl TurnOrder {
             subscribed,
             connection: self.connection,
             answer,
+        }
+    }
+
+    /// `None`: Redis refused the turn, and always would.
+    async fn until_answered(&self, queue: &Queue, fleet: &Fleet) -> Option<TurnAnswer> {
+        let watch = &fleet.watch;
+        let mut patience = Patience::default();
+        loop {
+            let sent = Instant::now();
+            match self.try_once(queue).await {
+                Ok(answer) => {
+                    self.measure(fleet, sent.elapsed());
+                    // Redis lets one subscribe also while it loads its data and refuses all else.
+                    if !self.only_subscribes() {
+                        watch.succeeded();
+                    }
+                    return Some(answer);
+                }
+                Err(Error::Invalid(why)) => {
+                    // A rule of the function that this side does not check: a fault of ours. The
+                    // tasks stay with this session and run again elsewhere when it ends.
+                    error!(%why, "Redis refused a batch of outcomes");
+                    return None;
+                }
+                Err(error) => watch.failed(&error),
+            }
+            patience.wait().await;
         }
     }
 

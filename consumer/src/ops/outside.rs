@@ -178,7 +178,15 @@ fn stuck_after(watchdog: Option<Duration>) -> Duration {
 }
 
 fn bind(address: workyard_shared::http::Address) -> Result<TcpListener, Error> {
-    let refuse = |e: std::io::Error| Error::Invalid(format!("http: cannot listen on {address}: {e}"));
+    let refuse = |e: std::io::Error| {
+        let more = match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "; a second consumer of the same file needs an address of its own: `--http PORT`, or `--http 0` for any free one"
+            }
+            _ => "",
+        };
+        Error::Invalid(format!("http: cannot listen on {address}: {e}{more}"))
+    };
     let listener = TcpListener::bind(address.socket()).map_err(refuse)?;
     listener.set_nonblocking(true).map_err(refuse)?;
     let bound = listener.local_addr().map_err(refuse)?;

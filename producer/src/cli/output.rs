@@ -7,6 +7,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use serde::Serialize;
+use workyard_shared::one_line::is_steering;
 
 use super::exit::CliError;
 
@@ -95,9 +96,7 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
         }
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                shown.extend(c.escape_unicode())
-            }
+            c if is_steering(c) => shown.extend(c.escape_unicode()),
             c => shown.push(c),
         }
     }

@@ -86,6 +86,10 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
             let since = since.map(|at| format!(" since {}", clock.full(at)));
             format!("{who} has been running it{}", since.unwrap_or_default())
         }
+        Reason::HolderGone { consumer, at } => format!(
+            "{consumer}, which ran it, is gone: its lease ended {}. The next consumer that looks takes the task back",
+            clock.full(*at)
+        ),
         Reason::NotDue { until } => format!("it is due{}", due(until)),
         Reason::Retrying { failures, error, until } => {
             let times = if *failures > 1 {

@@ -41,6 +41,12 @@ pub struct Grant {
 const POISON_LIMIT: u32 = 3;
 
 impl Grant {
+    /// Its kind; empty if this version cannot read it.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.record.as_ref().map_or("", Record::kind)
+    }
+
     /// Whether one more death of a consumer under it may make it poison: also if it was told to bear more, for others that
     /// run beside it were not.
     #[must_use]

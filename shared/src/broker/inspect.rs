@@ -92,9 +92,15 @@ impl Queue {
                 "running" => Place::Running,
                 other => return Err(Error::Protocol(format!("place {other:?}"))),
             };
+            let record = Record::parse(body).map_err(|error| match (error, ids.get(seen.len())) {
+                (Error::Protocol(why), Some(id)) => Error::Protocol(format!(
+                    "task {id}: {why} (of a newer release, or damaged: `workyard cancel {id}` ends it)"
+                )),
+                (error, _) => error,
+            })?;
             seen.push(Seen::Live {
                 place,
-                record: Record::parse(body)?,
+                record,
                 meta: Meta::parse(&reply::bytes(meta)?),
             });
         }

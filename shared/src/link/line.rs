@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, Pipeline, RedisError, RedisResult, Value};
+use redis::{Client, Cmd, Pipeline, RedisError, Value};
 
 use super::config::LinkConfig;
 use super::freshness::Feed;
@@ -55,17 +55,17 @@ impl Line {
     }
 
     /// Sends one command.
-    pub(super) async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn send(&self, cmd: &Cmd) -> Result<Value, Error> {
         let Current { mut manager, number } = self.current().clone();
         let answer = manager.send_packed_command(cmd).await;
-        answer.inspect_err(|error| self.note(error, number))
+        answer.map_err(|error| self.note(error, number))
     }
 
     /// Sends several commands in one round trip.
-    pub(super) async fn send_all(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    pub(super) async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         let Current { mut manager, number } = self.current().clone();
         let answers = manager.req_packed_commands(pipeline, 0, pipeline.len()).await;
-        answers.inspect_err(|error| self.note(error, number))
+        answers.map_err(|error| self.note(error, number))
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -73,10 +73,14 @@ impl Line {
     }
 
     /// A call on connection `number` failed: replaces what its manager would keep although it is of no use.
-    fn note(&self, error: &RedisError, number: u64) {
-        if !is_stuck(error) {
-            return;
+    fn note(&self, error: RedisError, number: u64) -> Error {
+        if is_stuck(&error) {
+            self.replace(number);
         }
+        Error::from(error).at(self.client.get_connection_info().addr())
+    }
+
+    fn replace(&self, number: u64) {
         let mut current = self.current();
         // Many calls time out together on one connection: the first replaces it.
         if current.number != number {

@@ -39,17 +39,21 @@ impl OwnConnections {
     }
 
     async fn try_get(&self, key: &str) -> Result<Connection, Error> {
-        let pool = self.pool(&self.link.place(key).await?)?;
+        let info = self.link.place(key).await?;
+        let pool = self.pool(&info)?;
         let away = || Error::Unavailable {
             outage: Outage::Away,
             detail: "no connection in time".to_owned(),
         };
         // The wait for a free one, and its making.
         let got = tokio::time::timeout(self.link.config().connect_timeout * 2, pool.get()).await;
-        got.map_err(|_| away())?.map_err(|error| match error {
-            PoolError::Backend(error) => error.into(),
-            _ => away(),
-        })
+        let got = got.map_err(|_| away()).and_then(|got| {
+            got.map_err(|error| match error {
+                PoolError::Backend(error) => error.into(),
+                _ => away(),
+            })
+        });
+        got.map_err(|error| error.at(info.addr()))
     }
 
     fn pool(&self, info: &ConnectionInfo) -> Result<Pool, Error> {

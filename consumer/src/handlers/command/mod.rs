@@ -54,6 +54,8 @@ use super::{launch, result, tail};
 use crate::config::{CommandConfig, Output};
 use crate::{BoxFuture, Context, Failure, Handler, Outcome};
 
+/// How long a program that was killed takes to be gone.
+const KILLED: Duration = Duration::from_secs(1);
 /// How long output is still read after the program has exited. What it wrote is in the pipe
 /// already; only a process that left the group and kept the pipe open makes this wait.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -120,6 +122,7 @@ async fn exchange(
 ) -> Result<Vec<u8>, Failure> {
     let interrupt = Interrupt::start(ctx, timeout);
     let mut group = spawn(config, &ask, ctx, &interrupt)?;
+    ctx.winds_down(config.process.kill_after + KILLED);
     let limit = ask.limit;
     let mut streams = Streams::of(&mut group, ask.input, limit);
     let end = tokio::select! {

@@ -229,8 +229,16 @@ impl Process {
     /// Lets it finish by itself: its input ends, and only after the grace it is ended.
     pub(super) async fn close(mut self) {
         self.stdin = None;
-        // Whatever it still says, or if it says nothing in time: what follows is the same.
-        let _last_words = timeout(self.grace, self.idle()).await;
+        let grace = self.grace;
+        let leaves = async {
+            // Whatever it still says. One that closes its output may yet be cleaning up.
+            let _last_words = self.idle().await;
+            if self.status.is_none() {
+                self.status = self.group.exited().await.ok();
+            }
+        };
+        // If it does not leave in time: what follows is the same.
+        let _left = timeout(grace, leaves).await;
         self.end().await;
     }
 

@@ -281,6 +281,19 @@ async fn closing_lets_an_idle_worker_finish_and_leaves_no_process() {
 }
 
 #[tokio::test]
+async fn closing_waits_for_a_worker_that_closes_its_output_before_it_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "trap 'echo term > how; exit' TERM; while read -r line; do {ANSWER}; done; exec >&-; \
+         for n in 1 2 3 4 5 6 7 8 9 10; do sleep 0.05; done; echo left > how"
+    );
+    let worker = script(dir.path(), &text, "");
+    result_of(&worker, "1").await;
+    tokio::time::timeout(PATIENCE, worker.close()).await.unwrap();
+    assert_eq!(line_in(&dir.path().join("how")).await, "left");
+}
+
+#[tokio::test]
 async fn closing_ends_a_worker_that_ignores_everything_with_sigkill() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("trap '' TERM; echo $$ >> starts; read -r line; {ANSWER}; while :; do sleep 1; done");
