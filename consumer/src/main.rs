@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    workyard_consumer::daemon::main(&workyard_consumer::daemon::Cli::parse())
+    workyard_consumer::daemon::main(&workyard_consumer::daemon::Cli::read())
 }

@@ -74,6 +74,9 @@ async fn bad_input_is_told_with_code_2_and_adds_nothing() {
     server.run(&["list", "-q", "typo"]).fails(2, "no queue \"typo\"");
     server.run(&["purge", "pending"]).fails(2, "--yes");
     server.run(&["nonsense"]).fails(2, "error:");
+    server
+        .run(&["enqueue", "k", "{}", "--wait", "5"])
+        .fails(2, "a duration has a unit: --wait 5s");
     for args in [
         &["enqueue", "k", "hello", "--json"][..],
         &["enqueue", "k", "--delay", "soon", "--json"],
@@ -198,7 +201,7 @@ async fn a_field_that_looks_like_a_slip_is_told_once_and_kept() {
     let slips: Vec<&str> = ran.err.lines().filter(|line| line.contains("unknown")).collect();
     assert_eq!(
         slips,
-        ["line 2: unknown field \"priorty\" is kept as it is; did you mean \"priority\"?"]
+        ["line 2: warning: unknown field \"priorty\" is kept as it is; did you mean \"priority\"?"]
     );
     let page = server.run(&["list", "--json"]).ok().json();
     let kept = page["tasks"].as_array().unwrap().iter();
@@ -258,7 +261,29 @@ async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
     let ran = Ran::of(workyard(&["list", "--redis-url", &url, "-vv"]).output().unwrap());
     assert!(!format!("{ran:?}").contains("wr0ng"), "{ran:?}");
     ran.fails(4, "check user and password");
-    Ran::of(workyard(&["list", "--redis-url", "http://x"]).output().unwrap()).fails(2, "Redis URL must be");
+    let url = server.url_with("");
+    Ran::of(workyard(&["list", "--redis-url", &url]).output().unwrap()).fails(4, "WORKYARD_REDIS_PASSWORD_FILE");
+    Ran::of(workyard(&["list", "--redis-url", "http://x"]).output().unwrap()).fails(2, "is no Redis URL");
+}
+
+#[test]
+fn a_connection_that_never_stood_lost_no_reply() {
+    // The system connects, and nobody ever speaks: so a port without TLS looks to who begins TLS there.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    for (scheme, hint) in [
+        ("rediss", "is that a port for TLS"),
+        ("redis", "nobody answered within 2s"),
+    ] {
+        let url = format!("{scheme}://{address}/");
+        let ran = Ran::of(
+            workyard(&["list", "--redis-url", &url, "--patience", "0s"])
+                .output()
+                .unwrap(),
+        );
+        let ran = ran.fails(4, hint);
+        assert!(!ran.err.contains("may have been applied"), "{ran:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,4 +326,98 @@ fn the_usage_in_an_error_names_no_option_that_the_environment_gave() {
     assert!(error.contains("Usage: workyard job cancel <ID>\n"), "{error}");
     let error = run(&["job", "cancel", "--redis-url=redis://127.0.0.1:2/"]);
     assert!(error.contains("job cancel --redis-url <URL> <ID>\n"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_not_there_says_which_queue_was_looked_in_and_which_others_there_are() {
+    let server = Server::start(&[]).await;
+    server.run(&["enqueue", "k", "--id", "a", "-q", "emails"]).ok();
+    server.run(&["enqueue", "k", "--id", "b", "-q", "shop"]).ok();
+    for args in [
+        &["task", "a", "-q", "shop"][..],
+        &["wait", "a", "-q", "shop"],
+        &["explain", "a", "-q", "shop"],
+        &["retry", "a", "-q", "shop"],
+        &["cancel", "a", "-q", "shop"],
+        &["delete", "a", "-q", "shop"],
+    ] {
+        let ran = server
+            .run(args)
+            .fails(1, "looked in queue shop; -q names another: emails");
+        assert!(!ran.out.contains("looked in"), "{args:?}: {ran:?}");
+        let json = server.run(&[args, &["--json"]].concat());
+        assert!(!json.out.contains("looked in") && json.code == 1, "{args:?}: {json:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_named_with_or_without_its_flag_and_only_once() {
+    let server = Server::start(&[]).await;
+    let paused = |args: &[&str]| server.run(args).ok().out;
+    assert!(paused(&["pause", "emails"]).starts_with("queue emails is paused"));
+    assert!(paused(&["resume", "emails", "-q", "emails"]).starts_with("queue emails is resumed"));
+    assert!(paused(&["queue", "show", "-q", "emails"]).contains("emails"));
+    for args in [
+        &["pause", "emails", "-q", "shop"][..],
+        &["-q", "shop", "resume", "emails"],
+        &["queue", "show", "emails", "--queue=shop"],
+        &["queue", "set", "emails", "paused=1", "-q", "shop"],
+        &["queue", "delete", "emails", "-q", "shop", "--yes"],
+    ] {
+        server
+            .run(args)
+            .fails(2, "two queues are named: emails, and shop by --queue");
+    }
+    server.run(&["queue", "show"]).fails(2, "WORKYARD_QUEUE=emails");
+    // What the environment says is no second name.
+    let with_variable = |args: &[&str]| {
+        let mut command = server.workyard(args);
+        command.env("WORKYARD_QUEUE", "shop");
+        Ran::of(command.output().unwrap()).ok().out
+    };
+    assert!(with_variable(&["pause", "emails"]).starts_with("queue emails is paused"));
+    assert!(with_variable(&["queue", "show", "emails"]).contains("emails"));
+    assert!(with_variable(&["queue", "show"]).contains("shop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_consumer_of_a_mistyped_queue_is_told_which_queues_there_are() {
+    let server = Server::start(&[]).await;
+    server.run(&["enqueue", "k", "-q", "shop"]).ok();
+    let told = "queue shpo is new; did you mean shop? There are shop";
+    server
+        .run(&["enqueue", "k", "-q", "shpo", "--require-consumer"])
+        .fails(4, told);
+    let ran = server.run(&["enqueue", "k", "-q", "shpo"]).ok();
+    assert!(ran.err.contains(told), "{ran:?}");
+    let ran = server.run(&["enqueue", "k", "-q", "shop"]).ok();
+    assert!(!ran.err.contains("is new"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_tasks_tells_the_ids_if_asked_for() {
+    let server = Server::start(&[]).await;
+    server
+        .run(&["enqueue", "--ids", "k"])
+        .fails(2, "--ids goes with --from-file");
+    let lines = "{\"kind\":\"k\",\"id\":\"a\"}\n{\"kind\":\"k\"}\n{\"kind\":\"k\",\"id\":\"c\",\"queue\":\"q\"}\n";
+    let ran = server
+        .feed(&["enqueue", "--from-file", "-", "--ids"], lines.as_bytes())
+        .ok();
+    assert!(ran.err.contains("3 tasks enqueued"), "{ran:?}");
+    let ids: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(ids.len(), 3, "{ran:?}");
+    let made: Vec<&&str> = ids.iter().filter(|id| !["a", "c"].contains(id)).collect();
+    server.run(&["task", made[0]]).ok();
+    let ran = server
+        .feed(&["enqueue", "--from-file", "-", "--ids", "--json"], lines.as_bytes())
+        .ok();
+    let documents: Vec<serde_json::Value> = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of_c = documents.iter().find(|document| document["id"] == "c").unwrap();
+    assert_eq!((&of_c["queue"], &of_c["accepted"]), (&"q".into(), &"duplicate".into()));
+    assert_eq!(documents.last().unwrap()["duplicates"], 2);
 }

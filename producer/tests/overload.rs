@@ -184,7 +184,7 @@ async fn an_enqueue_without_a_healthy_consumer_warns_or_fails_as_asked() {
     // Whoever says which kinds it knows makes a slip of the pen heard.
     report(&server, &hands, r#"{"capacity":4,"kinds":["send","sum"]}"#).await;
     assert_eq!(server.run(&["enqueue", "sum"]).ok().err, "");
-    let slip = "no consumer of queue default has a handler for kind sned now; they have handlers for send, sum";
+    let slip = "no consumer of queue default has a handler for kind sned now; they have handlers for send, sum; did you mean send?";
     for more in [&[][..], &["--require-consumer"]] {
         let warned = server.run(&[&["enqueue", "sned"], more].concat()).ok();
         assert_eq!(warned.err, format!("warning: {slip}\n"));

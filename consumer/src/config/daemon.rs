@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::{DeTable, DeValue};
 use workyard_shared::http::Address;
-use workyard_shared::link::Access;
+use workyard_shared::link::{Access, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName};
 
 use crate::slots::QueueOrder;
@@ -177,6 +177,14 @@ struct RawQueue {
 /// Checks the text of a configuration; relative paths in it are below `base`.
 pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
     let mut root = DeTable::parse(text)?;
+    if matches!(
+        root.get_ref().get("queues").map(|value| value.get_ref()),
+        Some(DeValue::Table(_))
+    ) {
+        let text =
+            "stand in two pairs of brackets, one such table for each: [[queues]], and below it name = \"emails\"";
+        return Err(Problem::new("queues", text));
+    }
     let handlers = handlers(root.get_mut(), base)?;
     let mut raw = Raw::deserialize(toml::Deserializer::from(root))?;
     let access = access(&mut raw, base).map_err(|text| Problem::new("redis_password", text))?;
@@ -184,7 +192,7 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         Some(text) => Prefix::new(text).map_err(|error| Problem::new("prefix", checks::reason(&error)))?,
         None => Prefix::default(),
     };
-    let redis_url = raw.redis_url.map(|source| source.resolve(base)).transpose();
+    let redis_url = raw.redis_url.map(|source| redis_url(source, base)).transpose();
     let lease = raw.lease.unwrap_or(HumanDuration(DEFAULT_LEASE));
     let drain = raw.drain_timeout.unwrap_or(HumanDuration(DEFAULT_DRAIN));
     Ok(DaemonConfig {
@@ -210,6 +218,15 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         telemetry: raw.telemetry.check(base)?,
         handlers,
     })
+}
+
+/// Looked at here, so that a check of the file finds what the start would.
+fn redis_url(source: SecretSource, base: &Path) -> Result<Secret, String> {
+    let url = source.resolve(base)?;
+    if url.expose() != "managed" {
+        LinkConfig::from_url(url.expose()).map_err(|error| checks::reason(&error))?;
+    }
+    Ok(url)
 }
 
 /// A password's file is kept as such: it is read at each connection.

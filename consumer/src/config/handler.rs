@@ -64,8 +64,14 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         return Err(Problem::whole("must be a table with at least a `type`"));
     };
     let choices = "\"command\", \"worker\", \"http\" or \"builtin\"";
-    let kind_of: String =
-        take(&mut table, "type")?.ok_or_else(|| Problem::new("type", format!("is missing; give {choices}")))?;
+    let Some(kind_of) = take::<String>(&mut table, "type")? else {
+        return Err(match below(&table) {
+            Some(rest) => Problem::whole(format!(
+                "has no type, but a table below it has: a kind with a dot stands in quotes, [handlers.\"{kind}.{rest}\"]"
+            )),
+            None => Problem::new("type", format!("is missing; give {choices}")),
+        });
+    };
     let concurrency: Option<RawConcurrency> = take(&mut table, "concurrency")?;
     let timeout: Option<HumanDuration> = take(&mut table, "timeout")?;
     let signed: Option<bool> = take(&mut table, "signed")?;
@@ -96,6 +102,21 @@ fn fields(kind: &str, value: Spanned<DeValue<'_>>, base: &Path) -> Result<Handle
         signed: signed.unwrap_or(false),
         action,
     })
+}
+
+/// What the name of a kind goes on with that TOML has cut at its dots: the way down to a table that is a handler.
+fn below(table: &DeTable<'_>) -> Option<String> {
+    let tables = table.iter().filter_map(|(key, value)| match value.get_ref() {
+        // What a handler itself has as tables; nothing in them is one.
+        DeValue::Table(inner) if !["env", "headers"].contains(&key.get_ref().as_ref()) => Some((key.get_ref(), inner)),
+        _ => None,
+    });
+    tables
+        .map(|(key, inner)| match inner.contains_key("type") {
+            true => Some(key.to_string()),
+            false => below(inner).map(|rest| format!("{key}.{rest}")),
+        })
+        .find_map(|found| found)
 }
 
 /// The concurrency of a pool of workers: its processes. A task that is claimed for more of them waits here for a process,

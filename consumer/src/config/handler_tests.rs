@@ -45,6 +45,19 @@ fn a_type_is_demanded() {
 }
 
 #[test]
+fn a_value_of_another_type_is_told_its_field_and_an_unknown_field_the_one_meant() {
+    let list = "expected a list in brackets, like [\"a\", \"b\"]";
+    let argv = format!(":5: handlers.send.argv: invalid type: string \"true\", {list}");
+    each_is_refused("type = \"command\"", &[("argv = \"true\"", &argv)]);
+    let codes = format!(":6: handlers.send.final_exit_codes: invalid type: integer `3`, {list}");
+    let mistakes = [
+        ("timout = \"3s\"", "; did you mean `timeout`?"),
+        ("final_exit_codes = 3", &*codes),
+    ];
+    each_is_refused("type = \"command\"\nargv = [\"x\"]", &mistakes);
+}
+
+#[test]
 fn mistakes_of_a_program_name_line_field_and_remedy() {
     let argv_mistakes = [
         ("", "missing field `argv`"),
@@ -69,13 +82,13 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
         ),
         (
             "timeout = 3",
-            ":6: handlers.send: invalid type: integer `3`, expected a duration as text",
+            ":6: handlers.send.timeout: invalid type: integer `3`, expected a duration as text",
         ),
         ("timeout = \"0s\"", ":6: handlers.send.timeout: 0ms is out of range"),
         ("concurrency = 0", ":6: handlers.send.concurrency: 0 is out of range"),
         (
             "concurrency = -1",
-            ":6: handlers.send: invalid value: integer `-1`, expected a number of tasks, or { min = 2, max = 32 }",
+            ":6: handlers.send.concurrency: invalid value: integer `-1`, expected a number of tasks, or { min = 2, max = 32 }",
         ),
         (
             "concurrency = \"4\"",
@@ -93,7 +106,7 @@ fn mistakes_of_a_program_name_line_field_and_remedy() {
         ("concurrency = { min = 1, max = 2, most = 3 }", "unknown field `most`"),
         ("final_exit_codes = [0]", "0 is no failing exit code"),
         ("final_exit_codes = [75]", "always means retry"),
-        ("output = \"xml\"", ":6: handlers.send: unknown variant `xml`"),
+        ("output = \"xml\"", ":6: handlers.send.output: unknown variant `xml`"),
         (
             "env = { WORKYARD_ID = \"1\" }",
             "handlers.send.env.WORKYARD_ID: names that begin",

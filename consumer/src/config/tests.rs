@@ -100,6 +100,39 @@ fn a_queue_that_is_a_bare_name_is_told_how_to_be_a_table() {
         error.contains("expected a table: [[queues]], and below it name = \"emails\""),
         "{error}"
     );
+    let error = read("[queues]\nname = \"q\"\n[jobs]\n").unwrap_err().to_string();
+    assert!(
+        error.contains(":1: queues: ") && error.contains("two pairs of brackets"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_kind_with_a_dot_is_told_its_quotes() {
+    for (head, quoted) in [
+        ("[handlers.mail.send]", "[handlers.\"mail.send\"]"),
+        ("[handlers.a.b.c]", "[handlers.\"a.b.c\"]"),
+    ] {
+        let text = format!("[[queues]]\nname = \"q\"\n{head}\ntype = \"command\"\nargv = [\"x\"]\n");
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.contains("stands in quotes") && error.contains(quoted), "{error}");
+        let right = text.replace(head, quoted);
+        assert_eq!(read(&right).unwrap().handlers.len(), 1, "{right}");
+    }
+}
+
+#[test]
+fn an_address_of_redis_that_is_none_is_refused_with_the_file_and_without_its_password() {
+    let rest = "[[queues]]\nname = \"q\"\n[jobs]\n";
+    for (url, why) in [
+        ("127.0.0.1:17900", "did you mean redis://127.0.0.1:17900?"),
+        ("redis://u:hush@h:179000/", "port 179000 is above 65535"),
+    ] {
+        let error = read(&format!("redis_url = \"{url}\"\n{rest}")).unwrap_err().to_string();
+        assert!(error.contains(":1: redis_url: ") && error.contains(why), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
+    read(&format!("redis_url = \"managed\"\n{rest}")).unwrap();
 }
 
 #[test]
@@ -122,7 +155,13 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
             ":1: concurrency: ",
             "0 is out of range; give 1 to 10000",
         ),
-        ("concurrency = -1", ":1: ", "invalid value: integer `-1`"),
+        ("concurrency = -1", ":1: concurrency: ", "invalid value: integer `-1`"),
+        (
+            "concurrency = \"many\"",
+            ":1: concurrency: ",
+            "invalid type: string \"many\", expected a whole number",
+        ),
+        ("concurency = 3", ":1: ", "did you mean `concurrency`?"),
         ("jobs = true", ":1: ", "expected a table: [jobs]"),
         (
             "prefix = \"{a}\"",

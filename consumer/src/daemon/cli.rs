@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand, ValueEnum};
 use workyard_shared::http::Address;
 use workyard_shared::link::Access;
@@ -93,6 +94,25 @@ pub struct Cli {
     pub(super) http: Option<Address>,
 }
 
+impl Cli {
+    /// Reads the arguments of this process; one that is wrong ends it with code 2.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_tip(error).exit())
+    }
+}
+
+/// A file without its flag looks like a command to clap.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && word.ends_with(".toml")
+    {
+        let tip = format!("the file goes behind its flag: --config {word}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
 /// Forms of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
@@ -116,4 +136,16 @@ pub(super) enum Action {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_its_flag_is_told_the_flag() {
+        let said = |word: &str| with_tip(Cli::try_parse_from(["workyard-consumer", word]).unwrap_err()).to_string();
+        assert!(said("app.toml").contains("--config app.toml"), "{}", said("app.toml"));
+        assert!(!said("app").contains("--config app"), "{}", said("app"));
+    }
 }

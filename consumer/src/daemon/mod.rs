@@ -52,6 +52,14 @@ enum Failure {
 }
 
 impl Failure {
+    /// What helps, where that is known.
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Workyard(error) => error.remedy(),
+            _ => None,
+        }
+    }
+
     fn code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Workyard(Error::Invalid(_)) | Self::Io(_) => ExitCode::from(EXIT_BAD_USE),
@@ -80,7 +88,10 @@ pub fn main(cli: &Cli) -> ExitCode {
     match run(cli, logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            error!("{failure}");
+            match failure.remedy() {
+                Some(remedy) => error!("{failure}; {remedy}"),
+                None => error!("{failure}"),
+            }
             failure.code()
         }
     }
@@ -111,6 +122,7 @@ fn run(cli: &Cli, logging: Logging) -> Result<(), Failure> {
     let spans = telemetry::settings(cli, &file, telemetry::variable)?;
     if cli.check {
         settings::protection(cli, &file)?;
+        settings::check_url(cli)?;
         let (queues, kinds) = (settings::queues(cli, &file)?.len(), registry.kinds().join(", "));
         info!("the configuration is sound: {queues} queues, kinds {kinds}");
         return Ok(());

@@ -79,6 +79,14 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
     Ok((config, managed))
 }
 
+/// Refuses an address of the flag or the variable that is none; that of the file was looked at with it. Connects to nothing.
+pub(super) fn check_url(cli: &Cli) -> Result<(), Error> {
+    match cli.redis_url.as_deref() {
+        None | Some("managed") => Ok(()),
+        Some(url) => LinkConfig::from_url(url).map(|_| ()),
+    }
+}
+
 /// The keys, read now, and what must be sealed or signed. A queue that a flag names is as the file has it.
 pub(super) fn protection(cli: &Cli, file: &DaemonConfig) -> Result<Protection, Error> {
     let ring = cli.keys.as_ref().or(file.keys.file.as_ref());

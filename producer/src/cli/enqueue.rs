@@ -20,9 +20,11 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
     if let Some(path) = &args.from_file {
         return from_file::run(path, &args, session).await;
     }
-    if args.skip_invalid {
-        let hint = Some("it is for the lines of a file");
-        return Err(CliError::usage("--skip-invalid goes with --from-file", hint));
+    for (given, flag) in [(args.skip_invalid, "--skip-invalid"), (args.ids, "--ids")] {
+        if given {
+            let hint = Some("it is for the lines of a file");
+            return Err(CliError::usage(format!("{flag} goes with --from-file"), hint));
+        }
     }
     let task = build(&args, &session.out)?;
     let warning = warning::before(

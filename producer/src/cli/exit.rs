@@ -212,7 +212,7 @@ fn hint_for(error: &CallError) -> Option<&'static str> {
         | CallError::Unknown(_) => Some(
             "give the address with --redis-url or WORKYARD_REDIS_URL, or --redis-url managed for a server of your own",
         ),
-        CallError::Denied(_) => Some("check user and password in the URL, and what its ACL permits"),
+        CallError::Denied(_) => error.remedy(),
         CallError::Protocol(text) if text.contains("unknown command") => Some("Redis 7.0 or newer is needed"),
         _ => None,
     }

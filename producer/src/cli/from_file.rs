@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek, Write};
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::json;
 use workyard_producer::{Accepted, Bulk, Kept, NewTask, QueueName, Receipt};
 use workyard_shared::Error;
@@ -21,7 +22,7 @@ use super::enqueue::{shortfall, with_shortfall};
 use super::exit::{CliError, Exit};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::near;
-use super::output::counted;
+use super::output::{Out, counted};
 use super::progress::Progress;
 use super::session::Session;
 use super::{trace, warning};
@@ -91,7 +92,7 @@ pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) 
     }
     file.rewind().map_err(cannot)?;
     let mut sent = Sent::default();
-    if let Err(error) = send(&file, &checked, &mut sent, session).await {
+    if let Err(error) = send(&file, &checked, &mut sent, args.ids, session).await {
         let known = sent.created + sent.duplicates;
         session.out.note(&format!(
             "{known} of {} tasks were accepted for sure before this happened:",
@@ -180,7 +181,7 @@ fn hint_at_slips(task: &NewTask, number: u64, told: &mut HashSet<String>, as_jso
         let text = if as_json {
             json!({ "line": number, "warning": text }).to_string()
         } else {
-            format!("line {number}: {text}")
+            format!("line {number}: warning: {text}")
         };
         // Whoever closed stderr does not want to know.
         writeln!(io::stderr(), "{text}").ok();
@@ -198,10 +199,17 @@ fn bad_line(number: u64, reason: &str, as_json: bool) {
 }
 
 /// The second pass.
-async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session) -> Result<(), CliError> {
+async fn send(
+    file: &File,
+    checked: &Checked,
+    sent: &mut Sent,
+    ids: bool,
+    session: &mut Session,
+) -> Result<(), CliError> {
     let cannot = |e: io::Error| CliError::usage(format!("the file cannot be read any more: {e}"), None);
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
-    let mut progress = Progress::new("enqueued", checked.good, session.out.json);
+    // A bar would stand between the ids.
+    let mut progress = Progress::new("enqueued", checked.good, session.out.json || ids);
     let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
     let (mut good, mut bad) = (0, 0);
     let trace = trace::surrounding(&session.out);
@@ -221,20 +229,49 @@ async fn send(file: &File, checked: &Checked, sent: &mut Sent, session: &Session
         }
         let queue = queue.unwrap_or_else(|| session.queue.clone());
         let bulk = bulks
-            .entry(queue)
+            .entry(queue.clone())
             .or_insert_with_key(|queue| session.client.bulk(queue));
-        sent.count(&bulk.push(task).await?);
+        let receipts = bulk.push(task).await?;
+        sent.count(&receipts);
+        if ids {
+            tell(&queue, &receipts, &mut session.out)?;
+        }
         good += 1;
         if good % UPDATE_EVERY == 0 {
             progress.set(sent.created + sent.duplicates);
         }
     }
-    for (_, bulk) in bulks {
-        sent.count(&bulk.finish().await?);
+    for (queue, bulk) in bulks {
+        let receipts = bulk.finish().await?;
+        sent.count(&receipts);
+        if ids {
+            tell(&queue, &receipts, &mut session.out)?;
+        }
         progress.set(sent.created + sent.duplicates);
     }
     progress.end();
     Ok(())
+}
+
+/// A task that is in.
+#[derive(Serialize)]
+struct Told<'a> {
+    queue: &'a str,
+    #[serde(flatten)]
+    receipt: &'a Receipt,
+}
+
+/// Writes what is in now, so that whoever reads along can wait for it.
+fn tell(queue: &QueueName, receipts: &[Receipt], out: &mut Out) -> Result<(), CliError> {
+    for receipt in receipts {
+        if out.json {
+            let queue = queue.as_str();
+            out.document(&Told { queue, receipt })?;
+        } else {
+            out.line(receipt.id.as_str())?;
+        }
+    }
+    out.flush()
 }
 
 fn report(
@@ -265,7 +302,11 @@ fn report(
     if checked.bad > 0 {
         text.push_str(&format!(", {} skipped", counted(checked.bad, "invalid line")));
     }
-    session.out.line(&text)?;
+    if args.ids {
+        session.out.note(&text);
+    } else {
+        session.out.line(&text)?;
+    }
     if let Some(text) = shortfall(durability, args.durability) {
         session.out.note(&format!("note: {text}"));
     }

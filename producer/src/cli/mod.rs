@@ -51,7 +51,6 @@ mod audit;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use workyard_shared::broker::Queue;
 use workyard_shared::link::note_on_arguments;
 use workyard_shared::name::SessionId;
@@ -69,9 +68,9 @@ const QUIET: Duration = Duration::from_millis(1500);
 pub(crate) fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let json = args.iter().any(|arg| arg == "--json");
-    let result = match Cli::try_parse_from(args::join_wait(args.clone())) {
+    let result = match args::parse(args.clone()) {
         Ok(cli) => start(cli),
-        Err(error) => shell::parse_error(&shell::without_environment(error, &args), json),
+        Err(error) => shell::parse_error(&shell::with_unit(shell::without_environment(error, &args), &args), json),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -182,8 +181,8 @@ async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliE
         Command::Cancel(args) => operate::cancel(&args, session).await,
         Command::Retry(args) => operate::retry(&args, session).await,
         Command::Delete(args) => operate::delete(&args, session).await,
-        Command::Pause => operate::pause(session, true).await,
-        Command::Resume => operate::pause(session, false).await,
+        Command::Pause(args) => operate::pause(args, session, true).await,
+        Command::Resume(args) => operate::pause(args, session, false).await,
         Command::Purge(args) => operate::purge(&args, session).await,
         Command::MapReduce(args) => Box::pin(map_reduce::run(*args, session)).await,
         Command::Job(args) => Box::pin(job::run(args, session)).await,

@@ -3,16 +3,11 @@
 //! Invariant: it only guesses. Unknown fields are kept with the task whatever they are called.
 
 use workyard_shared::envelope::FIELDS;
+use workyard_shared::near::nearest;
 
-/// The field that was probably meant by an unknown name: at most two letters are wrong, and no more
-/// than a third of them.
+/// The field that was probably meant by an unknown name.
 pub(crate) fn meant(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase();
-    let candidates = FIELDS.iter().map(|field| (strsim::osa_distance(&name, field), *field));
-    candidates
-        .filter(|(wrong, field)| *wrong <= 2 && 3 * wrong <= field.len())
-        .min()
-        .map(|(_, field)| field)
+    nearest(name, FIELDS)
 }
 
 #[cfg(test)]

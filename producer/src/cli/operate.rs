@@ -6,14 +6,14 @@
 use serde_json::json;
 use workyard_producer::{CancelAnswer, Deleted, State};
 
-use super::args::{IdsArgs, PurgeArgs, RetryArgs};
+use super::args::{IdsArgs, PurgeArgs, QueueArg, RetryArgs};
 use super::exit::{CliError, Exit};
 use super::output::counted;
 use super::session::Session;
 use super::why;
 
 /// Writes each id with its answer; `well` says which answers are as asked for.
-fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&str]) -> Result<Exit, CliError> {
+async fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&str]) -> Result<Exit, CliError> {
     if session.out.json {
         let items: Vec<_> = answers
             .iter()
@@ -24,10 +24,11 @@ fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&s
         for (id, answer) in answers {
             session.out.line(&format!("{id}  {answer}"))?;
         }
-        if answers.iter().any(|(_, answer)| *answer == NOT_FOUND) {
-            // The usual reason: the task is in another queue than the one that -q or the default says.
-            let queue = &session.queue;
-            eprintln!("note: looked in queue {queue}; -q names another, `workyard queues` lists them");
+        if answers
+            .iter()
+            .any(|(_, answer)| matches!(*answer, NOT_FOUND | NO_DEAD_LETTER))
+        {
+            session.out.note(&format!("note: {}", why::looked_in(session).await));
         }
     }
     let all = answers.iter().all(|(_, answer)| well.contains(answer));
@@ -36,6 +37,8 @@ fn answers(session: &mut Session, answers: &[(String, &'static str)], well: &[&s
 
 /// Answer for an id that the queue does not have.
 const NOT_FOUND: &str = "not found";
+/// Answer for an id that cannot be retried.
+const NO_DEAD_LETTER: &str = "not a dead letter of this queue";
 
 /// Runs `cancel`.
 pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit, CliError> {
@@ -53,7 +56,7 @@ pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit
         }
         answered.push((id.to_string(), answer));
     }
-    answers(session, &answered, &["cancelled"])
+    answers(session, &answered, &["cancelled"]).await
 }
 
 /// Runs `retry`.
@@ -65,15 +68,13 @@ pub(crate) async fn retry(args: &RetryArgs, session: &mut Session) -> Result<Exi
     let again = session.client.retry(&session.queue, &ids).await?;
     let answered: Vec<_> = ids
         .into_iter()
-        .zip(again.iter().map(|again| {
-            if *again {
-                "pending"
-            } else {
-                "not a dead letter of this queue"
-            }
-        }))
+        .zip(
+            again
+                .iter()
+                .map(|again| if *again { "pending" } else { NO_DEAD_LETTER }),
+        )
         .collect();
-    answers(session, &answered, &["pending"])
+    answers(session, &answered, &["pending"]).await
 }
 
 async fn retry_all(args: &RetryArgs, session: &mut Session) -> Result<Exit, CliError> {
@@ -111,11 +112,12 @@ pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit
         Deleted::Unknown => NOT_FOUND,
     };
     let answered: Vec<_> = ids.into_iter().zip(gone.iter().map(word)).collect();
-    answers(session, &answered, &["deleted"])
+    answers(session, &answered, &["deleted"]).await
 }
 
 /// Runs `pause` and `resume`.
-pub(crate) async fn pause(session: &mut Session, paused: bool) -> Result<Exit, CliError> {
+pub(crate) async fn pause(args: QueueArg, session: &mut Session, paused: bool) -> Result<Exit, CliError> {
+    session.take(args.name)?;
     // One may pause a queue before its first task; a slip of the pen looks the same.
     if !session.is_used(&session.client.queues().await?).await? {
         session

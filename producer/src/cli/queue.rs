@@ -12,21 +12,28 @@ use super::session::Session;
 
 /// Runs the command.
 pub(crate) async fn run(action: QueueAction, session: &mut Session) -> Result<Exit, CliError> {
-    let name = match action {
+    match action {
         QueueAction::Set { name, settings } => {
-            session.client.set(&name, &settings).await?;
-            name
+            session.take(Some(name))?;
+            session.client.set(&session.queue, &settings).await?;
         }
-        QueueAction::Show { name } => name,
+        QueueAction::Show(args) => {
+            session.take(args.name)?;
+            if !session.named {
+                let message = "no queue is named: `workyard queue show emails`, -q emails or WORKYARD_QUEUE=emails";
+                return Err(CliError::usage(message, None));
+            }
+        }
         QueueAction::Delete { name, yes } => return delete(name, yes, session).await,
-    };
+    }
+    let name = session.queue.clone();
     let settings = session.client.settings(&name).await?;
     show(&name, &settings, session)?;
     Ok(Exit::Done)
 }
 
 async fn delete(name: QueueName, yes: bool, session: &mut Session) -> Result<Exit, CliError> {
-    session.look_at(name);
+    session.take(Some(name))?;
     session.known_queue().await?;
     let name = session.queue.clone();
     if !yes {

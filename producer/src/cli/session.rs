@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use workyard_producer::{Client, ClientConfig, KeyRing, LinkConfig, QueueName};
+use workyard_shared::near::nearest;
 
 use super::args::Global;
 use super::exit::CliError;
@@ -29,6 +30,20 @@ fn whoever_types() -> String {
     }
 }
 
+/// Queues that a note names.
+const NAMED: usize = 20;
+
+/// Which queues there are instead of one that nobody ever used, and which of them was probably meant.
+pub(crate) fn known(unknown: &QueueName, queues: &[QueueName]) -> String {
+    let names = || queues.iter().map(QueueName::as_str);
+    let listed: Vec<&str> = names().take(NAMED).collect();
+    match nearest(unknown.as_str(), names()) {
+        _ if listed.is_empty() => "there are none yet".to_owned(),
+        Some(meant) => format!("did you mean {meant}? There are {}", listed.join(", ")),
+        None => format!("there are {}", listed.join(", ")),
+    }
+}
+
 /// One run of a command.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -38,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) queue: QueueName,
     /// The queue was named, not left to its default.
     pub(crate) named: bool,
+    /// It was named by the flag, not by the environment.
+    typed: bool,
     pub(crate) out: Out,
 }
 
@@ -68,6 +85,7 @@ impl Session {
             client: Client::new(config)?,
             queue,
             named,
+            typed: global.queue_typed,
             out: Out::new(global.json),
         })
     }
@@ -84,6 +102,24 @@ impl Session {
         (self.queue, self.named) = (queue, true);
     }
 
+    /// From now on the queue is the one that stands without a flag, if there is one: it goes before the environment.
+    pub(crate) fn take(&mut self, name: Option<QueueName>) -> Result<(), CliError> {
+        let Some(name) = name else { return Ok(()) };
+        if self.typed && name != self.queue {
+            let message = format!("two queues are named: {name}, and {} by --queue", self.queue);
+            return Err(CliError::usage(message, Some("name one of them")));
+        }
+        self.look_at(name);
+        Ok(())
+    }
+
+    /// Known queues besides the one that is looked at, as many as a note can name.
+    pub(crate) async fn other_queues(&self) -> Result<Vec<String>, CliError> {
+        let known = self.client.queues().await?;
+        let others = known.iter().filter(|name| **name != self.queue);
+        Ok(others.map(ToString::to_string).take(NAMED).collect())
+    }
+
     /// Refuses a named queue that Redis knows nothing of.
     pub(crate) async fn known_queue(&self) -> Result<(), CliError> {
         if !self.named {
@@ -93,15 +129,9 @@ impl Session {
         if self.is_used(&queues).await? {
             return Ok(());
         }
-        let names: Vec<&str> = queues.iter().map(QueueName::as_str).take(20).collect();
-        let known = if names.is_empty() {
-            "there are none yet".to_owned()
-        } else {
-            format!("there are {}", names.join(", "))
-        };
         Err(CliError::usage(
             format!("no queue \"{}\" has ever been used here", self.queue),
-            Some(&known),
+            Some(&known(&self.queue, &queues)),
         ))
     }
 
@@ -110,13 +140,7 @@ impl Session {
         if self.named || self.out.json {
             return Ok(());
         }
-        let others = self.client.queues().await?;
-        let names: Vec<&str> = others
-            .iter()
-            .filter(|name| **name != self.queue)
-            .map(QueueName::as_str)
-            .take(20)
-            .collect();
+        let names = self.other_queues().await?;
         if !names.is_empty() {
             let looked_at = &self.queue;
             self.out.note(&format!(

@@ -37,11 +37,26 @@ pub(crate) async fn job_instead(id: &str, session: &Session) -> Option<String> {
     })
 }
 
+/// What to say of an id that is not there: which queue was looked in, as the usual reason is that the task is in another.
+pub(crate) async fn looked_in(session: &Session) -> String {
+    let others = tokio::time::timeout(LOOK, session.other_queues()).await;
+    let queue = &session.queue;
+    match others {
+        Ok(Ok(names)) if !names.is_empty() => {
+            format!("looked in queue {queue}; -q names another: {}", names.join(", "))
+        }
+        _ => format!("looked in queue {queue}; -q names another"),
+    }
+}
+
 /// The error of a look or a wait; one that ran out of time also says what the task waits for.
 pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     if let Error::NotFound { id, .. } = &error {
-        let hint = job_instead(id, session).await;
-        return CliError::from(error).because(hint.as_slice());
+        let hint = match job_instead(id, session).await {
+            Some(hint) => hint,
+            None => looked_in(session).await,
+        };
+        return CliError::from(error).because(&[hint]);
     }
     let Error::Timeout { id, .. } = &error else {
         return error.into();

@@ -71,7 +71,7 @@ impl LinkConfig {
     /// `redis-sentinel://[user:password@]host:port,host:port/master/db`; `rediss` in place of `redis` is TLS.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is none of these; the URL is not repeated, it may hold a password.
+    /// [`Error::Invalid`] if it is none of these; the text shows the URL without its password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         tls::prepare();
         let (engine, info) = url::parse(url)?;

@@ -4,14 +4,15 @@
 //! call; whoever hears the pushes is told that what was subscribed there is lost.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, Pipeline, RedisError, Value};
+use redis::{Client, Cmd, ConnectionAddr, Pipeline, RedisError, Value};
 
 use super::config::LinkConfig;
 use super::freshness::Feed;
-use crate::error::Error;
+use crate::duration;
+use crate::error::{Error, Outage};
 
 /// Pauses between attempts to connect.
 const RECONNECT: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
@@ -20,6 +21,8 @@ const RECONNECT: [Duration; 2] = [Duration::from_millis(50), Duration::from_mill
 pub(super) struct Line {
     client: Client,
     settings: ConnectionManagerConfig,
+    connect_timeout: Duration,
+    response_timeout: Duration,
     feed: Feed,
     current: Mutex<Current>,
 }
@@ -49,6 +52,8 @@ impl Line {
         Ok(Self {
             client,
             settings,
+            connect_timeout: config.connect_timeout,
+            response_timeout: config.response_timeout,
             feed,
             current: Mutex::new(Current { manager, number: 0 }),
         })
@@ -57,15 +62,46 @@ impl Line {
     /// Sends one command.
     pub(super) async fn send(&self, cmd: &Cmd) -> Result<Value, Error> {
         let Current { mut manager, number } = self.current().clone();
+        let begun = Instant::now();
         let answer = manager.send_packed_command(cmd).await;
-        answer.map_err(|error| self.note(error, number))
+        answer.map_err(|error| self.sorted(error, number, begun))
     }
 
     /// Sends several commands in one round trip.
     pub(super) async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         let Current { mut manager, number } = self.current().clone();
+        let begun = Instant::now();
         let answers = manager.req_packed_commands(pipeline, 0, pipeline.len()).await;
-        answers.map_err(|error| self.note(error, number))
+        answers.map_err(|error| self.sorted(error, number, begun))
+    }
+
+    /// What an error of connection `number` means for a call that began then.
+    fn sorted(&self, error: RedisError, number: u64, begun: Instant) -> Error {
+        if is_stuck(&error) {
+            self.replace(number);
+        }
+        // Who has waited for less than a reply may take has not waited for a reply: there was no connection to send over. A
+        // timeout of the system's, which names its number, is one of a connection that stood.
+        let no_connection =
+            error.is_timeout() && !error.to_string().contains("os error") && begun.elapsed() < self.response_timeout;
+        let address = self.client.get_connection_info().addr();
+        if !no_connection {
+            return Error::from(error).at(address);
+        }
+        let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
+        let question = if is_tls {
+            "; is that a port for TLS, as rediss:// says?"
+        } else {
+            ""
+        };
+        let error = Error::Unavailable {
+            outage: Outage::Away,
+            detail: format!(
+                "nobody answered within {}{question}",
+                duration::format(self.connect_timeout)
+            ),
+        };
+        error.at(address)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -73,13 +109,6 @@ impl Line {
     }
 
     /// A call on connection `number` failed: replaces what its manager would keep although it is of no use.
-    fn note(&self, error: RedisError, number: u64) -> Error {
-        if is_stuck(&error) {
-            self.replace(number);
-        }
-        Error::from(error).at(self.client.get_connection_info().addr())
-    }
-
     fn replace(&self, number: u64) {
         let mut current = self.current();
         // Many calls time out together on one connection: the first replaces it.

@@ -9,6 +9,7 @@ mod access;
 mod address;
 mod cluster;
 mod config;
+mod forms;
 mod freshness;
 mod library;
 mod login;

@@ -49,7 +49,14 @@ impl OwnConnections {
         let got = tokio::time::timeout(self.link.config().connect_timeout * 2, pool.get()).await;
         let got = got.map_err(|_| away()).and_then(|got| {
             got.map_err(|error| match error {
-                PoolError::Backend(error) => error.into(),
+                // Nothing of the caller's was sent: to it, this is no lost reply.
+                PoolError::Backend(error) => match error.into() {
+                    Error::Unknown(detail) => Error::Unavailable {
+                        outage: Outage::Away,
+                        detail,
+                    },
+                    other => other,
+                },
                 _ => away(),
             })
         });

@@ -1,12 +1,13 @@
 //! The forms that the URL of a Redis may have.
 //!
 //! Each server of a longer form is read as a `redis://` URL of its own, so that user, password, TLS and parameters
-//! mean the same in all of them. No error repeats the URL: it may hold a password.
+//! mean the same in all of them. No error shows a password.
 
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
 use super::address::Address;
 use super::config::Engine;
+use super::forms;
 use crate::error::Error;
 
 /// The usual port of a sentinel.
@@ -19,6 +20,21 @@ const SENTINEL_PARAMETERS: [&str; 2] = ["sentinel_username=", "sentinel_password
 /// # Errors
 /// [`Error::Invalid`] says which form was meant.
 pub(super) fn parse(url: &str) -> Result<(Engine, ConnectionInfo), Error> {
+    read_form(url).map_err(|Wrong { form, why }| {
+        let why = why.map_or_else(|| forms::reason(url), str::to_owned);
+        forms::refused(url, &why, form)
+    })
+}
+
+/// Why it was refused.
+struct Wrong {
+    /// What it should be like.
+    form: &'static str,
+    /// What is wrong, if that is known here already.
+    why: Option<&'static str>,
+}
+
+fn read_form(url: &str) -> Result<(Engine, ConnectionInfo), Wrong> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Ok((Engine::Single, single(url)?));
     };
@@ -78,16 +94,14 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn single(url: &str) -> Result<ConnectionInfo, Error> {
-    read(url, "redis://user:password@host:6379/0 or unix:///path")
+fn single(url: &str) -> Result<ConnectionInfo, Wrong> {
+    read(url, forms::ALL)
 }
 
-fn cluster(base: &str, parts: &Parts<'_>) -> Result<(Engine, ConnectionInfo), Error> {
+fn cluster(base: &str, parts: &Parts<'_>) -> Result<(Engine, ConnectionInfo), Wrong> {
     const FORM: &str = "redis-cluster://user:password@host:6379,host:6379";
     if parts.path.iter().any(|db| *db != "0") {
-        return Err(Error::Invalid(
-            "a cluster has database 0 only: leave the number out of the URL".to_owned(),
-        ));
+        return Err(wrong(FORM, "a cluster has database 0 only, leave the number out"));
     }
     let query = parts.query();
     let servers = parts
@@ -102,7 +116,7 @@ fn cluster(base: &str, parts: &Parts<'_>) -> Result<(Engine, ConnectionInfo), Er
     Ok((Engine::Cluster { seeds }, servers.swap_remove(0)))
 }
 
-fn sentinel(base: &str, parts: &Parts<'_>) -> Result<(Engine, ConnectionInfo), Error> {
+fn sentinel(base: &str, parts: &Parts<'_>) -> Result<(Engine, ConnectionInfo), Wrong> {
     const FORM: &str = "redis-sentinel://user:password@host:26379,host:26379/master/0";
     let (master, db) = match parts.path[..] {
         [master] => (master, "0"),
@@ -134,12 +148,12 @@ fn sentinel(base: &str, parts: &Parts<'_>) -> Result<(Engine, ConnectionInfo), E
     Ok((engine, info))
 }
 
-fn read(url: &str, form: &str) -> Result<ConnectionInfo, Error> {
-    url.into_connection_info().map_err(|e| wrong(form, e.category()))
+fn read(url: &str, form: &'static str) -> Result<ConnectionInfo, Wrong> {
+    url.into_connection_info().map_err(|_| Wrong { form, why: None })
 }
 
-fn wrong(form: &str, why: &str) -> Error {
-    Error::Invalid(format!("Redis URL must be like {form} ({why})"))
+fn wrong(form: &'static str, why: &'static str) -> Wrong {
+    Wrong { form, why: Some(why) }
 }
 
 /// A sentinel's address with its port.
@@ -203,7 +217,10 @@ mod tests {
     fn a_wrong_form_is_refused_without_repeating_the_password() {
         let cases = [
             ("redis-cluster://u:secret@h/1", "database 0 only"),
-            ("redis-cluster://u:secret@h:port", "must be like redis-cluster://"),
+            (
+                "redis-cluster://u:secret@h:port",
+                "is no port; it must be like redis-cluster://",
+            ),
             ("redis-sentinel://u:secret@h", "the master's name"),
             ("redis-sentinel://u:secret@h/m/db", "must be like redis-sentinel://"),
             ("http://u:secret@h", "must be like redis://"),

@@ -22,6 +22,7 @@ Examples:
   date +%s | workyard enqueue tick - --delay 1h --id tick-1
   workyard enqueue sum '[1,2]' --wait 30s
   workyard enqueue --from-file tasks.jsonl --skip-invalid
+  workyard enqueue --from-file tasks.jsonl --ids > ids
   workyard enqueue mail:send --require-consumer --block-timeout 5s
 
 A file has one task per line, as in the inbox:
@@ -55,6 +56,10 @@ pub(crate) struct EnqueueArgs {
     /// Enqueue the valid lines of the file although others are not
     #[arg(long)]
     pub(crate) skip_invalid: bool,
+    /// Print the id of each task of the file, one a line, when it is accepted; the sum goes to stderr. With --json, lines with
+    /// queue, id and whether it is new, and the sum as the last
+    #[arg(long)]
+    pub(crate) ids: bool,
     /// How safe the task must be: memory, fsync or replica:n
     #[arg(long, default_value = "memory", value_parser = value::named::<Durability>, value_name = "LEVEL")]
     pub(crate) durability: Durability,

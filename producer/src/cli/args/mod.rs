@@ -9,10 +9,12 @@ mod keys;
 mod service;
 mod tasks;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::parser::ValueSource;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use workyard_producer::{Prefix, QueueName};
 use workyard_shared::link::{Access, DEFAULT_URL};
 
@@ -23,7 +25,7 @@ pub(crate) use jobs::{FanIn, FormatArg, JobAction, JobArgs, MapReduceArgs, ShowA
 pub(crate) use keys::{KeyArgs, KeysAction, NewKeyArgs};
 pub(crate) use service::{
     AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, InstallArgs, ManArgs, MetricsArgs, QueueAction,
-    RedisAction, RejectedArgs, StatsArgs, TopArgs,
+    QueueArg, RedisAction, RejectedArgs, StatsArgs, TopArgs,
 };
 pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
 
@@ -96,6 +98,9 @@ pub(crate) struct Global {
     /// The queue [default: default]
     #[arg(long, short, global = true, env = "WORKYARD_QUEUE", value_parser = value::named::<QueueName>, value_name = "QUEUE")]
     pub(crate) queue: Option<QueueName>,
+    /// The flag said it, not the environment.
+    #[arg(skip)]
+    pub(crate) queue_typed: bool,
     /// Who acts, for the audit; user@host by default
     #[arg(long, global = true, env = "WORKYARD_OPERATOR", value_name = "NAME")]
     pub(crate) operator: Option<String>,
@@ -162,11 +167,11 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  workyard delete order-42")]
     Delete(IdsArgs),
     /// Hand out no more tasks of the queue; what runs goes on
-    #[command(after_help = "Example:\n  workyard pause --queue emails")]
-    Pause,
+    #[command(after_help = "Example:\n  workyard pause emails")]
+    Pause(QueueArg),
     /// Hand out tasks again
-    #[command(after_help = "Example:\n  workyard resume --queue emails")]
-    Resume,
+    #[command(after_help = "Example:\n  workyard resume emails")]
+    Resume(QueueArg),
     /// Remove all tasks of one place, for good
     #[command(after_help = "Example:\n  workyard purge failed --queue emails --yes")]
     Purge(PurgeArgs),
@@ -253,6 +258,15 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+/// Reads the arguments, the program's name first.
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut matches = Cli::command().try_get_matches_from(join_wait(args))?;
+    let typed = matches.value_source("queue") == Some(ValueSource::CommandLine);
+    let mut cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Cli::command()))?;
+    cli.global.queue_typed = typed;
+    Ok(cli)
+}
+
 impl Command {
     /// How long this command may wait for room in a full queue, if it says so.
     pub(crate) fn block_timeout(&self) -> Option<Duration> {
@@ -270,9 +284,6 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
-    use clap::CommandFactory;
     use workyard_producer::Kind;
 
     use super::*;
@@ -282,7 +293,7 @@ mod tests {
             .chain(line.iter().copied())
             .map(OsString::from)
             .collect();
-        Cli::try_parse_from(join_wait(args))
+        super::parse(args)
     }
 
     fn enqueue(line: &[&str]) -> Box<EnqueueArgs> {
@@ -315,6 +326,18 @@ mod tests {
     }
 
     #[test]
+    fn whether_the_flag_named_the_queue_is_known_wherever_it_stands() {
+        for (line, typed) in [
+            (&["pause", "emails"][..], false),
+            (&["pause", "-q", "emails"], true),
+            (&["-q", "emails", "queue", "show"], true),
+            (&["queue", "show", "--queue=emails"], true),
+        ] {
+            assert_eq!(parse(line).unwrap().global.queue_typed, typed, "{line:?}");
+        }
+    }
+
+    #[test]
     fn bad_arguments_are_refused_before_anything_happens() {
         for line in [
             &["enqueue"][..],
@@ -337,7 +360,6 @@ mod tests {
             &["queue", "set", "q"],
             &["queue", "set", "q", "colour=red"],
             &["queue", "set", "q", "max_pending=-1"],
-            &["queue", "show"],
             &["explain"],
             &["enqueue", "k", "--block-timeout", "soon"],
             &["consumers", "--watch", "0s"],

@@ -118,6 +118,14 @@ pub(crate) struct ManArgs {
     pub(crate) dir: Option<PathBuf>,
 }
 
+/// A queue that may stand without its flag.
+#[derive(Debug, Args)]
+pub(crate) struct QueueArg {
+    /// The queue [default: that of --queue]
+    #[arg(value_name = "QUEUE", value_parser = value::named::<QueueName>)]
+    pub(crate) name: Option<QueueName>,
+}
+
 /// What to do with the settings of a queue.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueAction {
@@ -146,11 +154,7 @@ pub(crate) enum QueueAction {
     },
     /// Show all settings
     #[command(after_help = "Example:\n  workyard queue show emails")]
-    Show {
-        /// The queue
-        #[arg(value_name = "QUEUE", value_parser = value::named::<QueueName>)]
-        name: QueueName,
-    },
+    Show(QueueArg),
 }
 
 /// What to do with the managed Redis.
