@@ -210,7 +210,7 @@ name = "q"
 type = "command"
 argv = ["sh", "-c", '''printf '\033[31mred\n2026-11-29T12:00:00Z  INFO forged' >&2; exit 1''']
 "#;
-    let daemon = consumer(&yard, handlers, &[]);
+    let daemon = consumer(&yard, handlers, &["--log", "info,task=debug"]);
     yard.add("ugly", "1", |options| options.max_attempts = Some(1)).await;
     yard.reaches("failed", 1).await;
     wait_until(LIMIT, || async { daemon.log().contains("is dead-lettered") }).await;
@@ -227,6 +227,8 @@ argv = ["sh", "-c", '''printf '\033[31mred\n2026-11-29T12:00:00Z  INFO forged' >
     );
     yard.add("ugly", "1", |options| options.max_attempts = Some(2)).await;
     wait_until(LIMIT, || async { daemon.log().contains("failed and will be retried") }).await;
+    let log = daemon.log();
+    assert_eq!(log.matches(" starts task=").count(), 2, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

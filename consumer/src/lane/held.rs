@@ -264,7 +264,7 @@ impl Held {
         if let Some(waited) = first_wait(&grant, &record, options.not_before) {
             clerk.waited(record.kind(), waited);
         }
-        debug!(task = %grant.id, kind = record.kind(), attempt = grant.meta.failures + 1, "task {} starts", grant.id);
+        debug!(target: "task", task = %grant.id, kind = record.kind(), attempt = grant.meta.failures + 1, "task {} starts", grant.id);
         let (headers, unknown) = record.extra();
         let payload = record.payload();
         let span = fleet

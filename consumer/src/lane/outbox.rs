@@ -133,10 +133,10 @@ impl Outbox {
             meter.stale.fetch_add(stale as u64, Ordering::Relaxed);
             debug!(tasks = stale, "{stale} settled tasks were not ours any more");
         }
-        if tracing::enabled!(tracing::Level::DEBUG) {
+        if tracing::enabled!(target: "task", tracing::Level::DEBUG) {
             for (done, settled) in turn.completions.iter().zip(&answer.completions) {
                 if *settled == Settled::Completed {
-                    debug!(task = %done.id, "task {} is completed", done.id);
+                    debug!(target: "task", task = %done.id, "task {} is completed", done.id);
                 }
             }
         }
