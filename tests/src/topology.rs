@@ -60,7 +60,7 @@ impl Company {
         match self {
             Self::None => None,
             Self::Cluster(others) => Some(cluster_url(server.entry(), user, std::iter::once(server).chain(others))),
-            Self::Sentinel(sentinel) => Some(sentinel_url(server.entry(), user, sentinel)),
+            Self::Sentinel(sentinel) => Some(sentinel_url(server.entry(), user, &[sentinel])),
         }
     }
 }
@@ -265,13 +265,24 @@ impl TestSentinel {
     /// The address for the test itself, who may do anything.
     #[must_use]
     pub fn url(&self) -> String {
-        sentinel_url(self.master.entry(), ADMIN, &self.sentinel)
+        sentinel_url(self.master.entry(), ADMIN, &[&self.sentinel])
     }
 
     /// The address for who has this role.
     #[must_use]
     pub fn role_url(&self, role: Role) -> String {
-        sentinel_url(self.master.entry(), role.name(), &self.sentinel)
+        sentinel_url(self.master.entry(), role.name(), &[&self.sentinel])
+    }
+
+    /// Another sentinel, which knows the first master and nothing of what came since, for a second or two.
+    pub async fn latecomer(&self) -> TestServer {
+        watch(&self.master, Duration::from_secs(30)).await
+    }
+
+    /// As [`Self::role_url`], of this sentinel and then the other.
+    #[must_use]
+    pub fn role_url_of(&self, role: Role, first: &TestServer) -> String {
+        sentinel_url(self.master.entry(), role.name(), &[first, &self.sentinel])
     }
 }
 
@@ -297,9 +308,13 @@ fn cluster_url<'a>(entry: &Entry, user: &str, nodes: impl IntoIterator<Item = &'
     format!("{}-cluster://{}{}", entry.scheme(), entry.login(user), nodes.join(","))
 }
 
-fn sentinel_url(entry: &Entry, user: &str, sentinel: &TestServer) -> String {
-    let (scheme, login, port) = (entry.scheme(), entry.login(user), sentinel.port());
-    format!("{scheme}-sentinel://{login}127.0.0.1:{port}/{MASTER}")
+fn sentinel_url(entry: &Entry, user: &str, sentinels: &[&TestServer]) -> String {
+    let (scheme, login) = (entry.scheme(), entry.login(user));
+    let places: Vec<String> = sentinels
+        .iter()
+        .map(|sentinel| format!("127.0.0.1:{}", sentinel.port()))
+        .collect();
+    format!("{scheme}-sentinel://{login}{}/{MASTER}", places.join(","))
 }
 
 /// Which third of the slots has this key.

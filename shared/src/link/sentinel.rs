@@ -160,11 +160,17 @@ impl Sentinel {
     }
 
     async fn ask(&self, info: &ConnectionInfo) -> Result<Says, Error> {
-        let mut cmd = redis::cmd("SENTINEL");
-        cmd.arg("MASTER").arg(&self.name);
-        let asked: Answer<'_, Value> = Box::pin(async {
+        let question = |of: &str| {
+            let mut cmd = redis::cmd("SENTINEL");
+            cmd.arg(of).arg(&self.name);
+            cmd
+        };
+        let asked: Answer<'_, [Value; 2]> = Box::pin(async {
             let mut connection = client(info)?.get_multiplexed_async_connection().await?;
-            Ok(cmd.query_async::<Value>(&mut connection).await?)
+            Ok([
+                question("MASTER").query_async(&mut connection).await?,
+                question("GET-MASTER-ADDR-BY-NAME").query_async(&mut connection).await?,
+            ])
         });
         let answer = tokio::time::timeout(ANSWER_TIME, asked).await;
         match answer.unwrap_or_else(|_| Err(away("no answer in time"))) {
@@ -181,20 +187,22 @@ impl Sentinel {
     }
 }
 
-/// Reads the answer to `SENTINEL MASTER`.
-fn read(answer: Value, info: &ConnectionInfo) -> Result<Says, Error> {
-    let fields: std::collections::HashMap<String, String> = redis::from_redis_value(answer)
+/// Reads the answers to `SENTINEL MASTER` and `GET-MASTER-ADDR-BY-NAME`. Where they differ this one leads a failover, and the
+/// latter is who it has promoted: a configuration that is newer than what it calls its latest.
+fn read([of_master, address]: [Value; 2], info: &ConnectionInfo) -> Result<Says, Error> {
+    let fields: std::collections::HashMap<String, String> = redis::from_redis_value(of_master)
         .map_err(|_| Error::Protocol("an answer to SENTINEL MASTER that is none".to_owned()))?;
+    let (host, port): (String, u16) = redis::from_redis_value(address)
+        .map_err(|_| Error::Protocol("SENTINEL GET-MASTER-ADDR-BY-NAME without an address".to_owned()))?;
     let own = Address::of(info.addr()).map(|own| own.host).unwrap_or_default();
     let field = |name: &str| fields.get(name);
-    let port = field("port").and_then(|port| port.parse().ok());
-    match (field("ip"), port) {
-        (Some(host), Some(port)) => Ok(Says {
-            epoch: field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
-            address: Address::named(host, port, &own),
-        }),
-        _ => Err(Error::Protocol("SENTINEL MASTER without an address".to_owned())),
-    }
+    let epoch: u64 = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    let promotes = field("port").is_some_and(|of_master| *of_master != port.to_string())
+        || field("ip").is_some_and(|of_master| *of_master != host);
+    Ok(Says {
+        epoch: epoch + u64::from(promotes),
+        address: Address::named(&host, port, &own),
+    })
 }
 
 /// Asks a server that sentinels call the master whether it is one already, or still.

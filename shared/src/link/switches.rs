@@ -14,8 +14,10 @@ use super::config::client;
 use super::freshness::Feed;
 use crate::error::Error;
 
-/// Where sentinels tell of it: the master's name comes first.
-const CHANNEL: &str = "+switch-master";
+/// Where sentinels tell of it: the master's name comes first, or behind the word "master". The one that leads a failover says
+/// so as soon as the replica is promoted; to the others, and to the former master, it may be news much later, where there are
+/// more replicas that have to follow first.
+const CHANNELS: [&str; 2] = ["+switch-master", "+failover-state-reconf-slaves"];
 /// Pause before a sentinel that went away, or refused, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -42,11 +44,11 @@ pub(super) fn watch(sentinels: &[ConnectionInfo], master: &str, feed: &Feed) -> 
 
 async fn listen(sentinel: &ConnectionInfo, master: &str, feed: &Feed) -> Result<(), Error> {
     let mut pubsub = client(sentinel)?.get_async_pubsub().await?;
-    pubsub.subscribe(CHANNEL).await?;
+    pubsub.subscribe(&CHANNELS).await?;
     let mut news = pubsub.on_message();
     while let Some(message) = news.next().await {
         let text: String = message.get_payload()?;
-        if text.split(' ').next() == Some(master) {
+        if text.split(' ').take(2).any(|word| word == master) {
             // Whoever waits for pushes is told, too, and comes to ask at once.
             feed.lost();
         }

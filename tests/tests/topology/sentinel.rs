@@ -85,6 +85,32 @@ async fn clients_leave_a_former_master_that_does_not_know_yet_that_it_is_one() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sentinels_that_disagree_the_one_that_knows_of_the_latest_failover_is_believed() {
+    let set = TestSentinel::start(&[]).await;
+    fail_over(&set).await;
+    wait_until(LONG, || names_the_replica(&set)).await;
+    let late = set.latecomer().await;
+    let client = Client::new(ClientConfig::from_url(&set.role_url_of(Role::Producer, &late)).unwrap()).unwrap();
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("GET-MASTER-ADDR-BY-NAME").arg(MASTER);
+    let said: (String, u16) = ask.query_async(&mut late.connection().await).await.unwrap();
+    let id = client
+        .enqueue(&queue_name("q"), task("k").build().unwrap())
+        .await
+        .unwrap()
+        .id;
+    assert_eq!(
+        said.1,
+        set.master.port(),
+        "it has been told already, and disagrees with nobody"
+    );
+    let mut find = redis::cmd("HEXISTS");
+    find.arg("workyard:{q}:tasks").arg(id.to_string());
+    let there: bool = find.query_async(&mut set.replica.connection().await).await.unwrap();
+    assert!(there, "it went to the former master");
+}
+
 /// Closes the connections of clients, but for those that sent this last.
 async fn cut_all_but(server: &TestServer, last: &str) {
     let mut redis = server.connection().await;
