@@ -71,16 +71,23 @@ impl Place {
     }
 }
 
-/// Where a page ended, as text like `pending:200`; give it back to get the next.
+/// Where a page ended, as text like `pending:200:<score>:<id>`; give it back to get the next. It names the last task of the page,
+/// so that what came or went before it meanwhile makes the next page neither pass over tasks nor show them again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub(crate) place: Place,
     pub(crate) offset: u64,
+    /// The last task, and its score.
+    pub(crate) last: Option<(String, String)>,
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.place.name(), self.offset)
+        write!(f, "{}:{}", self.place.name(), self.offset)?;
+        match &self.last {
+            Some((id, score)) => write!(f, ":{score}:{id}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -93,11 +100,20 @@ impl FromStr for Cursor {
                 "cursor \"{text}\" must be the one that the page before ended with"
             ))
         };
-        let (place, offset) = text.split_once(':').ok_or_else(wrong)?;
+        let (place, rest) = text.split_once(':').ok_or_else(wrong)?;
+        let (offset, last) = match rest.split_once(':') {
+            Some((offset, last)) => {
+                let (score, id) = last.split_once(':').ok_or_else(wrong)?;
+                score.parse::<f64>().map_err(|_| wrong())?;
+                (offset, Some((id.to_owned(), score.to_owned())))
+            }
+            None => (rest, None),
+        };
         let place = Place::ALL.into_iter().find(|p| p.name() == place).ok_or_else(wrong)?;
         Ok(Self {
             place,
             offset: offset.parse().ok().filter(|n| *n < 1 << 52).ok_or_else(wrong)?,
+            last,
         })
     }
 }
@@ -112,7 +128,19 @@ mod tests {
     fn cursors_are_read_as_they_are_written() {
         let cursor: Cursor = "failed:120".parse().unwrap();
         assert_eq!(cursor.to_string(), "failed:120");
-        for bad in ["", "failed", "failed:", "failed:-1", "nowhere:1", "1"] {
+        let cursor: Cursor = "failed:120:1795955940123:a:b".parse().unwrap();
+        assert_eq!(cursor.last, Some(("a:b".to_owned(), "1795955940123".to_owned())));
+        assert_eq!(cursor.to_string(), "failed:120:1795955940123:a:b");
+        for bad in [
+            "",
+            "failed",
+            "failed:",
+            "failed:-1",
+            "nowhere:1",
+            "1",
+            "failed:1:x:a",
+            "failed:1:2",
+        ] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
         }
     }

@@ -1,8 +1,8 @@
 //! Looking at tasks: one by its id, or many, page by page.
 //!
 //! Invariant: nothing is read whole; each step takes a bounded number of tasks, fewer when they are
-//! large. A page is a walk over a queue that lives: a task that moves meanwhile may be missed, and
-//! is never shown twice on one page. Reads only.
+//! large. A page is a walk over a queue that lives: a task that moves to another place meanwhile may be missed, and
+//! is never shown twice on one page. What comes or goes between two pages moves none of the others. Reads only.
 
 use std::collections::HashSet;
 
@@ -92,6 +92,7 @@ impl Client {
             left: LOOKED_AT,
             seen: HashSet::new(),
             tasks: Vec::new(),
+            last: None,
         };
         let start = match from {
             None => 0,
@@ -99,12 +100,17 @@ impl Client {
                 Error::invalid(format!("cursor \"{cursor}\" belongs to a listing with another --state"))
             })?,
         };
-        let mut offset = from.map_or(0, |cursor| cursor.offset);
+        let mut offset = match from {
+            Some(cursor) => walk.resume(cursor).await?,
+            None => 0,
+        };
         for place in &places[start..] {
+            walk.last = None;
             if let Some(offset) = walk.place(*place, offset).await? {
+                let next = walk.cursor(*place, offset).await?;
                 return Ok(Page {
                     tasks: walk.tasks,
-                    next: Some(Cursor { place: *place, offset }),
+                    next: Some(next),
                 });
             }
             offset = 0;
@@ -136,6 +142,10 @@ impl Client {
     }
 }
 
+fn is_newest_first(place: Place) -> bool {
+    matches!(place, Place::Failed | Place::Done)
+}
+
 struct Walk<'a> {
     client: &'a Client,
     queue: &'a QueueName,
@@ -145,9 +155,44 @@ struct Walk<'a> {
     left: u64,
     seen: HashSet<String>,
     tasks: Vec<TaskView>,
+    /// The last task looked at in the place.
+    last: Option<String>,
 }
 
+/// The score of those that are sorted by their ids.
+const NO_SCORE: &str = "0";
+
 impl Walk<'_> {
+    /// Where the page of this cursor ended, as it is now.
+    async fn resume(&self, cursor: &Cursor) -> Result<u64, Error> {
+        let Some((id, score)) = &cursor.last else {
+            return Ok(cursor.offset);
+        };
+        if cursor.place == Place::Running {
+            let running = self.client.running(self.queue).await?;
+            return Ok(running.partition_point(|other| other <= id) as u64);
+        }
+        let calls = self.client.queue(self.queue);
+        let (set, newest_first) = (cursor.place.name(), is_newest_first(cursor.place));
+        self.client
+            .patiently(|| calls.behind(set, id, score, newest_first))
+            .await
+    }
+
+    async fn cursor(&self, place: Place, offset: u64) -> Result<Cursor, Error> {
+        let calls = self.client.queue(self.queue);
+        let score = match &self.last {
+            Some(_) if place == Place::Running => Some(NO_SCORE.to_owned()),
+            Some(id) => self.client.patiently(|| calls.anchor(place.name(), id)).await?,
+            None => None,
+        };
+        Ok(Cursor {
+            place,
+            offset,
+            last: self.last.clone().zip(score),
+        })
+    }
+
     /// Walks one place. `Some`: the page is full, the next one begins there.
     async fn place(&mut self, place: Place, mut offset: u64) -> Result<Option<u64>, Error> {
         let running = if place == Place::Running {
@@ -171,8 +216,9 @@ impl Walk<'_> {
             } else {
                 (self.step * 2).min(LARGEST_STEP)
             };
-            for view in views {
+            for (id, view) in ids.iter().zip(views) {
                 offset += 1;
+                self.last = Some(id.clone());
                 self.left = self.left.saturating_sub(1);
                 if let Some(view) = view.filter(|view| self.filter.admits(view))
                     && self.seen.insert(view.id.clone())
@@ -187,7 +233,6 @@ impl Walk<'_> {
     }
 
     async fn ids(&self, place: Place, offset: u64, running: &[String]) -> Result<Vec<String>, Error> {
-        let newest_first = matches!(place, Place::Failed | Place::Done);
         if place == Place::Running {
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(running.len());
             let step = usize::try_from(self.step).unwrap_or(usize::MAX);
@@ -195,7 +240,7 @@ impl Walk<'_> {
         }
         let calls = self.client.queue(self.queue);
         self.client
-            .patiently(|| calls.page(place.name(), offset, self.step, newest_first))
+            .patiently(|| calls.page(place.name(), offset, self.step, is_newest_first(place)))
             .await
     }
 }

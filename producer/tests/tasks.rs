@@ -325,3 +325,41 @@ async fn an_empty_list_of_the_default_queue_says_which_others_there_are() {
         assert!(!named.err.contains("--queue names another"), "{named:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_pass_over_nothing_when_tasks_go_between_them() {
+    let server = Server::start(&[]).await;
+    let lines: String = (0..60)
+        .map(|n| format!("{{\"kind\":\"k\",\"id\":\"t{n:02}\",\"delay\":\"{}h\"}}\n", n / 7 + 1))
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines).unwrap();
+    server
+        .run(&["enqueue", "--from-file", file.path().to_str().unwrap()])
+        .ok();
+    let (mut seen, mut cursor) = (std::collections::BTreeSet::new(), None::<String>);
+    loop {
+        let mut args = vec!["list", "--state", "scheduled", "--limit", "10", "--json"];
+        if let Some(cursor) = &cursor {
+            args.extend(["--cursor", cursor]);
+        }
+        let page = server.run(&args).ok().json();
+        let ids: Vec<&str> = page["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|task| task["id"].as_str().unwrap())
+            .collect();
+        seen.extend(ids.iter().map(|id| (*id).to_owned()));
+        // Of every second page also the last one, which the cursor names.
+        let gone = if seen.len() % 20 == 0 { &ids[..] } else { &ids[..5] };
+        if !gone.is_empty() {
+            server.run(&[&["cancel"], gone].concat()).ok();
+        }
+        match page["next"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 60, "{seen:?}");
+}

@@ -145,6 +145,51 @@ impl Queue {
         reply::strings(self.link.call(&cmd).await?)
     }
 
+    /// Where a member of a sorted set stands: its score, as Redis prints it. `None` if it is not there any more.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn anchor(&self, set: &str, id: &str) -> Result<Option<String>, Error> {
+        let mut cmd = redis::cmd("ZSCORE");
+        cmd.arg(self.keys.named(set)).arg(id);
+        Ok(match self.link.call(&cmd).await? {
+            Value::Double(score) => Some(format!("{score}")),
+            Value::Nil => None,
+            other => Some(reply::string(other)?),
+        })
+    }
+
+    /// The offset, as [`Self::page`] counts, behind a member that had this score; if it is gone, that of the first with its
+    /// score: of equals some may come twice, but none is passed over.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn behind(&self, set: &str, id: &str, score: &str, newest_first: bool) -> Result<u64, Error> {
+        let key = self.keys.named(set);
+        let mut pipeline = redis::Pipeline::with_capacity(3);
+        pipeline.cmd("ZRANK").arg(&key).arg(id).cmd("ZCARD").arg(&key);
+        let (from, to) = if newest_first {
+            (format!("({score}"), "+inf".to_owned())
+        } else {
+            ("-inf".to_owned(), format!("({score}"))
+        };
+        pipeline.cmd("ZCOUNT").arg(&key).arg(from).arg(to);
+        let answers: Vec<Value> = self
+            .link
+            .pipeline(&pipeline)
+            .await?
+            .into_iter()
+            .collect::<Result<_, _>>()?;
+        let [rank, all, before] = &answers[..] else {
+            return Err(Error::Protocol("a short answer to a place in a set".to_owned()));
+        };
+        match rank {
+            Value::Nil => reply::count(before),
+            rank if newest_first => Ok(reply::count(all)?.saturating_sub(reply::count(rank)?)),
+            rank => Ok(reply::count(rank)? + 1),
+        }
+    }
+
     /// Ids that a consumer holds, one step of a scan: the next cursor (0: done) and ids.
     ///
     /// # Errors
