@@ -217,11 +217,20 @@ impl Registry {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         // Kinds come from whoever enqueues: what is remembered of them is bounded.
         if warned.len() < 1000 && warned.insert(kind.to_owned()) {
-            let known = self.kinds().join(", ");
+            let known = self.known();
             warn!(
                 kind,
-                "no handler for kind \"{kind}\": its tasks are handed back, ten times at most; there are {known}"
+                "no handler for kind \"{kind}\": its tasks are handed back, ten times at most; {known}"
             );
+        }
+    }
+
+    /// Which handlers there are, for who looks for another.
+    fn known(&self) -> String {
+        let kinds = self.kinds();
+        match kinds.is_empty() {
+            true => "there is no handler but the built-in functions of jobs".to_owned(),
+            false => format!("there are handlers for {}", kinds.join(", ")),
         }
     }
 
@@ -231,5 +240,15 @@ impl Registry {
         let mut kinds: Vec<&str> = self.entries.keys().map(String::as_str).collect();
         kinds.sort_unstable();
         kinds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_of_built_in_functions_alone_says_so_instead_of_an_empty_list() {
+        assert!(Registry::new().known().contains("no handler but the built-in"));
     }
 }

@@ -74,7 +74,7 @@ async fn reload(fleet: &Arc<Fleet>, reloads: Reloads) -> String {
             "reloaded".to_owned()
         }
         Err(reason) => {
-            error!(%reason, "the new configuration is refused whole, the old one holds: {reason}");
+            error!(%reason, "the new configuration is refused whole, the old one holds");
             format!("reload refused: {reason}")
         }
     }

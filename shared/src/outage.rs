@@ -78,7 +78,8 @@ impl Watch {
         }
         if !self.away.swap(true, Ordering::Relaxed) {
             self.since.store(self.elapsed_ms(), Ordering::Relaxed);
-            warn!(error = %error, "Redis cannot serve: waiting, nothing is lost");
+            let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            warn!(error = %error, "Redis cannot serve: waiting, nothing is lost{remedy}");
         }
     }
 
