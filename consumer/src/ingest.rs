@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use workyard_shared::broker::{InboxItem, Queue, Verdict};
+use workyard_shared::broker::{InboxItem, Ingested, Queue, Verdict};
 use workyard_shared::crypto::needs_id;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::limits::{MAX_EXTRA_BYTES, MAX_PAYLOAD_BYTES};
@@ -96,7 +96,12 @@ async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
             (item, verdict)
         })
         .collect();
-    let done = queue.ingest(source, &judged).await?;
+    let done = match queue.ingest(source, &judged).await {
+        // A rule of the function that `judge` does not know refuses the whole call: then one by one, or the inbox would
+        // stand still for good.
+        Err(Error::Invalid(_)) => singly(queue, source, judged).await?,
+        other => other?,
+    };
     let name = queue.name();
     if done.rejected > 0 {
         warn!(queue = %name, items = done.rejected, "{} items of the inbox were refused; see `workyard rejected`", done.rejected);
@@ -105,6 +110,32 @@ async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
         debug!(queue = %name, tasks = done.accepted, "ingested {} tasks from the inbox", done.accepted);
     }
     Ok(true)
+}
+
+/// As one call with all of them, but what the function refuses is rejected with its reason.
+async fn singly(queue: &Queue, source: &str, judged: Vec<(InboxItem, Verdict)>) -> Result<Ingested, Error> {
+    let mut sum = Ingested::default();
+    for (item, verdict) in judged {
+        let done = match queue.ingest(source, &[(item.clone(), verdict)]).await {
+            Err(Error::Invalid(why)) => {
+                let raw = match &item {
+                    InboxItem::Raw(bytes) => &bytes[..],
+                    InboxItem::Oversize(_) => &[],
+                };
+                let verdict = Verdict::Reject(entry(&why, raw));
+                queue.ingest(source, &[(item, verdict)]).await?
+            }
+            other => other?,
+        };
+        if done.moved == 0 {
+            // Somebody else took it, or there is no room: the next look goes on from there.
+            break;
+        }
+        sum.moved += done.moved;
+        sum.accepted += done.accepted;
+        sum.rejected += done.rejected;
+    }
+    Ok(sum)
 }
 
 pub(crate) fn judge(queue: &QueueName, item: &InboxItem) -> Verdict {

@@ -381,6 +381,26 @@ async fn what_looks_like_a_step_of_no_job_is_refused_at_every_door_and_ends_if_i
     yard.reaches("rejected", 1).await;
     let entry = yard.queue.rejected(1).await.unwrap().remove(0);
     assert!(entry.contains("is that of a step of a job"), "{entry}");
+    // The function's rule is wider than what a consumer takes for a step, and refuses a whole call: nothing may get that far.
+    for (n, id) in [
+        "k1:01:m:00",
+        "k:1:m:0x",
+        "k:1:m:99999999999999999999",
+        "k:4294967296:r:0:0",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let item = format!(r#"{{"kind":"echo","type":"map","id":"{id}"}}"#);
+        redis::cmd("RPUSH")
+            .arg("workyard:{q}:inbox")
+            .arg(&[item.as_str(), r#"{"kind":"echo","payload":1}"#])
+            .exec_async(&mut redis)
+            .await
+            .unwrap();
+        yard.reaches("rejected", n as u64 + 2).await;
+        yard.reaches("completed", n as u64 + 1).await;
+    }
     let mut task = workyard_tests::new_task("echo", "null");
     task.options.task_type = workyard_shared::options::TaskType::Reduce;
     let refused =

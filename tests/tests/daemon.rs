@@ -234,9 +234,10 @@ argv = ["sh", "-c", '''printf '\033[31mred\n2026-11-29T12:00:00Z  INFO forged' >
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_fifty_running_tasks_of_two_seconds_and_exits_0() {
     let yard = Yard::start().await;
-    let daemon = consumer(&yard, HANDLERS, &[]);
+    let daemon = consumer(&yard, HANDLERS, &["--log", "info,task=debug"]);
     yard.add_many(50, "sleep", r#"{"ms":2000}"#).await;
-    wait_until(LIMIT, || async { yard.overview().await.running == 50 }).await;
+    // Claimed is not yet started: what a drain finds unstarted goes back.
+    wait_until(LIMIT, || async { daemon.log().matches(" starts task=").count() == 50 }).await;
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
     let seen = yard.overview().await;

@@ -64,7 +64,7 @@ impl InboxWait {
 }
 
 /// What an ingest step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ingested {
     /// Items that left the inbox.
     pub moved: u64,
