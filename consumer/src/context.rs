@@ -69,6 +69,11 @@ impl Slot {
             wind_down_ms: AtomicU64::new(0),
         }
     }
+
+    /// How long the run may go on after it was stopped.
+    pub(crate) fn wind_down(&self) -> Duration {
+        Duration::from_millis(self.wind_down_ms.load(Ordering::Relaxed))
+    }
 }
 
 impl From<Attempt> for Context {
@@ -103,10 +108,10 @@ impl Context {
 
     /// How long it may go on after it was stopped.
     pub(crate) fn wind_down(&self) -> Duration {
-        let slot = self.attempt.slot.as_ref();
-        slot.map_or(Duration::ZERO, |slot| {
-            Duration::from_millis(slot.wind_down_ms.load(Ordering::Relaxed))
-        })
+        self.attempt
+            .slot
+            .as_ref()
+            .map_or(Duration::ZERO, |slot| slot.wind_down())
     }
 
     /// The task's id.

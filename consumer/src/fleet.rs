@@ -62,8 +62,8 @@ pub(crate) struct Fleet {
     pub(crate) prefetch: usize,
 }
 
-/// How long a drain waits for the answer to a claim: what it brought goes back with our session.
-const LAST_CLAIM: Duration = Duration::from_secs(1);
+/// How long the answer to a turn is waited for in the end. What a claim brought that is given up goes back with our session.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 impl Fleet {
     /// Returns when nobody waits any longer for the answer to a turn that settles something, or to one that only claims.
@@ -72,8 +72,8 @@ impl Fleet {
             self.over.cancelled().await;
         } else {
             self.drain.cancelled().await;
-            tokio::time::sleep(LAST_CLAIM).await;
         }
+        tokio::time::sleep(LAST_ANSWER).await;
     }
 
     /// The handlers of now.

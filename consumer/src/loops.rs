@@ -27,7 +27,7 @@ use crate::wake::{Route, Switchboard};
 use crate::worker_config::WorkerConfig;
 
 /// How long after the drain time is over Redis may take to hear what is left to say.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How often `until_empty` looks whether everything is done.
 const EMPTY_CHECK: Duration = Duration::from_millis(200);
 /// How long handlers of earlier configurations may take to end.

@@ -104,7 +104,11 @@ impl FromStr for Cursor {
         let (offset, last) = match rest.split_once(':') {
             Some((offset, last)) => {
                 let (score, id) = last.split_once(':').ok_or_else(wrong)?;
-                score.parse::<f64>().map_err(|_| wrong())?;
+                score
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|score| score.is_finite())
+                    .ok_or_else(wrong)?;
                 (offset, Some((id.to_owned(), score.to_owned())))
             }
             None => (rest, None),
@@ -138,6 +142,7 @@ mod tests {
             "failed:-1",
             "nowhere:1",
             "1",
+            "failed:1:nan:a",
             "failed:1:x:a",
             "failed:1:2",
         ] {

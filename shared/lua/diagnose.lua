@@ -71,7 +71,8 @@ end
 local function judge(keys, id, held, job)
   local seen = places_of(keys, id, held)
   if call('HEXISTS', keys[TASKS], id) == 0 then return judge_gone(keys, id, seen, job), seen end
-  local wanted = job and job.wants(id) or 'yes'
+  -- A dead letter stays until somebody deals with it, also one that had the id of a step and no job (see job_settle).
+  local wanted = job and not seen.failed and job.wants(id) or 'yes'
   if wanted ~= 'yes' then return wanted == 'no' and 'stray' or 'unlisted', seen end
   if call('HEXISTS', keys[RESULTS], id) == 1 then return 'ended', seen end
   -- A step of a job that is over may be nowhere: its consumer let go of it, and the maintainer removes it.

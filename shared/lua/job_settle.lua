@@ -7,8 +7,8 @@ Reply one letter a task: k = kept, r = retried, f = failed for good, p = handed 
       budget: spill next time), d = dropped, s = stale
 
 The output is kept, the next chunk fed, and the reduce that waited for just this one added in this one step:
-whoever dies before it did nothing, and after it there is nothing left to do. A step whose job does not exist is failed
-with the reason no-job.
+whoever dies before it did nothing, and after it there is nothing left to do. A step that no job
+knows is failed with the reason no-job.
 ]]
 local MAX_OUTCOMES, MAX_PARTS, MAX_PART = 500, 1000, 16777216 + 64
 local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, malformed = true, elsewhere = true, drop = true }
@@ -189,15 +189,17 @@ local function settle_one(keys, job, argv, o, score, now)
   return settle_failure(keys, job, argv, o, member, now)
 end
 
--- A step of no job that exists, by whoever enqueued it under such an id: nobody but this edge would ever end it. Those of
--- a job that was deleted have no record any more.
-local function bury_orphans(keys, outcomes, scores, letters, consumer, now)
+-- What no job knows, by whoever put it there under such an id: nobody but this edge would ever end it. A step that a job
+-- has done with, or that went with its job, has no record any more, or is still among the live ones and goes with those.
+local function bury_orphans(keys, job, outcomes, scores, letters, consumer, now)
   local buried, kinds = 0, { failed = {} }
   for i, o in ipairs(outcomes) do
-    local record = scores[i] and call('HGET', keys[TASKS], o.id)
+    local known = job and sub(o.id, 1, #job.base) == job.base and job.alive[sub(o.id, #job.base + 1)]
+    local unsettled = scores[i] and (letters[i] == 's' or letters[i] == 'd')
+    local record = unsettled and not known and call('HGET', keys[TASKS], o.id)
     if record then
       local kind = kind_of(record)
-      bury(keys, o.id, kind, created_of(record), parse_meta(call('HGET', keys[META], o.id)), now, consumer, 'no-job', 'it is a step of a job that does not exist')
+      bury(keys, o.id, kind, created_of(record), parse_meta(call('HGET', keys[META], o.id)), now, consumer, 'no-job', 'it has the id of a step, and no job knows it')
       buried, letters[i] = buried + 1, 'f'
       tally(kinds.failed, kind)
     end
@@ -225,14 +227,15 @@ local function job_settle(keys, argv)
   for i, o in ipairs(outcomes) do
     letters[i] = settle_one(keys, job, argv, o, scores[i], now)
   end
-  if not job then buried, kinds = bury_orphans(keys, outcomes, scores, letters, argv[1], now) end
+  buried, kinds = bury_orphans(keys, job, outcomes, scores, letters, argv[1], now)
   for _, letter in ipairs(letters) do
     if letter == 's' then stale = stale + 1 end
   end
   letters = table.concat(letters)
   call('HSET', session, 'job', batch .. ' ' .. letters)
+  if buried > 0 then bump(keys, now, { failed = buried }, kinds) end
   if not job then
-    bump(keys, now, { stale = stale, failed = buried }, kinds)
+    bump(keys, now, { stale = stale })
     return letters
   end
   count_task(job, 'stale', nil, stale)

@@ -8,8 +8,9 @@ use redis::aio::MultiplexedConnection;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, News, task};
 use workyard_shared::broker::{Claimed, Place, Seen};
+use workyard_shared::job::Form;
 use workyard_shared::name::{Kind, QueueName};
-use workyard_tests::hand::Hand;
+use workyard_tests::hand::{Hand, job_id, spec, submit};
 use workyard_tests::{TestServer, Yard, queue_name, spawn, tls_dir, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -368,7 +369,7 @@ async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_looks_like_a_step_of_no_job_is_refused_at_every_door_and_ends_if_it_is_there() {
+async fn what_looks_like_a_step_of_a_job_is_refused_at_every_door() {
     let yard = Yard::on(TestServer::start_single(&[]).await);
     let worker = yard.work(echo(), yard.config()).await;
     let mut redis = yard.server.connection().await;
@@ -426,6 +427,14 @@ async fn what_looks_like_a_step_of_no_job_is_refused_at_every_door_and_ends_if_i
         .unwrap_err()
         .to_string();
     assert!(error.contains("is that of a step of a job"), "{error}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_the_id_of_a_step_and_no_job_knows_is_dead_lettered() {
+    let yard = Yard::on(TestServer::start_single(&[]).await);
+    let worker = yard.work(echo(), yard.config()).await;
+    let mut redis = yard.server.connection().await;
     // One that an older release let in.
     let mut by_hand = redis::pipe();
     by_hand
@@ -440,5 +449,35 @@ async fn what_looks_like_a_step_of_no_job_is_refused_at_every_door_and_ends_if_i
     };
     assert!(matches!(place, Place::Failed(_)), "{place:?}");
     assert_eq!(meta.reason, "no-job");
+    // And ones of a job that exists: of another start, and beyond its chunks.
+    let (job, spec) = (job_id("real"), spec(Form::Fold { fan_in: Some(2) }));
+    submit(&yard.queue, &job, &spec, 3).await;
+    let record = yard.queue.job_record(&job).await.unwrap().unwrap();
+    let strange = [
+        format!("real:{}:m:0", record.epoch + 7),
+        format!("real:{}:m:99", record.epoch),
+    ];
+    for id in &strange {
+        let mut by_hand = redis::pipe();
+        by_hand
+            .atomic()
+            .hset("workyard:{q}:tasks", id, "o1795000000000 echo type=map\n\nnull")
+            .zadd("workyard:{q}:pending", id, 1);
+        by_hand.exec_async(&mut redis).await.unwrap();
+    }
+    yard.add("echo", "null", |_| ()).await;
+    yard.reaches("failed", 3).await;
+    for id in &strange {
+        assert!(
+            matches!(
+                yard.look(id).await,
+                Seen::Live {
+                    place: Place::Failed(_),
+                    ..
+                }
+            ),
+            "{id}"
+        );
+    }
     worker.stop().await;
 }

@@ -151,9 +151,13 @@ async fn a_program_has_its_time_to_clean_up_however_its_run_is_stopped() {
     yard.reaches("failed", 1).await;
     begin("drained", None).await;
     daemon.signal(Signal::TERM);
+    wait_until(LIMIT, || async { yard.overview().await.pending == 1 }).await;
+    assert!(
+        file("drained", "done").exists(),
+        "it went back while its program still ran: {}",
+        daemon.log()
+    );
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
-    assert!(file("drained", "done").exists(), "{}", daemon.log());
-    assert_eq!(yard.overview().await.pending, 1, "it went back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
-use workyard_consumer::{BoxFuture, Context, Failure, Middleware, QueueOrder, Registry};
+use workyard_consumer::{BoxFuture, Concurrency, Context, Failure, Middleware, QueueOrder, Registry};
 use workyard_producer::{Client, ClientConfig};
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::record::State;
@@ -507,6 +507,39 @@ async fn a_full_kind_of_slow_tasks_leaves_the_other_slots_to_other_kinds_and_oth
     assert_eq!(yard.total("retried").await, 0);
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_one_consumer_runs_are_not_dead_lettered_by_those_that_do_not_know_their_kind() {
+    let yard = Yard::start().await;
+    let gate = Arc::new(Semaphore::new(1));
+    let passes = Arc::clone(&gate);
+    let knows = registry(|r| {
+        r.register("slow", move |_: Context, (): ()| {
+            let gate = Arc::clone(&passes);
+            async move {
+                gate.acquire()
+                    .await
+                    .map_err(|e| Failure::retry(e.to_string()))?
+                    .forget();
+                Ok(())
+            }
+        })
+        .unwrap();
+        r.limit("slow", Concurrency::Fixed(1)).unwrap();
+    });
+    let one = yard.work(knows, yard.config()).await;
+    yard.add_many(12, "slow", "null").await;
+    yard.reaches("completed", 1).await;
+    // Nothing to do but to take what it cannot run.
+    let other = yard.work(registry(|_| {}), yard.config()).await;
+    // Each has gone round more often than a task without any handler may.
+    yard.reaches("released", 12 * 14).await;
+    assert_eq!(yard.total("failed").await, 0);
+    gate.add_permits(12);
+    yard.reaches("completed", 12).await;
+    one.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -301,6 +301,16 @@ impl Desk {
         })
     }
 
+    /// Whether somebody of the fleet runs the kind, or did of late.
+    pub(crate) fn is_run_elsewhere(&self, kind: &str) -> bool {
+        self.with(|inner| inner.bulletin.fleet.kinds.contains_key(kind))
+    }
+
+    /// The mean run time of a kind here; zero if none is known.
+    pub(crate) fn mean_run(&self, kind: &str) -> Duration {
+        self.with(|inner| inner.gauges.of(kind).watch.mean_run())
+    }
+
     /// How long a task of this kind stays away that is handed back for another reason: `least`, or longer.
     pub(crate) fn away(&self, kind: &str, least: Duration) -> Duration {
         let now = self.now();

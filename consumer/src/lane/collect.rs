@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Lane;
+use super::held::Held;
 use crate::execute::Done;
 use crate::registry::Registry;
 
@@ -18,7 +19,7 @@ impl Lane {
         for (done, run) in finished.drain(..) {
             let (id, token) = done.claim();
             // One that is no longer held was given up with its session. Kept until it is measured: a probe ends then.
-            let Some(_holding) = self.held.finish(id, token) else {
+            let Some(holding) = self.held.finish(id, token) else {
                 continue;
             };
             self.cautious = false;
@@ -28,6 +29,9 @@ impl Lane {
                 // Neither measured nor handed back: it says nothing of our health, and nobody else shall try it.
                 self.outbox.add(done);
                 continue;
+            }
+            if matches!(done, Done::Dropped { .. }) && Held::goes_back(&holding) {
+                self.outbox.release(id.to_owned(), token, Duration::ZERO);
             }
             self.fleet.counters.ran(run, done.is_failure());
             match self

@@ -4,7 +4,7 @@
 //! a result that comes for one that is not here is dropped.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,7 +28,9 @@ use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::telemetry::{Claimed, RunSpan, Tracing};
 
-/// How long a task of a kind that nobody here knows is left to others.
+/// How long a task of a kind that nobody here knows, but somebody elsewhere, is left to those.
+const ELSEWHERE_DELAY: Duration = Duration::from_millis(500);
+/// How long one of a kind that nobody at all seems to know is.
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
 /// How long a task that a newer release wrote is left to others.
 const NEWER_DELAY: Duration = Duration::from_secs(30);
@@ -37,8 +39,11 @@ const NEWER_DELAY: Duration = Duration::from_secs(30);
 pub(super) struct Holding {
     token: u64,
     cancel: CancellationToken,
-    claimed: Instant,
     started: bool,
+    /// What its run takes up, while it lasts.
+    slot: Weak<Slot>,
+    /// It goes back when its program is gone.
+    goes_back: bool,
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
     /// It is the one suspect of this worker.
@@ -66,6 +71,13 @@ pub(super) struct Start {
     work: Work,
     slot: (OwnedSemaphorePermit, Option<KindPermit>),
     running: Running,
+}
+
+impl Start {
+    /// Its kind, if that has slots of its own.
+    pub(super) fn limited_kind(&self) -> Option<&str> {
+        self.slot.1.is_some().then(|| self.record.kind())
+    }
 }
 
 /// What to do with a claimed task.
@@ -111,8 +123,9 @@ impl Held {
         let holding = Holding {
             token: grant.token,
             cancel: CancellationToken::new(),
-            claimed: Instant::now(),
             started: false,
+            slot: Weak::new(),
+            goes_back: false,
             trial,
             _alone: alone,
         };
@@ -122,11 +135,9 @@ impl Held {
         }
     }
 
-    /// How long ago it was claimed.
-    pub(super) fn age(&self, id: &str) -> Duration {
-        self.tasks
-            .get(id)
-            .map_or(Duration::ZERO, |holding| holding.claimed.elapsed())
+    /// Whether what was held so is still to go back to the queue.
+    pub(super) fn goes_back(holding: &Holding) -> bool {
+        holding.goes_back
     }
 
     /// What was held under this token, and is not any more.
@@ -160,8 +171,13 @@ impl Held {
     /// here until their handlers have really ended, so that their slots stay counted.
     pub(super) fn cancel_all(&mut self) -> Vec<Handback> {
         let mut back = Vec::with_capacity(self.tasks.len());
-        for (id, holding) in &self.tasks {
+        for (id, holding) in &mut self.tasks {
             holding.cancel.cancel();
+            // Nobody else shall start it beside a program that still cleans up.
+            holding.goes_back = holding.slot.upgrade().is_some_and(|slot| !slot.wind_down().is_zero());
+            if holding.goes_back {
+                continue;
+            }
             back.push(Handback {
                 id: id.clone(),
                 token: holding.token,
@@ -205,7 +221,11 @@ impl Held {
             if let Some(member) = member {
                 return Judged::Refused(member_elsewhere(&grant, member, &record));
             }
-            return Judged::Unhandled(handback(&grant, true, UNHANDLED_DELAY));
+            // Where somebody runs the kind it is no task without a handler: it is only that we got it.
+            return Judged::Unhandled(match desk.is_run_elsewhere(record.kind()) {
+                true => handback(&grant, false, desk.away(record.kind(), ELSEWHERE_DELAY)),
+                false => handback(&grant, true, UNHANDLED_DELAY),
+            });
         }
         let running = match desk.admits(record.kind()) {
             Ok(running) => running,
@@ -260,6 +280,8 @@ impl Held {
             return;
         };
         holding.started = true;
+        let slot = Arc::new(Slot::new(slot.0, slot.1));
+        holding.slot = Arc::downgrade(&slot);
         let options = record.options();
         if let Some(waited) = first_wait(&grant, &record, options.not_before) {
             clerk.waited(record.kind(), waited);
@@ -286,7 +308,7 @@ impl Held {
             keys: protection.keys.clone(),
             trace: span.as_ref().and_then(RunSpan::context),
             sealed: entrance.as_ref().is_some_and(|entrance| entrance.sealed),
-            slot: Some(Arc::new(Slot::new(slot.0, slot.1))),
+            slot: Some(slot),
             id: grant.id,
         };
         let task = Run {

@@ -16,7 +16,7 @@ mod ration;
 mod recount;
 mod turn;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,8 @@ pub(crate) struct Lane {
     lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
+    /// When the last one of each kind with a limit was.
+    limited: HashMap<String, Instant>,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
     subscribed: bool,
@@ -133,6 +135,7 @@ impl Lane {
             woken: false,
             lighter: false,
             started_at: Instant::now(),
+            limited: HashMap::new(),
             cautious: false,
             subscribed: false,
             connection: 0,
@@ -266,6 +269,9 @@ impl Lane {
                 .judge(&self.fleet, &registry, &protection, &self.book, &self.desk, grant)
             {
                 Judged::Run(job) => {
+                    if let Some(kind) = job.limited_kind() {
+                        self.limited.insert(kind.to_owned(), Instant::now());
+                    }
                     self.held
                         .spawn(&self.fleet, &protection, &session, &mut self.clerk, *job, &self.done_in);
                     self.started_at = Instant::now();
@@ -326,21 +332,31 @@ impl Lane {
     /// tasks are slow, all but the next one: other kinds, and other consumers, have use for what they wait with.
     fn return_excess(&mut self, waiting: &mut VecDeque<Grant>) {
         let most = self.fleet.slots.total();
-        let mut kinds = HashSet::new();
-        let stays: Vec<bool> = waiting
+        // How many of a kind are before one in this very look: the turn of the second comes a run later, and so on.
+        let mut before: HashMap<&str, u32> = HashMap::new();
+        let aways: Vec<Option<Duration>> = waiting
             .iter()
             .enumerate()
-            .map(|(n, grant)| n < most && (kinds.insert(grant.kind()) || self.held.age(&grant.id) < STRANDED))
+            .map(|(n, grant)| {
+                let ahead = before.entry(grant.kind()).or_default();
+                *ahead += 1;
+                let last = self.limited.get(grant.kind());
+                let moves = last.is_none_or(|started| started.elapsed() < STRANDED);
+                if n < most && (*ahead == 1 || moves) {
+                    return None;
+                }
+                let turn = self.desk.mean_run(grant.kind()) * (*ahead - 1);
+                Some(self.desk.away(grant.kind(), turn.max(BUSY_KIND_DELAY)))
+            })
             .collect();
-        if stays.iter().all(|stays| *stays) {
+        if aways.iter().all(Option::is_none) {
             return;
         }
-        for (grant, stays) in std::mem::take(waiting).into_iter().zip(stays) {
-            if stays {
+        for (grant, away) in std::mem::take(waiting).into_iter().zip(aways) {
+            let Some(away) = away else {
                 waiting.push_back(grant);
                 continue;
-            }
-            let away = self.desk.away(grant.kind(), BUSY_KIND_DELAY);
+            };
             self.let_go(&grant.id);
             self.fleet.slots.unreserve(self.index, 1);
             self.outbox.release(grant.id, grant.token, away);

@@ -18,6 +18,8 @@ use super::score::{MAX_ERROR_RATE, MIN_RUNS};
 
 /// Runs of consumers with too few of them that together are enough to compare others with.
 const MIN_TOGETHER: u32 = 3;
+/// Those of whom nothing is heard may have begun since their last beat.
+const ONE_BEAT_MS: u64 = 1100;
 /// Consumers that still run their first task of a kind are waited for so long ...
 const SHORTEST_WAIT_MS: u64 = 5000;
 /// ... or three times what the kind is known to take, but no longer than this.
@@ -77,7 +79,12 @@ impl Fleet {
             }
         }
         for (kind, gathered) in gathered {
+            let all_heard = gathered.heard >= next.consumers;
             let mut figures = gathered.figures();
+            if !all_heard {
+                // Who has just begun has not said so yet.
+                figures.silent_ms = figures.silent_ms.max(ONE_BEAT_MS);
+            }
             let before = self.kinds.get(kind).copied().unwrap_or_default();
             figures.out_since_ms = figures.out_since(before.out_since_ms, now);
             figures.breaker = before.breaker.next(&figures, now);
@@ -133,12 +140,15 @@ struct Gathered {
     errors: u32,
     few: KindVitals,
     well: u32,
+    /// Consumers that said something of it.
+    heard: u32,
     /// The longest mean of those without a result.
     silent_ms: Option<f64>,
 }
 
 impl Gathered {
     fn add(&mut self, seen: &KindVitals) {
+        self.heard += 1;
         if seen.runs == 0 {
             if seen.running > 0 {
                 self.silent_ms = Some(self.silent_ms.unwrap_or(0.0).max(seen.mean_ms));

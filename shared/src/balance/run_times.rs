@@ -61,11 +61,11 @@ impl RunTimes {
         self.mean_ms
     }
 
-    /// How far back results of the kind say something of now: ten seconds, or the time of five runs if that is longer, at
-    /// most five minutes.
+    /// How far back results of the kind say something of now: ten seconds, or the time of five usual runs (by the median: one
+    /// that took long must not decide how long it is remembered) if that is longer, at most five minutes.
     #[must_use]
     pub fn reach(&self) -> Duration {
-        let five = self.mean_ms / 1000.0 * RUNS_WITHIN_REACH;
+        let five = self.recent_median_ms() / 1000.0 * RUNS_WITHIN_REACH;
         Duration::from_secs_f64(five.clamp(SHORTEST_REACH_S, LONGEST_REACH_S))
     }
 
@@ -80,6 +80,12 @@ impl RunTimes {
         #[expect(clippy::cast_precision_loss, reason = "at most twenty")]
         let n = self.recent.len().max(1) as f64;
         self.recent.iter().sum::<f64>() / n
+    }
+
+    fn recent_median_ms(&self) -> f64 {
+        let mut sorted: Vec<f64> = self.recent_ms().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
     }
 
     /// The 95th percentile of the last twenty: the second longest of twenty; 0 before the first run.
@@ -136,6 +142,10 @@ mod tests {
         assert!((times.mean_ms() - 1550.0).abs() < 1e-6, "within reach it counts");
         assert_eq!(times.reach(), Duration::from_secs(10));
         times.record(Duration::from_millis(100), Duration::from_secs(29));
+        assert!((times.mean_ms() - 100.0).abs() < 1e-6);
+        times.record(Duration::from_secs(25), Duration::from_secs(54));
+        assert_eq!(times.reach(), Duration::from_secs(10), "by what is usual");
+        times.record(Duration::from_millis(100), Duration::from_secs(65));
         assert!((times.mean_ms() - 100.0).abs() < 1e-6);
     }
 }

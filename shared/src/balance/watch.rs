@@ -93,6 +93,12 @@ impl Watch {
         self.window.is_failing()
     }
 
+    /// The moving mean of its successful runs; zero if there was none.
+    #[must_use]
+    pub fn mean_run(&self) -> Duration {
+        Duration::try_from_secs_f64(self.times.mean_ms() / 1000.0).unwrap_or_default()
+    }
+
     /// The figures for the report.
     #[must_use]
     pub fn vitals(&self, now: Duration) -> KindVitals {
