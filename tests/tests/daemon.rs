@@ -144,7 +144,7 @@ async fn a_program_has_its_time_to_clean_up_however_its_run_is_stopped() {
         }
     };
     let cancelled = begin("cancelled", None).await;
-    yard.queue.cancel(&cancelled).await.unwrap();
+    yard.operator.cancel(&cancelled).await.unwrap();
     wait_until(LIMIT, || async { file("cancelled", "done").exists() }).await;
     begin("late", Some(Duration::from_millis(300))).await;
     wait_until(LIMIT, || async { file("late", "done").exists() }).await;
