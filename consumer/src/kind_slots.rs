@@ -112,6 +112,11 @@ impl KindSlots {
         })
     }
 
+    /// Whether a slot is free.
+    pub(crate) fn has_room(&self) -> bool {
+        self.running.load(Ordering::Acquire) < self.limit.load(Ordering::Relaxed)
+    }
+
     /// Takes a slot, if one is free.
     pub(crate) fn try_run(self: &Arc<Self>) -> Option<KindPermit> {
         let limit = self.limit.load(Ordering::Relaxed);

@@ -306,9 +306,9 @@ impl Desk {
         self.with(|inner| inner.bulletin.fleet.kinds.contains_key(kind))
     }
 
-    /// The mean run time of a kind here; zero if none is known.
-    pub(crate) fn mean_run(&self, kind: &str) -> Duration {
-        self.with(|inner| inner.gauges.of(kind).watch.mean_run())
+    /// What a run of a kind takes here, if that is known.
+    pub(crate) fn usual_run(&self, kind: &str) -> Option<Duration> {
+        self.with(|inner| inner.gauges.of(kind).watch.usual_run())
     }
 
     /// How long a task of this kind stays away that is handed back for another reason: `least`, or longer.

@@ -17,7 +17,7 @@ use super::turn::{TurnDone, TurnOrder};
 use crate::health::{Share, Trial};
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
-const LOOKAHEAD: Duration = Duration::from_millis(20);
+pub(super) const LOOKAHEAD: Duration = Duration::from_millis(20);
 /// How long a task that consumers died under is left to others while another such one runs here.
 const SUSPECT_DELAY: Duration = Duration::from_secs(1);
 

@@ -37,6 +37,8 @@ use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
+use crate::registry::Registry;
+use exchange::LOOKAHEAD;
 use held::{Held, Judged};
 use outbox::Outbox;
 use recount::Recount;
@@ -44,10 +46,12 @@ use turn::TurnDone;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
 const STRANDED: Duration = Duration::from_millis(250);
+/// Pause between looks at what waits for a full kind.
+const LOOK_AT_FULL: Duration = Duration::from_millis(50);
+/// How long the first runs of a kind may take (a process starts with them) before its tasks make room.
+const FIRST_RUNS: Duration = Duration::from_secs(2);
 /// Pause between looks at slots that may have come back.
 const RECHECK: Duration = Duration::from_millis(250);
-/// How long a task of a full kind is left to others.
-const BUSY_KIND_DELAY: Duration = Duration::from_millis(200);
 
 /// The loop of one queue.
 pub(crate) struct Lane {
@@ -84,7 +88,9 @@ pub(crate) struct Lane {
     lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
-    /// When the last one of each kind with a limit was.
+    /// When it was last looked at what waits for a full kind.
+    looked_at: Instant,
+    /// When the last task of each kind with a limit was started.
     limited: HashMap<String, Instant>,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
@@ -135,6 +141,7 @@ impl Lane {
             woken: false,
             lighter: false,
             started_at: Instant::now(),
+            looked_at: Instant::now(),
             limited: HashMap::new(),
             cautious: false,
             subscribed: false,
@@ -262,8 +269,20 @@ impl Lane {
             return;
         }
         let (registry, protection) = (self.fleet.registry(), self.fleet.protection());
-        let mut waiting = VecDeque::new();
-        while let Some(grant) = self.ready.pop_front() {
+        // Of a kind that is full there may be hundreds, and this is gone through with each end: they stay where they are.
+        let mut full: Vec<String> = Vec::new();
+        let mut at = 0;
+        while let Some(kind) = self.ready.get(at).map(Grant::kind) {
+            if full.iter().any(|other| other == kind) {
+                at += 1;
+                continue;
+            }
+            let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
+            if slots.is_some_and(|slots| !slots.has_room()) {
+                full.push(kind.to_owned());
+                continue;
+            }
+            let Some(grant) = self.ready.remove(at) else { break };
             match self
                 .held
                 .judge(&self.fleet, &registry, &protection, &self.book, &self.desk, grant)
@@ -277,11 +296,14 @@ impl Lane {
                     self.started_at = Instant::now();
                 }
                 Judged::NoSlot(grant) => {
-                    self.ready.push_front(grant);
+                    self.ready.insert(at, grant);
                     self.return_stranded();
                     break;
                 }
-                Judged::KindFull(grant) => waiting.push_back(grant),
+                Judged::KindFull(grant) => {
+                    full.push(grant.kind().to_owned());
+                    self.ready.insert(at, grant);
+                }
                 Judged::Refused(done) => {
                     if done.is_refused_step() {
                         self.clerk.queue.refused();
@@ -302,9 +324,9 @@ impl Lane {
                 }
             }
         }
-        self.return_excess(&mut waiting);
-        while let Some(grant) = waiting.pop_back() {
-            self.ready.push_front(grant);
+        if !full.is_empty() && self.looked_at.elapsed() >= LOOK_AT_FULL {
+            self.looked_at = Instant::now();
+            self.return_excess(&registry, &full);
         }
     }
 
@@ -328,33 +350,48 @@ impl Lane {
         }
     }
 
-    /// A flood of one full kind must not fill this lane: what is beyond a small supply goes back. So does, of a kind whose
-    /// tasks are slow, all but the next one: other kinds, and other consumers, have use for what they wait with.
-    fn return_excess(&mut self, waiting: &mut VecDeque<Grant>) {
-        let most = self.fleet.slots.total();
-        // How many of a kind are before one in this very look: the turn of the second comes a run later, and so on.
-        let mut before: HashMap<&str, u32> = HashMap::new();
-        let aways: Vec<Option<Duration>> = waiting
+    /// How often a slot of a kind comes free, by what its runs take, and how long its tasks may wait for one here: at least
+    /// twice as long as what is claimed ahead takes. Where no run has ended yet: by whether any starts.
+    fn pace(&self, registry: &Registry, kind: &str) -> (Duration, Duration) {
+        let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
+        let limit = u32::try_from(slots.map_or(1, |slots| slots.now().limit).max(1)).unwrap_or(u32::MAX);
+        let usable = u32::try_from(self.fleet.slots.usable()).unwrap_or(u32::MAX);
+        let moves = self
+            .limited
+            .get(kind)
+            .is_none_or(|started| started.elapsed() < FIRST_RUNS);
+        let pace = match self.desk.usual_run(kind) {
+            Some(run) => run / limit,
+            None if moves => Duration::ZERO,
+            None => STRANDED,
+        };
+        (pace, STRANDED.max(LOOKAHEAD * 2 * usable / limit))
+    }
+
+    /// A full kind must not fill this lane: other kinds, and other consumers, have use for what its tasks wait with. The next
+    /// one stays, and those whose turn comes in a moment; the others go back for about as long as their turn takes.
+    fn return_excess(&mut self, registry: &Registry, full: &[String]) {
+        // Per kind: its pace, and how many are before one in this look.
+        let mut kinds: Vec<(&str, (Duration, Duration), u32)> = full
             .iter()
-            .enumerate()
-            .map(|(n, grant)| {
-                let ahead = before.entry(grant.kind()).or_default();
+            .map(|kind| (kind.as_str(), self.pace(registry, kind), 0))
+            .collect();
+        let aways: Vec<Option<Duration>> = self
+            .ready
+            .iter()
+            .map(|grant| {
+                let (kind, (pace, patience), ahead) = kinds.iter_mut().find(|(kind, ..)| *kind == grant.kind())?;
+                let turn = *pace * *ahead;
                 *ahead += 1;
-                let last = self.limited.get(grant.kind());
-                let moves = last.is_none_or(|started| started.elapsed() < STRANDED);
-                if n < most && (*ahead == 1 || moves) {
-                    return None;
-                }
-                let turn = self.desk.mean_run(grant.kind()) * (*ahead - 1);
-                Some(self.desk.away(grant.kind(), turn.max(BUSY_KIND_DELAY)))
+                (*ahead > 1 && turn >= *patience).then(|| self.desk.away(kind, turn))
             })
             .collect();
         if aways.iter().all(Option::is_none) {
             return;
         }
-        for (grant, away) in std::mem::take(waiting).into_iter().zip(aways) {
+        for (grant, away) in std::mem::take(&mut self.ready).into_iter().zip(aways) {
             let Some(away) = away else {
-                waiting.push_back(grant);
+                self.ready.push_back(grant);
                 continue;
             };
             self.let_go(&grant.id);

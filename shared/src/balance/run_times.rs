@@ -14,6 +14,8 @@ pub const RECENT: usize = 20;
 /// Weight of the newest run in the moving mean: the last ten make up two thirds of it.
 const ALPHA: f64 = 0.1;
 
+/// Runs after which one knows what is usual.
+const ENOUGH: usize = 3;
 /// What is older says nothing of now ...
 const SHORTEST_REACH_S: f64 = 10.0;
 /// ... unless runs take so long that there would be nothing left to compare: then it is so many of them ...
@@ -80,6 +82,13 @@ impl RunTimes {
         #[expect(clippy::cast_precision_loss, reason = "at most twenty")]
         let n = self.recent.len().max(1) as f64;
         self.recent.iter().sum::<f64>() / n
+    }
+
+    /// The median of the last twenty; `None` before there are three, of which the first may be slow for its own reasons.
+    #[must_use]
+    pub fn usual(&self) -> Option<Duration> {
+        let known = self.recent.len() >= ENOUGH;
+        known.then(|| Duration::try_from_secs_f64(self.recent_median_ms() / 1000.0).unwrap_or_default())
     }
 
     fn recent_median_ms(&self) -> f64 {

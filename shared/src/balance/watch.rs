@@ -93,10 +93,10 @@ impl Watch {
         self.window.is_failing()
     }
 
-    /// The moving mean of its successful runs; zero if there was none.
+    /// What a successful run takes, by the median of the last twenty; `None` before there are three.
     #[must_use]
-    pub fn mean_run(&self) -> Duration {
-        Duration::try_from_secs_f64(self.times.mean_ms() / 1000.0).unwrap_or_default()
+    pub fn usual_run(&self) -> Option<Duration> {
+        self.times.usual()
     }
 
     /// The figures for the report.
