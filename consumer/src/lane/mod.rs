@@ -90,7 +90,7 @@ pub(crate) struct Lane {
     started_at: Instant,
     /// When it was last looked at what waits for a full kind.
     looked_at: Instant,
-    /// When the last task of each kind with a limit was started.
+    /// When the last task of each kind with a limit was started, or it was first seen full.
     limited: HashMap<String, Instant>,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
@@ -326,6 +326,12 @@ impl Lane {
         }
         if !full.is_empty() && self.looked_at.elapsed() >= LOOK_AT_FULL {
             self.looked_at = Instant::now();
+            for kind in &full {
+                // It may be full of another queue's tasks: then no start here ever tells whether it moves.
+                if !self.limited.contains_key(kind) {
+                    self.limited.insert(kind.clone(), self.looked_at);
+                }
+            }
             self.return_excess(&registry, &full);
         }
     }
