@@ -88,8 +88,9 @@ pub(crate) struct Lane {
     lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
-    /// When it was last looked at what waits for a full kind.
+    /// When it was last looked at what waits for a full kind, and whether more has come since.
     looked_at: Instant,
+    news: bool,
     /// When the last task of each kind with a limit was started, or it was first seen full.
     limited: HashMap<String, Instant>,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
@@ -142,6 +143,7 @@ impl Lane {
             lighter: false,
             started_at: Instant::now(),
             looked_at: Instant::now(),
+            news: false,
             limited: HashMap::new(),
             cautious: false,
             subscribed: false,
@@ -324,8 +326,8 @@ impl Lane {
                 }
             }
         }
-        if !full.is_empty() && self.looked_at.elapsed() >= LOOK_AT_FULL {
-            self.looked_at = Instant::now();
+        if !full.is_empty() && (self.news || self.looked_at.elapsed() >= LOOK_AT_FULL) {
+            (self.news, self.looked_at) = (false, Instant::now());
             for kind in &full {
                 // It may be full of another queue's tasks: then no start here ever tells whether it moves.
                 if !self.limited.contains_key(kind) {
