@@ -233,6 +233,8 @@ async fn a_mistyped_queue_can_be_removed_and_one_in_use_cannot() {
     let days: i64 = redis::cmd("TTL").arg(left[0]).query_async(&mut redis).await.unwrap();
     assert!((89 * 86_400..=90 * 86_400).contains(&days), "{days}");
     assert_eq!(told(&audit(&yard).await), ["cancel 1 a", "delete-queue 1 "]);
+    let shown = String::from_utf8(in_queue(&["audit", "-q", "q"]).stdout).unwrap();
+    assert!(shown.contains("delete-queue"), "{shown}");
     // Used again, it is a queue like any other, and its audit stays.
     assert!(in_queue(&["queue", "set", "q", "paused=1"]).status.success());
     let days: i64 = redis::cmd("TTL").arg(left[0]).query_async(&mut redis).await.unwrap();

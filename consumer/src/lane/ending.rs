@@ -62,11 +62,11 @@ impl Lane {
 
     /// The time for draining is over: stop the handlers, hand their tasks back.
     pub(super) fn give_back_all(&mut self) {
-        let held = self.held.cancel_all();
-        if !held.is_empty() {
-            warn!(queue = %self.queue.name(), tasks = held.len(), "the drain timeout is over: {} running tasks go back", held.len());
+        let (tasks, now) = self.held.give_back();
+        if tasks > 0 {
+            warn!(queue = %self.queue.name(), tasks, "the drain timeout is over: {tasks} running tasks go back");
         }
-        for handback in held {
+        for handback in now {
             self.outbox.hand_back(handback);
         }
     }

@@ -210,7 +210,7 @@ impl Lane {
             }
             if inserted != Inserted::Known {
                 self.ready.push_back(grant);
-                self.news = true;
+                self.full.came();
             }
         }
     }

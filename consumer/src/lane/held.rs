@@ -171,13 +171,8 @@ impl Held {
     /// here until their handlers have really ended, so that their slots stay counted.
     pub(super) fn cancel_all(&mut self) -> Vec<Handback> {
         let mut back = Vec::with_capacity(self.tasks.len());
-        for (id, holding) in &mut self.tasks {
+        for (id, holding) in &self.tasks {
             holding.cancel.cancel();
-            // Nobody else shall start it beside a program that still cleans up.
-            holding.goes_back = holding.slot.upgrade().is_some_and(|slot| !slot.wind_down().is_zero());
-            if holding.goes_back {
-                continue;
-            }
             back.push(Handback {
                 id: id.clone(),
                 token: holding.token,
@@ -187,6 +182,21 @@ impl Held {
         }
         self.tasks.retain(|_, holding| holding.started);
         back
+    }
+
+    /// As [`Self::cancel_all`], to hand back what is still ours: how many that are, and those that go now. The others go when
+    /// their programs are gone: nobody else shall start one beside a program that still cleans up.
+    pub(super) fn give_back(&mut self) -> (usize, Vec<Handback>) {
+        let mut back = self.cancel_all();
+        let all = back.len();
+        back.retain(|handback| {
+            let Some(holding) = self.tasks.get_mut(&handback.id) else {
+                return true;
+            };
+            holding.goes_back = holding.slot.upgrade().is_some_and(|slot| !slot.wind_down().is_zero());
+            !holding.goes_back
+        });
+        (all, back)
     }
 
     /// Decides about a claimed task, and takes its slot if it may run.

@@ -10,13 +10,14 @@
 mod collect;
 mod ending;
 mod exchange;
+mod full;
 mod held;
 mod outbox;
 mod ration;
 mod recount;
 mod turn;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,7 @@ use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
-use crate::registry::Registry;
-use exchange::LOOKAHEAD;
+use full::FullKinds;
 use held::{Held, Judged};
 use outbox::Outbox;
 use recount::Recount;
@@ -46,10 +46,6 @@ use turn::TurnDone;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
 const STRANDED: Duration = Duration::from_millis(250);
-/// Pause between looks at what waits for a full kind.
-const LOOK_AT_FULL: Duration = Duration::from_millis(50);
-/// How long the first runs of a kind may take (a process starts with them) before its tasks make room.
-const FIRST_RUNS: Duration = Duration::from_secs(2);
 /// Pause between looks at slots that may have come back.
 const RECHECK: Duration = Duration::from_millis(250);
 
@@ -88,11 +84,7 @@ pub(crate) struct Lane {
     lighter: bool,
     /// When the last task was started here.
     started_at: Instant,
-    /// When it was last looked at what waits for a full kind, and whether more has come since.
-    looked_at: Instant,
-    news: bool,
-    /// When the last task of each kind with a limit was started, or it was first seen full.
-    limited: HashMap<String, Instant>,
+    full: FullKinds,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
     subscribed: bool,
@@ -142,9 +134,7 @@ impl Lane {
             woken: false,
             lighter: false,
             started_at: Instant::now(),
-            looked_at: Instant::now(),
-            news: false,
-            limited: HashMap::new(),
+            full: FullKinds::new(),
             cautious: false,
             subscribed: false,
             connection: 0,
@@ -291,7 +281,7 @@ impl Lane {
             {
                 Judged::Run(job) => {
                     if let Some(kind) = job.limited_kind() {
-                        self.limited.insert(kind.to_owned(), Instant::now());
+                        self.full.started(kind);
                     }
                     self.held
                         .spawn(&self.fleet, &protection, &session, &mut self.clerk, *job, &self.done_in);
@@ -326,16 +316,7 @@ impl Lane {
                 }
             }
         }
-        if !full.is_empty() && (self.news || self.looked_at.elapsed() >= LOOK_AT_FULL) {
-            (self.news, self.looked_at) = (false, Instant::now());
-            for kind in &full {
-                // It may be full of another queue's tasks: then no start here ever tells whether it moves.
-                if !self.limited.contains_key(kind) {
-                    self.limited.insert(kind.clone(), self.looked_at);
-                }
-            }
-            self.return_excess(&registry, &full);
-        }
+        self.return_excess(&registry, &full);
     }
 
     /// A task that did not start is not ours any more. If it was a probe, we ask for another one.
@@ -355,57 +336,6 @@ impl Lane {
         for grant in std::mem::take(&mut self.ready) {
             self.let_go(&grant.id);
             self.outbox.release(grant.id, grant.token, Duration::ZERO);
-        }
-    }
-
-    /// How often a slot of a kind comes free, by what its runs take, and how long its tasks may wait for one here: at least
-    /// twice as long as what is claimed ahead takes. Where no run has ended yet: by whether any starts.
-    fn pace(&self, registry: &Registry, kind: &str) -> (Duration, Duration) {
-        let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
-        let limit = u32::try_from(slots.map_or(1, |slots| slots.now().limit).max(1)).unwrap_or(u32::MAX);
-        let usable = u32::try_from(self.fleet.slots.usable()).unwrap_or(u32::MAX);
-        let moves = self
-            .limited
-            .get(kind)
-            .is_none_or(|started| started.elapsed() < FIRST_RUNS);
-        let pace = match self.desk.usual_run(kind) {
-            Some(run) => run / limit,
-            None if moves => Duration::ZERO,
-            None => STRANDED,
-        };
-        (pace, STRANDED.max(LOOKAHEAD * 2 * usable / limit))
-    }
-
-    /// A full kind must not fill this lane: other kinds, and other consumers, have use for what its tasks wait with. The next
-    /// one stays, and those whose turn comes in a moment; the others go back for about as long as their turn takes.
-    fn return_excess(&mut self, registry: &Registry, full: &[String]) {
-        // Per kind: its pace, and how many are before one in this look.
-        let mut kinds: Vec<(&str, (Duration, Duration), u32)> = full
-            .iter()
-            .map(|kind| (kind.as_str(), self.pace(registry, kind), 0))
-            .collect();
-        let aways: Vec<Option<Duration>> = self
-            .ready
-            .iter()
-            .map(|grant| {
-                let (kind, (pace, patience), ahead) = kinds.iter_mut().find(|(kind, ..)| *kind == grant.kind())?;
-                let turn = *pace * *ahead;
-                *ahead += 1;
-                (*ahead > 1 && turn >= *patience).then(|| self.desk.away(kind, turn))
-            })
-            .collect();
-        if aways.iter().all(Option::is_none) {
-            return;
-        }
-        for (grant, away) in std::mem::take(&mut self.ready).into_iter().zip(aways) {
-            let Some(away) = away else {
-                self.ready.push_back(grant);
-                continue;
-            };
-            self.let_go(&grant.id);
-            self.fleet.slots.unreserve(self.index, 1);
-            self.outbox.release(grant.id, grant.token, away);
-            self.hungry = true;
         }
     }
 }

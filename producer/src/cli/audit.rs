@@ -44,18 +44,22 @@ fn act<'a>(queue: &'a QueueName, entry: &'a AuditEntry) -> Act<'a> {
 }
 
 /// The queues to look at: one that was deleted has nothing but its audit.
-async fn queues(args: &AuditArgs, session: &Session) -> Result<Vec<QueueName>, CliError> {
-    if session.named && !session.client.audit(&session.queue, args.limit).await?.is_empty() {
-        return Ok(vec![session.queue.clone()]);
+async fn queues(session: &Session) -> Result<Vec<QueueName>, CliError> {
+    match session.queues().await {
+        // No such queue is known: only that is bad use here.
+        Err(error) if error.exit() == Exit::BadUse => match session.client.audit(&session.queue, 1).await?.is_empty() {
+            true => Err(error),
+            false => Ok(vec![session.queue.clone()]),
+        },
+        other => other,
     }
-    session.queues().await
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: &AuditArgs, session: &mut Session) -> Result<Exit, CliError> {
     let mut found = Vec::new();
     let mut last = BTreeMap::new();
-    for queue in queues(args, session).await? {
+    for queue in queues(session).await? {
         let entries = session.client.audit(&queue, args.limit).await?;
         let newest = entries.first().map_or_else(|| "0".to_owned(), |entry| entry.id.clone());
         last.insert(queue.clone(), newest);

@@ -97,11 +97,6 @@ impl Session {
         })
     }
 
-    /// From now on the queue is this one.
-    pub(crate) fn look_at(&mut self, queue: QueueName) {
-        (self.queue, self.named) = (queue, true);
-    }
-
     /// From now on the queue is the one that stands without a flag, if there is one: it goes before the environment.
     pub(crate) fn take(&mut self, name: Option<QueueName>) -> Result<(), CliError> {
         let Some(name) = name else { return Ok(()) };
@@ -109,7 +104,7 @@ impl Session {
             let message = format!("two queues are named: {name}, and {} by --queue", self.queue);
             return Err(CliError::usage(message, Some("name one of them")));
         }
-        self.look_at(name);
+        (self.queue, self.named) = (name, true);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ const ALPHA: f64 = 0.1;
 const ENOUGH: usize = 3;
 /// What is older says nothing of now ...
 const SHORTEST_REACH_S: f64 = 10.0;
+const SHORTEST_REACH: Duration = Duration::from_secs(10);
 /// ... unless runs take so long that there would be nothing left to compare: then it is so many of them ...
 const RUNS_WITHIN_REACH: f64 = 5.0;
 /// ... up to five minutes.
@@ -30,6 +31,8 @@ pub struct RunTimes {
     seen: u64,
     latest: Duration,
     recent: VecDeque<f64>,
+    /// How far back it reaches, if that is longer than the shortest.
+    reach: Duration,
 }
 
 impl RunTimes {
@@ -55,6 +58,11 @@ impl RunTimes {
             self.recent.pop_front();
         }
         self.recent.push_back(ms);
+        // A short run makes no median longer: the usual case sorts nothing.
+        if ms * RUNS_WITHIN_REACH > SHORTEST_REACH_S * 1000.0 || self.reach() > SHORTEST_REACH {
+            let five = self.nearest_rank_ms(50) / 1000.0 * RUNS_WITHIN_REACH;
+            self.reach = Duration::from_secs_f64(five.clamp(SHORTEST_REACH_S, LONGEST_REACH_S));
+        }
     }
 
     /// The moving mean; 0 before the first run.
@@ -67,8 +75,7 @@ impl RunTimes {
     /// that took long must not decide how long it is remembered) if that is longer, at most five minutes.
     #[must_use]
     pub fn reach(&self) -> Duration {
-        let five = self.recent_median_ms() / 1000.0 * RUNS_WITHIN_REACH;
-        Duration::from_secs_f64(five.clamp(SHORTEST_REACH_S, LONGEST_REACH_S))
+        self.reach.max(SHORTEST_REACH)
     }
 
     /// The last twenty, oldest first.
@@ -88,21 +95,20 @@ impl RunTimes {
     #[must_use]
     pub fn usual(&self) -> Option<Duration> {
         let known = self.recent.len() >= ENOUGH;
-        known.then(|| Duration::try_from_secs_f64(self.recent_median_ms() / 1000.0).unwrap_or_default())
-    }
-
-    fn recent_median_ms(&self) -> f64 {
-        let mut sorted: Vec<f64> = self.recent_ms().collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+        known.then(|| Duration::try_from_secs_f64(self.nearest_rank_ms(50) / 1000.0).unwrap_or_default())
     }
 
     /// The 95th percentile of the last twenty: the second longest of twenty; 0 before the first run.
     #[must_use]
     pub fn recent_p95_ms(&self) -> f64 {
+        self.nearest_rank_ms(95)
+    }
+
+    /// A percentile of the last twenty, by the nearest rank; 0 before the first run.
+    fn nearest_rank_ms(&self, percent: usize) -> f64 {
         let mut sorted: Vec<f64> = self.recent_ms().collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        let nearest = (sorted.len() * 95).div_ceil(100);
+        let nearest = (sorted.len() * percent).div_ceil(100);
         sorted.get(nearest.saturating_sub(1)).copied().unwrap_or(0.0)
     }
 }
