@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use workyard_shared::Error;
-use workyard_shared::balance::{Bulletin, Fleet, Policy, Vitals};
+use workyard_shared::balance::{Bulletin, Policy, Vitals};
 use workyard_shared::broker::Queue;
 
 /// Pause between looks while tasks run ...
 const BUSY: Duration = Duration::from_millis(500);
-/// ... and while none do.
+/// ... while none do, but a breaker is not closed, at the latest ...
+const WAITING: Duration = Duration::from_secs(2);
+/// ... and while there is nothing to look for.
 const IDLE: Duration = Duration::from_secs(15);
 /// An unchanged bulletin is said again after this: it would expire.
 const RENEW_MS: u64 = 20_000;
@@ -52,7 +54,9 @@ impl FleetWatch {
         let vitals: Vec<Vitals> = reports.filter_map(|json| serde_json::from_str(json).ok()).collect();
         let (policy, now_ms) = (survey.balance, survey.now_ms);
         let fleet = self.said.fleet.next(&vitals, Duration::from_millis(now_ms));
-        let busy = vitals.iter().any(|v| v.running > 0 || !v.kinds.is_empty()) || !is_calm(&fleet);
+        let rest = fleet.rests(Duration::from_millis(now_ms));
+        let runs = vitals.iter().any(|v| v.running > 0 || !v.kinds.is_empty());
+        let busy = runs || rest.is_some();
         let bulletin = Bulletin { policy, now_ms, fleet };
         let news = bulletin.policy != self.said.policy || bulletin.fleet != self.said.fleet;
         if news || !survey.gone.is_empty() || ((busy || policy != Policy::Pull) && now_ms > self.said.now_ms + RENEW_MS)
@@ -62,13 +66,11 @@ impl FleetWatch {
             self.queue.set_fleet(&json, gone).await?;
             self.said = bulletin;
         }
-        Ok(if busy { BUSY } else { IDLE })
+        // Whoever runs a probe says its result at once, so only time has to be looked at.
+        Ok(if runs {
+            BUSY
+        } else {
+            rest.map_or(IDLE, |rest| rest.clamp(BUSY, WAITING))
+        })
     }
-}
-
-fn is_calm(fleet: &Fleet) -> bool {
-    fleet
-        .kinds
-        .values()
-        .all(|kind| kind.breaker == workyard_shared::balance::Breaker::Closed)
 }

@@ -24,6 +24,8 @@ pub(super) struct Gauge {
     probing: Arc<AtomicU32>,
     /// Its breaker as the maintainer said it: in the fleet's time, not in ours.
     pub(super) said: Breaker,
+    /// Since when that is not closed, in our time.
+    pub(super) broken_since: Option<Duration>,
     /// Tasks of it that were handed back: in the second that this one says, and in the one before.
     backs: (u64, u32, u32),
 }

@@ -121,6 +121,17 @@ impl Breaker {
         }
     }
 
+    /// For how long nothing of it changes by time alone; `None`: for ever.
+    #[must_use]
+    pub fn rests(self, now: Duration) -> Option<Duration> {
+        let (from_ms, ms_more) = match self {
+            Self::Closed => return None,
+            Self::Open { until_ms, .. } => (until_ms, 0),
+            Self::HalfOpen { since_ms, .. } => (since_ms, ASK_OTHERS_MS),
+        };
+        Some(Duration::from_millis((from_ms + ms_more).saturating_sub(ms(now))))
+    }
+
     fn open(now_ms: u64, pause_ms: u64) -> Self {
         Self::Open {
             until_ms: now_ms + pause_ms,

@@ -1,5 +1,5 @@
 //! One consumer's circuit: closed while it is healthy; open when it fails what others complete; then
-//! single probes with growing pauses until three in a row succeed. After Nygard ("Release It!").
+//! single probes with growing pauses until three in a row succeed, or fewer that are slow. After Nygard ("Release It!").
 //!
 //! Invariant: it opens only after [`GRACE`] of bad health, so that a kind that breaks everywhere is
 //! seen by the fleet first (its breaker opens, the blame goes away) and other kinds go on. While it is
@@ -20,8 +20,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// An open circuit that heard of no result for so long closes: there was nothing to try, and what it failed before is
 /// forgotten like everything else. Else a queue that is idle would for ever have no healthy consumer.
 const FORGIVEN: Duration = Duration::from_secs(30);
-/// Successful probes in a row that close it.
+/// Successful probes in a row that close it ...
 const PROBES: u32 = 3;
+/// ... or fewer that ran for so long together: three slow ones, one after the other, would keep a mended consumer waiting.
+const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
 /// What may be claimed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     successes: u32,
+    /// How long those ran together.
+    ran: Duration,
     pause: Duration,
     /// When it opened, or a result was last heard of.
     heard: Duration,
@@ -97,6 +101,7 @@ impl Circuit {
             State::Suspect { since } if now.saturating_sub(since) >= GRACE => {
                 let probe = Probe {
                     successes: 0,
+                    ran: Duration::ZERO,
                     pause: FIRST_PAUSE,
                     heard: now,
                 };
@@ -155,9 +160,9 @@ impl Circuit {
         }
     }
 
-    /// A task has ended. While a probe is under way the first result counts as its own: one that was
+    /// A task has ended after `took`. While a probe is under way the first result counts as its own: one that was
     /// claimed before says the same thing. Without a probe, results of older tasks change nothing.
-    pub fn on_result(&mut self, ok: bool, now: Duration) -> Option<Turn> {
+    pub fn on_result(&mut self, ok: bool, took: Duration, now: Duration) -> Option<Turn> {
         let State::Probing { mut probe } = self.state else {
             return None;
         };
@@ -168,6 +173,7 @@ impl Circuit {
                 until: now + probe.pause,
                 probe: Probe {
                     successes: 0,
+                    ran: Duration::ZERO,
                     pause,
                     heard: now,
                 },
@@ -175,7 +181,8 @@ impl Circuit {
             return None;
         }
         probe.successes += 1;
-        if probe.successes < PROBES {
+        probe.ran += took;
+        if probe.successes < PROBES && probe.ran < LONG_ENOUGH {
             self.state = State::Open { until: now, probe };
             return None;
         }
@@ -266,7 +273,7 @@ mod tests {
             now += u64::try_from((until - at(now)).as_millis()).unwrap();
             assert_eq!(circuit.may_claim(at(now)), Allowed::Probe);
             assert!(matches!(circuit.may_claim(at(now)), Allowed::Nothing { .. }));
-            assert_eq!(circuit.on_result(false, at(now)), None);
+            assert_eq!(circuit.on_result(false, at(1), at(now)), None);
         }
         assert_eq!(pauses, [250, 250, 500, 1000, 2000, 4000, 4000]);
     }
@@ -275,15 +282,36 @@ mod tests {
     fn three_probes_that_succeed_close_it() {
         let mut circuit = opened();
         circuit.on_health(0.8, 0.0, 0, at(1600));
-        assert_eq!(circuit.on_result(true, at(1700)), None, "no probe is under way");
+        assert_eq!(circuit.on_result(true, at(1), at(1700)), None, "no probe is under way");
         for n in 0..3 {
             assert_eq!(circuit.may_claim(at(2000 + n)), Allowed::Probe);
             circuit.on_nothing(circuit.probe(), at(2000 + n));
             assert_eq!(circuit.may_claim(at(2000 + n)), Allowed::Probe);
-            let turn = circuit.on_result(true, at(2000 + n));
+            let turn = circuit.on_result(true, at(1), at(2000 + n));
             assert_eq!(turn, (n == 2).then_some(Turn::Closed));
         }
         assert_eq!(circuit.may_claim(at(2003)), Allowed::All);
+    }
+
+    #[test]
+    fn one_slow_probe_that_succeeds_is_enough() {
+        let mut circuit = opened();
+        circuit.on_health(0.8, 0.0, 0, at(1600));
+        circuit.may_claim(at(2000));
+        assert_eq!(circuit.on_result(true, at(4900), at(6900)), None);
+        circuit.may_claim(at(6900));
+        assert_eq!(circuit.on_result(true, at(100), at(7000)), Some(Turn::Closed));
+        let mut circuit = opened();
+        circuit.may_claim(at(2000));
+        assert_eq!(circuit.on_result(true, at(4900), at(6900)), None);
+        circuit.may_claim(at(6900));
+        assert_eq!(circuit.on_result(false, at(4900), at(12_000)), None);
+        circuit.may_claim(at(13_000));
+        assert_eq!(
+            circuit.on_result(true, at(4900), at(18_000)),
+            None,
+            "a failure begins anew"
+        );
     }
 
     #[test]
@@ -297,7 +325,7 @@ mod tests {
         // What is heard of one that is long forgotten changes nothing.
         circuit.on_gone(first, at(3300));
         assert!(matches!(circuit.may_claim(at(4000)), Allowed::Nothing { .. }));
-        circuit.on_result(true, at(4000));
+        circuit.on_result(true, at(1), at(4000));
         circuit.on_gone(circuit.probe(), at(4001));
         assert_eq!(
             circuit.may_claim(at(4001)),
@@ -310,7 +338,7 @@ mod tests {
     fn an_open_circuit_that_finds_nothing_to_try_closes_after_a_while() {
         let mut circuit = opened();
         assert_eq!(circuit.may_claim(at(2000)), Allowed::Probe);
-        circuit.on_result(false, at(2000));
+        circuit.on_result(false, at(1), at(2000));
         for ms in [5000, 20_000, 31_999] {
             assert_eq!(circuit.may_claim(at(ms)), Allowed::Probe);
             circuit.on_nothing(circuit.probe(), at(ms));
@@ -326,11 +354,11 @@ mod tests {
         let mut circuit = opened();
         for ms in [2000, 2001, 2002] {
             circuit.may_claim(at(ms));
-            assert_eq!(circuit.on_result(true, at(ms)), None);
+            assert_eq!(circuit.on_result(true, at(1), at(ms)), None);
         }
         assert!(matches!(circuit.may_claim(at(2003)), Allowed::Nothing { .. }));
         circuit.on_health(0.6, 0.0, 3, at(2100));
         circuit.may_claim(at(9000));
-        assert_eq!(circuit.on_result(true, at(9000)), Some(Turn::Closed));
+        assert_eq!(circuit.on_result(true, at(1), at(9000)), Some(Turn::Closed));
     }
 }

@@ -100,6 +100,12 @@ impl Fleet {
         }
         next
     }
+
+    /// For how long no breaker changes by time alone; `None`: all are closed.
+    #[must_use]
+    pub fn rests(&self, now: Duration) -> Option<Duration> {
+        self.kinds.values().filter_map(|kind| kind.breaker.rests(now)).min()
+    }
 }
 
 impl KindFleet {

@@ -29,8 +29,9 @@ impl Consumer {
             }
             self.ran[kind] += 1;
             self.burnt += u32::from(!ok);
-            self.watches[kind].record(Outcome::of(ok), Duration::from_millis(30), now);
-            if self.circuit.on_result(ok, now).is_some() {
+            let took = Duration::from_millis(30);
+            self.watches[kind].record(Outcome::of(ok), took, now);
+            if self.circuit.on_result(ok, took, now).is_some() {
                 self.watches.iter_mut().for_each(Watch::clear);
             }
         }
@@ -160,9 +161,9 @@ impl Slow {
         for _ in 0..ended {
             self.done += u32::from(ok);
             self.burnt += u32::from(!ok && !self.watch.is_probing());
-            self.watch
-                .record(Outcome::of(ok), Duration::from_millis(self.took_ms), now);
-            if self.circuit.on_result(ok, now).is_some() {
+            let took = Duration::from_millis(self.took_ms);
+            self.watch.record(Outcome::of(ok), took, now);
+            if self.circuit.on_result(ok, took, now).is_some() {
                 self.watch.clear();
             }
         }

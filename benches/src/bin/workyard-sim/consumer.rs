@@ -74,8 +74,9 @@ impl Consumer {
     pub(crate) fn ended(&mut self, kind: usize, ok: bool, took_s: f64, fleet: &Fleet, now: Duration) {
         self.runs += 1;
         self.errors += u64::from(!ok);
-        self.watches[kind].record(Outcome::of(ok), Duration::from_secs_f64(took_s), now);
-        if self.circuit.on_result(ok, now) == Some(Turn::Closed) {
+        let took = Duration::from_secs_f64(took_s);
+        self.watches[kind].record(Outcome::of(ok), took, now);
+        if self.circuit.on_result(ok, took, now) == Some(Turn::Closed) {
             self.turned(fleet, now);
         } else if self.watches[kind].is_failing() {
             self.beat(fleet, now);
