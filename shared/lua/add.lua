@@ -23,6 +23,18 @@ do
     return text
   end
 
+  -- 1973 in milliseconds, the year 5138 in seconds: what is below was meant as seconds, and would run, or expire, at once.
+  local LEAST_INSTANT = 100000000000
+
+  local function in_seconds(options)
+    for _, name in ipairs { 'not_before', 'expires_at' } do
+      local at = options[name]
+      if at and at > 0 and at < LEAST_INSTANT then
+        return name .. ' must be milliseconds since 1970: ' .. int(at) .. ' looks like seconds (give ' .. int(at) .. '000)'
+      end
+    end
+  end
+
   -- A head as a table: kind, options, and `start`, what its records begin with. Or nil and the reason.
   local function parse_head(head, now)
     local line, extra = match(head, '^([^\n]*)\n?(.*)$')
@@ -35,6 +47,8 @@ do
     end
     local options, why = parse_options(text)
     if not options then return nil, why end
+    why = in_seconds(options)
+    if why then return nil, why end
     local relative = options.delay or options.expires_in
     text = absolute(options, text, now)
     return {

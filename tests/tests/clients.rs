@@ -78,11 +78,17 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
     assert_eq!(pushed.trim(), "1");
     assert_eq!(yard.result("cli-inbox").await, r#"{"to":"a"}"#);
     let keys: Vec<String> = SHARED.iter().map(|key| format!("workyard:{{q}}:{key}")).collect();
-    let mut call = vec!["FCALL", "workyard_1_enqueue", "15"];
-    call.extend(keys.iter().map(String::as_str));
-    call.extend(["", "", "", "cli-fcall", "echo priority=1 delay=50", "1e400"]);
-    let answer = yard.server.cli_as("producer", &call).unwrap();
-    assert_eq!(answer.trim(), "c");
+    let enqueue = |head, payload| {
+        let mut call = vec!["FCALL", "workyard_1_enqueue", "15"];
+        call.extend(keys.iter().map(String::as_str));
+        call.extend(["", "", "", "cli-fcall", head, payload]);
+        yard.server.cli_as("producer", &call).unwrap()
+    };
+    for head in ["echo not_before=1795955940", "echo expires_at=1795955940"] {
+        let refused = enqueue(head, "1");
+        assert!(refused.contains("looks like seconds (give 1795955940000)"), "{refused}");
+    }
+    assert_eq!(enqueue("echo priority=1 delay=50", "1e400").trim(), "c");
     yard.reaches("failed", 1).await; // serde's Value has no 1e400: the handler refuses it, the queue does not
     worker.stop().await;
 }
