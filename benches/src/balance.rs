@@ -193,7 +193,7 @@ impl Trial {
                     outcome.failed += 1;
                     (record.created_ms, at_ms)
                 }
-                Seen::Live { .. } | Seen::Unknown => {
+                Seen::Live { .. } | Seen::Unreadable { .. } | Seen::Unknown => {
                     outcome.lost += 1;
                     continue;
                 }

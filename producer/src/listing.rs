@@ -4,8 +4,9 @@
 //! large. A page is a walk over a queue that lives: a task that moves to another place meanwhile may be missed, and
 //! is never shown twice on one page. What comes or goes between two pages moves none of the others. Reads only.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use workyard_shared::broker::Holding;
 use workyard_shared::name::QueueName;
 use workyard_shared::record::State;
 
@@ -121,24 +122,26 @@ impl Client {
         })
     }
 
-    /// Ids that consumers hold, sorted, so that an offset means the same in the next call.
-    async fn running(&self, queue: &QueueName) -> Result<Vec<String>, Error> {
+    /// What consumers hold, by id, so that an offset means the same in the next call.
+    async fn running(&self, queue: &QueueName) -> Result<BTreeMap<String, Holding>, Error> {
         let calls = self.queue(queue);
-        let mut ids = Vec::new();
+        let mut running = BTreeMap::new();
         for (consumer, _) in self.patiently(|| calls.consumers()).await? {
             let mut cursor = 0;
-            while ids.len() < RUNNING_SEEN {
+            while running.len() < RUNNING_SEEN {
                 let (next, found) = self.patiently(|| calls.scan_running(&consumer, cursor)).await?;
-                ids.extend(found);
+                let holding = |token| Holding {
+                    consumer: consumer.clone(),
+                    token,
+                };
+                running.extend(found.into_iter().map(|(id, token)| (id, holding(token))));
                 cursor = next;
                 if cursor == 0 {
                     break;
                 }
             }
         }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
+        Ok(running)
     }
 }
 
@@ -170,7 +173,7 @@ impl Walk<'_> {
         };
         if cursor.place == Place::Running {
             let running = self.client.running(self.queue).await?;
-            return Ok(running.partition_point(|other| other <= id) as u64);
+            return Ok(running.range(..=id.clone()).count() as u64);
         }
         let calls = self.client.queue(self.queue);
         let (set, newest_first) = (cursor.place.name(), is_newest_first(cursor.place));
@@ -198,7 +201,7 @@ impl Walk<'_> {
         let running = if place == Place::Running {
             self.client.running(self.queue).await?
         } else {
-            Vec::new()
+            BTreeMap::new()
         };
         loop {
             if self.tasks.len() >= self.limit || self.left == 0 {
@@ -220,9 +223,12 @@ impl Walk<'_> {
                 offset += 1;
                 self.last = Some(id.clone());
                 self.left = self.left.saturating_sub(1);
-                if let Some(view) = view.filter(|view| self.filter.admits(view))
+                if let Some(mut view) = view.filter(|view| self.filter.admits(view))
                     && self.seen.insert(view.id.clone())
                 {
+                    if let Some(holding) = running.get(id).filter(|_| view.state == State::Running) {
+                        view.held(holding);
+                    }
                     self.tasks.push(view);
                     if self.tasks.len() >= self.limit {
                         return Ok(Some(offset));
@@ -232,11 +238,11 @@ impl Walk<'_> {
         }
     }
 
-    async fn ids(&self, place: Place, offset: u64, running: &[String]) -> Result<Vec<String>, Error> {
+    async fn ids(&self, place: Place, offset: u64, running: &BTreeMap<String, Holding>) -> Result<Vec<String>, Error> {
         if place == Place::Running {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(running.len());
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
             let step = usize::try_from(self.step).unwrap_or(usize::MAX);
-            return Ok(running[from..].iter().take(step).cloned().collect());
+            return Ok(running.keys().skip(from).take(step).cloned().collect());
         }
         let calls = self.client.queue(self.queue);
         self.client

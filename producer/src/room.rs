@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use workyard_shared::Error as CallError;
+use workyard_shared::Outage;
 use workyard_shared::broker::{Queue, Waited};
 use workyard_shared::job::JobState;
 use workyard_shared::limits::MAX_BATCH;
@@ -42,6 +43,8 @@ pub(crate) struct Tended {
     connection: u64,
     followed: bool,
     answer: Result<Vec<(String, Waited)>, CallError>,
+    /// What could be read where the asking was refused.
+    read: Vec<(String, Waited)>,
 }
 
 #[derive(Debug)]
@@ -160,7 +163,9 @@ impl Room {
         tokio::spawn(async move {
             let followed = look.follow;
             let answer = look.run().await;
-            if answer.is_err() {
+            let mut read = Vec::new();
+            if let Err(error) = &answer {
+                read = look.read_only(error).await;
                 patience.wait().await;
             }
             // The board has ended when nobody waits any more.
@@ -170,6 +175,7 @@ impl Room {
                     connection,
                     followed,
                     answer,
+                    read,
                 })
                 .ok();
         });
@@ -198,6 +204,9 @@ impl Room {
                 }
             }
             Err(error) if error.is_temporary() => {
+                for (id, waited) in tended.read {
+                    self.found(&id, waited);
+                }
                 self.patience.next_delay(0.0);
                 self.look_again();
             }
@@ -334,6 +343,33 @@ struct Look {
 }
 
 impl Look {
+    /// To wait is to write one's name down, which a Redis that refuses writes refuses: what is there to be read still is.
+    async fn read_only(&self, refusal: &CallError) -> Vec<(String, Waited)> {
+        let refuses_writes = matches!(
+            refusal,
+            CallError::Unavailable {
+                outage: Outage::StorageFailing | Outage::OutOfMemory | Outage::ReadOnly,
+                ..
+            }
+        );
+        let tasks: Vec<&str> = self
+            .ids
+            .iter()
+            .map(String::as_str)
+            .filter(|id| !id.starts_with(JOB))
+            .collect();
+        if !refuses_writes || tasks.is_empty() {
+            return Vec::new();
+        }
+        // What cannot be read either is told by the next look.
+        let seen = self.queue.inspect(&tasks).await.unwrap_or_default();
+        tasks
+            .iter()
+            .map(|id| (*id).to_owned())
+            .zip(seen.into_iter().map(Waited::from))
+            .collect()
+    }
+
     async fn run(&self) -> Result<Vec<(String, Waited)>, CallError> {
         let (link, keys) = (self.queue.link(), self.queue.keys());
         if self.subscribe {

@@ -144,6 +144,10 @@ impl TaskView {
             Seen::Unknown => None,
             Seen::Ended(ended) => Some(Self::from_ended(queue, id, &ended)),
             Seen::Live { place, record, meta } => Some(Self::from_live(queue, id, place, &record, &meta)),
+            Seen::Unreadable { state, why } => Some(Self {
+                error: Some(why),
+                ..Self::bare(queue, id, state)
+            }),
         }
     }
 
@@ -173,11 +177,8 @@ impl TaskView {
 
     fn from_live(queue: &QueueName, id: &str, place: Place, record: &Record, meta: &Meta) -> Self {
         let state = match place {
-            Place::Pending => State::Pending,
             Place::Scheduled(_) if meta.failures > 0 => State::Retrying,
-            Place::Scheduled(_) => State::Scheduled,
-            Place::Failed(_) => State::Failed,
-            Place::Running => State::Running,
+            place => place.state(),
         };
         let chosen = record.options();
         let (headers, unknown) = record.extra();

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use workyard_shared::broker::{Accepted, Seen};
+use workyard_shared::broker::{Accepted, Waited};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::name::QueueName;
 use workyard_shared::record::Ended;
@@ -49,13 +49,13 @@ impl Client {
         let calls = self.queue(queue);
         let ids = [id];
         match tokio::time::timeout(LAST_LOOK, calls.inspect(&ids)).await {
-            Ok(Ok(mut seen)) => match seen.pop() {
-                Some(Seen::Ended(ended)) => Ok(ended),
-                Some(Seen::Unknown) => Err(Error::NotFound {
+            Ok(Ok(mut seen)) => match seen.pop().map(Waited::from) {
+                Some(Waited::Ended(ended)) => Ok(ended),
+                Some(Waited::Unknown) => Err(Error::NotFound {
                     queue: queue.to_string(),
                     id: id.to_owned(),
                 }),
-                Some(Seen::Live { .. }) | None => Err(late),
+                Some(Waited::Waiting) | None => Err(late),
             },
             Ok(Err(error)) if error.is_temporary() => Err(error.into()),
             Ok(Err(_)) | Err(_) => Err(late),

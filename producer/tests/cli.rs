@@ -74,9 +74,12 @@ async fn bad_input_is_told_with_code_2_and_adds_nothing() {
     server.run(&["list", "-q", "typo"]).fails(2, "no queue \"typo\"");
     server.run(&["purge", "pending"]).fails(2, "--yes");
     server.run(&["nonsense"]).fails(2, "error:");
-    server
-        .run(&["enqueue", "k", "{}", "--wait", "5"])
-        .fails(2, "a duration has a unit: --wait 5s");
+    for line in [
+        &["enqueue", "k", "--wait", "5"][..],
+        &["enqueue", "k", "{}", "--wait", "5"],
+    ] {
+        server.run(line).fails(2, "duration \"5\" must be like 250ms, 30s");
+    }
     for args in [
         &["enqueue", "k", "hello", "--json"][..],
         &["enqueue", "k", "--delay", "soon", "--json"],
@@ -420,4 +423,82 @@ async fn a_file_of_tasks_tells_the_ids_if_asked_for() {
     let of_c = documents.iter().find(|document| document["id"] == "c").unwrap();
     assert_eq!((&of_c["queue"], &of_c["accepted"]), (&"q".into(), &"duplicate".into()));
     assert_eq!(documents.last().unwrap()["duplicates"], 2);
+}
+
+/// Commands that show every document of docs/json.md that needs no consumer. A file goes behind some.
+const SHOWN: &[&str] = &[
+    "enqueue --from-file",
+    "enqueue k 1 --id b --priority 1 --max-attempts 2 --header h=1",
+    "enqueue k --id later --delay 1h",
+    "task a",
+    "list",
+    "list --state scheduled",
+    "results",
+    "explain a",
+    "explain later",
+    "queues",
+    "stats",
+    "stats --minutes",
+    "cancel a none",
+    "retry a",
+    "retry --all",
+    "delete a",
+    "task b",
+    "pause",
+    "resume",
+    "queue set default max_pending=100",
+    "queue show default",
+    "audit",
+    "doctor",
+    "map-reduce --map count --reduce sum --detach --id j --items",
+    "job j",
+    "job list",
+    "job cancel j",
+    "job delete j",
+    "purge scheduled --yes",
+    "install",
+    "acl --role producer",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docs_json_names_every_field_that_the_commands_print() {
+    let document = include_str!("../../docs/json.md");
+    let server = Server::start(&[]).await;
+    let inbox = redis::cmd("RPUSH").arg("workyard:{default}:inbox").arg("x").to_owned();
+    inbox.exec_async(&mut server.redis().await).await.unwrap();
+    let lines = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(lines.path(), "{\"kind\":\"k\"}\n{\"kind\":\"k\",\"id\":\"a\"}\n").unwrap();
+    let lines = lines.path().to_str().unwrap();
+    let items = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(items.path(), "[1,2]").unwrap();
+    let items = items.path().to_str().unwrap();
+    let mut seen = 0;
+    for args in SHOWN.iter().map(|line| line.split(' ').collect::<Vec<_>>()) {
+        let file = match args.last() {
+            Some(&"--from-file") => &[lines][..],
+            Some(&"--items") => &[items],
+            _ => &[],
+        };
+        let ran = server.run(&[args.as_slice(), file, &["--json"]].concat());
+        assert!(ran.code <= 1, "{args:?}: {ran:?}");
+        let shown: serde_json::Value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{args:?}: {e}: {ran:?}"));
+        let one = shown
+            .as_array()
+            .map_or_else(|| vec![&shown], |all| all.iter().collect());
+        for name in one
+            .iter()
+            .filter_map(|one| one.as_object())
+            .flat_map(serde_json::Map::keys)
+        {
+            seen += 1;
+            let named = [format!("`{name}`"), format!("\"{name}\"")];
+            assert!(
+                named.iter().any(|name| document.contains(name)),
+                "{args:?}: `{name}` is not in docs/json.md"
+            );
+        }
+        assert!(ran.code == 0 || ran.err.is_empty(), "{args:?}: {ran:?}");
+    }
+    assert!(seen > 150, "{seen}");
 }

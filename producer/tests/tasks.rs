@@ -327,39 +327,104 @@ async fn an_empty_list_of_the_default_queue_says_which_others_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_pass_over_nothing_when_tasks_go_between_them() {
-    let server = Server::start(&[]).await;
-    let lines: String = (0..60)
-        .map(|n| format!("{{\"kind\":\"k\",\"id\":\"t{n:02}\",\"delay\":\"{}h\"}}\n", n / 7 + 1))
-        .collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), lines).unwrap();
-    server
-        .run(&["enqueue", "--from-file", file.path().to_str().unwrap()])
-        .ok();
-    let (mut seen, mut cursor) = (std::collections::BTreeSet::new(), None::<String>);
-    loop {
-        let mut args = vec!["list", "--state", "scheduled", "--limit", "10", "--json"];
-        if let Some(cursor) = &cursor {
-            args.extend(["--cursor", cursor]);
+async fn pages_pass_over_nothing_and_show_nothing_twice_when_tasks_go_between_them() {
+    // Some due at the same time; then all, so that only their ids tell them apart.
+    for at_once in [7, 60] {
+        let server = Server::start(&[]).await;
+        let lines: String = (0..60)
+            .map(|n| {
+                let at = 4_000_000_000_000_u64 + n / at_once;
+                format!("{{\"kind\":\"k\",\"id\":\"t{n:02}\",\"not_before\":{at}}}\n")
+            })
+            .collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), lines).unwrap();
+        server
+            .run(&["enqueue", "--from-file", file.path().to_str().unwrap()])
+            .ok();
+        let (mut seen, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut args = vec!["list", "--state", "scheduled", "--limit", "10", "--json"];
+            if let Some(cursor) = &cursor {
+                args.extend(["--cursor", cursor]);
+            }
+            let page = server.run(&args).ok().json();
+            let ids: Vec<&str> = page["tasks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|task| task["id"].as_str().unwrap())
+                .collect();
+            seen.extend(ids.iter().map(|id| (*id).to_owned()));
+            // Of every second page the last one, too, which the cursor names; of the others that alone.
+            let gone = match ids.len() {
+                0 => &[][..],
+                _ if seen.len() % 20 == 0 => &ids[..],
+                _ => &ids[ids.len() - 1..],
+            };
+            if !gone.is_empty() {
+                server.run(&[&["cancel"], gone].concat()).ok();
+            }
+            match page["next"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => break,
+            }
         }
-        let page = server.run(&args).ok().json();
-        let ids: Vec<&str> = page["tasks"]
+        let all: Vec<String> = (0..60).map(|n| format!("t{n:02}")).collect();
+        assert_eq!(seen, all);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_listed_beside_the_others() {
+    let server = Server::start(&[]).await;
+    let mut redis = server.redis().await;
+    for id in ["a", "b", "c"] {
+        server.run(&["enqueue", "k", "--id", id]).ok();
+    }
+    let damage = redis::cmd("HSET")
+        .arg("workyard:{default}:tasks")
+        .arg("b")
+        .arg("of a newer release")
+        .to_owned();
+    damage.exec_async(&mut redis).await.unwrap();
+    let list = server.run(&["list", "--json"]).ok().json();
+    let ids: Vec<_> = list["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| &task["id"])
+        .collect();
+    assert_eq!(ids, ["a", "b", "c"], "{list}");
+    assert!(
+        list["tasks"][1]["error"]
+            .as_str()
+            .unwrap()
+            .contains("this version cannot read"),
+        "{list}"
+    );
+    assert!(server.run(&["list"]).ok().out.contains("`workyard cancel b` ends it"));
+    server.run(&["cancel", "b"]).ok();
+    let damage = redis::cmd("HSET")
+        .arg("workyard:{default}:results")
+        .arg("b")
+        .arg("cancelled by a newer release")
+        .to_owned();
+    damage.exec_async(&mut redis).await.unwrap();
+    let list = server.run(&["list", "--state", "cancelled", "--json"]).ok().json();
+    assert!(
+        list["tasks"][0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("workyard delete b"),
+        "{list}"
+    );
+    server.run(&["delete", "b"]).ok();
+    assert_eq!(
+        server.run(&["list", "--json"]).ok().json()["tasks"]
             .as_array()
             .unwrap()
-            .iter()
-            .map(|task| task["id"].as_str().unwrap())
-            .collect();
-        seen.extend(ids.iter().map(|id| (*id).to_owned()));
-        // Of every second page also the last one, which the cursor names.
-        let gone = if seen.len() % 20 == 0 { &ids[..] } else { &ids[..5] };
-        if !gone.is_empty() {
-            server.run(&[&["cancel"], gone].concat()).ok();
-        }
-        match page["next"].as_str() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => break,
-        }
-    }
-    assert_eq!(seen.len(), 60, "{seen:?}");
+            .len(),
+        2
+    );
 }

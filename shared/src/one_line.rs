@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-/// The text, control characters and those that turn the direction of writing escaped as in a Rust string.
+/// The text, control characters, line and paragraph separators, and those that turn the direction of writing escaped as in a
+/// Rust string.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_steering) {
@@ -25,7 +26,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 /// Whether a character does something else than being shown.
 #[must_use]
 pub fn is_steering(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -36,8 +37,8 @@ mod tests {
     fn nothing_that_steers_a_terminal_comes_through() {
         assert_eq!(one_line("Grüße, \u{4e16}"), "Grüße, \u{4e16}");
         assert_eq!(
-            one_line("\u{1b}[31mred\n2026 INFO forged\ttab\u{202e}"),
-            "\\u{1b}[31mred\\n2026 INFO forged\\ttab\\u{202e}"
+            one_line("\u{1b}[31mred\n2026 INFO forged\ttab\u{202e}\u{2028}"),
+            "\\u{1b}[31mred\\n2026 INFO forged\\ttab\\u{202e}\\u{2028}"
         );
     }
 }

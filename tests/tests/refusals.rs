@@ -1,6 +1,7 @@
 //! A Redis that answers and refuses: it loads its data, or its disk fails. Both programs wait, say so once, and go on.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -118,17 +119,51 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     end(&yard, &daemon, &producer, "Redis cannot serve").await;
 }
 
+/// Makes Redis refuse writes: its snapshot cannot be written. Returns what is in its way.
+async fn refuse_writes(yard: &Yard, redis: &mut MultiplexedConnection) -> PathBuf {
+    // A folder where the snapshot is to go stops even root.
+    let obstacle = yard.server.dir().join("dump.rdb");
+    std::fs::create_dir(&obstacle).unwrap();
+    ask(redis, &["BGSAVE"]).await.unwrap();
+    refused(redis).await;
+    obstacle
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_is_told_by_a_redis_that_refuses_writes() {
+    let yard = Yard::start().await;
+    yard.server.config_set("save", "86400 1000000").await;
+    let path = yard.server.dir().join("workyard.toml");
+    std::fs::write(&path, HANDLERS).unwrap();
+    let done = yard.add_many(1, "echo", "1").await.remove(0);
+    let failed = yard.add_many(1, "sleep", r#""not a span""#).await.remove(0);
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(path).arg("--until-empty");
+    let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.consumer_url()));
+    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+    let mut redis = yard.server.connection().await;
+    refuse_writes(&yard, &mut redis).await;
+    // Without a limit: only a look can end the waiting.
+    for (id, code) in [(done.as_str(), 0), (&failed, 1), ("nobody", 1)] {
+        let mut command = workspace_binary("workyard");
+        command.args(["wait", id, "-q", "q"]);
+        let waiter = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.producer_url()));
+        assert_eq!(
+            waiter.wait_exit(SOON).await.code(),
+            Some(code),
+            "{id}: {}",
+            waiter.log()
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_cannot_save_its_data_is_waited_for() {
     let yard = Yard::start().await;
     yard.server.config_set("save", "86400 1000000").await;
     let daemon = begin(&yard).await;
     let mut redis = yard.server.connection().await;
-    // A folder where the snapshot is to go stops even root.
-    let obstacle = yard.server.dir().join("dump.rdb");
-    std::fs::create_dir(&obstacle).unwrap();
-    ask(&mut redis, &["BGSAVE"]).await.unwrap();
-    refused(&redis).await;
+    let obstacle = refuse_writes(&yard, &mut redis).await;
     let producer = enqueue(&yard, "cannot write to its disk").await;
     // Longer than the lease, which cannot be renewed meanwhile.
     tokio::time::sleep(Duration::from_secs(4)).await;

@@ -70,7 +70,7 @@ pub(crate) fn main() -> ExitCode {
     let json = args.iter().any(|arg| arg == "--json");
     let result = match args::parse(args.clone()) {
         Ok(cli) => start(cli),
-        Err(error) => shell::parse_error(&shell::with_unit(shell::without_environment(error, &args), &args), json),
+        Err(error) => shell::parse_error(&shell::without_environment(error, &args), json),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -66,18 +66,6 @@ pub(crate) fn without_environment(mut error: clap::Error, typed: &[OsString]) ->
     error
 }
 
-/// With a tip for `--wait 5`, which clap takes for a flag without a value and a word too many.
-pub(crate) fn with_unit(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
-    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
-        && word.parse::<u64>().is_ok()
-        && typed.windows(2).any(|pair| pair[0] == "--wait" && pair[1] == **word)
-    {
-        let tip = format!("a duration has a unit: --wait {word}s");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-    }
-    error
-}
-
 /// Runs `completions`.
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit, CliError> {
     // Into memory first: the generator panics when a pipe closes.

@@ -1,11 +1,14 @@
 //! inspect, and pages of ids: what operators see. Reads only.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use redis::Value;
 
 use super::{Queue, reply};
 use crate::error::Error;
 use crate::name::SessionId;
-use crate::record::{Ended, Meta, Record};
+use crate::record::{Ended, Meta, Record, State};
 
 /// Who runs a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +46,66 @@ pub enum Seen {
     },
     /// A task that has ended, its result still kept.
     Ended(Ended),
+    /// It is here, but of a newer release, or damaged.
+    Unreadable {
+        /// Where it is; of a result the state that it begins with, else failed.
+        state: State,
+        /// What is wrong, and what helps.
+        why: String,
+    },
     /// Nothing.
     Unknown,
+}
+
+impl Place {
+    /// The state of a task there, as far as its place alone tells.
+    #[must_use]
+    pub fn state(self) -> State {
+        match self {
+            Self::Pending => State::Pending,
+            Self::Scheduled(_) => State::Scheduled,
+            Self::Failed(_) => State::Failed,
+            Self::Running => State::Running,
+        }
+    }
+}
+
+impl Seen {
+    fn ended(id: &str, text: &Bytes) -> Self {
+        Ended::parse(text).map_or_else(
+            |error| {
+                let word = text.split(|&b| b == b' ').next().unwrap_or_default();
+                let state = str::from_utf8(word).ok().and_then(State::parse);
+                Self::Unreadable {
+                    state: state.filter(|state| state.is_terminal()).unwrap_or(State::Failed),
+                    why: format!("{}: `workyard delete {id}` removes it", unread(&error)),
+                }
+            },
+            Self::Ended,
+        )
+    }
+
+    fn live(id: &str, place: Place, record: Bytes, meta: &Bytes) -> Self {
+        Record::parse(record).map_or_else(
+            |error| Self::Unreadable {
+                state: place.state(),
+                why: format!("{}: `workyard cancel {id}` ends it", unread(&error)),
+            },
+            |record| Self::Live {
+                place,
+                record,
+                meta: Meta::parse(meta),
+            },
+        )
+    }
+}
+
+/// What is stored is of a newer release, or damaged.
+fn unread(error: &Error) -> String {
+    match error {
+        Error::Protocol(why) => why.clone(),
+        other => other.to_string(),
+    }
 }
 
 #[expect(
@@ -57,6 +118,11 @@ fn score_ms(text: &str) -> u64 {
 }
 
 /// A minute's number and the totals at its beginning.
+/// The token with which a task is held; behind it stands more.
+fn held_token(text: &str) -> Option<u64> {
+    text.split(' ').next()?.parse().ok()
+}
+
 fn read_minute(line: &str) -> Option<(u64, Vec<u64>)> {
     let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
     let (minute, totals) = numbers.split_first()?;
@@ -73,9 +139,12 @@ impl Queue {
         cmd.arg(ids);
         let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
         let mut seen = Vec::with_capacity(ids.len());
-        while let (Some(place), Some(score), Some(body), Some(meta)) =
-            (items.next(), items.next(), items.next(), items.next())
-        {
+        for id in ids {
+            let (Some(place), Some(score), Some(body), Some(meta)) =
+                (items.next(), items.next(), items.next(), items.next())
+            else {
+                return Err(Error::Protocol("a short answer to a look at tasks".to_owned()));
+            };
             let (place, score, body) = (reply::string(place)?, reply::string(score)?, reply::bytes(body)?);
             let place = match place.as_str() {
                 "unknown" => {
@@ -83,7 +152,7 @@ impl Queue {
                     continue;
                 }
                 "done" => {
-                    seen.push(Seen::Ended(Ended::parse(&body)?));
+                    seen.push(Seen::ended(id, &body));
                     continue;
                 }
                 "pending" => Place::Pending,
@@ -92,17 +161,7 @@ impl Queue {
                 "running" => Place::Running,
                 other => return Err(Error::Protocol(format!("place {other:?}"))),
             };
-            let record = Record::parse(body).map_err(|error| match (error, ids.get(seen.len())) {
-                (Error::Protocol(why), Some(id)) => Error::Protocol(format!(
-                    "task {id}: {why} (of a newer release, or damaged: `workyard cancel {id}` ends it)"
-                )),
-                (error, _) => error,
-            })?;
-            seen.push(Seen::Live {
-                place,
-                record,
-                meta: Meta::parse(&reply::bytes(meta)?),
-            });
+            seen.push(Seen::live(id, place, body, &reply::bytes(meta)?));
         }
         Ok(seen)
     }
@@ -125,8 +184,8 @@ impl Queue {
                 Value::Nil => continue,
                 other => reply::string(other)?,
             };
-            let token = text.split(' ').next().and_then(|word| word.parse().ok());
-            let token = token.ok_or_else(|| Error::Protocol("a running task without a token".to_owned()))?;
+            let token =
+                held_token(&text).ok_or_else(|| Error::Protocol("a running task without a token".to_owned()))?;
             return Ok(Some(Holding { consumer, token }));
         }
         Ok(None)
@@ -159,14 +218,13 @@ impl Queue {
         })
     }
 
-    /// The offset, as [`Self::page`] counts, behind a member that had this score; if it is gone, that of the first with its
-    /// score: of equals some may come twice, but none is passed over.
+    /// The offset, as [`Self::page`] counts, behind a member that had this score; if it is gone, behind where it would be.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn behind(&self, set: &str, id: &str, score: &str, newest_first: bool) -> Result<u64, Error> {
         let key = self.keys.named(set);
-        let mut pipeline = redis::Pipeline::with_capacity(3);
+        let mut pipeline = redis::Pipeline::with_capacity(4);
         pipeline.cmd("ZRANK").arg(&key).arg(id).cmd("ZCARD").arg(&key);
         let (from, to) = if newest_first {
             (format!("({score}"), "+inf".to_owned())
@@ -174,35 +232,61 @@ impl Queue {
             ("-inf".to_owned(), format!("({score}"))
         };
         pipeline.cmd("ZCOUNT").arg(&key).arg(from).arg(to);
+        pipeline.cmd("ZCOUNT").arg(&key).arg(score).arg(score);
         let answers: Vec<Value> = self
             .link
             .pipeline(&pipeline)
             .await?
             .into_iter()
             .collect::<Result<_, _>>()?;
-        let [rank, all, before] = &answers[..] else {
+        let [rank, all, before, equal] = &answers[..] else {
             return Err(Error::Protocol("a short answer to a place in a set".to_owned()));
         };
         match rank {
-            Value::Nil => reply::count(before),
+            Value::Nil => {
+                let before = reply::count(before)?;
+                self.among_equals(set, id, before..before + reply::count(equal)?, newest_first)
+                    .await
+            }
             rank if newest_first => Ok(reply::count(all)?.saturating_sub(reply::count(rank)?)),
             rank => Ok(reply::count(rank)? + 1),
         }
     }
 
-    /// Ids that a consumer holds, one step of a scan: the next cursor (0: done) and ids.
+    /// Where an id would stand among those of one score, which are in the order of their bytes: halved until it is found, so
+    /// some twenty reads among a million.
+    async fn among_equals(&self, set: &str, id: &str, equals: Range<u64>, newest_first: bool) -> Result<u64, Error> {
+        let Range { mut start, mut end } = equals;
+        while start < end {
+            let middle = start + (end - start) / 2;
+            let other = self.page(set, middle, 1, newest_first).await?.pop();
+            let comes_first = other.is_some_and(|other| if newest_first { *other > *id } else { *other < *id });
+            if comes_first {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        Ok(start)
+    }
+
+    /// What a consumer holds, one step of a scan: the next cursor (0: done), and each id with the token of its claim.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn scan_running(&self, consumer: &SessionId, cursor: u64) -> Result<(u64, Vec<String>), Error> {
+    pub async fn scan_running(&self, consumer: &SessionId, cursor: u64) -> Result<(u64, Vec<(String, u64)>), Error> {
         let mut cmd = redis::cmd("HSCAN");
         cmd.arg(self.keys.running(consumer)).arg(cursor).arg("COUNT").arg(500);
         let mut items = reply::array(self.link.call(&cmd).await?)?.into_iter();
         let (Some(cursor), Some(pairs)) = (items.next(), items.next()) else {
             return Err(Error::Protocol("a short scan answer".to_owned()));
         };
-        let ids = reply::strings(pairs)?.into_iter().step_by(2).collect();
-        Ok((reply::count(&cursor)?, ids))
+        let (mut pairs, mut held) = (reply::strings(pairs)?.into_iter(), Vec::new());
+        while let (Some(id), Some(text)) = (pairs.next(), pairs.next()) {
+            // What cannot be read here is what the functions pass over, too.
+            held.push((id, held_token(&text).unwrap_or_default()));
+        }
+        Ok((reply::count(&cursor)?, held))
     }
 
     /// Totals at the start of each minute of the last day that had a change: minute number and the

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Queue, reply};
+use bytes::Bytes;
+
+use super::{Place, Queue, Seen, reply};
 use crate::error::Error;
 use crate::name::SessionId;
-use crate::record::Ended;
+use crate::record::{Ended, Meta, Record, State};
 
 /// The answer to a wait, per id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,40 @@ pub enum Waited {
     Waiting,
     /// No task of this id is here, or its result is gone.
     Unknown,
+}
+
+impl From<Seen> for Waited {
+    /// What a look without an ask tells a waiter: nobody will tell it of what is still to come.
+    fn from(seen: Seen) -> Self {
+        match seen {
+            Seen::Ended(ended) => Self::Ended(ended),
+            Seen::Live {
+                place: Place::Failed(at),
+                record,
+                meta,
+            } => Self::Ended(dead_letter(&record, meta, at)),
+            Seen::Live { .. } | Seen::Unreadable { .. } => Self::Waiting,
+            Seen::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A dead letter as its waiters are told of it; `failed_text` of `lua/wait.lua` makes the same.
+fn dead_letter(record: &Record, meta: Meta, failed_ms: u64) -> Ended {
+    Ended {
+        state: State::Failed,
+        kind: record.kind().to_owned(),
+        created_ms: record.created_ms,
+        started_ms: meta.started_ms,
+        finished_ms: failed_ms,
+        failures: meta.failures,
+        crashes: meta.crashes,
+        releases: meta.releases,
+        consumer: meta.consumer,
+        reason: meta.reason,
+        last_error: meta.error.clone(),
+        body: Bytes::from(meta.error),
+    }
 }
 
 impl Queue {

@@ -138,13 +138,15 @@ pub(crate) struct OptionArgs {
 }
 
 /// Joins `--wait 30s` to `--wait=30s`. The value is optional, so clap alone could not tell `--wait
-/// mail:send` (no value, then the kind) from it; whatever is no duration stays where it is.
+/// mail:send` (no value, then the kind) from it; whatever is no duration stays where it is. A bare number is joined too, and refused
+/// for its missing unit: as a payload it would be a task that nobody meant.
 pub(crate) fn join_wait(args: Vec<OsString>) -> Vec<OsString> {
     let mut joined: Vec<OsString> = Vec::with_capacity(args.len());
     let mut literal = false;
     for arg in args {
         literal |= arg == "--";
-        let is_span = |text: &str| text.ends_with(|c: char| c.is_ascii_alphabetic()) && duration::parse(text).is_ok();
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let is_span = |text: &str| is_number(text) || duration::parse(text).is_ok();
         match (joined.last(), arg.to_str()) {
             (Some(last), Some(text)) if !literal && last == "--wait" && is_span(text) => {
                 joined.pop();

@@ -213,10 +213,9 @@ fn fate(seen: Seen) -> Fate {
         }
         Seen::Live { place, meta, .. } => match place {
             Place::Failed(_) => Fate::Ended("failed", meta.failures, None),
-            Place::Pending => Fate::Alive("pending"),
-            Place::Scheduled(_) => Fate::Alive("scheduled"),
-            Place::Running => Fate::Alive("running"),
+            place => Fate::Alive(place.state().as_str()),
         },
+        Seen::Unreadable { .. } => Fate::Alive("unreadable"),
     }
 }
 
