@@ -215,6 +215,23 @@ pub fn read_extra(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, Box
     (headers, unknown)
 }
 
+/// Checks the stored line of headers and unknown fields, which the function takes unseen from whoever calls it.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is no object, or its `headers` are not.
+pub fn check_extra(text: &str) -> Result<(), Error> {
+    let said = |error: serde_json::Error| {
+        let head = "what stands behind the head must be one JSON object of headers and unknown fields";
+        invalid(format!("{head}: {error}"))
+    };
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(said)?;
+    if let Some(headers) = fields.get("headers") {
+        serde_json::from_str::<BTreeMap<String, String>>(headers.get())
+            .map_err(|error| invalid(format!("headers must be an object of strings: {error}")))?;
+    }
+    Ok(())
+}
+
 /// Checks that `payload` is JSON of a permitted size; numbers of any size and any depth are fine,
 /// because nothing here turns them into values.
 ///

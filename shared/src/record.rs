@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::envelope::read_extra;
+use crate::envelope::{check_extra, read_extra};
 use crate::error::Error;
 use crate::options::TaskOptions;
 
@@ -86,6 +86,17 @@ impl Record {
             return (BTreeMap::new(), BTreeMap::new());
         }
         read_extra(self.text(self.extra))
+    }
+
+    /// Whether headers and unknown fields can be read.
+    ///
+    /// # Errors
+    /// As [`check_extra`].
+    pub fn check_extra(&self) -> Result<(), Error> {
+        if self.extra.0 == self.extra.1 {
+            return Ok(());
+        }
+        check_extra(self.text(self.extra))
     }
 
     /// The payload's bytes, as enqueued.

@@ -78,18 +78,32 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
     assert_eq!(pushed.trim(), "1");
     assert_eq!(yard.result("cli-inbox").await, r#"{"to":"a"}"#);
     let keys: Vec<String> = SHARED.iter().map(|key| format!("workyard:{{q}}:{key}")).collect();
-    let enqueue = |head, payload| {
+    let enqueue_as = |id: &str, head: &str, payload: &str| {
         let mut call = vec!["FCALL", "workyard_1_enqueue", "15"];
         call.extend(keys.iter().map(String::as_str));
-        call.extend(["", "", "", "cli-fcall", head, payload]);
+        call.extend(["", "", "", id, head, payload]);
         yard.server.cli_as("producer", &call).unwrap()
     };
+    let enqueue = |head, payload| enqueue_as("cli-fcall", head, payload);
     for head in ["echo not_before=1795955940", "echo expires_at=1795955940"] {
         let refused = enqueue(head, "1");
         assert!(refused.contains("looks like seconds (give 1795955940000)"), "{refused}");
     }
     assert_eq!(enqueue("echo priority=1 delay=50", "1e400").trim(), "c");
     yard.reaches("failed", 1).await; // serde's Value has no 1e400: the handler refuses it, the queue does not
+    for (n, extra) in ["not json", "[]", r#"{"headers":5}"#, r#"{"headers":{"a":1}}"#]
+        .iter()
+        .enumerate()
+    {
+        enqueue_as(&format!("extra-{n}"), &format!("echo\n{extra}"), "1");
+        yard.reaches("failed", 2 + n as u64).await;
+        let Seen::Live { meta, .. } = yard.look(&format!("extra-{n}")).await else {
+            panic!("not dead");
+        };
+        assert_eq!(meta.reason, "malformed", "{extra}");
+    }
+    enqueue_as("extra", "echo\n{\"headers\":{\"a\":\"b\"},\"c\":1}", "1");
+    assert_eq!(yard.result("extra").await, "1");
     worker.stop().await;
 }
 

@@ -242,7 +242,7 @@ impl Held {
             Err(wait) => return Judged::Unhandled(handback(&grant, false, wait)),
         };
         // The function took these bytes unseen from whoever called it.
-        if let Err(error) = check_payload(&record.payload()) {
+        if let Err(error) = record.check_extra().and_then(|()| check_payload(&record.payload())) {
             return Judged::Refused(malformed(&grant, &record, &error.to_string()));
         }
         let kind_slot = match entry.and_then(|entry| entry.slots.as_ref()) {
