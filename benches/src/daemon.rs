@@ -33,11 +33,11 @@ impl Daemon {
         Ok(std::env::current_exe()?.with_file_name("workyard-consumer"))
     }
 
-    /// Starts `binary` on the Redis at `url`.
-    pub(crate) fn start(binary: &Path, url: &str, concurrency: usize) -> anyhow::Result<Self> {
+    /// Starts `binary` on the Redis at `url`; `settings` are more of the handler, and more tables.
+    pub(crate) fn start(binary: &Path, url: &str, concurrency: usize, settings: &str) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("bench.toml");
-        std::fs::write(&file, CONFIG)?;
+        std::fs::write(&file, format!("{CONFIG}{settings}"))?;
         let child = Command::new(binary)
             .args([
                 "--redis-url",

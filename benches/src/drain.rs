@@ -4,9 +4,11 @@
 //! drain's figures.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use workyard_shared::broker::Queue;
+use workyard_shared::crypto::KeyRing;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::submit::Submitter;
 
@@ -35,6 +37,10 @@ pub(crate) struct Load<'a> {
     pub(crate) concurrency: usize,
     /// Where producers and daemons connect: the server, or a proxy before it.
     pub(crate) url: String,
+    /// What producers seal and sign with.
+    pub(crate) keys: Option<Arc<KeyRing>>,
+    /// What else stands in the daemon's file, from the handler's table on.
+    pub(crate) settings: String,
 }
 
 impl<'a> Load<'a> {
@@ -48,6 +54,8 @@ impl<'a> Load<'a> {
             daemons: 1,
             concurrency,
             url: server.url(),
+            keys: None,
+            settings: String::new(),
         }
     }
 }
@@ -75,14 +83,22 @@ pub(crate) async fn fill(load: &Load<'_>) -> anyhow::Result<Duration> {
     let mut lanes = Vec::new();
     for lane in 0..2 {
         let (link, payload) = (Link::new(LinkConfig::from_url(&load.url)?, None)?, payload.clone());
+        let keys = load.keys.clone();
         let mine = load.tasks / 2 + if lane == 0 { load.tasks % 2 } else { 0 };
         lanes.push(tokio::spawn(async move {
-            let submitter = Submitter::start(queue(&link)?);
+            let queue = queue(&link)?;
+            let name = queue.name().clone();
+            let submitter = Submitter::start(queue);
             let mut left = mine;
             while left > 0 {
-                let tasks = (0..left.min(chunk))
+                let mut tasks = (0..left.min(chunk))
                     .map(|_| task(&payload))
                     .collect::<anyhow::Result<Vec<_>>>()?;
+                if let Some(keys) = &keys {
+                    for (id, task) in &mut tasks {
+                        keys.protect(&name, id, task)?;
+                    }
+                }
                 left -= tasks.len();
                 submitter.submit(tasks, true, None, PATIENCE).await?;
             }
@@ -119,7 +135,7 @@ pub(crate) async fn drained(server: &Server, load: &Load<'_>, so_far: Drained) -
     let link = server.link().await?;
     let queue = queue(&link)?;
     let daemons = (0..load.daemons)
-        .map(|_| Daemon::start(load.consumer, &load.url, load.concurrency))
+        .map(|_| Daemon::start(load.consumer, &load.url, load.concurrency, &load.settings))
         .collect::<anyhow::Result<Vec<_>>>()?;
     while queue.overview().await?.parked < load.daemons as u64 {
         tokio::time::sleep(LOOK).await;

@@ -40,7 +40,7 @@ pub(crate) async fn chunks(
     concurrency: usize,
 ) -> anyhow::Result<Vec<Figure>> {
     server.flush(&server.link().await?).await?;
-    let daemon = Daemon::start(consumer, &server.url(), concurrency)?;
+    let daemon = Daemon::start(consumer, &server.url(), concurrency, "")?;
     let client = Client::new(ClientConfig::from_url(&server.url())?)?;
     let (link, before, begun) = (server.link().await?, resident(), Instant::now());
     let cpu = server.cpu(&link).await?;

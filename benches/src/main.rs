@@ -5,6 +5,7 @@
 mod balance;
 mod bare;
 mod cli;
+mod collector;
 mod compare;
 mod daemon;
 mod drain;

@@ -24,8 +24,8 @@ pub(crate) async fn adaptive(server: &Server, load: &Load<'_>) -> anyhow::Result
     link.ensure_library().await?;
     let queue = queue(&link)?;
     let _daemons = [
-        Daemon::start(load.consumer, &load.url, load.concurrency)?,
-        Daemon::start(load.consumer, &load.url, load.concurrency)?,
+        Daemon::start(load.consumer, &load.url, load.concurrency, "")?,
+        Daemon::start(load.consumer, &load.url, load.concurrency, "")?,
     ];
     let mut spans = [Duration::ZERO; 2];
     for (n, policy) in [

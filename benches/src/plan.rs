@@ -29,11 +29,12 @@ pub(crate) enum Part {
     Payload,
     Consumers,
     Adaptive,
+    Extras,
     Backlog,
 }
 
 /// Each part, its name, and about how long it takes: in a full round, and in a quick one.
-const PARTS: [(Part, &str, u64, u64); 12] = [
+const PARTS: [(Part, &str, u64, u64); 13] = [
     (Part::Singles, "singles", 10, 3),
     (Part::Throughput, "throughput", 30, 6),
     (Part::Latency, "latency", 15, 3),
@@ -45,6 +46,7 @@ const PARTS: [(Part, &str, u64, u64); 12] = [
     (Part::Payload, "payload", 20, 8),
     (Part::Consumers, "consumers", 30, 12),
     (Part::Adaptive, "adaptive", 35, 20),
+    (Part::Extras, "extras", 30, 12),
     (Part::Backlog, "backlog", 120, 15),
 ];
 
@@ -77,9 +79,13 @@ impl Plan {
         let everything = cli.only.is_empty();
         let chosen = |part: Part| match part {
             Part::Peers => parts.contains(&part) || !names.is_empty() || everything && (cli.peers || !cli.quick),
-            Part::Aof | Part::RoundTrip | Part::Payload | Part::Consumers | Part::Adaptive | Part::Backlog => {
-                parts.contains(&part) || everything && !cli.quick
-            }
+            Part::Aof
+            | Part::RoundTrip
+            | Part::Payload
+            | Part::Consumers
+            | Part::Adaptive
+            | Part::Extras
+            | Part::Backlog => parts.contains(&part) || everything && !cli.quick,
             _ => parts.contains(&part) || everything,
         };
         Ok(Self {
@@ -189,6 +195,7 @@ impl Plan {
                 let load = Load::new(server, consumer, self.varied(), self.concurrency);
                 overhead::adaptive(server, &load).await
             }
+            Part::Extras => sweep.extras().await,
             Part::Backlog if self.quick => sweep.backlog(&[("10k", 10_000), ("1M", 1_000_000)]).await,
             Part::Backlog => {
                 sweep

@@ -1,23 +1,28 @@
 //! One thing varied, all else as in the main figures: persistence, round trip, payload, consumers, backlog.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::Value;
+use workyard_shared::crypto::{KeyRing, Use, edit};
 use workyard_shared::link::Link;
+use workyard_shared::name::KeyId;
 
 use crate::drain::{Drained, Load, drained, fill_and_drain, filled};
 use crate::figures::{Figure, cell, per_second, percentile};
 use crate::measure::queue;
-use crate::proxy;
+use crate::{collector, proxy};
 use crate::server::{Server, url};
 
 pub(crate) const AOF: &str = "Append-only file";
 pub(crate) const ROUND_TRIP: &str = "Added round trip, both sides through a proxy";
 pub(crate) const PAYLOAD: &str = "Payload";
 pub(crate) const CONSUMERS: &str = "Consumers";
+pub(crate) const EXTRAS: &str = "Sealed, signed, traced";
 pub(crate) const BACKLOG: &str = "Backlog";
 
 /// Drains of a small backlog that make one figure.
@@ -135,6 +140,35 @@ impl Sweep<'_> {
         Ok(figures)
     }
 
+    /// What a task costs that is sealed, signed, or has spans: each alone, beside one that has nothing of it.
+    pub(crate) async fn extras(&self) -> anyhow::Result<Vec<Figure>> {
+        let collector = collector::start()?;
+        let mut figures = Vec::new();
+        for (name, usage, traced) in [
+            ("plain", None, false),
+            ("sealed", Some(Use::Encrypt), false),
+            ("signed", Some(Use::Sign), false),
+            ("traced", None, true),
+        ] {
+            let dir = tempfile::tempdir()?;
+            let mut load = self.load(self.tasks);
+            if let Some(usage) = usage {
+                let (ours, theirs) = rings(usage)?;
+                let file = dir.path().join("keys");
+                std::fs::write(&file, theirs)?;
+                std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+                let demand = if usage == Use::Sign { "signed = true\n\n" } else { "" };
+                load.settings = format!("{demand}[keys]\nfile = {file:?}\n");
+                load.keys = Some(Arc::new(KeyRing::parse(&ours).map_err(anyhow::Error::msg)?));
+            }
+            if traced {
+                load.settings = format!("[telemetry]\nendpoint = \"http://{collector}\"\n");
+            }
+            figures.extend(row(EXTRAS, name, &fill_and_drain(self.server, &load).await?));
+        }
+        Ok(figures)
+    }
+
     /// A small backlog is filled and drained several times; of a large one the first tasks are drained.
     pub(crate) async fn backlog(&self, sizes: &[(&str, usize)]) -> anyhow::Result<Vec<Figure>> {
         let mut figures = Vec::new();
@@ -156,6 +190,17 @@ impl Sweep<'_> {
         self.server.flush(&link).await?;
         Ok(figures)
     }
+}
+
+/// A new ring of one key for the producers, and what the consumers need of it.
+fn rings(usage: Use) -> anyhow::Result<(String, String)> {
+    let ours = edit::with_new_key("", usage, &KeyId::new("bench")?)?;
+    let ring = KeyRing::parse(&ours).map_err(anyhow::Error::msg)?;
+    let theirs = match usage {
+        Use::Sign => ring.public_lines().join("\n"),
+        Use::Encrypt | Use::Verify => ours.clone(),
+    };
+    Ok((ours, theirs))
 }
 
 /// The median of 200 round trips.
