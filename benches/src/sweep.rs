@@ -15,8 +15,8 @@ use workyard_shared::name::KeyId;
 use crate::drain::{Drained, Load, drained, fill_and_drain, filled};
 use crate::figures::{Figure, cell, per_second, percentile};
 use crate::measure::queue;
-use crate::{collector, proxy};
 use crate::server::{Server, url};
+use crate::{collector, proxy};
 
 pub(crate) const AOF: &str = "Append-only file";
 pub(crate) const ROUND_TRIP: &str = "Added round trip, both sides through a proxy";

@@ -216,13 +216,13 @@ async fn set_slot(slot: u16, on: &TestServer, state: &str, about: &TestServer) {
     done(&cmd, &mut on.connection().await).await;
 }
 
-/// A master, a replica, and a sentinel that fails over within seconds.
+/// A master, its replicas, and a sentinel that fails over within seconds.
 #[derive(Debug)]
 pub struct TestSentinel {
     /// The master at the start.
     pub master: TestServer,
-    /// Its replica.
-    pub replica: TestServer,
+    /// Its replicas.
+    pub replicas: Vec<TestServer>,
     /// Who watches them.
     pub sentinel: TestServer,
 }
@@ -230,24 +230,25 @@ pub struct TestSentinel {
 impl TestSentinel {
     /// Starts the three; the sentinel takes a master for dead after a second.
     pub async fn start(args: &[&str]) -> Self {
-        Self::start_patient(args, Duration::from_secs(1)).await
+        Self::start_patient(args, 1, Duration::from_secs(1)).await
     }
 
-    /// As [`Self::start`]; the sentinel takes a master for dead after `patience`.
-    pub async fn start_patient(args: &[&str], patience: Duration) -> Self {
-        let (master, replica) = tokio::join!(
-            TestServer::start_as(Part::Alone, args),
-            TestServer::start_as(Part::Alone, args)
-        );
-        let mut redis = replica.connection().await;
-        let mut follow = redis::cmd("REPLICAOF");
-        follow.arg("127.0.0.1").arg(master.port());
-        done(&follow, &mut redis).await;
-        in_step(&replica).await;
+    /// As [`Self::start`], with so many replicas; the sentinel takes a master for dead after `patience`.
+    pub async fn start_patient(args: &[&str], replicas: usize, patience: Duration) -> Self {
+        let all = (0..=replicas).map(|_| TestServer::start_as(Part::Alone, args));
+        let mut replicas: Vec<TestServer> = futures_util::future::join_all(all).await;
+        let master = replicas.remove(0);
+        for replica in &replicas {
+            let mut redis = replica.connection().await;
+            let mut follow = redis::cmd("REPLICAOF");
+            follow.arg("127.0.0.1").arg(master.port());
+            done(&follow, &mut redis).await;
+            in_step(replica).await;
+        }
         let sentinel = watch(&master, patience).await;
         let set = Self {
             master,
-            replica,
+            replicas,
             sentinel,
         };
         // It learns of replicas from the master, every ten seconds, or when it sees the master for the first time.
@@ -256,7 +257,7 @@ impl TestSentinel {
             let mut cmd = redis::cmd("SENTINEL");
             cmd.arg("REPLICAS").arg(MASTER);
             let found: Vec<Value> = cmd.query_async(&mut redis).await.unwrap_or_default();
-            !found.is_empty()
+            found.len() == set.replicas.len()
         })
         .await;
         set

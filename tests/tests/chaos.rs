@@ -96,6 +96,11 @@ async fn a_master_that_comes_to_behind_its_successor_takes_nothing_that_a_replic
 }
 
 #[tokio::test]
+async fn a_short_run_with_two_replicas_loses_nothing_that_both_confirmed() {
+    replicated("replicas", "kill-master,fail-over").await;
+}
+
+#[tokio::test]
 async fn a_short_run_on_a_cluster_loses_nothing_that_a_replica_confirmed() {
     replicated("cluster", "kill-master,fail-over,move-slot").await;
 }

@@ -57,7 +57,7 @@ async fn names_the_replica(set: &TestSentinel) -> bool {
     let mut ask = redis::cmd("SENTINEL");
     ask.arg("GET-MASTER-ADDR-BY-NAME").arg(MASTER);
     let said: (String, u16) = ask.query_async(&mut set.sentinel.connection().await).await.unwrap();
-    said.1 == set.replica.port()
+    said.1 == set.replicas[0].port()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn clients_leave_a_former_master_that_does_not_know_yet_that_it_is_one() {
         let id = add().await.id.to_string();
         let mut find = redis::cmd("HEXISTS");
         find.arg("workyard:{q}:tasks").arg(id);
-        find.query_async::<bool>(&mut set.replica.connection().await)
+        find.query_async::<bool>(&mut set.replicas[0].connection().await)
             .await
             .unwrap()
     };
@@ -107,7 +107,7 @@ async fn of_sentinels_that_disagree_the_one_that_knows_of_the_latest_failover_is
     );
     let mut find = redis::cmd("HEXISTS");
     find.arg("workyard:{q}:tasks").arg(id.to_string());
-    let there: bool = find.query_async(&mut set.replica.connection().await).await.unwrap();
+    let there: bool = find.query_async(&mut set.replicas[0].connection().await).await.unwrap();
     assert!(there, "it went to the former master");
 }
 

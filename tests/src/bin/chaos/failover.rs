@@ -1,6 +1,6 @@
 //! Faults of servers that take each other's place: a master that dies, one that hands over, a slot that moves.
 //!
-//! Invariant: when one is over, the queue's master has a replica again that is in step. A loss is excused only by a master that
+//! Invariant: when one is over, the queue's master has its replicas again, in step. A loss is excused only by a master that
 //! did not wait for its replica: one that was killed, and one that a sentinel replaced, which goes on answering until it is told. A
 //! failover of a cluster that was asked for and a move of a slot excuse nothing.
 
@@ -17,7 +17,7 @@ use crate::world::{World, hold, hold_until};
 const HAND_OVER: Duration = Duration::from_secs(10);
 
 impl World {
-    /// Kills the master, whose replica was cut off from it for a moment; when that has its place it comes back, in a cluster as a
+    /// Kills the master, of which a replica was cut off for a moment; when one has its place it comes back, in a cluster as a
     /// replica, else as the master that it was until the sentinel sees it. Consumers may die with it; their successors start
     /// when nobody has the queue.
     pub(crate) async fn kill_master(&mut self, step: &Step) {
@@ -34,13 +34,14 @@ impl World {
             let victims = self.fleet.kill(step.which, step.victims());
             self.fleet.start_again(victims);
         }
-        self.store.serves(replica).await;
+        self.store.is_taken_over(master).await;
         let healed_ms = monotonic_ms();
         hold_until(began_ms, step.lasts).await;
         let returned_ms = monotonic_ms();
         master.restart().await;
         let sequel = Event::return_of_master(returned_ms);
         is_in_step(master).await;
+        self.store.is_whole().await;
         self.deaths.push(Death {
             at_ms: began_ms,
             back_ms: healed_ms,
@@ -50,14 +51,13 @@ impl World {
         self.events.push(sequel);
     }
 
-    /// Stops the master's time until its replica has its place, and lets it go on: connections to it are open, and it answers as
+    /// Stops the master's time until a replica has its place, and lets it go on: connections to it are open, and it answers as
     /// the master that it was, until a node of the cluster or the sentinel tells it.
     pub(crate) async fn freeze_master(&mut self, step: &Step) {
         let master = self.store.master().await;
-        let replica = self.store.replica_of(master).await;
         let began_ms = monotonic_ms();
         master.sigstop();
-        self.store.serves(replica).await;
+        self.store.is_taken_over(master).await;
         let healed_ms = monotonic_ms();
         hold_until(began_ms, step.lasts).await;
         let returned_ms = monotonic_ms();
@@ -71,21 +71,21 @@ impl World {
         });
         let sequel = Event::return_of_master(returned_ms);
         is_in_step(master).await;
+        self.store.is_whole().await;
         self.events.push(Event::failover(step.name(), began_ms, healed_ms));
         self.events.push(sequel);
     }
 
-    /// Has the replica take the place of a master that lives.
+    /// Has a replica take the place of a master that lives.
     pub(crate) async fn fail_over(&mut self, step: &Step) {
         let began_ms = monotonic_ms();
         let master = self.store.master().await;
-        let replica = self.store.replica_of(master).await;
         match &self.store {
             Store::Sentinel(set) => {
                 ask_to_fail_over(&set.sentinel).await;
-                self.store.serves(replica).await;
+                self.store.is_taken_over(master).await;
             }
-            Store::Single(_) | Store::Cluster { .. } => self.hand_over(replica).await,
+            Store::Single(_) | Store::Cluster { .. } => self.hand_over(self.store.replica_of(master).await).await,
         }
         let healed_ms = monotonic_ms();
         wait_until(LONG, || async { role(master).await.as_deref() == Some("slave") }).await;
@@ -97,6 +97,7 @@ impl World {
             });
         }
         is_in_step(master).await;
+        self.store.is_whole().await;
         hold(step.lasts).await;
         self.events.push(Event::failover(step.name(), began_ms, healed_ms));
     }
@@ -144,7 +145,7 @@ impl World {
             }
         })
         .await;
-        is_in_step(self.store.replica_of(self.store.master().await).await).await;
+        self.store.is_whole().await;
     }
 
     /// Moves the queue's slot to the other master that has a replica; half of its keys are there for a while.

@@ -16,6 +16,8 @@ pub(crate) enum Level {
     Fsync,
     /// At least one replica has it.
     Replica,
+    /// Two have it.
+    Replicas,
     /// A replica was asked for and did not confirm it in time.
     Unknown,
 }
@@ -27,13 +29,14 @@ impl Level {
             Self::Memory => "memory",
             Self::Fsync => "fsync",
             Self::Replica => "replica:1",
+            Self::Replicas => "replica:2",
             Self::Unknown => "unknown",
         }
     }
 
     /// The level of this name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::Memory, Self::Fsync, Self::Replica, Self::Unknown];
+        let all = [Self::Memory, Self::Fsync, Self::Replica, Self::Replicas, Self::Unknown];
         all.into_iter().find(|level| level.name() == name)
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn start(
             queue: queue_name("q"),
             ledger: Ledger::create(dir, index)?,
             stop: stop.clone(),
-            claims: unconfirmed.then_some(Level::Replica),
+            claims: unconfirmed.then_some(args.profile.covering_level()),
             long: args.long,
             batches: 0,
         };

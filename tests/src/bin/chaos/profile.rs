@@ -17,6 +17,8 @@ pub(crate) enum Profile {
     Everysec,
     /// A master, its replica and a sentinel: what the replica had not yet may be lost with the master, unless it was confirmed.
     Sentinel,
+    /// As with a sentinel, and two replicas: one confirmation may be that of the one that does not take over, so it takes both.
+    Replicas,
     /// A cluster of three masters, two of them with a replica, between which the queue moves: as with a sentinel.
     Cluster,
 }
@@ -32,20 +34,30 @@ impl Profile {
             Self::Always => "always",
             Self::Everysec => "everysec",
             Self::Sentinel => "sentinel",
+            Self::Replicas => "replicas",
             Self::Cluster => "cluster",
         }
     }
 
     /// Whether there are replicas that take over.
     pub(crate) fn is_replicated(self) -> bool {
-        matches!(self, Self::Sentinel | Self::Cluster)
+        self.replicas() > 0
+    }
+
+    /// Replicas of the queue's master.
+    pub(crate) fn replicas(self) -> u8 {
+        match self {
+            Self::Always | Self::Everysec => 0,
+            Self::Sentinel | Self::Cluster => 1,
+            Self::Replicas => 2,
+        }
     }
 
     /// Arguments of each server.
     pub(crate) fn server_args(self) -> &'static [&'static str] {
         match self {
             Self::Always => &["--appendonly", "yes", "--appendfsync", "always"],
-            Self::Everysec | Self::Sentinel => &["--appendonly", "yes", "--appendfsync", "everysec"],
+            Self::Everysec | Self::Sentinel | Self::Replicas => &["--appendonly", "yes", "--appendfsync", "everysec"],
             // As docs/cluster.md recommends it.
             Self::Cluster => &["--appendonly", "yes", "--cluster-node-timeout", "5000"],
         }
@@ -60,27 +72,30 @@ impl Profile {
         match self {
             Self::Always => None,
             Self::Everysec => Some(Duration::from_millis(2_200)),
-            Self::Sentinel | Self::Cluster => Some(REPLICA_LAG),
+            Self::Sentinel | Self::Replicas | Self::Cluster => Some(REPLICA_LAG),
         }
     }
 
     /// What producers ask for who want no fault to take their tasks.
     pub(crate) fn covering(self) -> Durability {
-        if self.is_replicated() {
-            Durability::Replicas(1)
-        } else {
-            Durability::Fsync
+        match self.replicas() {
+            0 => Durability::Fsync,
+            all => Durability::Replicas(all.into()),
+        }
+    }
+
+    /// What their receipts say.
+    pub(crate) fn covering_level(self) -> Level {
+        match self.replicas() {
+            0 => Level::Fsync,
+            1 => Level::Replica,
+            _ => Level::Replicas,
         }
     }
 
     /// Whether no fault of this profile may take a task whose receipt says this.
     pub(crate) fn covers(self, level: Level) -> bool {
-        level
-            == if self.is_replicated() {
-                Level::Replica
-            } else {
-                Level::Fsync
-            }
+        level == self.covering_level()
     }
 
     /// The faults that can be made here.
@@ -119,6 +134,7 @@ mod tests {
     #[test]
     fn only_the_level_that_the_faults_cannot_undo_covers_them() {
         assert!(Profile::Always.covers(Level::Fsync) && Profile::Everysec.covers(Level::Fsync));
+        assert!(Profile::Replicas.covers(Level::Replicas) && !Profile::Replicas.covers(Level::Replica));
         for profile in [Profile::Sentinel, Profile::Cluster] {
             assert!(profile.covers(Level::Replica));
             // The replica takes over, not the disk.

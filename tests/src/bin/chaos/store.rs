@@ -22,7 +22,7 @@ const PROBE: &str = "{q}:chaos";
 pub(crate) enum Store {
     /// One Redis.
     Single(TestServer),
-    /// A master, its replica and a sentinel.
+    /// A master, its replicas and a sentinel.
     Sentinel(Box<TestSentinel>),
     /// Three masters, of which the first two have a replica and may have the queue.
     Cluster {
@@ -44,7 +44,11 @@ impl Store {
                 };
                 Self::Single(server)
             }
-            Profile::Sentinel => Self::Sentinel(Box::new(TestSentinel::start_patient(args, SENTINEL_PATIENCE).await)),
+            Profile::Sentinel | Profile::Replicas => {
+                let replicas = usize::from(profile.replicas());
+                let set = TestSentinel::start_patient(args, replicas, SENTINEL_PATIENCE).await;
+                Self::Sentinel(Box::new(set))
+            }
             Profile::Cluster => {
                 let mut nodes = TestCluster::start(1, args).await;
                 nodes.add_replica(1, args).await;
@@ -77,7 +81,7 @@ impl Store {
     pub(crate) fn servers(&self) -> Vec<&TestServer> {
         match self {
             Self::Single(server) => vec![server],
-            Self::Sentinel(set) => vec![&set.master, &set.replica],
+            Self::Sentinel(set) => std::iter::once(&set.master).chain(&set.replicas).collect(),
             Self::Cluster { nodes, .. } => nodes.masters.iter().chain(&nodes.replicas).collect(),
         }
     }
@@ -110,22 +114,44 @@ impl Store {
         wait_for(LONG, || self.find_master()).await
     }
 
-    /// The replica of this master.
+    /// A replica of this master.
     pub(crate) async fn replica_of(&self, master: &TestServer) -> &TestServer {
-        wait_for(LONG, || async {
-            let of = node_of(master).await;
-            for server in self.servers() {
-                let follows = match &of {
-                    Some(master) => node_of(server).await.is_some_and(|node| node.follows(&master.id)),
-                    None => server.port() != master.port(),
-                };
-                if follows && role(server).await.as_deref() == Some("slave") {
-                    return Some(server);
-                }
+        wait_for(LONG, || async { self.replicas_of(master).await.into_iter().next() }).await
+    }
+
+    /// Those that are replicas of this master at the moment.
+    async fn replicas_of(&self, master: &TestServer) -> Vec<&TestServer> {
+        let (of, mut replicas) = (node_of(master).await, Vec::new());
+        for server in self.servers() {
+            let follows = match &of {
+                Some(master) => node_of(server).await.is_some_and(|node| node.follows(&master.id)),
+                None => server.port() != master.port(),
+            };
+            if follows && role(server).await.as_deref() == Some("slave") {
+                replicas.push(server);
             }
-            None
+        }
+        replicas
+    }
+
+    /// Waits until the queue's master has its replicas, each of them in step.
+    pub(crate) async fn is_whole(&self) {
+        let wanted = match self {
+            Self::Single(_) => 0,
+            Self::Sentinel(set) => set.replicas.len(),
+            Self::Cluster { .. } => 1,
+        };
+        wait_for(LONG, || async {
+            let replicas = self.replicas_of(self.find_master().await?).await;
+            if replicas.len() < wanted {
+                return None;
+            }
+            for replica in replicas {
+                is_in_step(replica).await;
+            }
+            Some(())
         })
-        .await
+        .await;
     }
 
     /// The master that has a replica, and has not the queue.
@@ -147,13 +173,24 @@ impl Store {
     /// Waits until this one has the queue, and takes writes.
     pub(crate) async fn serves(&self, server: &TestServer) {
         wait_for(LONG, || async {
-            let master = self.find_master().await?;
-            if master.port() != server.port() {
-                return None;
-            }
-            ask::<()>(server, &["SET", PROBE, "1"]).await
+            (self.serving().await?.port() == server.port()).then_some(())
         })
         .await;
+    }
+
+    /// Waits until another one than `former` has the queue, and takes writes.
+    pub(crate) async fn is_taken_over(&self, former: &TestServer) {
+        wait_for(LONG, || async {
+            (self.serving().await?.port() != former.port()).then_some(())
+        })
+        .await;
+    }
+
+    /// The one that has the queue, if it takes writes.
+    async fn serving(&self) -> Option<&TestServer> {
+        let master = self.find_master().await?;
+        ask::<()>(master, &["SET", PROBE, "1"]).await?;
+        Some(master)
     }
 }
 
