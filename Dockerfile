@@ -13,7 +13,7 @@ WORKDIR /src
 COPY . .
 # The caches keep a second build from fetching and building everything again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/target \
-    CARGO_TARGET_DIR=/target cargo build --release --locked --features workyard-consumer/tls \
+    CARGO_TARGET_DIR=/target cargo build --release --locked \
       -p workyard-consumer -p workyard-producer --bins \
     && mkdir -p /out/usr/bin /out/etc/workyard /out/var/lib/workyard \
     && cp /target/release/workyard /target/release/workyard-consumer /out/usr/bin/

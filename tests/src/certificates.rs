@@ -1,9 +1,14 @@
 //! Certificates made for one test: an authority, what it signed for a server on 127.0.0.1, and for a client.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
 
 /// An authority and what it signed, as PEM files in a directory of their own.
 #[derive(Debug)]
@@ -33,6 +38,23 @@ impl Authority {
     #[must_use]
     pub fn pair(&self, name: &str) -> [PathBuf; 2] {
         [self.file(&format!("{name}.pem")), self.file(&format!("{name}.key"))]
+    }
+
+    /// What a server speaks TLS with, by its certificate.
+    ///
+    /// # Panics
+    /// When the files cannot be read.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let [certificate, key] = self.pair("server");
+        let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+        let chain: Vec<_> = chain.unwrap_or_else(|e| panic!("no certificate: {e}"));
+        let key = PrivateKeyDer::from_pem_file(key).unwrap_or_else(|e| panic!("no key: {e}"));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));
+        TlsAcceptor::from(Arc::new(config.unwrap_or_else(|e| panic!("no TLS: {e}"))))
     }
 
     fn file(&self, name: &str) -> PathBuf {

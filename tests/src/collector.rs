@@ -6,6 +6,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "its only callers are tests")]
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,11 +15,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
-use crate::wait_for;
+use crate::{Authority, wait_for};
 
 /// Longest wait for spans that were made: twice what the exporter keeps them for a batch.
 const SOON: Duration = Duration::from_secs(15);
@@ -65,6 +67,7 @@ struct Seen {
 #[derive(Debug)]
 pub struct Collector {
     address: SocketAddr,
+    scheme: &'static str,
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
 }
@@ -72,15 +75,21 @@ pub struct Collector {
 impl Collector {
     /// One that takes what it gets.
     pub async fn start() -> Self {
-        Self::run(true).await
+        Self::run(true, None).await
     }
 
     /// One that never answers.
     pub async fn silent() -> Self {
-        Self::run(false).await
+        Self::run(false, None).await
     }
 
-    async fn run(answers: bool) -> Self {
+    /// One that listens over TLS, with the server's certificate of this authority.
+    pub async fn over_tls(authority: &Authority) -> Self {
+        Self::run(true, Some(authority.acceptor())).await
+    }
+
+    async fn run(answers: bool, tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -88,16 +97,32 @@ impl Collector {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 lock(&shared).connections += 1;
-                tokio::spawn(serve(stream, Arc::clone(&shared), answers));
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared, answers).await,
+                        Some(tls) => {
+                            // Who does not trust it goes away.
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, shared, answers).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { address, seen, task }
+        Self {
+            address,
+            scheme,
+            seen,
+            task,
+        }
     }
 
     /// What to give as endpoint.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// How often somebody connected.
@@ -142,10 +167,15 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 /// One connection, which carries any number of requests.
-async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>, answers: bool) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Mutex<Seen>>, answers: bool) {
     while let Some((head, body)) = request(&mut stream).await {
         assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("content-type: application/x-protobuf"), "{head}");
+        let body = if head.contains("content-encoding: gzip") {
+            unpacked(&body)
+        } else {
+            body
+        };
         let export = ExportTraceServiceRequest::decode(body.as_slice()).expect("an export of traces");
         {
             let mut seen = lock(&seen);
@@ -162,8 +192,15 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>, answers: bool) {
     }
 }
 
+fn unpacked(body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut packed = flate2::read::GzDecoder::new(body);
+    packed.read_to_end(&mut bytes).expect("a body packed by gzip");
+    bytes
+}
+
 /// Head and body of the next request; `None` if there is none any more.
-async fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use workyard_tests::{Collector, Daemon, SeenSpan, Signal, Yard, wait_until, workspace_binary};
+use workyard_tests::{Authority, Collector, Daemon, SeenSpan, Signal, Yard, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -130,6 +130,44 @@ async fn wait_and_run_of_a_task_are_below_the_span_that_enqueued_it() {
         daemon.log()
     );
     assert!(!daemon.stderr().contains("hush-hush"), "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_go_to_a_collector_over_tls_and_packed_if_it_is_asked_for() {
+    // Over TLS the suite's own authority is the system's already.
+    let ours = Authority::new();
+    let (yard, collector) = (Yard::start().await, Collector::over_tls(&ours).await);
+    let table = format!("[telemetry]\nendpoint = {:?}", collector.endpoint());
+    let trusted = yard.server.dir().join("authorities.pem");
+    let known = std::env::var_os("SSL_CERT_FILE").and_then(|file| std::fs::read(file).ok());
+    let all = [known.unwrap_or_default(), std::fs::read(ours.ca()).unwrap()].concat();
+    std::fs::write(&trusted, all).unwrap();
+    let daemon = consumer(&yard, &table, |command| {
+        command
+            .env("SSL_CERT_FILE", &trusted)
+            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    });
+    done(&yard, &["enqueue", "trace", "--wait=30s"]);
+    drained(&daemon).await;
+    assert_eq!(only(&collector.spans(), "run q").len(), 1, "{}", daemon.log());
+    assert!(
+        collector
+            .heads()
+            .iter()
+            .all(|head| head.contains("content-encoding: gzip"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_whose_certificate_is_not_trusted_gets_nothing_and_the_log_says_so_once() {
+    let (yard, collector) = (Yard::start().await, Collector::over_tls(&Authority::new()).await);
+    let table = format!("[telemetry]\nendpoint = {:?}", collector.endpoint());
+    let daemon = consumer(&yard, &table, |command| command);
+    done(&yard, &["enqueue", "trace", "--wait=30s"]);
+    drained(&daemon).await;
+    assert!(collector.spans().is_empty());
+    let log = daemon.log();
+    assert_eq!(log.matches("spans cannot be delivered").count(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ pub struct HttpConfig {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
-    /// The address, without credentials. `https://` needs a daemon that was built with `--features tls`.
+    /// The address, `http://` or `https://`, without credentials. Authorities are those of the system.
     url: String,
     /// Headers of every request.
     #[serde(default)]

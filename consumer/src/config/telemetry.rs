@@ -35,8 +35,7 @@ pub struct TelemetryConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Raw {
     /// The collector's address for OTLP over HTTP, such as `http://127.0.0.1:4318`; `--otlp-endpoint` and
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` come first. Without any of them there are no spans. `https://` needs a daemon that was built
-    /// with `--features tls`.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` come first. Without any of them there are no spans.
     endpoint: Option<String>,
     /// What the daemon is called in traces; `OTEL_SERVICE_NAME` comes first. Default `workyard-consumer`.
     service_name: Option<String>,
