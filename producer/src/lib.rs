@@ -23,6 +23,7 @@ mod task_builder;
 mod view;
 mod filter;
 mod outages;
+mod look;
 mod room;
 mod board;
 mod durable;

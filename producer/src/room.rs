@@ -5,27 +5,20 @@
 //! board's task. It decides nothing by time of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use workyard_shared::Error as CallError;
-use workyard_shared::Outage;
 use workyard_shared::broker::{Queue, Waited};
 use workyard_shared::job::JobState;
 use workyard_shared::limits::MAX_BATCH;
-use workyard_shared::name::{JobId, SessionId};
+use workyard_shared::name::SessionId;
 use workyard_shared::outage::Patience;
 use workyard_shared::record::{Ended, State};
 
 use crate::board::{End, Heard};
 use crate::error::Error;
-
-/// For how long Redis publishes ends after each renewal; a few times the pause between looks.
-const FOLLOW_SPAN: Duration = Duration::from_secs(20);
-
-/// What the name of a job begins with among the ids that are waited for. No id of a task has a space.
-pub(crate) const JOB: &str = "job ";
+use crate::look::{JOB, Look, job_waited};
 
 type Ready = oneshot::Sender<Result<(), Error>>;
 
@@ -313,98 +306,6 @@ fn next_end(rest: &mut Bytes) -> Option<(String, Bytes)> {
 fn tell(ready: Ready, answer: Result<(), Error>) {
     // One that has gone away has run out of time.
     ready.send(answer).ok();
-}
-
-/// What the state of a job means to those who wait for its end. `None`: there is no such job.
-fn job_waited(state: Option<JobState>, job: &str) -> Waited {
-    let Some(state) = state else {
-        return Waited::Unknown;
-    };
-    match State::parse(state.as_str()).filter(|_| state.is_terminal()) {
-        None => Waited::Waiting,
-        // What else there is to know stands in the record of the job.
-        Some(state) => Waited::Ended(Ended {
-            state,
-            kind: job.to_owned(),
-            created_ms: 0,
-            started_ms: 0,
-            finished_ms: 0,
-            failures: 0,
-            crashes: 0,
-            releases: 0,
-            consumer: String::new(),
-            reason: String::new(),
-            last_error: String::new(),
-            body: Bytes::new(),
-        }),
-    }
-}
-
-struct Look {
-    queue: Queue,
-    session: SessionId,
-    subscribe: bool,
-    follow: bool,
-    subscribe_ends: bool,
-    ids: Vec<String>,
-}
-
-impl Look {
-    /// To wait is to write one's name down, which a Redis that refuses writes refuses: what is there to be read still is.
-    async fn read_only(&self, refusal: &CallError) -> Vec<(String, Waited)> {
-        let refuses_writes = matches!(
-            refusal,
-            CallError::Unavailable {
-                outage: Outage::StorageFailing | Outage::OutOfMemory | Outage::ReadOnly,
-                ..
-            }
-        );
-        let tasks: Vec<&str> = self
-            .ids
-            .iter()
-            .map(String::as_str)
-            .filter(|id| !id.starts_with(JOB))
-            .collect();
-        if !refuses_writes || tasks.is_empty() {
-            return Vec::new();
-        }
-        // What cannot be read either is told by the next look.
-        let seen = self.queue.inspect(&tasks).await.unwrap_or_default();
-        tasks
-            .iter()
-            .map(|id| (*id).to_owned())
-            .zip(seen.into_iter().map(Waited::from))
-            .collect()
-    }
-
-    async fn run(&self) -> Result<Vec<(String, Waited)>, CallError> {
-        let (link, keys) = (self.queue.link(), self.queue.keys());
-        if self.subscribe {
-            link.subscribe(&keys.done_channel(&self.session)).await?;
-        }
-        if self.follow {
-            if self.subscribe_ends {
-                link.subscribe(&keys.finished_channel()).await?;
-            }
-            self.queue.follow(FOLLOW_SPAN).await?;
-        }
-        if self.ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (jobs, tasks): (Vec<&str>, Vec<&str>) =
-            self.ids.iter().map(String::as_str).partition(|id| id.starts_with(JOB));
-        let mut found = Vec::with_capacity(self.ids.len());
-        for name in jobs {
-            let id = JobId::new(&name[JOB.len()..])?;
-            let state = self.queue.job_wait(&self.session, &id).await?;
-            found.push((name.to_owned(), job_waited(state, id.as_str())));
-        }
-        if !tasks.is_empty() {
-            let answers = self.queue.wait(&self.session, &tasks).await?;
-            found.extend(tasks.into_iter().map(str::to_owned).zip(answers));
-        }
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::MultiProgress;
-use workyard_producer::{Away, Client};
+use workyard_producer::{Away, Client, Error};
 use workyard_shared::duration;
 
 use super::QUIET;
+use super::exit::CliError;
 
 /// Where notes go: to stderr, above the bars that are drawn there.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +61,13 @@ fn words(away: &Away, limit: Option<Duration>) -> String {
         Some(limit) => format!("waiting up to {} for it (--patience)", duration::format(limit)),
     };
     format!("note: Redis {away}; {then}")
+}
+
+/// The error of a wait that an outage ended says too that nothing else has.
+pub(crate) fn given_up(error: Error, client: &Client) -> CliError {
+    let ended_by_it = error.is_temporary() && client.outage().borrow().is_some();
+    let goes_on = ended_by_it.then(|| "the wait is given up (--patience), what was waited for goes on".to_owned());
+    CliError::from(error).because(goes_on.as_slice())
 }
 
 /// What the error of a wait whose time is over says of an outage.

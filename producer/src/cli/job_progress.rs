@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use workyard_producer::{Error, JobHandle, JobRecord, Phase};
 use workyard_shared::duration;
 
-use super::away::Notes;
+use super::away::{self, Notes};
 use super::exit::{CliError, Exit};
 use super::interrupt;
 use super::job_notes::{self, News};
@@ -62,7 +62,7 @@ pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) 
     shown.end();
     match record {
         Err(error @ Error::JobTimeout { .. }) => Err(job_notes::explained(error, job, session).await),
-        other => Ok(other?),
+        other => other.map_err(|error| away::given_up(error, &session.client)),
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
         return CliError::from(error).because(&[hint]);
     }
     let Error::Timeout { id, .. } = &error else {
-        return error.into();
+        return away::given_up(error, &session.client);
     };
     // Nothing can be seen then, and nothing else matters.
     if let Some(outage) = away::reason(&session.client) {

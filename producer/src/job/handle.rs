@@ -16,8 +16,8 @@ use super::output::Lines;
 use crate::board::Ask;
 use crate::client::Client;
 use crate::error::Error;
+use crate::look::JOB;
 use crate::raw_json::RawJson;
-use crate::room::JOB;
 
 /// What a job lacks that did not complete.
 const NO_RESULT: &str = "it has no result";
