@@ -192,7 +192,9 @@ async fn over_damaged_files(keyed: bool, damage: fn(Vec<u8>) -> Vec<u8>) -> JobR
     // As long as the file stays as it is, so does the end.
     if record.state == JobState::Failed {
         job.retry().await.unwrap();
-        assert_eq!(job.wait(SOON).await.unwrap().error, record.error);
+        let again = job.wait(SOON).await.unwrap();
+        // Perhaps of another partition.
+        assert!(again.error.contains("spilled data is damaged"), "{}", again.error);
     }
     worker.stop().await;
     record
