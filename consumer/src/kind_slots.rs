@@ -5,11 +5,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use workyard_shared::Error;
 use workyard_shared::balance::Limit;
+
+use crate::turns::{Standing, Turns};
 
 /// Most tasks of a kind at once.
 const MOST: usize = 10_000;
@@ -79,6 +81,8 @@ pub(crate) struct KindSlots {
     busiest: AtomicUsize,
     /// What moves the limit; `None`: it is fixed.
     measured: Option<Mutex<Limit>>,
+    /// Whose turn it is among the queues whose tasks wait for a slot.
+    turns: Mutex<Turns>,
 }
 
 /// A slot of a kind in use; dropping it frees it.
@@ -109,16 +113,35 @@ impl KindSlots {
             running: AtomicUsize::new(0),
             busiest: AtomicUsize::new(0),
             measured,
+            turns: Mutex::default(),
         })
     }
 
-    /// Whether a slot is free.
-    pub(crate) fn has_room(&self) -> bool {
-        self.running.load(Ordering::Acquire) < self.limit.load(Ordering::Relaxed)
+    /// Whether a slot is free, and it is this queue's turn to take it.
+    pub(crate) fn has_room(&self, who: Standing) -> bool {
+        let free = self
+            .limit
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.running.load(Ordering::Acquire));
+        if who.alone {
+            return free > 0;
+        }
+        let (mut turns, now) = (
+            self.turns.lock().unwrap_or_else(PoisonError::into_inner),
+            Instant::now(),
+        );
+        let room = free > turns.before(who, now);
+        if !room {
+            turns.waits(who.lane, now);
+        }
+        room
     }
 
-    /// Takes a slot, if one is free.
-    pub(crate) fn try_run(self: &Arc<Self>) -> Option<KindPermit> {
+    /// Takes a slot, if it has room.
+    pub(crate) fn try_run(self: &Arc<Self>, who: Standing) -> Option<KindPermit> {
+        if !self.has_room(who) {
+            return None;
+        }
         let limit = self.limit.load(Ordering::Relaxed);
         let one_more = |running| (running < limit).then_some(running + 1);
         let before = self
@@ -126,6 +149,9 @@ impl KindSlots {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
             .ok()?;
         self.busiest.fetch_max(before + 1, Ordering::Relaxed);
+        if !who.alone {
+            self.turns.lock().unwrap_or_else(PoisonError::into_inner).served(who, 1);
+        }
         Some(KindPermit(Arc::clone(self)))
     }
 
@@ -165,6 +191,14 @@ fn narrow(n: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::QueueOrder;
+
+    const ALONE: Standing = Standing {
+        lane: 0,
+        weight: 1,
+        order: QueueOrder::Strict,
+        alone: true,
+    };
 
     fn adaptive(min: usize, max: usize) -> Arc<KindSlots> {
         Arc::new(KindSlots::new("k", Concurrency::Adaptive { min, max }).unwrap())
@@ -172,7 +206,7 @@ mod tests {
 
     /// One beat in which all slots were used, each run taking `ms`.
     fn busy_beat(slots: &Arc<KindSlots>, ms: u64) -> usize {
-        let permits: Vec<_> = std::iter::from_fn(|| slots.try_run()).collect();
+        let permits: Vec<_> = std::iter::from_fn(|| slots.try_run(ALONE)).collect();
         for _ in &permits {
             slots.ended(Duration::from_millis(ms), true);
         }
@@ -184,11 +218,11 @@ mod tests {
     #[test]
     fn as_many_run_as_the_limit_says_and_a_permit_comes_back() {
         let slots = Arc::new(KindSlots::new("k", 2.into()).unwrap());
-        let first = slots.try_run().unwrap();
-        let _second = slots.try_run().unwrap();
-        assert!(slots.try_run().is_none());
+        let first = slots.try_run(ALONE).unwrap();
+        let _second = slots.try_run(ALONE).unwrap();
+        assert!(slots.try_run(ALONE).is_none());
         drop(first);
-        assert!(slots.try_run().is_some());
+        assert!(slots.try_run(ALONE).is_some());
         assert!(!slots.beat(1.0), "a fixed number never moves");
         assert_eq!(slots.now().limit, 2);
     }
@@ -198,7 +232,7 @@ mod tests {
         let slots = adaptive(1, 10);
         assert_eq!(slots.now().limit, 1, "it begins with the least");
         while busy_beat(&slots, 20) < 10 {}
-        let held: Vec<_> = std::iter::from_fn(|| slots.try_run()).collect();
+        let held: Vec<_> = std::iter::from_fn(|| slots.try_run(ALONE)).collect();
         assert_eq!(held.len(), 10);
         for _ in 0..20 {
             slots.ended(Duration::from_secs(2), true);
@@ -206,9 +240,9 @@ mod tests {
         }
         let now = slots.now();
         assert!(now.limit < 6 && now.running == 10, "{now:?}");
-        assert!(slots.try_run().is_none());
+        assert!(slots.try_run(ALONE).is_none());
         drop(held);
-        assert!(slots.try_run().is_some());
+        assert!(slots.try_run(ALONE).is_some());
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod registry;
 mod functions;
 pub mod handlers;
 mod slots;
+mod turns;
 mod counters;
 mod metrics;
 mod event;

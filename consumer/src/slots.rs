@@ -6,8 +6,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::turns::{Standing, Turns};
 
 /// How queues of one worker share its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -41,8 +44,8 @@ pub(crate) struct Slots {
     usable: AtomicUsize,
     order: QueueOrder,
     shares: Vec<Share>,
-    /// Serialises reservations; held for nanoseconds, never over an await.
-    reserving: Mutex<()>,
+    /// Serialises reservations, and says whose turn it is; held for nanoseconds, never over an await.
+    reserving: Mutex<Turns>,
     /// A slot was freed or a queue ran dry: others may have their turn.
     pub(crate) freed: Notify,
 }
@@ -64,7 +67,7 @@ impl Slots {
             usable: AtomicUsize::new(total),
             order,
             shares,
-            reserving: Mutex::new(()),
+            reserving: Mutex::new(Turns::default()),
             freed: Notify::new(),
         }
     }
@@ -126,17 +129,50 @@ impl Slots {
         Arc::clone(&self.running).try_acquire_owned().ok()
     }
 
-    /// Reserves up to `ahead` more than the free slots for a queue; 0 if it is not its turn.
+    /// How this queue stands among those of the worker.
+    pub(crate) fn standing(&self, lane: usize) -> Standing {
+        Standing {
+            lane,
+            weight: self.shares[lane].weight.load(Ordering::Relaxed),
+            order: self.order,
+            alone: self.shares.len() == 1,
+        }
+    }
+
+    /// Reserves up to `ahead` more than the free slots for a queue; 0 if it is not its turn. Where slots come free one at a time
+    /// nobody takes the one that another, whose turn it is, has asked for in vain.
     pub(crate) fn reserve(&self, lane: usize, ahead: usize, most: usize) -> usize {
-        let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (who, now) = (self.standing(lane), Instant::now());
+        let mut turns = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let held: usize = self.shares.iter().map(|share| share.held.load(Ordering::Relaxed)).sum();
         // Blocking handlers that outlived their task hold a permit, but no task.
         let lost = self.running().saturating_sub(held);
         let room = (self.usable() + ahead).saturating_sub(held + lost);
-        let n = room.min(self.allowance(lane, ahead)).min(most);
+        let allowed = self.allowance(lane, ahead).min(most);
+        let mut n = room.min(allowed);
+        if !who.alone {
+            n = match (turns.before(who, now), self.order) {
+                (0, _) => n,
+                (_, QueueOrder::Strict) => 0,
+                (before, QueueOrder::Weighted) => room.saturating_sub(before).min(allowed),
+            };
+            // One that has its share already waits for nobody's slot.
+            if n == 0 && allowed > 0 {
+                turns.waits(lane, now);
+            }
+        }
         self.shares[lane].held.fetch_add(n, Ordering::Relaxed);
-        drop(guard);
+        drop(turns);
         n
+    }
+
+    /// A claim brought a queue so many tasks.
+    pub(crate) fn served(&self, lane: usize, tasks: usize) {
+        let who = self.standing(lane);
+        if !who.alone {
+            let mut turns = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.served(who, tasks);
+        }
     }
 
     fn allowance(&self, lane: usize, ahead: usize) -> usize {
@@ -171,6 +207,12 @@ impl Slots {
     }
 
     pub(crate) fn set_dry(&self, lane: usize, dry: bool) {
+        if dry && self.shares.len() > 1 {
+            self.reserving
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .rests(lane);
+        }
         let was = self.shares[lane].dry.swap(dry, Ordering::Relaxed);
         if was != dry && self.shares.len() > 1 {
             self.freed.notify_waiters();

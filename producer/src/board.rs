@@ -6,6 +6,7 @@
 //! by `room.rs` in tasks of their own, so that no push waits behind it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use workyard_shared::name::SessionId;
 use workyard_shared::record::{Ended, State};
 
 use crate::error::Error;
+use crate::outages::Outages;
 use crate::room::{Room, Tended};
 
 /// How often outstanding waits are looked at although nothing was heard: the guarantee.
@@ -64,7 +66,7 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn start(pushes: mpsc::UnboundedReceiver<PushInfo>) -> Self {
+    pub(crate) fn start(pushes: mpsc::UnboundedReceiver<PushInfo>, outages: Arc<Outages>) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let (report, reports) = mpsc::unbounded_channel();
         let session = SessionId::fresh();
@@ -73,6 +75,7 @@ impl Board {
             rooms: HashMap::new(),
             connection: 0,
             report,
+            outages,
         };
         tokio::spawn(desk.run(asked, pushes, reports));
         Self { asks, session }
@@ -90,6 +93,8 @@ struct Desk {
     /// Counts lost connections: what was subscribed before the last one is not any more.
     connection: u64,
     report: mpsc::UnboundedSender<Tended>,
+    /// What the looks say of Redis.
+    outages: Arc<Outages>,
 }
 
 impl Desk {
@@ -144,7 +149,13 @@ impl Desk {
 
     fn settle(&mut self, tended: Tended) {
         if let Some(room) = self.rooms.get_mut(&tended.base) {
+            let failure = tended.failure();
             room.settle(tended, self.connection);
+            // Only now: who has an answer all the same needs no patience.
+            match failure {
+                Some(error) => self.outages.failed(&error),
+                None => self.outages.succeeded(),
+            }
             room.tend(&self.session, self.connection, &self.report);
         }
     }

@@ -23,6 +23,7 @@ use crate::config::ClientConfig;
 use crate::durability::Durability;
 use crate::durable::Lanes;
 use crate::error::Error;
+use crate::outages::Outages;
 
 /// A producer: enqueues tasks, waits for their ends, looks and operates.
 ///
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) broker: Broker,
     pub(crate) config: ClientConfig,
     pub(crate) board: Board,
+    pub(crate) outages: Arc<Outages>,
     pub(crate) lanes: Lanes,
     gates: Mutex<HashMap<QueueName, Arc<Gate>>>,
 }
@@ -72,9 +74,11 @@ impl Client {
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
         let (push_in, pushes) = mpsc::unbounded_channel();
         let link = Link::new(config.link.clone(), Some(push_in))?;
+        let outages = Arc::new(Outages::new(config.wait_patience));
         let inner = Inner {
             broker: Broker::new(link, config.prefix.clone()).acting_as(&config.operator),
-            board: Board::start(pushes),
+            board: Board::start(pushes, Arc::clone(&outages)),
+            outages,
             lanes: Lanes::new(&config)?,
             gates: Mutex::default(),
             config,

@@ -20,6 +20,9 @@ pub struct ClientConfig {
     pub prefix: Prefix,
     /// How long a call waits out an outage before it fails; 10 s by default, zero does not wait.
     pub patience: Duration,
+    /// How long an outage may last that begins while somebody waits for an end or follows, before that wait fails; `None`,
+    /// the default, waits until Redis is back, as long as the wait itself may.
+    pub wait_patience: Option<Duration>,
     /// How long an enqueue waits for room in a full queue whose policy is `block`, since its last task went in;
     /// 30 s by default, zero does not wait.
     pub block_timeout: Duration,
@@ -40,6 +43,7 @@ impl ClientConfig {
             link,
             prefix: Prefix::default(),
             patience: Duration::from_secs(10),
+            wait_patience: None,
             block_timeout: Duration::from_secs(30),
             confirm_within: Duration::from_secs(5),
             keys: None,

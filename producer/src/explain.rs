@@ -3,9 +3,9 @@
 //! Invariant: every reason is a fact of one moment, seen in Redis; an estimate is given only where a pace was measured.
 //! What the words are is for whoever shows them. Reads only, in a handful of bounded looks.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use workyard_shared::balance::{Breaker, Bulletin};
-use workyard_shared::broker::{InboxItem, Queue};
+use workyard_shared::broker::Queue;
 use workyard_shared::name::QueueName;
 use workyard_shared::record::State;
 
@@ -17,9 +17,6 @@ use crate::serving::Serving;
 use crate::signals::Pace;
 use crate::stats::QueueStats;
 use crate::view::TaskView;
-
-/// Raw items of each inbox list that are searched for a task which is nowhere else, and their bytes.
-const INBOX_SEEN: (usize, usize) = (1000, 4 << 20);
 
 /// What is to be said of a task at a moment.
 #[derive(Debug, Clone, Serialize)]
@@ -122,18 +119,6 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
     reasons
 }
 
-/// The id of a raw item, if it has one of its own.
-fn id_of(item: &InboxItem) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        id: Option<String>,
-    }
-    match item {
-        InboxItem::Raw(bytes) => serde_json::from_slice::<Named>(bytes).ok()?.id,
-        InboxItem::Oversize(_) => None,
-    }
-}
-
 impl Client {
     /// Kinds of a queue that fail everywhere: their breaker is open or half-open, and their tasks wait.
     ///
@@ -201,21 +186,6 @@ impl Client {
         let consumers = self.patiently(|| calls.consumers()).await?;
         let ends = consumers.into_iter().find(|(session, _)| session.as_str() == holder);
         Ok(ends.map(|(_, ms)| Moment::from_ms(ms)).filter(|at| *at <= now))
-    }
-
-    async fn ahead_in_inbox(&self, queue: &QueueName, id: &str) -> Result<Option<u64>, Error> {
-        let calls = self.queue(queue);
-        let (most, bytes) = INBOX_SEEN;
-        let mut ahead = 0;
-        for list in [calls.keys().ingesting(), calls.keys().inbox()] {
-            for item in self.patiently(|| calls.peek(&list, most, bytes)).await? {
-                if id_of(&item).is_some_and(|found| found == id) {
-                    return Ok(Some(ahead));
-                }
-                ahead += 1;
-            }
-        }
-        Ok(None)
     }
 
     async fn in_inbox(
@@ -341,17 +311,5 @@ mod tests {
         for (found, expected) in table {
             assert_eq!(found, expected);
         }
-    }
-
-    #[test]
-    fn the_id_of_a_raw_item_is_found_and_nothing_else() {
-        let raw = |text: &'static str| InboxItem::Raw(text.into());
-        assert_eq!(
-            id_of(&raw(r#"{"kind":"k","id":"a","payload":{"id":"b"}}"#)).as_deref(),
-            Some("a")
-        );
-        assert_eq!(id_of(&raw(r#"{"kind":"k"}"#)), None);
-        assert_eq!(id_of(&raw("junk")), None);
-        assert_eq!(id_of(&InboxItem::Oversize(9)), None);
     }
 }

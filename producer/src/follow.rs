@@ -39,10 +39,11 @@ impl Follow {
     /// The next ends, at least one, as soon as there are some.
     ///
     /// # Errors
-    /// [`Error::Call`] when Redis refuses or is away for longer than the client's patience.
+    /// [`Error::Call`] when Redis refuses, or is away for longer than the waits of this client may.
     pub async fn next(&mut self) -> Result<Vec<News>, Error> {
         let mut heard = Vec::with_capacity(STEP);
-        if self.heard.recv_many(&mut heard, STEP).await == 0 {
+        let outages = &self.client.inner.outages;
+        if outages.outlast(self.heard.recv_many(&mut heard, STEP)).await? == 0 {
             return Err(workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into());
         }
         let ids: Vec<&str> = heard
@@ -55,7 +56,7 @@ impl Follow {
                 }
             })
             .collect();
-        let mut views = self.look(&ids).await?.into_iter();
+        let mut views = self.look_patiently(&ids).await?.into_iter();
         let mut news = Vec::with_capacity(heard.len());
         for heard in heard {
             news.push(match heard {
@@ -70,6 +71,16 @@ impl Follow {
             });
         }
         Ok(news)
+    }
+
+    /// An outage only makes it later, as it does the wait for ends.
+    async fn look_patiently(&self, ids: &[&str]) -> Result<Vec<Option<TaskView>>, Error> {
+        loop {
+            match self.look(ids).await {
+                Err(error) if error.is_temporary() && self.client.inner.config.wait_patience.is_none() => {}
+                other => return other,
+            }
+        }
     }
 
     /// What is known of them. One that this release cannot read, since a newer one or somebody else stored it, is told as
@@ -95,7 +106,7 @@ impl Client {
     /// lasts.
     ///
     /// # Errors
-    /// [`Error::Call`] when Redis refuses.
+    /// [`Error::Call`] when Redis refuses, or is away for longer than the waits of this client may.
     pub async fn follow(&self, queue: &QueueName) -> Result<Follow, Error> {
         let (sink, heard) = mpsc::channel(LINE);
         let (ready, subscribed) = oneshot::channel();
@@ -105,7 +116,7 @@ impl Client {
             sink,
         })?;
         let gone = |_| workyard_shared::Error::Unknown("the client has ended".to_owned());
-        subscribed.await.map_err(gone)??;
+        self.inner.outages.outlast(subscribed).await?.map_err(gone)??;
         Ok(Follow {
             client: self.clone(),
             queue: queue.clone(),

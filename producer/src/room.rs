@@ -47,6 +47,13 @@ pub(crate) struct Tended {
     read: Vec<(String, Waited)>,
 }
 
+impl Tended {
+    /// Why Redis did not serve, if it did not.
+    pub(crate) fn failure(&self) -> Option<CallError> {
+        self.answer.as_ref().err().filter(|error| error.is_temporary()).cloned()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Room {
     queue: Queue,

@@ -36,6 +36,7 @@ local function parse_options(text)
         return nil, fmt('%s must be a number from %.0f to %.0f', name, range[1], range[2])
       end
       if n ~= floor(n) and not KEEPS_FRACTION[name] then return nil, name .. ' must be whole' end
+      if options[name] then return nil, 'option "' .. name .. '" stands twice' end
       options[name] = n
     end
     seen = seen + 1

@@ -13,13 +13,12 @@ use workyard_shared::limits::MAX_BATCH;
 
 use super::Lane;
 use super::held::Inserted;
+use super::suspects::SUSPECT_DELAY;
 use super::turn::{TurnDone, TurnOrder};
 use crate::health::{Share, Trial};
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 pub(super) const LOOKAHEAD: Duration = Duration::from_millis(20);
-/// How long a task that consumers died under is left to others while another such one runs here.
-const SUSPECT_DELAY: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
@@ -62,7 +61,11 @@ impl Lane {
             return;
         }
         let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
-        let wanted = if self.hungry { self.reserve() } else { 0 };
+        let wanted = if self.hungry && self.suspects.may_claim(Instant::now()) {
+            self.reserve()
+        } else {
+            0
+        };
         if wanted > 0 {
             self.woken = false;
             self.lighter = false;
@@ -148,7 +151,9 @@ impl Lane {
             .unreserve(self.index, done.wanted.saturating_sub(granted));
         let Some(answer) = done.answer else { return };
         self.clerk.queue.claimed(granted);
+        self.fleet.slots.served(self.index, granted);
         if !done.turn.is_empty() {
+            self.suspects.gone(&done.turn.handbacks);
             self.outbox.settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
         }
         match answer.claimed {
@@ -197,8 +202,8 @@ impl Lane {
             if grant.is_suspect() && !self.held.knows(&grant) {
                 alone = Arc::clone(&self.fleet.suspects).try_acquire_owned().ok();
                 if alone.is_none() {
-                    // Not even held: what we hold is charged with our death.
                     self.fleet.slots.unreserve(self.index, 1);
+                    self.suspects.leaves(&grant.id);
                     self.outbox.release(grant.id, grant.token, SUSPECT_DELAY);
                     continue;
                 }
@@ -209,10 +214,31 @@ impl Lane {
                 self.fleet.slots.unreserve(self.index, 1);
             }
             if inserted != Inserted::Known {
-                self.ready.push_back(grant);
+                self.line_up(grant);
                 self.full.came();
             }
         }
+    }
+
+    /// Behind what was claimed before it; but what waits for a slot of its own kind stands in the order in which the queue would
+    /// hand it out, or what came last would be the last, however urgent, and the first to be handed back.
+    fn line_up(&mut self, grant: Grant) {
+        let registry = self.fleet.registry();
+        let is_limited = registry.get(grant.kind()).is_some_and(|entry| entry.slots.is_some());
+        let mut place = self.ready.len();
+        if is_limited {
+            let urgency = grant.urgency();
+            for (at, other) in self.ready.iter().enumerate().rev() {
+                if other.kind() != grant.kind() {
+                    continue;
+                }
+                if other.urgency() <= urgency {
+                    break;
+                }
+                place = at;
+            }
+        }
+        self.ready.insert(place, grant);
     }
 
     /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.

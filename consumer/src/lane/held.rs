@@ -51,8 +51,8 @@ pub(super) struct Holding {
 }
 
 /// The tasks of one lane.
-#[derive(Default)]
 pub(super) struct Held {
+    lane: usize,
     tasks: HashMap<String, Holding>,
 }
 
@@ -90,6 +90,14 @@ pub(super) enum Judged {
 }
 
 impl Held {
+    /// Nothing yet; `lane` is the queue's number in the worker.
+    pub(super) fn new(lane: usize) -> Self {
+        Self {
+            lane,
+            tasks: HashMap::new(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tasks.len()
     }
@@ -246,7 +254,7 @@ impl Held {
             return Judged::Refused(malformed(&grant, &record, &error.to_string()));
         }
         let kind_slot = match entry.and_then(|entry| entry.slots.as_ref()) {
-            Some(slots) => match slots.try_run() {
+            Some(slots) => match slots.try_run(fleet.slots.standing(self.lane)) {
                 Some(permit) => Some(permit),
                 None => return Judged::KindFull(grant),
             },

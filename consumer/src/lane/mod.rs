@@ -15,6 +15,7 @@ mod held;
 mod outbox;
 mod ration;
 mod recount;
+mod suspects;
 mod turn;
 
 use std::collections::VecDeque;
@@ -42,6 +43,7 @@ use full::FullKinds;
 use held::{Held, Judged};
 use outbox::Outbox;
 use recount::Recount;
+use suspects::Suspects;
 use turn::TurnDone;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
@@ -85,6 +87,7 @@ pub(crate) struct Lane {
     /// When the last task was started here.
     started_at: Instant,
     full: FullKinds,
+    suspects: Suspects,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
     subscribed: bool,
@@ -111,7 +114,7 @@ impl Lane {
             over,
             done_in,
             done_out,
-            held: Held::default(),
+            held: Held::new(index),
             ready: VecDeque::new(),
             outbox: Outbox::default(),
             settling: None,
@@ -135,6 +138,7 @@ impl Lane {
             lighter: false,
             started_at: Instant::now(),
             full: FullKinds::new(),
+            suspects: Suspects::default(),
             cautious: false,
             subscribed: false,
             connection: 0,
@@ -248,6 +252,7 @@ impl Lane {
             session: id,
             submitter,
         }));
+        self.suspects = Suspects::default();
         self.number = 0;
         self.above = 0;
         self.subscribed = false;
@@ -257,21 +262,28 @@ impl Lane {
     /// Starts what is ready as far as there are slots.
     fn start_ready(&mut self) {
         let Some(session) = self.session.clone() else { return };
+        self.suspects.look();
         if self.ready.is_empty() {
             return;
         }
         let (registry, protection) = (self.fleet.registry(), self.fleet.protection());
+        let standing = self.fleet.slots.standing(self.index);
         // Of a kind that is full there may be hundreds, and this is gone through with each end: they stay where they are.
         let mut full: Vec<String> = Vec::new();
         let mut at = 0;
-        while let Some(kind) = self.ready.get(at).map(Grant::kind) {
+        while let Some(next) = self.ready.get(at) {
+            let (kind, is_suspect) = (next.kind(), next.is_suspect());
             if full.iter().any(|other| other == kind) {
                 at += 1;
                 continue;
             }
             let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
-            if slots.is_some_and(|slots| !slots.has_room()) {
+            if slots.is_some_and(|slots| !slots.has_room(standing)) {
                 full.push(kind.to_owned());
+                continue;
+            }
+            if is_suspect && !self.suspects.may_start(self.claiming.is_some()) {
+                at += 1;
                 continue;
             }
             let Some(grant) = self.ready.remove(at) else { break };
@@ -286,6 +298,9 @@ impl Lane {
                     self.held
                         .spawn(&self.fleet, &protection, &session, &mut self.clerk, *job, &self.done_in);
                     self.started_at = Instant::now();
+                    if is_suspect {
+                        self.suspects.started(self.started_at);
+                    }
                 }
                 Judged::NoSlot(grant) => {
                     self.ready.insert(at, grant);

@@ -1,11 +1,13 @@
 //! The lane's decisions at the races that a whole worker meets once in thousands of tasks.
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use workyard_shared::broker::{Broker, Claimed, Turn, TurnAnswer};
+use workyard_shared::broker::{Broker, Claimed, Settled, Turn, TurnAnswer};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName};
 use workyard_shared::outage::Watch;
+use workyard_shared::record::{Meta, Record};
 
 use super::*;
 use crate::counters::Counters;
@@ -121,4 +123,60 @@ async fn a_lost_session_does_not_claim_in_a_circle() {
     done.answer.as_mut().unwrap().claimed = Some(Claimed::Lost);
     lane.finish_turn(done);
     assert!(!lane.hungry && lane.poll_at > Instant::now() + Duration::from_secs(60));
+}
+
+/// A task that two consumers died under.
+fn suspect(id: &str) -> Grant {
+    Grant {
+        id: id.to_owned(),
+        token: 7,
+        record: Record::parse(Bytes::from_static(b"d1700000000000 work\n\nnull")),
+        meta: Meta {
+            crashes: 2,
+            ..Meta::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_suspect_starts_when_redis_has_taken_back_those_that_came_with_it() {
+    let mut lane = lane_with_a_claim_under_way();
+    let mut registry = Registry::new();
+    registry
+        .register("work", |_: crate::Context, (): ()| {
+            std::future::pending::<Result<(), crate::Failure>>()
+        })
+        .unwrap();
+    *lane.fleet.handlers.write().unwrap() = Arc::new(registry);
+    let mut done = empty_reply(&lane, 0);
+    done.answer.as_mut().unwrap().claimed = Some(Claimed::More(["a", "b", "c"].map(suspect).into()));
+    lane.claiming = None;
+    lane.finish_turn(done);
+    lane.start_ready();
+    assert_eq!(lane.ready.len(), 1, "its death would be charged to the others");
+    lane.next_settle();
+    lane.next_claim(false);
+    assert!(
+        lane.settling.is_some() && lane.claiming.is_none(),
+        "a claim could bring more of them"
+    );
+    let handbacks = ["b", "c"].map(|id| workyard_shared::broker::Handback {
+        id: id.to_owned(),
+        token: 7,
+        unhandled: false,
+        delay: Duration::ZERO,
+    });
+    let mut done = empty_reply(&lane, 0);
+    done.wanted = 0;
+    done.turn.handbacks = handbacks.into();
+    done.answer = Some(TurnAnswer {
+        handbacks: vec![Settled::Released; 2],
+        ..TurnAnswer::default()
+    });
+    lane.settling = None;
+    lane.finish_turn(done);
+    lane.start_ready();
+    assert!(lane.ready.is_empty() && lane.held.len() == 1);
+    lane.next_claim(false);
+    assert!(lane.claiming.is_none(), "what kills at once kills now");
 }

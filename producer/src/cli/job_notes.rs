@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use workyard_producer::{Error, JobHandle, JobRecord, JobState};
 
+use super::away;
 use super::exit::CliError;
 use super::output::summary;
 use super::session::Session;
@@ -23,13 +24,13 @@ const SHOWN: usize = 400;
 
 /// What was told so far.
 #[derive(Debug)]
-pub(crate) struct Notes {
+pub(crate) struct News {
     next: Instant,
     idle: Vec<String>,
     errors: Vec<String>,
 }
 
-impl Notes {
+impl News {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             next: now + EVERY,
@@ -73,6 +74,10 @@ impl Notes {
 
 /// The error of a wait whose time is over, with what is known of why.
 pub(crate) async fn explained(error: Error, job: &JobHandle, session: &Session) -> CliError {
+    // Nothing can be seen then, and nothing else matters.
+    if let Some(outage) = away::reason(&session.client) {
+        return CliError::from(error).because(&[outage]);
+    }
     let look = async {
         let record = job.status().await.ok()?;
         idle(&record, session).await
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_error_is_told_once_and_of_many_only_a_few() {
-        let mut notes = Notes::new(Instant::now());
+        let mut notes = News::new(Instant::now());
         let errors = |texts: &[&str]| {
             let errors = texts
                 .iter()

@@ -10,9 +10,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use workyard_producer::{Error, JobHandle, JobRecord, Phase};
 use workyard_shared::duration;
 
+use super::away::Notes;
 use super::exit::{CliError, Exit};
 use super::interrupt;
-use super::job_notes::{self, Notes};
+use super::job_notes::{self, News};
 use super::job_view::half_submitted;
 use super::output;
 use super::session::Session;
@@ -26,8 +27,8 @@ const PLAIN_EVERY: Duration = Duration::from_secs(1);
 /// Waits until the job has ended, and shows how far it is.
 pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) -> Result<JobRecord, CliError> {
     let quiet = session.out.json;
-    let mut shown = Shown::new(quiet);
-    let mut notes = Notes::new(Instant::now());
+    let mut shown = Shown::new(quiet, session.notes.clone());
+    let mut notes = News::new(Instant::now());
     let mut interrupt = interrupt::listen(Exit::Timeout);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -79,6 +80,7 @@ fn interrupted(job: &JobHandle) -> CliError {
 /// What is on the screen.
 struct Shown {
     bars: Option<(MultiProgress, [ProgressBar; 2])>,
+    notes: Notes,
     quiet: bool,
     last: String,
     told: Option<Instant>,
@@ -86,7 +88,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(quiet: bool) -> Self {
+    fn new(quiet: bool, notes: Notes) -> Self {
         let bars = (!quiet && output::draws()).then(|| {
             let all = MultiProgress::new();
             let bars = ["map", "reduce"].map(|name| {
@@ -102,8 +104,10 @@ impl Shown {
             });
             (all, bars)
         });
+        notes.draw(bars.as_ref().map(|(all, _)| all.clone()));
         Self {
             bars,
+            notes,
             quiet,
             last: String::new(),
             told: None,
@@ -136,17 +140,14 @@ impl Shown {
     }
 
     fn note(&self, text: &str) {
-        // As for progress: nobody has to read it.
-        match &self.bars {
-            Some((all, _)) => all.println(format!("note: {text}")).ok(),
-            None => writeln!(std::io::stderr(), "note: {text}").ok(),
-        };
+        self.notes.write(&format!("note: {text}"));
     }
 
     fn end(&self) {
         for bar in self.bars.iter().flat_map(|(_, bars)| bars) {
             bar.finish_and_clear();
         }
+        self.notes.draw(None);
     }
 }
 

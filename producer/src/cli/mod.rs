@@ -10,6 +10,7 @@ mod time;
 mod output;
 mod table;
 mod logging;
+mod away;
 mod managed;
 mod session;
 mod side_by_side;
@@ -51,6 +52,7 @@ mod audit;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use workyard_producer::Client;
 use workyard_shared::broker::Queue;
 use workyard_shared::link::note_on_arguments;
 use workyard_shared::name::SessionId;
@@ -110,11 +112,20 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
             let watches = command.watches();
             // Who watches waits as long as it takes, and says so by itself.
             let patience = if watches { watch::PATIENCE } else { global.patience };
-            let mut session = Session::open(&Global { patience, ..global }, block).await?;
-            let queue = session.client.broker().queue(&session.queue);
+            let mut session = Session::open(
+                &Global {
+                    patience,
+                    ..global.clone()
+                },
+                block,
+            )
+            .await?;
+            let (client, queue) = (session.client.clone(), session.client.broker().queue(&session.queue));
+            let (notes, limit) = (session.notes.clone(), global.patience_given.then_some(patience));
             let notice = async move {
                 if !watches {
-                    say_why_it_takes_long(queue, patience, block.unwrap_or_default()).await;
+                    let slow = say_why_it_takes_long(&client, queue, patience, block.unwrap_or_default());
+                    tokio::join!(slow, away::tell(client.clone(), notes, limit));
                 }
             };
             let notice = tokio::spawn(notice);
@@ -134,7 +145,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
 
 /// An outage, or a full queue that makes producers wait, is waited out in silence by the calls; a person should know
 /// what the wait is for.
-async fn say_why_it_takes_long(queue: Queue, patience: Duration, block: Duration) {
+async fn say_why_it_takes_long(client: &Client, queue: Queue, patience: Duration, block: Duration) {
     tokio::time::sleep(QUIET).await;
     if block > QUIET && is_waited_for(&queue).await.unwrap_or(false) {
         let limit = workyard_shared::duration::format(block);
@@ -154,6 +165,10 @@ async fn say_why_it_takes_long(queue: Queue, patience: Duration, block: Duration
         Err(error) if error.is_temporary() => "cannot be reached".to_owned(),
         _ => return,
     };
+    // The wait for an end has a patience of its own.
+    if client.is_waiting() {
+        return;
+    }
     let limit = workyard_shared::duration::format(patience);
     eprintln!("note: Redis {why}; waiting up to {limit} (--patience)");
 }

@@ -30,6 +30,11 @@ async fn answers(session: &mut Session, answers: &[(String, &'static str)], well
         {
             session.out.note(&format!("note: {}", why::looked_in(session).await));
         }
+        let unborn = |(_, answer): &&(String, &str)| matches!(*answer, NOT_CANCELLED | NOT_DELETED);
+        if let Some((id, _)) = answers.iter().find(unborn) {
+            let then = why::until_taken_in(id, session);
+            session.out.note(&format!("note: {then}; then it can be cancelled"));
+        }
     }
     let all = answers.iter().all(|(_, answer)| well.contains(answer));
     Ok(if all { Exit::Done } else { Exit::TaskFailed })
@@ -37,6 +42,9 @@ async fn answers(session: &mut Session, answers: &[(String, &'static str)], well
 
 /// Answer for an id that the queue does not have.
 const NOT_FOUND: &str = "not found";
+/// Answers for an id that no consumer has taken in yet.
+const NOT_CANCELLED: &str = "still in the inbox: not cancelled";
+const NOT_DELETED: &str = "still in the inbox: not deleted";
 /// Answer for an id that cannot be retried.
 const NO_DEAD_LETTER: &str = "not a dead letter of this queue";
 
@@ -47,6 +55,7 @@ pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit
         let answer = match session.client.cancel(&session.queue, id.as_str()).await? {
             CancelAnswer::Cancelled => "cancelled",
             CancelAnswer::Finished => "has ended already",
+            CancelAnswer::Unknown if why::ahead_in_inbox(id.as_str(), session).await.is_some() => NOT_CANCELLED,
             CancelAnswer::Unknown => NOT_FOUND,
         };
         if answer == NOT_FOUND
@@ -111,7 +120,14 @@ pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit
         Deleted::Alive => "has not ended: cancel it first",
         Deleted::Unknown => NOT_FOUND,
     };
-    let answered: Vec<_> = ids.into_iter().zip(gone.iter().map(word)).collect();
+    let mut answered = Vec::with_capacity(ids.len());
+    for (id, deleted) in ids.into_iter().zip(&gone) {
+        let answer = match word(deleted) {
+            NOT_FOUND if why::ahead_in_inbox(&id, session).await.is_some() => NOT_DELETED,
+            answer => answer,
+        };
+        answered.push((id, answer));
+    }
     answers(session, &answered, &["deleted"]).await
 }
 

@@ -10,6 +10,7 @@ use workyard_producer::{Client, ClientConfig, KeyRing, LinkConfig, QueueName};
 use workyard_shared::near::nearest;
 
 use super::args::Global;
+use super::away::Notes;
 use super::exit::CliError;
 use super::managed::{self, MANAGED};
 use super::output::Out;
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     /// It was named by the flag, not by the environment.
     typed: bool,
     pub(crate) out: Out,
+    /// Where to tell what is no data while something may be drawn.
+    pub(crate) notes: Notes,
 }
 
 impl Session {
@@ -71,6 +74,8 @@ impl Session {
             config.keys = Some(Arc::new(KeyRing::read(path)?));
         }
         config.patience = global.patience;
+        // Who says nothing of it wants no long wait to end by a restart of Redis.
+        config.wait_patience = global.patience_given.then_some(global.patience);
         config.block_timeout = block_timeout.unwrap_or(config.block_timeout);
         config.operator = global.operator.clone().unwrap_or_else(whoever_types);
         if let Some(prefix) = &global.prefix {
@@ -87,6 +92,7 @@ impl Session {
             named,
             typed: global.queue_typed,
             out: Out::new(global.json),
+            notes: Notes::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use workyard_producer::{Error, JobId, Moment, QueueName, Reason};
 use workyard_shared::duration;
 
+use super::away;
 use super::exit::CliError;
 use super::output::clean;
 use super::session::Session;
@@ -49,9 +50,37 @@ pub(crate) async fn looked_in(session: &Session) -> String {
     }
 }
 
+/// How many items of the inbox are before the one of this id, if a bounded look finds it there.
+pub(crate) async fn ahead_in_inbox(id: &str, session: &Session) -> Option<u64> {
+    let look = session.client.ahead_in_inbox(&session.queue, id);
+    // It may say nothing.
+    tokio::time::timeout(LOOK, look).await.ok()?.ok()?
+}
+
+/// What to do about a task that is in the inbox.
+pub(crate) fn until_taken_in(id: &str, session: &Session) -> String {
+    let queue = on(&session.queue);
+    format!(
+        "the next consumer of queue {} that looks takes it in; `workyard explain {id}{queue}` says what it waits for",
+        session.queue
+    )
+}
+
+fn in_inbox(id: &str, ahead: u64, session: &Session) -> CliError {
+    let place = Reason::InInbox { ahead, full: false };
+    let clock = Clock {
+        now: Moment::from_ms(0),
+    };
+    let where_it_is = words(&place, session.queue.as_str(), clock);
+    CliError::task(format!("task {id} is no task yet: {where_it_is}")).because(&[until_taken_in(id, session)])
+}
+
 /// The error of a look or a wait; one that ran out of time also says what the task waits for.
 pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     if let Error::NotFound { id, .. } = &error {
+        if let Some(ahead) = ahead_in_inbox(id, session).await {
+            return in_inbox(id, ahead, session);
+        }
         let hint = match job_instead(id, session).await {
             Some(hint) => hint,
             None => looked_in(session).await,
@@ -61,6 +90,10 @@ pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     let Error::Timeout { id, .. } = &error else {
         return error.into();
     };
+    // Nothing can be seen then, and nothing else matters.
+    if let Some(outage) = away::reason(&session.client) {
+        return CliError::from(error).because(&[outage]);
+    }
     let look = tokio::time::timeout(LOOK, session.client.explain(&session.queue, id)).await;
     let mut reasons = Vec::new();
     if let Ok(Ok(explanation)) = look {

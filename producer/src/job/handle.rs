@@ -119,7 +119,7 @@ impl JobHandle {
             .collect())
     }
 
-    /// Waits until it has ended, well or not, which the record's `state` tells (see [`Self::wait_completed`]): woken by Redis, not polled. Outages only make it later.
+    /// Waits until it has ended, well or not, which the record's `state` tells (see [`Self::wait_completed`]): woken by Redis, not polled. Outages only make it later, unless [`ClientConfig::wait_patience`](crate::ClientConfig::wait_patience) bounds them.
     ///
     /// # Errors
     /// [`Error::JobTimeout`] after `timeout`: the job goes on. [`Error::NoJob`], [`Error::Call`].
@@ -134,10 +134,12 @@ impl JobHandle {
                 ready: None,
                 end,
             })?;
+            let ended = self.client.inner.outages.outlast(ended);
             match tokio::time::timeout(timeout.saturating_sub(begun.elapsed()), ended).await {
-                Ok(Ok(Err(Error::NotFound { .. }))) => return Err(self.unknown()),
-                Ok(Ok(answer)) => answer.map(|_| ())?,
-                Ok(Err(_)) => return Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into()),
+                Ok(Ok(Ok(Err(Error::NotFound { .. })))) => return Err(self.unknown()),
+                Ok(Ok(Ok(answer))) => answer.map(|_| ())?,
+                Ok(Err(outage)) => return Err(outage),
+                Ok(Ok(Err(_))) => return Err(workyard_shared::Error::Unknown("the client has ended".to_owned()).into()),
                 Err(_) => {
                     return Err(Error::JobTimeout {
                         id: self.id.to_string(),

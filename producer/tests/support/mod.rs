@@ -57,8 +57,18 @@ impl Server {
 
     /// Kills it as a power cut would and starts it again on its data.
     pub(crate) async fn crash_and_restart(&mut self) {
+        self.crash();
+        self.come_back().await;
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts it again on its data.
+    pub(crate) async fn come_back(&mut self) {
         self.child = launch(self.port, self.dir.path(), &self.args);
         assert!(self.ready().await, "redis-server does not come back");
     }

@@ -7,11 +7,11 @@ use super::grant::{Grant, Reach, channels, functions, on, plain};
 
 /// Its selectors, the busiest first: Redis tries them in this order.
 pub(super) const GRANTS: &[Grant] = &[
-    functions("enqueue wait follow inspect overview job_submit job_wait"),
+    functions("enqueue wait follow inspect overview peek job_submit job_wait"),
     on(
         Reach::Read,
         "hget hmget hlen hexists hgetall hvals hscan hrandfield zrange zrevrange zscore zcard zcount \
-         zrank llen lrange get",
+         zrank llen lrange lindex get",
         "*",
     ),
     // `max_bytes`.

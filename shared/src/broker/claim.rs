@@ -7,6 +7,7 @@ use crate::balance::Rank;
 use crate::error::Error;
 use crate::limits::MAX_CLAIM_BYTES;
 use crate::name::SessionId;
+use crate::options::{DEFAULT_PRIORITY, DEFAULT_RETRY_PRIORITY_STEP};
 use crate::record::{Meta, Record};
 
 /// What a consumer asks for.
@@ -45,6 +46,19 @@ impl Grant {
     #[must_use]
     pub fn kind(&self) -> &str {
         self.record.as_ref().map_or("", Record::kind)
+    }
+
+    /// Where it stands among tasks of its queue, lower first: priority, retries included, then the time of its enqueue.
+    #[must_use]
+    pub fn urgency(&self) -> (u64, u64) {
+        let Ok(record) = &self.record else {
+            return (u64::MAX, 0);
+        };
+        let options = record.options();
+        let step = options.retry_priority_step.unwrap_or(DEFAULT_RETRY_PRIORITY_STEP);
+        let raised = u64::from(step) * u64::from(self.meta.failures);
+        let priority = u64::from(options.priority.unwrap_or(DEFAULT_PRIORITY)) + raised;
+        (priority.min(255), record.created_ms)
     }
 
     /// Whether one more death of a consumer under it may make it poison: also if it was told to bear more, for others that

@@ -107,9 +107,12 @@ pub(crate) struct Global {
     /// Write JSON: one document, or lines of it for streams
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How long an outage of Redis is waited out
+    /// How long an outage of Redis is waited out; a command that waits for an end waits out any, unless this is given
     #[arg(long, global = true, env = "WORKYARD_PATIENCE", default_value = "10s", value_parser = value::span, value_name = "DURATION")]
     pub(crate) patience: Duration,
+    /// The flag or the variable said it, not the default.
+    #[arg(skip)]
+    pub(crate) patience_given: bool,
     /// The form of log lines on stderr
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
@@ -262,8 +265,13 @@ pub(crate) enum Command {
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     let mut matches = Cli::command().try_get_matches_from(join_wait(args))?;
     let typed = matches.value_source("queue") == Some(ValueSource::CommandLine);
+    let patience_given = matches!(
+        matches.value_source("patience"),
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    );
     let mut cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Cli::command()))?;
     cli.global.queue_typed = typed;
+    cli.global.patience_given = patience_given;
     Ok(cli)
 }
 
@@ -334,6 +342,17 @@ mod tests {
             (&["queue", "show", "--queue=emails"], true),
         ] {
             assert_eq!(parse(line).unwrap().global.queue_typed, typed, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn whether_patience_was_given_or_is_the_default_is_known() {
+        for (line, given) in [
+            (&["job", "wait", "a"][..], false),
+            (&["job", "wait", "a", "--patience", "10s"], true),
+            (&["--patience=1s", "wait", "a"], true),
+        ] {
+            assert_eq!(parse(line).unwrap().global.patience_given, given, "{line:?}");
         }
     }
 

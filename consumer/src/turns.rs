@@ -1,0 +1,157 @@
+//! Whose turn it is among the queues of one worker that want the same slots.
+//!
+//! Invariant: one that asks in vain is remembered until it has been served, says that it wants nothing, or has not asked for
+//! [`FORGOTTEN`]: nobody who only looked more often gets its slot, and no slot waits for one that went away. It counts no
+//! slots; those who share them do.
+
+use std::time::{Duration, Instant};
+
+use crate::slots::QueueOrder;
+
+/// A queue that wants a slot asks four times a second.
+const FORGOTTEN: Duration = Duration::from_millis(700);
+
+/// Which queue asks, and how it stands among those of its worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(crate) lane: usize,
+    pub(crate) weight: usize,
+    pub(crate) order: QueueOrder,
+    /// There is no other queue.
+    pub(crate) alone: bool,
+}
+
+/// The turns of all queues that ever asked.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Vec<Turn>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    /// What it was served, divided by its weight (as in stride scheduling, Waldspurger and Weihl 1995).
+    pass: f64,
+    /// When it asked last, if that was in vain.
+    asked: Option<Instant>,
+    /// It wants nothing at present.
+    resting: bool,
+}
+
+impl Turns {
+    fn of(&mut self, lane: usize) -> &mut Turn {
+        if self.0.len() <= lane {
+            self.0.resize(lane + 1, Turn::default());
+        }
+        &mut self.0[lane]
+    }
+
+    /// How many of the others that wait go before this one.
+    pub(crate) fn before(&mut self, who: Standing, now: Instant) -> usize {
+        self.begins(who.lane);
+        let mine = *self.of(who.lane);
+        let others = self.0.iter().enumerate().filter(|(lane, _)| *lane != who.lane);
+        let waiting = others.filter(|(_, turn)| {
+            turn.asked
+                .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN)
+        });
+        waiting
+            .filter(|(lane, turn)| match who.order {
+                QueueOrder::Strict => *lane < who.lane,
+                QueueOrder::Weighted => turn.pass < mine.pass,
+            })
+            .count()
+    }
+
+    /// One that rested begins where those stand that did not: neither behind for what it had long ago, nor with a claim to all
+    /// that it did not want.
+    fn begins(&mut self, lane: usize) {
+        if !std::mem::take(&mut self.of(lane).resting) {
+            return;
+        }
+        let others = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(other, turn)| *other != lane && !turn.resting);
+        if let Some(least) = others.map(|(_, turn)| turn.pass).reduce(f64::min) {
+            self.of(lane).pass = least;
+        }
+    }
+
+    /// It asked in vain.
+    pub(crate) fn waits(&mut self, lane: usize, now: Instant) {
+        self.of(lane).asked = Some(now);
+    }
+
+    /// It got so many.
+    pub(crate) fn served(&mut self, who: Standing, tasks: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch and a weight")]
+        let more = tasks as f64 / who.weight.max(1) as f64;
+        let turn = self.of(who.lane);
+        (turn.asked, turn.pass) = (None, turn.pass + more);
+    }
+
+    /// It wants nothing now.
+    pub(crate) fn rests(&mut self, lane: usize) {
+        let turn = self.of(lane);
+        (turn.asked, turn.resting) = (None, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(lane: usize, weight: usize, order: QueueOrder) -> Standing {
+        Standing {
+            lane,
+            weight,
+            order,
+            alone: false,
+        }
+    }
+
+    /// Who gets each of `n` slots that come free one after the other, when all want all of them and the last asks most often.
+    fn shares(n: usize, all: &[Standing]) -> Vec<usize> {
+        let (mut turns, mut got, now) = (Turns::default(), vec![0; all.len()], Instant::now());
+        for _ in 0..n {
+            for who in all {
+                turns.waits(who.lane, now);
+            }
+            let next = all.iter().rev().find(|who| turns.before(**who, now) == 0).unwrap();
+            turns.served(*next, 1);
+            got[next.lane] += 1;
+        }
+        got
+    }
+
+    #[test]
+    fn a_slot_at_a_time_is_shared_by_weight_or_goes_to_the_first() {
+        use QueueOrder::{Strict, Weighted};
+        assert_eq!(shares(10, &[standing(0, 1, Strict), standing(1, 1, Strict)]), [10, 0]);
+        assert_eq!(
+            shares(10, &[standing(0, 1, Weighted), standing(1, 1, Weighted)]),
+            [5, 5]
+        );
+        assert_eq!(
+            shares(12, &[standing(0, 1, Weighted), standing(1, 3, Weighted)]),
+            [3, 9]
+        );
+    }
+
+    #[test]
+    fn one_that_rests_or_went_away_keeps_nobody_waiting_and_saves_nothing_up() {
+        let [a, b] = [0, 1].map(|lane| standing(lane, 1, QueueOrder::Weighted));
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        turns.served(b, 100);
+        turns.waits(0, now);
+        assert_eq!(turns.before(b, now), 1);
+        assert_eq!(turns.before(b, now + FORGOTTEN), 0);
+        turns.rests(0);
+        assert_eq!(turns.before(b, now), 0);
+        assert_eq!(turns.before(a, now), 0);
+        turns.waits(0, now);
+        assert_eq!(turns.before(b, now), 0, "what it did not want is not owed to it");
+        turns.served(a, 1);
+        turns.waits(1, now);
+        assert_eq!(turns.before(a, now), 1);
+    }
+}
