@@ -56,6 +56,12 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// Somebody deleted the job before all of its chunks were there.
+    #[error("job {id} was deleted while it was being submitted")]
+    JobDeleted {
+        /// The id.
+        id: String,
+    },
     /// The job did not end in the time that the caller gave it; it goes on.
     #[error("job {id} did not end within {}", duration::format(*.after))]
     JobTimeout {

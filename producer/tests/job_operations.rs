@@ -5,10 +5,11 @@ mod support;
 
 use support::jobs::{items, lines, member, queue};
 use support::{Hands, SOON, Server};
-use workyard_producer::{Client, JobHandle, JobState};
+use workyard_producer::{Client, Error, JobHandle, JobState};
 use workyard_shared::broker::JobVerdict;
 use workyard_shared::job::{Form, JobSpec, Member, Part};
 use workyard_shared::name::{JobId, Kind, SessionId};
+use workyard_shared::store::StoreError;
 
 const KEY: &str = "workyard:{default}:job:";
 
@@ -172,4 +173,92 @@ async fn the_usage_of_job_shows_what_is_taken() {
     server
         .run(&["job", "x", "list"])
         .fails(2, "say `workyard job COMMAND ID`");
+}
+
+/// A result part that was cut, or to which something was added, at the end of a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spilled_result_that_is_shorter_or_longer_than_it_was_is_no_result() {
+    let server = Server::start(&[]).await;
+    let (client, dir) = (server.client(), tempfile::tempdir().unwrap());
+    let mut hands = Hands::register(server.queue("default")).await;
+    let place = format!("file://{}", dir.path().display());
+    for (id, keyed) in [("fold", false), ("keyed", true)] {
+        let mut job = client.map_reduce(&queue(), "m", "r").items([1]).spill(&place).id(id);
+        if keyed {
+            job = job.keyed(1);
+        }
+        let job = job.submit().await.unwrap();
+        let map = hands.next().await;
+        hands.settle(&map, JobVerdict::Done, vec![(0, lines("[1,1]\n"))]).await;
+        let whole = "[1,1]\n[2,2]\n[3,3]\n";
+        let part = Part::Spilled {
+            bytes: whole.len() as u64,
+            path: format!("{id}/out/0-1"),
+        };
+        let file = dir.path().join(id).join("out/0-1");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, whole).unwrap();
+        let reduce = hands.next().await;
+        hands.settle(&reduce, JobVerdict::Done, vec![(0, part)]).await;
+        assert_eq!(ended(&job).await, JobState::Completed);
+        server.run(&["job", "result", id]).ok();
+        for (now, bytes) in [("", 0), (&whole[..12], 12), (&format!("{whole}[4,4]\n")[..], 24)] {
+            std::fs::write(&file, now).unwrap();
+            let words = format!("spilled data is damaged: {bytes} bytes instead of 18 in {place}/{id}/out/0-1");
+            for command in ["result", "wait"] {
+                let told = server.run(&["job", command, id]).fails(1, &words);
+                assert_eq!(told.out, "", "{told:?}");
+            }
+            let read = match keyed {
+                true => job
+                    .pairs::<u64, u64>()
+                    .await
+                    .unwrap()
+                    .collect::<Vec<_>>()
+                    .await
+                    .map(|all| all.len()),
+                false => job.results::<(u64, u64)>().await.map(|all| all.len()),
+            };
+            assert!(
+                matches!(read, Err(Error::Store(StoreError::Damaged { .. }))),
+                "{read:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_cut_tells_how_many_there_are_and_what_was_lost_is_told_behind_the_end() {
+    let server = Server::start(&[]).await;
+    let mut hands = Hands::register(server.queue("default")).await;
+    let job = server
+        .client()
+        .map_reduce(&queue(), "m", "r")
+        .items(0..130)
+        .chunk_size(1);
+    let job = job.policy("100%".parse().unwrap()).id("lossy").submit().await.unwrap();
+    for _ in 0..130 {
+        let grant = hands.next().await;
+        hands.settle(&grant, JobVerdict::Final, Vec::new()).await;
+    }
+    // A tree of 32 to a node.
+    for _ in 0..6 {
+        let reduce = hands.next().await;
+        hands.settle(&reduce, JobVerdict::Done, vec![(0, lines("0\n"))]).await;
+    }
+    assert_eq!(ended(&job).await, JobState::Completed);
+
+    let shown = server.run(&["job", "lossy", "--json"]).ok().json();
+    assert_eq!(shown["failed_total"], 130);
+    assert_eq!(shown["failed_chunks"].as_array().unwrap().len(), 130);
+    assert_eq!(shown["failed_inputs"].as_object().unwrap().len(), 100);
+    assert_eq!(shown["failed_inputs"]["99"], "item 99");
+    let told = server.run(&["job", "lossy"]).ok().out;
+    assert!(told.contains("chunk 4: item 4\n"), "{told}");
+    assert!(told.contains("... of the first 5; --json tells more of them"), "{told}");
+    let result = server.run(&["job", "result", "lossy", "--json"]).ok().json();
+    assert_eq!(
+        (result["lost"].as_array().unwrap().len(), &result["lost_total"]),
+        (100, &130.into())
+    );
 }

@@ -11,6 +11,7 @@ use support::{Hands, SOON, Server, until};
 use workyard_producer::{Client, ClientConfig, Error, FileFormat, JobHandle, JobState, Prefix};
 use workyard_shared::broker::JobVerdict;
 use workyard_shared::job::{Chunk, Member, Part};
+use workyard_shared::name::JobId;
 
 /// Runs every task of a job of which only the number of items matters: maps and reduces count.
 async fn run_as_count(hands: &mut Hands, tasks: usize) {
@@ -120,7 +121,7 @@ async fn pairs_are_merged_from_inline_and_spilled_parts_and_delete_removes_the_f
         let reduce = hands.next().await;
         let part = match member(&reduce) {
             Member::Partition { partition: 0, .. } => Part::Spilled {
-                bytes: 18,
+                bytes: 17,
                 path: "words/part".into(),
             },
             Member::Partition { .. } => lines("[7,1]\n[\"b\",20]\n[\"c\",5]\n"),
@@ -153,6 +154,11 @@ const MANY: u64 = 40_000;
 async fn submitting(server: &Server, id: &'static str) -> tokio::task::JoinHandle<JobHandle> {
     let client = server.client();
     let submitting = tokio::spawn(async move { items(&client, id, MANY, 1).await });
+    some_are_there(server, id).await;
+    submitting
+}
+
+async fn some_are_there(server: &Server, id: &str) {
     let redis = server.redis().await;
     until("some chunks are there", async || {
         redis::cmd("HLEN")
@@ -163,7 +169,6 @@ async fn submitting(server: &Server, id: &'static str) -> tokio::task::JoinHandl
             > 2000
     })
     .await;
-    submitting
 }
 
 /// What is in the chunks of a job that nobody works on, in order.
@@ -206,6 +211,43 @@ async fn a_submitter_that_died_is_followed_by_the_same_call_with_the_same_id() {
     let job = items(&server.client(), "half", MANY, 1).await;
     assert!(job.joined());
     is_whole(&server, &job).await;
+}
+
+/// Both in one step, so that the submitter meets neither alone.
+async fn cancel_and_delete(server: &Server, id: &str) {
+    let (queue, id) = (server.queue("default"), JobId::new(id).unwrap());
+    let mut keys = queue.keys().shared().to_vec();
+    keys.extend(queue.keys().job(&id));
+    keys.push(queue.keys().named("audit"));
+    let mut both = redis::pipe();
+    both.atomic();
+    for (function, more) in [
+        ("workyard_1_job_cancel", &["me"][..]),
+        ("workyard_1_job_delete", &["me", ""]),
+    ] {
+        both.cmd("FCALL").arg(function).arg(keys.len()).arg(&keys).arg(more);
+    }
+    let answers: Vec<String> = both.query_async(&mut server.redis().await).await.unwrap();
+    assert_eq!(answers, ["cancelled", "deleted"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_deleted_under_its_submitter_stays_so_until_the_same_call_comes_again() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let submit = {
+        let job = client.map_reduce(&queue(), "count", "sum").items(0..MANY).chunk_size(1);
+        job.id("undone")
+    };
+    let submitting = tokio::spawn(submit.submit());
+    some_are_there(&server, "undone").await;
+    cancel_and_delete(&server, "undone").await;
+    let error = submitting.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "job undone was deleted while it was being submitted");
+    server.run(&["job", "undone"]).fails(1, "no job undone");
+    assert_eq!(chunks(&server, "undone").await, [""; 0]);
+    server.run(&["doctor"]).ok();
+    is_whole(&server, &items(&client, "undone", MANY, 1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,7 +157,9 @@ local function drop_live(keys, job, now)
 end
 
 local function forget_data(keys, job)
-  call('UNLINK', keys[CHUNKS], keys[DATA], keys[TREE], keys[RUNS], keys[AGAIN])
+  call('UNLINK', keys[DATA], keys[TREE], keys[RUNS], keys[AGAIN])
+  -- Else what is left is the lost chunks: people want to see what they were.
+  if job.accepted == 0 then call('UNLINK', keys[CHUNKS]) end
   job.tree = {}
 end
 

@@ -75,6 +75,9 @@ local function judge_job(keys, job)
   if call('EXISTS', keys[JOB]) == 0 then
     local parts = 0
     for key = CHUNKS, AGAIN do parts = parts + call('EXISTS', keys[key]) end
+    -- A word to the submitter of a job that was deleted is no part of one.
+    local is_list, first = pcall(call, 'LRANGE', keys[AGAIN], 0, 0)
+    if is_list and find(first[1] or '', '^deleted ') then parts = parts - 1 end
     return (listed or due or parts > 0) and 'ghost-job' or nil
   end
   if not job then return 'damaged-job' end

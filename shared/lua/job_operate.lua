@@ -127,6 +127,10 @@ local function job_delete(keys, argv)
   end
   bump(keys, now, job.totals, job.kinds)
   forget_job(keys)
+  if job.sealed == 0 and job.nonce ~= '' then -- its submitter may be on its way: it must not begin anew
+    call('RPUSH', keys[AGAIN], 'deleted ' .. job.nonce)
+    call('PEXPIRE', keys[AGAIN], 86400000)
+  end
   note(audit, who, 'delete-job', 1, job.id)
   return 'deleted'
 end

@@ -3,7 +3,8 @@
 KEYS  the shared keys, the job's 12
 ARGV  position of the first chunk | total number of chunks if these are the last ('' if not) | number of spec
       texts | spec name, value ... | chunks
-Reply 's' and the number of chunks that are there | 'x' 0 = another submitter's job has this id
+Reply 's' and the number of chunks that are there | 'x' 0 = another submitter's job has this id | 'd' 0 = it was deleted
+      while it was being submitted
 
 Resumable: a chunk that is there already is skipped by its position. If the submitter dies between two calls
 nothing has run; the maintainer fails the job as abandoned an hour after the last call.
@@ -57,6 +58,7 @@ end
 local function new_job(keys, spec, now)
   local fields = { 'v', '1', 'state', 'pending', 'created', int(now), 'touched', int(now) }
   for name, value in pairs(spec) do fields[#fields + 1] = name; fields[#fields + 1] = value end
+  call('UNLINK', keys[AGAIN]) -- what is left of one that was deleted
   call('HSET', keys[JOB], unpack(fields))
   call('ZADD', keys[JOBS], int(now), job_id(keys))
   return load_job(keys, now)
@@ -102,6 +104,7 @@ local function job_submit(keys, argv)
   local job, damaged = load_job(keys, now)
   if damaged then return refuse('the record of this job is damaged: delete its keys') end
   if job and job.nonce ~= order.spec.nonce then return { 'x', 0 } end
+  if not job and order.from > 0 and call('LRANGE', keys[AGAIN], 0, 0)[1] == 'deleted ' .. (order.spec.nonce or '') then return { 'd', 0 } end
   if (job and job.submitted or 0) < order.from then return refuse('chunk ' .. int(order.from) .. ' comes before its predecessors') end
   if job and (job.sealed == 1 or JOB_OVER[job.state]) then return { 's', job.submitted } end
   if not job then

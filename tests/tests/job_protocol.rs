@@ -164,6 +164,34 @@ async fn submission_is_resumable_and_nothing_runs_before_its_last_chunk() {
 }
 
 #[tokio::test]
+async fn a_submitter_whose_job_was_deleted_hears_it_and_another_begins_anew() {
+    let yard = Yard::start().await;
+    let (id, spec) = (job_id("undone"), spec(Form::fold()));
+    let (nonce, chunks) = (SessionId::fresh(), [Bytes::from("{\"items\":[1]}")]);
+    let submit = async |nonce: &SessionId, from| {
+        let answer = yard.producer.job_submit(&id, nonce, &spec, from, &chunks, false).await;
+        answer.map_err(|error| error.to_string())
+    };
+    assert_eq!(submit(&nonce, 0).await, Ok(JobSubmitted::Taken(1)));
+    yard.operator.job_cancel(&id).await.unwrap();
+    assert_eq!(yard.operator.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    for _ in 0..2 {
+        assert_eq!(submit(&nonce, 1).await, Ok(JobSubmitted::Deleted));
+    }
+    let refused = submit(&SessionId::fresh(), 1).await.unwrap_err();
+    assert!(refused.contains("comes before its predecessors"), "{refused}");
+    // What is left of it goes by itself.
+    let left = keys(&yard, "job:undone").await;
+    assert_eq!(left, ["workyard:{q}:job:undone:again"]);
+    let mut connection = yard.server.connection().await;
+    let ttl: i64 = redis::Cmd::pttl(&left[0]).query_async(&mut connection).await.unwrap();
+    assert!(ttl > 0, "{ttl}");
+    assert_eq!(submit(&nonce, 0).await, Ok(JobSubmitted::Taken(1)));
+    assert_eq!(submit(&nonce, 1).await, Ok(JobSubmitted::Taken(2)));
+    assert!(!keys(&yard, "job:undone").await.contains(&left[0]));
+}
+
+#[tokio::test]
 async fn a_submitter_that_never_comes_back_has_its_job_failed() {
     let yard = Yard::start().await;
     let hand = Hand::register(&yard.consumer).await;
@@ -184,7 +212,9 @@ async fn a_submitter_that_never_comes_back_has_its_job_failed() {
     assert_eq!(record.state, JobState::Failed);
     assert!(record.error.starts_with("abandoned"), "{}", record.error);
     assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Lost);
-    nothing_of_it_is_left(&yard, "left").await;
+    assert_eq!(yard.operator.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    // A word to the submitter, should it live.
+    assert_eq!(keys(&yard, "job:left").await, ["workyard:{q}:job:left:again"]);
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Spilled files: what does not count goes, and what is gone is said. docs/jobs.md, "Intermediate data".
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use workyard_consumer::{Failure, Registry};
-use workyard_producer::{Client, ClientConfig, JobHandle, JobState, MapReduce, QueueName};
+use workyard_consumer::{Emit, Failure, Registry};
+use workyard_producer::{Client, ClientConfig, JobHandle, JobRecord, JobState, MapReduce, QueueName};
 use workyard_tests::{Running, Yard, queue_name, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -132,6 +132,97 @@ async fn a_reduce_whose_spilled_inputs_are_gone_says_so_also_after_a_retry() {
     job.delete().await.unwrap();
     worker.stop().await;
     assert!(is_empty(spill.path()));
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// Runs a job of two chunks; before the second is done, each file of the first is made to be this.
+async fn over_damaged_files(keyed: bool, damage: fn(Vec<u8>) -> Vec<u8>) -> JobRecord {
+    let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let wait = move |n: i64| {
+        if n == 1 {
+            released.lock().unwrap().recv().ok();
+        }
+    };
+    let held = wait.clone();
+    let mut registry = registry(move |n| {
+        held(n);
+        Ok(format!("{n},"))
+    });
+    registry
+        .map_pairs("pairs", move |n: i64, emit: &mut Emit<i64, i64>| {
+            wait(n);
+            (0..20).for_each(|key| emit.pair(key, n));
+            Ok::<(), Failure>(())
+        })
+        .unwrap();
+    registry
+        .reduce_pairs("total", |_: &i64, all: Vec<i64>| Ok::<i64, Failure>(all.iter().sum()))
+        .unwrap();
+    let worker = work(&yard, registry, spill.path()).await;
+    let job = match keyed {
+        false => spilling(&yard, spill.path(), 0..2),
+        true => {
+            let job = client(&yard.server.producer_url()).map_reduce(&q(), "pairs", "total");
+            let job = job.items(0..2_i64).keyed(2).chunk_size(1).budget(0);
+            job.spill(format!("file://{}", spill.path().display()))
+        }
+    };
+    let job = submit(&yard, job.max_attempts(1).backups(false)).await;
+    let parts = if keyed { 2 } else { 1 };
+    wait_until(SOON, || async { job.status().await.unwrap().spilled == parts }).await;
+    for file in files(spill.path()) {
+        std::fs::write(&file, damage(std::fs::read(&file).unwrap())).unwrap();
+    }
+    drop(release);
+    let record = job.wait(SOON).await.unwrap();
+    // As long as the file stays as it is, so does the end.
+    if record.state == JobState::Failed {
+        job.retry().await.unwrap();
+        let again = job.wait(SOON).await.unwrap();
+        // Perhaps of another partition.
+        assert!(again.error.contains("spilled data is damaged"), "{}", again.error);
+    }
+    worker.stop().await;
+    record
+}
+
+fn is_damaged(record: &JobRecord, words: &str) {
+    assert_eq!(record.state, JobState::Failed, "{record:?}");
+    let begin = format!("spilled data is damaged: {words}");
+    assert!(record.error.contains(&begin), "{}", record.error);
+    assert!(record.error.contains(" in file://"), "{}", record.error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fold_over_a_spilled_part_that_is_shorter_or_longer_fails_with_that_reason() {
+    is_damaged(&over_damaged_files(false, |_| Vec::new()).await, "0 bytes instead of 5");
+    let longer = |lines: Vec<u8>| [lines.clone(), lines].concat();
+    is_damaged(&over_damaged_files(false, longer).await, "10 bytes instead of 5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyed_reduce_over_a_spilled_part_that_is_shorter_or_longer_fails_with_that_reason() {
+    is_damaged(&over_damaged_files(true, |_| Vec::new()).await, "");
+    // Whole lines: nothing but their number is wrong.
+    let shorter = |lines: Vec<u8>| {
+        let first = lines.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+        lines[first..].to_vec()
+    };
+    is_damaged(&over_damaged_files(true, shorter).await, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

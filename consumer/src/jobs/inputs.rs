@@ -64,7 +64,7 @@ pub(super) async fn fetch(
         for part in parts.into_iter().flatten() {
             inputs.push(match part {
                 Part::Inline(lines) => lines,
-                Part::Spilled { path, .. } => output::read_spilled(&record.spec, &book.spill, &path).await?,
+                Part::Spilled { bytes, path } => output::read_spilled(&record.spec, &book.spill, &path, bytes).await?,
             });
         }
     }

@@ -129,16 +129,18 @@ impl Drop for Writer {
     }
 }
 
-/// Reads what was spilled.
-pub(super) async fn read_spilled(spec: &JobSpec, allowed: &Spill, path: &str) -> Result<Bytes, Failure> {
+/// Reads what was spilled: all its bytes, no more and no fewer.
+pub(super) async fn read_spilled(spec: &JobSpec, allowed: &Spill, path: &str, bytes: u64) -> Result<Bytes, Failure> {
     let spill = spec
         .spill
         .as_deref()
         .ok_or_else(|| Failure::fatal("an output was spilled by a job without a spill place"))?;
-    let read = allowed.open_for_task(spill)?.read(path).await;
+    let read = allowed.open_for_task(spill)?.read_whole(path, bytes).await;
     read.map_err(|error| match error {
         // Said so that whoever reads it knows what a retry of the job cannot do. It may come: a mount that is late.
         StoreError::Missing { .. } => Failure::retry(format!("{SPILLED_DATA_GONE}: {error}")),
+        // The same of one that a server shows late.
+        StoreError::Damaged { .. } => Failure::retry(error.to_string()),
         other => failed(other),
     })
 }

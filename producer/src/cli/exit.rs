@@ -181,10 +181,17 @@ impl From<Error> for CliError {
                 Some("--keys names a key ring; `workyard keys list` shows which keys it has"),
             ),
             Error::NotFound { .. } | Error::NoJob { .. } | Error::JobState { .. } => (Exit::TaskFailed, None),
-            // A spilled part that is gone, or not to be read from here.
+            Error::JobDeleted { .. } => (
+                Exit::TaskFailed,
+                Some("nothing of it runs; the same command submits it anew"),
+            ),
+            // A spilled part that is gone, damaged, or not to be read from here.
             Error::Store(_) if !error.is_temporary() => (Exit::TaskFailed, None),
             Error::JobExists { id } => {
-                let hint = format!("choose another --id, or remove the old one: `workyard job delete {id} -q QUEUE`");
+                let hint = format!(
+                    "choose another --id, or remove the old one: `workyard job delete {id} -q QUEUE` (one that has not ended, also for \
+                     want of chunks, needs `workyard job cancel {id} -q QUEUE` first)"
+                );
                 return Self::usage(error.to_string(), Some(&hint));
             }
             _ => (Exit::RedisUnavailable, None),
@@ -243,7 +250,7 @@ mod tests {
             queue: "q".to_owned(),
             alive: 0,
         };
-        let table: [(CliError, u8); 12] = [
+        let table: [(CliError, u8); 13] = [
             (full(Overload::Reject).into(), 4),
             (full(Overload::Shed).into(), 4),
             (full(Overload::Block).into(), 3),
@@ -269,6 +276,7 @@ mod tests {
                 .into(),
                 1,
             ),
+            (Error::JobDeleted { id: "a".to_owned() }.into(), 1),
             (CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe)), 0),
         ];
         for (error, code) in table {

@@ -8,6 +8,7 @@ use serde_json::json;
 use workyard_producer::{Error, JobGlance, JobHandle, JobId, JobRecord, JobState};
 
 use workyard_shared::job::SPILLED_DATA_GONE;
+use workyard_shared::store::SPILLED_DATA_DAMAGED;
 
 use super::args::{JobAction, JobArgs, ShowArgs};
 use super::exit::{CliError, Exit};
@@ -92,7 +93,7 @@ fn said(id: &JobId, what: &str, session: &mut Session) -> Result<Exit, CliError>
 }
 
 async fn show(job: &JobHandle, session: &mut Session) -> Result<Exit, CliError> {
-    let view = JobView::of(job, &session.queue).await?;
+    let view = JobView::of(job, &session.queue, session.out.json).await?;
     if session.out.json {
         session.out.document(&view.document())?;
         return Ok(Exit::Done);
@@ -157,7 +158,7 @@ pub(crate) async fn finish(
     let record = Box::pin(job_progress::wait(job, limit, session)).await?;
     if record.state != JobState::Completed {
         if session.out.json {
-            let view = JobView::of(job, &session.queue).await?;
+            let view = JobView::of(job, &session.queue, true).await?;
             session.out.document(&view.document())?;
             session.out.flush()?;
         }
@@ -176,8 +177,9 @@ fn bad_end(job: &JobHandle, record: &JobRecord, errors: &[(String, String)]) -> 
         (state, "") => format!("job {id} {state}"),
         (state, _) => format!("job {id} {state}: {}", job_view::reason(record, errors, 2000)),
     };
+    let lost = |what| record.error.contains(what);
     let hint = match retry_can_help(record) {
-        _ if record.error.contains(SPILLED_DATA_GONE) => format!(
+        _ if lost(SPILLED_DATA_GONE) || lost(SPILLED_DATA_DAMAGED) => format!(
             "`workyard job {id}{queue}` shows more; spilled data is not made again: unless it comes back there, submit the job anew"
         ),
         true => format!("`workyard job {id}{queue}` shows more, `workyard job retry {id}{queue}` runs what is missing"),

@@ -99,6 +99,9 @@ pub(crate) struct Document<'a> {
     error: &'a str,
     #[serde(skip_serializing_if = "<[u64]>::is_empty")]
     pub(crate) failed_chunks: &'a [u64],
+    /// All of them, for the list may be cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_total: Option<u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) failed_inputs: BTreeMap<u64, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -134,6 +137,7 @@ pub(crate) fn document<'a>(id: &'a str, queue: &'a str, record: &'a JobRecord) -
             .collect(),
         error: &record.error,
         failed_chunks: &[],
+        failed_total: (record.maps.failed > 0).then_some(record.maps.failed),
         failed_inputs: BTreeMap::new(),
         errors: BTreeMap::new(),
     }

@@ -23,6 +23,35 @@ const SHOWN: usize = 1000;
 /// Lost chunks that are named.
 const LOST: usize = 100;
 
+/// Chunks that the result does without.
+struct Lost {
+    /// The first of them.
+    named: Vec<u64>,
+    all: u64,
+}
+
+impl Lost {
+    async fn of(job: &JobHandle, record: &JobRecord) -> Result<Self, CliError> {
+        let named = match record.accepted {
+            0 => Vec::new(),
+            _ => job.failed_chunks(LOST).await?,
+        };
+        Ok(Self {
+            named,
+            all: record.accepted,
+        })
+    }
+
+    fn is_cut(&self) -> bool {
+        self.all > self.named.len() as u64
+    }
+
+    /// Their number, if not all are named.
+    fn total(&self) -> Option<u64> {
+        self.is_cut().then_some(self.all)
+    }
+}
+
 /// Refuses what cannot be shown together, before there is a result.
 pub(crate) fn check(show: &ShowArgs, session: &Session) -> Result<(), CliError> {
     match show.raw && session.out.json {
@@ -46,10 +75,7 @@ pub(crate) async fn print(
     show: &ShowArgs,
     session: &mut Session,
 ) -> Result<(), CliError> {
-    let lost = match record.accepted {
-        0 => Vec::new(),
-        _ => job.failed_chunks(LOST).await?,
-    };
+    let lost = Lost::of(job, record).await?;
     match record.spec.form {
         Form::Fold { .. } if show.parts => return Err(parts_of_a_fold()),
         Form::Fold { .. } if show.top.is_some() || show.by_value => {
@@ -68,12 +94,12 @@ pub(crate) async fn print(
         }
     }
     session.out.flush()?;
-    if !lost.is_empty() {
-        let numbers: Vec<String> = lost.iter().map(u64::to_string).collect();
-        let more = if record.accepted > LOST as u64 { " ..." } else { "" };
+    if !lost.named.is_empty() {
+        let numbers: Vec<String> = lost.named.iter().map(u64::to_string).collect();
+        let more = if lost.is_cut() { " ..." } else { "" };
         session.out.note(&format!(
             "note: lost chunks ({}) are left out of the result: {}{more}",
-            record.accepted,
+            lost.all,
             numbers.join(" ")
         ));
     }
@@ -81,16 +107,18 @@ pub(crate) async fn print(
 }
 
 /// Behind JSON lines, which have no other place for it.
-fn lost_line(job: &JobHandle, lost: &[u64], session: &mut Session) -> Result<(), CliError> {
-    if lost.is_empty() || !session.out.json {
+fn lost_line(job: &JobHandle, lost: &Lost, session: &mut Session) -> Result<(), CliError> {
+    if lost.named.is_empty() || !session.out.json {
         return Ok(());
     }
-    session
-        .out
-        .json_line(&json!({ "job": job.id().as_str(), "lost": lost }))
+    let mut line = json!({ "job": job.id().as_str(), "lost": lost.named });
+    if let Some(all) = lost.total() {
+        line["lost_total"] = all.into();
+    }
+    session.out.json_line(&line)
 }
 
-async fn values(job: &JobHandle, lost: &[u64], raw: bool, session: &mut Session) -> Result<(), CliError> {
+async fn values(job: &JobHandle, lost: &Lost, raw: bool, session: &mut Session) -> Result<(), CliError> {
     let values = job.part(0).await?;
     if session.out.json {
         return document(job, &values, lost, session);
@@ -107,7 +135,7 @@ async fn values(job: &JobHandle, lost: &[u64], raw: bool, session: &mut Session)
     Ok(())
 }
 
-fn document(job: &JobHandle, values: &[RawJson], lost: &[u64], session: &mut Session) -> Result<(), CliError> {
+fn document(job: &JobHandle, values: &[RawJson], lost: &Lost, session: &mut Session) -> Result<(), CliError> {
     #[derive(Serialize)]
     struct Document<'a> {
         job: &'a str,
@@ -116,6 +144,8 @@ fn document(job: &JobHandle, values: &[RawJson], lost: &[u64], session: &mut Ses
         result: Value<'a>,
         #[serde(skip_serializing_if = "<[u64]>::is_empty")]
         lost: &'a [u64],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lost_total: Option<u64>,
     }
     #[derive(Serialize)]
     #[serde(untagged)]
@@ -130,7 +160,8 @@ fn document(job: &JobHandle, values: &[RawJson], lost: &[u64], session: &mut Ses
             [one] => Value::One(one),
             all => Value::All(all),
         },
-        lost,
+        lost: &lost.named,
+        lost_total: lost.total(),
     })
 }
 
@@ -192,7 +223,7 @@ fn ranks(ranked: &[Ranked], show: &ShowArgs, session: &mut Session) -> Result<()
 async fn greatest_of_fold(
     job: &JobHandle,
     record: &JobRecord,
-    lost: &[u64],
+    lost: &Lost,
     show: &ShowArgs,
     session: &mut Session,
 ) -> Result<(), CliError> {

@@ -15,10 +15,13 @@ use super::output::{clean, counted, summary};
 use super::table::Grid;
 use super::time::Clock;
 
-/// Failed chunks and errors that are shown.
+/// Failed chunks and errors that are shown to people.
 const SHOWN: usize = 20;
-/// Failed chunks whose input is shown: a description may have a megabyte.
+/// Failed chunks whose input is shown to people: a description may have a megabyte.
 const INPUTS: usize = 5;
+/// Failed chunks that a document names, and tells the input of; beside them it has the number of all.
+const NAMED: usize = 1000;
+const NAMED_INPUTS: usize = 100;
 
 /// What is told of one job.
 #[derive(Debug)]
@@ -33,17 +36,25 @@ pub(crate) struct JobView {
 }
 
 impl JobView {
-    pub(crate) async fn of(job: &JobHandle, queue: &QueueName) -> Result<Self, CliError> {
+    /// As a document has it, or people.
+    pub(crate) async fn of(job: &JobHandle, queue: &QueueName, document: bool) -> Result<Self, CliError> {
         let record = job.status().await?;
-        let failed = job.failed_chunks(SHOWN).await?;
-        let chunks = job.chunks(&failed[..failed.len().min(INPUTS)]).await?;
-        let inputs = chunks
-            .iter()
-            .map(|(chunk, made_of)| (*chunk, job_chunk::words(made_of.bytes())));
+        let (most, most_inputs) = if document {
+            (NAMED, NAMED_INPUTS)
+        } else {
+            (SHOWN, INPUTS)
+        };
+        let failed = job.failed_chunks(most).await?;
+        let mut inputs = Vec::new();
+        // A few at a time, for they may be large.
+        for numbers in failed[..failed.len().min(most_inputs)].chunks(INPUTS) {
+            let chunks = job.chunks(numbers).await?.into_iter();
+            inputs.extend(chunks.map(|(chunk, made_of)| (chunk, job_chunk::words(made_of.bytes()))));
+        }
         Ok(Self {
             record,
             failed,
-            inputs: inputs.collect(),
+            inputs,
             errors: job.errors().await?,
             id: job.id().to_string(),
             queue: queue.to_string(),
@@ -122,6 +133,10 @@ impl JobView {
         }
         for (chunk, words) in &self.inputs {
             rows.push(("", format!("chunk {chunk}: {words}")));
+        }
+        if !self.inputs.is_empty() && self.record.maps.failed > self.inputs.len() as u64 {
+            let shown = self.inputs.len();
+            rows.push(("", format!("... of the first {shown}; --json tells more of them")));
         }
         for (member, error) in self.errors.iter().take(SHOWN) {
             rows.push(("", format!("{}: {}", clean(member, 64), summary(error, 400))));

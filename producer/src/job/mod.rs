@@ -6,6 +6,7 @@
 
 mod spool;
 mod scan;
+mod walk;
 mod source;
 mod csv_ends;
 mod cut;

@@ -1,6 +1,7 @@
 //! The stored parts of a result, line by line.
 //!
-//! Invariant: a line is whole, however the part is stored. A spilled part is read piece by piece, so that it may be larger
+//! Invariant: a line is whole, however the part is stored, and a part that has fewer or more bytes than were written is an
+//! error. A spilled part is read piece by piece, so that it may be larger
 //! than memory; an inline one is at most 16 MiB.
 
 use bytes::{Bytes, BytesMut};
@@ -76,6 +77,8 @@ impl Lines {
         let Some(rest) = &mut self.rest else {
             return Ok(false);
         };
+        // Each time: it may be cut while it is read.
+        rest.store.check_whole(&rest.path, rest.end).await?;
         let end = (rest.at + PIECE).min(rest.end);
         let piece = rest.store.read_range(&rest.path, rest.at..end).await?;
         rest.at = end;

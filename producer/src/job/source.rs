@@ -16,6 +16,7 @@ use glob::{MatchOptions, Pattern};
 use tokio::runtime::Handle;
 use workyard_shared::store::{Store, StoreError, Stores};
 
+use super::walk;
 use crate::error::Error;
 
 /// As in a shell: `*` does not pass a slash, and hidden files are to be named.
@@ -69,6 +70,12 @@ fn files(pattern: &str) -> Result<Vec<Source>, Error> {
         return Ok(vec![file(path)?]);
     }
     let wrong = |e: &dyn std::fmt::Display| Error::invalid(format!("the pattern \"{pattern}\": {e}"));
+    if let Some(folder) = walk::folder(pattern) {
+        let pattern = Pattern::new(&with_files(pattern)).map_err(|e| wrong(&e))?;
+        let found = walk::below(folder, &pattern, MATCHING);
+        let found = found.map_err(|(path, e)| wrong(&format!("{}: {e}", path.display())))?;
+        return found.iter().map(|path| file(path)).collect();
+    }
     let mut sources = Vec::new();
     for path in glob::glob_with(&with_files(pattern), MATCHING).map_err(|e| wrong(&e))? {
         let path = path.map_err(|e| wrong(&e))?;
@@ -274,6 +281,29 @@ pub(crate) mod tests {
         assert!(found(&["a.txt", "*.rs"]).unwrap_err().contains("*.rs"));
         assert!(found(&["gone.txt"]).unwrap_err().contains("gone.txt: no such file"));
         assert!(found(&["sub"]).unwrap_err().contains("is a folder"));
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_folder_is_followed_unless_it_lies_in_that() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["in/a.txt", "in/sub/b.txt", "in/.git/c.txt", "beside/d.txt"] {
+            written(dir.path(), name, b"x");
+        }
+        let link =
+            |to: &str, name: &str| std::os::unix::fs::symlink(dir.path().join(to), dir.path().join(name)).unwrap();
+        // Two of them: to try all ways would have no end.
+        link("in", "in/loop");
+        link("in", "in/sub/up");
+        link("in/sub", "in/sub/itself");
+        link("beside", "in/other");
+        link("in", "beside/back");
+        for pattern in ["in/**/*.txt", "in/**", "i*/**/*.txt"] {
+            let found = find(&[format!("{}/{pattern}", dir.path().display())], &Handle::current()).unwrap();
+            let names: Vec<&str> = found.iter().map(|s| s.url.rsplit('/').next().unwrap()).collect();
+            assert_eq!(names, ["d.txt", "a.txt", "b.txt"], "{pattern}");
+        }
+        let gone = find(&[format!("{}/gone/**", dir.path().display())], &Handle::current());
+        assert!(gone.unwrap_err().to_string().contains("no file matches"));
     }
 
     #[cfg(target_os = "linux")]

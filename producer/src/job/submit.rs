@@ -1,7 +1,7 @@
 //! Submission: chunks in calls of bounded size, resumed after any outage.
 //!
 //! Invariant: a chunk's number is its place in the input, so that a call that is sent again adds nothing twice. If Redis
-//! comes back without the latest chunks, they are made again from the input. If we die, nothing of the job runs: the same
+//! comes back without the latest chunks, they are made again from the input; a job that somebody deleted is not. If we die, nothing of the job runs: the same
 //! call with the same id goes on, or the maintainer fails the job as abandoned.
 
 use bytes::Bytes;
@@ -125,6 +125,11 @@ impl Submission<'_> {
             match self.client.patiently(call).await? {
                 JobSubmitted::Taken(_) => *sent += batch.len() as u64,
                 JobSubmitted::Exists => return Err(self.exists()),
+                JobSubmitted::Deleted => {
+                    return Err(Error::JobDeleted {
+                        id: self.id.to_string(),
+                    });
+                }
             }
             if last {
                 return Ok(());

@@ -41,7 +41,7 @@ pub(super) const GRANTS: &[Grant] = &[
     channels("ssubscribe", "done:* finished"),
     // What a holder of a cancelled task is told.
     on(Reach::Write, "rpush ltrim pexpire", "notices:*"),
-    on(Reach::Both, "rpush lpop", "job:*:again"),
+    on(Reach::Both, "rpush lpop pexpire", "job:*:again"),
     on(Reach::Read, "exists", "job:*"),
     on(Reach::Write, "unlink", "job:*"),
     on(Reach::Write, "sadd srem", ":queues"),

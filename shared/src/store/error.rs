@@ -5,6 +5,10 @@
 
 use std::io;
 
+/// What the error of a reduce says, and of who reads a result, where a spilled file is not as long as it was written: a
+/// retry of the job does not make it again.
+pub const SPILLED_DATA_DAMAGED: &str = "spilled data is damaged";
+
 /// Why something could not be read or written, by what the caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +26,16 @@ pub enum StoreError {
         url: String,
         /// What the system or the server said.
         detail: String,
+    },
+    /// It is shorter or longer than what was written there.
+    #[error("{SPILLED_DATA_DAMAGED}: {} bytes instead of {} in {}", .found, .expected, .url)]
+    Damaged {
+        /// What was asked for.
+        url: String,
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that were written.
+        expected: u64,
     },
     /// Asking again does not help: not permitted, not a file, not a URL.
     #[error("{url}: {detail}")]

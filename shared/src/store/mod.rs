@@ -20,7 +20,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-pub use error::StoreError;
+pub use error::{SPILLED_DATA_DAMAGED, StoreError};
 
 /// How often a folder is removed that is filled meanwhile.
 const REMOVE_TRIES: u32 = 30;
@@ -65,7 +65,8 @@ impl Stores {
         };
         let (objects, base, files): (Arc<dyn ObjectStore>, &str, bool) =
             if let Some(path) = place.strip_prefix("file://").filter(|path| path.starts_with('/')) {
-                (Arc::new(LocalFileSystem::new()), path, true)
+                // What Redis refers to must not be gone, or empty, behind a power loss: file and folders are synced.
+                (Arc::new(LocalFileSystem::new().with_fsync(true)), path, true)
             } else if let Some(rest) = place.strip_prefix("s3://") {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() {
@@ -159,7 +160,37 @@ impl Store {
         got.bytes().await.map_err(sorted)
     }
 
-    /// Writes the whole content, folders as needed. Readers see all of it or nothing.
+    /// The whole content of what was written with `expected` bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if there are fewer or more now; others as [`StoreError`] sorts them.
+    pub async fn read_whole(&self, path: &str, expected: u64) -> Result<Bytes, StoreError> {
+        let content = self.read(path).await?;
+        self.check_size(path, content.len() as u64, expected)?;
+        Ok(content)
+    }
+
+    /// That what was written with `expected` bytes still has them.
+    ///
+    /// # Errors
+    /// As [`Self::read_whole`].
+    pub async fn check_whole(&self, path: &str, expected: u64) -> Result<(), StoreError> {
+        self.check_size(path, self.stat(path).await?.size, expected)
+    }
+
+    fn check_size(&self, path: &str, found: u64, expected: u64) -> Result<(), StoreError> {
+        match found == expected {
+            true => Ok(()),
+            false => Err(StoreError::Damaged {
+                url: self.url(path),
+                found,
+                expected,
+            }),
+        }
+    }
+
+    /// Writes the whole content, folders as needed. Readers see all of it or nothing. Behind it a file of a local folder
+    /// outlives a power loss.
     ///
     /// # Errors
     /// As [`StoreError`] sorts them.

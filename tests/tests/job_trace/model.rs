@@ -177,7 +177,8 @@ impl Job {
             self.drop_member(&member, counts);
         }
         if state == JobState::Completed {
-            (self.chunks, self.data, self.tree) = Default::default();
+            (self.data, self.tree) = Default::default();
+            self.chunks.retain(|chunk| self.lost.contains(chunk));
             self.again.clear();
         } else {
             self.again.extend(ready.into_iter().chain(live));

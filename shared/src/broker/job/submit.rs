@@ -14,6 +14,8 @@ pub enum JobSubmitted {
     Taken(u64),
     /// Another submitter's job has this id.
     Exists,
+    /// The job was deleted between this submitter's calls.
+    Deleted,
 }
 
 impl Queue {
@@ -51,6 +53,7 @@ impl Queue {
         match reply::string(letter)?.as_str() {
             "s" => Ok(JobSubmitted::Taken(reply::count(&submitted)?)),
             "x" => Ok(JobSubmitted::Exists),
+            "d" => Ok(JobSubmitted::Deleted),
             other => Err(Error::Protocol(format!("job_submit letter {other:?}"))),
         }
     }
