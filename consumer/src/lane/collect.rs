@@ -36,6 +36,7 @@ impl Lane {
             self.fleet.counters.ran(run, done.is_failure());
             match self
                 .measure(&registry, &done, run)
+                .filter(|_| Held::is_spared(&holding))
                 .and_then(|again| done.as_handback(again))
             {
                 Some(handback) => self.outbox.hand_back(handback),

@@ -34,6 +34,9 @@ const ELSEWHERE_DELAY: Duration = Duration::from_millis(500);
 const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
 /// How long a task that a newer release wrote is left to others.
 const NEWER_DELAY: Duration = Duration::from_secs(30);
+/// A task that was handed back so often, an hour or more behind an open breaker, is spared no longer: its failure as a probe
+/// is an attempt of its own, so that what always fails ends, where nothing else of its kind ever succeeds.
+const SPARED: u32 = 1000;
 
 /// One task of it.
 pub(super) struct Holding {
@@ -44,6 +47,8 @@ pub(super) struct Holding {
     slot: Weak<Slot>,
     /// It goes back when its program is gone.
     goes_back: bool,
+    /// A failure as a probe of its kind is no attempt of its own.
+    spared: bool,
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
     /// It is the one suspect of this worker.
@@ -134,6 +139,7 @@ impl Held {
             started: false,
             slot: Weak::new(),
             goes_back: false,
+            spared: grant.meta.releases < SPARED,
             trial,
             _alone: alone,
         };
@@ -146,6 +152,11 @@ impl Held {
     /// Whether what was held so is still to go back to the queue.
     pub(super) fn goes_back(holding: &Holding) -> bool {
         holding.goes_back
+    }
+
+    /// Whether a failure of what was held so, as a probe of its kind, burns no attempt.
+    pub(super) fn is_spared(holding: &Holding) -> bool {
+        holding.spared
     }
 
     /// What was held under this token, and is not any more.
