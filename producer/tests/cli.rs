@@ -217,7 +217,7 @@ async fn a_field_that_looks_like_a_slip_is_told_once_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_of_a_queue_never_seen_is_done_and_told() {
+async fn a_pause_of_a_queue_never_seen_is_done_and_told_and_a_resume_makes_none() {
     let server = Server::start(&[]).await;
     for command in ["pause", "resume"] {
         let ran = server.run(&[command, "-q", command]).ok();
@@ -225,9 +225,11 @@ async fn a_pause_of_a_queue_never_seen_is_done_and_told() {
             ran.err.contains(&format!("queue {command} has never been seen")),
             "{ran:?}"
         );
-        // Now it is known.
-        assert_eq!(server.run(&[command, "-q", command]).ok().err, "");
     }
+    let queues = server.run(&["queues", "--json"]).ok().json();
+    let names: Vec<_> = queues.as_array().unwrap().iter().map(|queue| &queue["queue"]).collect();
+    assert_eq!(names, ["pause"], "{queues}");
+    assert_eq!(server.run(&["pause", "-q", "pause"]).ok().err, "");
     server.run(&["enqueue", "k", "-q", "used"]).ok();
     assert_eq!(server.run(&["pause", "-q", "used"]).ok().err, "");
 }

@@ -135,14 +135,16 @@ pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit
 pub(crate) async fn pause(args: QueueArg, session: &mut Session, paused: bool) -> Result<Exit, CliError> {
     session.take(args.name)?;
     // One may pause a queue before its first task; a slip of the pen looks the same.
-    if !session.is_used(&session.client.queues().await?).await? {
+    let used = session.is_used(&session.client.queues().await?).await?;
+    if !used {
         session
             .out
             .note(&format!("note: queue {} has never been seen", session.queue));
     }
     if paused {
         session.client.pause(&session.queue).await?;
-    } else {
+    } else if used {
+        // Else there is nothing to resume, and to write it down would make a queue of a slip of the pen.
         session.client.resume(&session.queue).await?;
     }
     if session.out.json {
