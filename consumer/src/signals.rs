@@ -1,29 +1,66 @@
-//! SIGTERM and SIGINT: the first drains, the second exits now.
+//! SIGTERM and SIGINT: the first drains, the second stops and hands back what still runs, and ends the process.
+//!
+//! Invariant: behind a second signal the process lives for [`LAST_MOMENT`] at most, whatever hangs, and no program of ours
+//! outlives it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// A token that the first signal cancels.
-pub(crate) fn stop_on_signals() -> std::io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = stop.clone();
-    tokio::spawn(async move {
-        loop {
-            let code = tokio::select! {
-                Some(()) = term.recv() => 143,
-                Some(()) = int.recv() => 130,
-                else => return,
-            };
-            if token.is_cancelled() {
-                warn!("a second signal: exiting now; unfinished tasks go to others when the lease ends");
+/// How long programs have to hear that they are stopped, before they are killed.
+const HEARD: Duration = Duration::from_millis(50);
+/// How long Redis has to take back what ran: else its consumer has died under it when the lease ends.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+/// What the signals say.
+pub(crate) struct Signals {
+    /// Drain.
+    pub(crate) stop: CancellationToken,
+    /// The time for that is over.
+    pub(crate) now: CancellationToken,
+    code: Arc<AtomicI32>,
+}
+
+impl Signals {
+    /// Hears them from now on.
+    pub(crate) fn hear() -> std::io::Result<Self> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (stop, now, code) = (CancellationToken::new(), CancellationToken::new(), Arc::default());
+        let signals = Self { stop, now, code };
+        let (stop, now, code) = (signals.stop.clone(), signals.now.clone(), Arc::clone(&signals.code));
+        tokio::spawn(async move {
+            loop {
+                let number = tokio::select! {
+                    Some(()) = term.recv() => 143,
+                    Some(()) = int.recv() => 130,
+                    else => return,
+                };
+                if !stop.is_cancelled() {
+                    stop.cancel();
+                    continue;
+                }
+                warn!("a second signal: what runs is stopped and handed back, and this ends at once");
+                code.store(number, Ordering::Relaxed);
+                now.cancel();
+                tokio::time::sleep(HEARD).await;
                 // Their tasks run again elsewhere: they must not go on beside that.
                 crate::handlers::kill_all();
-                std::process::exit(code);
+                tokio::time::sleep(LAST_MOMENT - HEARD).await;
+                crate::handlers::kill_all();
+                std::process::exit(number);
             }
-            token.cancel();
+        });
+        Ok(signals)
+    }
+
+    /// Everything has ended: the process too, if it was told twice.
+    pub(crate) fn end(&self) {
+        if self.now.is_cancelled() {
+            std::process::exit(self.code.load(Ordering::Relaxed));
         }
-    });
-    Ok(stop)
+    }
 }

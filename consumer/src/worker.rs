@@ -28,6 +28,7 @@ use crate::ops::{Notifier, Outside, Progress, tick};
 use crate::prepare::prepare;
 use crate::registry::Registry;
 use crate::reload::{self, Reloads};
+use crate::signals::Signals;
 use crate::slots::Slots;
 use crate::telemetry::Tracing;
 use crate::worker_config::WorkerConfig;
@@ -51,6 +52,8 @@ pub struct Worker {
     middleware: Vec<Arc<dyn Middleware>>,
     reloads: Option<Reloads>,
     tracing: Option<Tracing>,
+    /// The time for draining is over.
+    halt: CancellationToken,
 }
 
 impl std::fmt::Debug for Worker {
@@ -76,6 +79,7 @@ impl Worker {
             middleware: Vec::new(),
             reloads: None,
             tracing: None,
+            halt: CancellationToken::new(),
         })
     }
 
@@ -105,15 +109,17 @@ impl Worker {
         self
     }
 
-    /// Works until SIGTERM or SIGINT, then drains; a second signal exits the process at once, and the
-    /// leases give its work to others.
+    /// Works until SIGTERM or SIGINT, then drains; a second signal stops what runs, hands it back, and exits
+    /// the process within half a second, with code 143 or 130.
     ///
     /// # Errors
     /// As [`Self::run`]; [`Error::Invalid`] if the signals cannot be heard.
-    pub async fn serve(self) -> Result<(), Error> {
-        let stop =
-            crate::signals::stop_on_signals().map_err(|e| Error::Invalid(format!("signals cannot be heard: {e}")))?;
-        self.run(stop).await
+    pub async fn serve(mut self) -> Result<(), Error> {
+        let signals = Signals::hear().map_err(|e| Error::Invalid(format!("signals cannot be heard: {e}")))?;
+        self.halt = signals.now.clone();
+        let outcome = self.run(signals.stop.clone()).await;
+        signals.end();
+        outcome
     }
 
     /// Works until the queues are empty.
@@ -205,7 +211,7 @@ impl Worker {
             progress,
             watch,
             drain: CancellationToken::new(),
-            halt: CancellationToken::new(),
+            halt: self.halt,
             over: CancellationToken::new(),
             poll: config.poll,
             prefetch: config.prefetch,

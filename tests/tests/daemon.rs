@@ -104,6 +104,10 @@ async fn a_task_goes_from_the_command_line_through_a_command_to_its_result() {
     // The sleeper would hold the drain for its whole limit; a second signal exits now, and nothing of ours goes on.
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(143));
+    let seen = yard.overview().await;
+    assert_eq!((seen.pending, seen.running), (1, 0), "it was handed back");
+    let count = |counter: &str| seen.totals.get(counter).copied().unwrap_or(0);
+    assert_eq!((count("released"), count("reclaimed"), count("retried")), (1, 0, 0));
     wait_until(LIMIT, || async { children.iter().all(|pid| !is_alive(*pid)) }).await;
     for line in daemon.stderr().lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "not a JSON line: {line}");
@@ -163,9 +167,14 @@ async fn a_program_has_its_time_to_clean_up_however_its_run_is_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_soon_after_its_time_also_when_redis_does_not_answer() {
     let yard = Yard::start().await;
-    let daemon = consumer(&yard, &HANDLERS.replace("20s", "1s"), &[]);
-    yard.add_many(20, "sleep", r#"{"ms":700}"#).await;
-    wait_until(LIMIT, || async { yard.overview().await.running == 20 }).await;
+    let daemon = consumer(&yard, &HANDLERS.replace("20s", "1s"), &["--log", "info,task=debug"]);
+    let ids = yard.add_many(20, "sleep", r#"{"ms":700}"#).await;
+    // That Redis has handed them out is not enough: its answer may still be on the way.
+    wait_until(LIMIT, || async {
+        let log = daemon.log();
+        ids.iter().all(|id| log.contains(&format!("task {id} starts")))
+    })
+    .await;
     yard.server.sigstop();
     daemon.signal(Signal::TERM);
     let begun = std::time::Instant::now();

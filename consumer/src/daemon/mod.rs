@@ -1,7 +1,7 @@
 //! The daemon: command line and file become a [`Worker`], signals become a drain or a reload.
 //!
 //! Invariant: everything is checked before anything is claimed. The first SIGTERM or SIGINT
-//! drains; a second one exits now, and the leases give the work to others.
+//! drains; a second one hands back what runs and exits now.
 
 mod cli;
 mod logging;
