@@ -198,6 +198,7 @@ mod tests {
         weight: 1,
         order: QueueOrder::Strict,
         alone: true,
+        burst: 0,
     };
 
     fn adaptive(min: usize, max: usize) -> Arc<KindSlots> {

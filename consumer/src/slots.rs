@@ -6,11 +6,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::turns::{Standing, Turns};
+
+/// For so long a queue may keep a slot that is another's by turns ...
+const BURST: Duration = Duration::from_millis(3);
+/// ... and for so many tasks.
+const LONGEST_BURST: usize = 64;
 
 /// How queues of one worker share its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -43,6 +48,8 @@ pub(crate) struct Slots {
     /// Of the total, how many the limits of the kinds leave to be used.
     usable: AtomicUsize,
     order: QueueOrder,
+    /// Tasks that a queue may run in the slot of another whose turn it is.
+    burst: AtomicUsize,
     shares: Vec<Share>,
     /// Serialises reservations, and says whose turn it is; held for nanoseconds, never over an await.
     reserving: Mutex<Turns>,
@@ -66,6 +73,7 @@ impl Slots {
             debt: AtomicUsize::new(0),
             usable: AtomicUsize::new(total),
             order,
+            burst: AtomicUsize::new(0),
             shares,
             reserving: Mutex::new(Turns::default()),
             freed: Notify::new(),
@@ -136,7 +144,17 @@ impl Slots {
             weight: self.shares[lane].weight.load(Ordering::Relaxed),
             order: self.order,
             alone: self.shares.len() == 1,
+            burst: self.burst.load(Ordering::Relaxed),
         }
+    }
+
+    /// How long a run takes here, on average: so many are a burst.
+    pub(crate) fn runs_take(&self, mean: Duration) {
+        let tasks = BURST.as_nanos() / mean.as_nanos().max(1);
+        self.burst.store(
+            usize::try_from(tasks).unwrap_or(LONGEST_BURST).min(LONGEST_BURST),
+            Ordering::Relaxed,
+        );
     }
 
     /// Reserves up to `ahead` more than the free slots for a queue; 0 if it is not its turn. Where slots come free one at a time

@@ -19,6 +19,8 @@ pub(crate) struct Standing {
     pub(crate) order: QueueOrder,
     /// There is no other queue.
     pub(crate) alone: bool,
+    /// Tasks that it may run before another has its turn: to hand a slot over takes longer than many a task.
+    pub(crate) burst: usize,
 }
 
 /// The turns of all queues that ever asked.
@@ -47,6 +49,7 @@ impl Turns {
     pub(crate) fn before(&mut self, who: Standing, now: Instant) -> usize {
         self.begins(who.lane);
         let mine = *self.of(who.lane);
+        let burst = share(who.burst, who.weight);
         let others = self.0.iter().enumerate().filter(|(lane, _)| *lane != who.lane);
         let waiting = others.filter(|(_, turn)| {
             turn.asked
@@ -55,7 +58,7 @@ impl Turns {
         waiting
             .filter(|(lane, turn)| match who.order {
                 QueueOrder::Strict => *lane < who.lane,
-                QueueOrder::Weighted => turn.pass < mine.pass,
+                QueueOrder::Weighted => turn.pass + burst < mine.pass,
             })
             .count()
     }
@@ -83,8 +86,7 @@ impl Turns {
 
     /// It got so many.
     pub(crate) fn served(&mut self, who: Standing, tasks: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "a batch and a weight")]
-        let more = tasks as f64 / who.weight.max(1) as f64;
+        let more = share(tasks, who.weight);
         let turn = self.of(who.lane);
         (turn.asked, turn.pass) = (None, turn.pass + more);
     }
@@ -94,6 +96,11 @@ impl Turns {
         let turn = self.of(lane);
         (turn.asked, turn.resting) = (None, true);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a batch and a weight")]
+fn share(tasks: usize, weight: usize) -> f64 {
+    tasks as f64 / weight.max(1) as f64
 }
 
 #[cfg(test)]
@@ -106,6 +113,7 @@ mod tests {
             weight,
             order,
             alone: false,
+            burst: 0,
         }
     }
 
@@ -135,6 +143,16 @@ mod tests {
             shares(12, &[standing(0, 1, Weighted), standing(1, 3, Weighted)]),
             [3, 9]
         );
+    }
+
+    #[test]
+    fn short_tasks_are_run_some_at_a_time_and_shared_all_the_same() {
+        let all = [0, 1].map(|lane| Standing {
+            burst: 10,
+            ..standing(lane, 1, QueueOrder::Weighted)
+        });
+        let got = shares(200, &all);
+        assert!(got[0].abs_diff(got[1]) <= 20, "{got:?}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Lane {
         let Some(mean) = self.fleet.counters.mean_run() else {
             return 0;
         };
+        self.fleet.slots.runs_take(mean);
         if self.cautious {
             return 0;
         }
