@@ -7,6 +7,7 @@
 use tokio::sync::{mpsc, oneshot};
 use workyard_shared::Error as CallError;
 use workyard_shared::name::QueueName;
+use workyard_shared::outage::Patience;
 
 use crate::board::{Ask, Heard};
 use crate::client::Client;
@@ -75,9 +76,13 @@ impl Follow {
 
     /// An outage only makes it later, as it does the wait for ends.
     async fn look_patiently(&self, ids: &[&str]) -> Result<Vec<Option<TaskView>>, Error> {
+        let mut pause = Patience::default();
         loop {
             match self.look(ids).await {
-                Err(error) if error.is_temporary() && self.client.inner.config.wait_patience.is_none() => {}
+                // A client without patience would ask again at once.
+                Err(error) if error.is_temporary() && self.client.inner.config.wait_patience.is_none() => {
+                    pause.wait().await;
+                }
                 other => return other,
             }
         }
