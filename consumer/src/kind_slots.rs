@@ -137,11 +137,8 @@ impl KindSlots {
         room
     }
 
-    /// Takes a slot, if it has room.
+    /// Takes a slot, if one is free. Whose turn it is, [`Self::has_room`] has said.
     pub(crate) fn try_run(self: &Arc<Self>, who: Standing) -> Option<KindPermit> {
-        if !self.has_room(who) {
-            return None;
-        }
         let limit = self.limit.load(Ordering::Relaxed);
         let one_more = |running| (running < limit).then_some(running + 1);
         let before = self

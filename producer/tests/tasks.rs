@@ -378,16 +378,16 @@ async fn pages_pass_over_nothing_and_show_nothing_twice_when_tasks_go_between_th
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_listed_beside_the_others() {
     let server = Server::start(&[]).await;
-    let mut redis = server.redis().await;
+    let redis = server.redis().await;
+    let damage = async |key: &str, text: &str| {
+        let mut write = redis::cmd("HSET");
+        write.arg(format!("workyard:{{default}}:{key}")).arg("b").arg(text);
+        write.exec_async(&mut redis.clone()).await.unwrap();
+    };
     for id in ["a", "b", "c"] {
         server.run(&["enqueue", "k", "--id", id]).ok();
     }
-    let damage = redis::cmd("HSET")
-        .arg("workyard:{default}:tasks")
-        .arg("b")
-        .arg("of a newer release")
-        .to_owned();
-    damage.exec_async(&mut redis).await.unwrap();
+    damage("tasks", "of a newer release").await;
     let list = server.run(&["list", "--json"]).ok().json();
     let ids: Vec<_> = list["tasks"]
         .as_array()
@@ -405,12 +405,7 @@ async fn what_cannot_be_read_is_listed_beside_the_others() {
     );
     assert!(server.run(&["list"]).ok().out.contains("`workyard cancel b` ends it"));
     server.run(&["cancel", "b"]).ok();
-    let damage = redis::cmd("HSET")
-        .arg("workyard:{default}:results")
-        .arg("b")
-        .arg("cancelled by a newer release")
-        .to_owned();
-    damage.exec_async(&mut redis).await.unwrap();
+    damage("results", "cancelled by a newer release").await;
     let list = server.run(&["list", "--state", "cancelled", "--json"]).ok().json();
     assert!(
         list["tasks"][0]["error"]

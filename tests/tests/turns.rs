@@ -13,15 +13,15 @@ const SOON: Duration = Duration::from_secs(30);
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A kind `work` that takes 20 ms and writes down its payload, and one that has no limit and never comes.
-fn registry(log: &Log, limit: Option<usize>) -> Registry {
+/// A kind `work` that takes so long and writes down its payload; with a limit also one that has none, and never comes.
+fn registry(log: &Log, takes: Duration, limit: Option<usize>) -> Registry {
     let mut registry = Registry::new();
     let log = Arc::clone(log);
     registry
         .register("work", move |_: Context, name: String| {
             log.lock().unwrap().push(name);
-            async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            async move {
+                tokio::time::sleep(takes).await;
                 Ok::<(), Failure>(())
             }
         })
@@ -44,7 +44,9 @@ async fn shares(order: QueueOrder, weight: usize, concurrency: usize, limit: Opt
         queues: vec![(queue_name("first"), weight), (queue_name("q"), 1)],
         ..yard.config()
     };
-    let worker = yard.work(registry(&log, limit), config).await;
+    let worker = yard
+        .work(registry(&log, Duration::from_millis(20), limit), config)
+        .await;
     yard.add_many(100, "work", "\"q\"").await;
     yard.reaches("completed", 3).await;
     let first = Submitter::start(yard.broker.queue(&queue_name("first")));
@@ -82,29 +84,18 @@ async fn queues_that_want_one_slot_share_it_by_weight_or_the_first_has_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_urgent_task_goes_before_all_that_wait_behind_a_full_kind() {
     let (yard, log) = (Yard::start().await, Log::default());
-    let mut registry = registry(&log, Some(1));
-    let slow = Arc::clone(&log);
-    registry
-        .register("slow", move |_: Context, name: String| {
-            slow.lock().unwrap().push(name);
-            async {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                Ok::<(), Failure>(())
-            }
-        })
-        .unwrap();
-    registry.limit("slow", Concurrency::Fixed(1)).unwrap();
     let config = WorkerConfig {
         concurrency: 16,
         ..yard.config()
     };
+    let registry = registry(&log, Duration::from_millis(500), Some(1));
     let worker = yard.work(registry, config).await;
     for n in 0..20 {
-        yard.add("slow", &format!("\"{n:02}\""), |_| {}).await;
+        yard.add("work", &format!("\"{n:02}\""), |_| {}).await;
     }
     wait_until(SOON, || async { log.lock().unwrap().len() >= 4 }).await;
     let before = log.lock().unwrap().len();
-    yard.add("slow", "\"urgent\"", |options| options.priority = Some(0))
+    yard.add("work", "\"urgent\"", |options| options.priority = Some(0))
         .await;
     wait_until(SOON, || async {
         log.lock().unwrap().iter().any(|name| name == "urgent")

@@ -15,20 +15,12 @@ use workyard_shared::balance::{
 };
 use workyard_shared::broker::Report;
 
-use super::gauge::{Gauge, Gauges, Running};
+use super::away::away;
+use super::gauge::{Gauges, Running};
 use super::host::Host;
 
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
-/// Tasks of a kind that this consumer hands back in a second without asking them to stay away for longer ...
-const HANDED_BACK: f64 = 100.0;
-/// ... and of one whose breaker is open: none of them can run, so each hand-back is work for nothing.
-const HANDED_BACK_BROKEN: f64 = 10.0;
-/// What is handed back comes again after this at the latest: as long as the longest pause of a breaker.
-const LONGEST_AWAY: Duration = Duration::from_secs(8);
-/// Or, behind a breaker that has been open for long, after half of that time, up to this: nobody waits much longer for the
-/// end of an outage than it lasted.
-const LONGEST_AWAY_BROKEN: Duration = Duration::from_secs(60);
 
 /// How much this consumer may claim now.
 pub(crate) enum Share {
@@ -228,11 +220,7 @@ impl Desk {
                     continue;
                 }
                 self.tell(kind, gauge.said, figures.breaker);
-                gauge.said = figures.breaker;
-                gauge.broken_since = match figures.breaker {
-                    Breaker::Closed => None,
-                    Breaker::Open { .. } | Breaker::HalfOpen { .. } => gauge.broken_since.or(Some(now)),
-                };
+                gauge.hears(figures.breaker, now);
                 let ours = in_our_time(figures.breaker, bulletin.now_ms, now);
                 gauge.watch.learn(ours, consumers, fastrand::f64());
             }
@@ -242,8 +230,7 @@ impl Desk {
                 .unmentioned(mentioned)
                 .filter(|gauge| gauge.said != Breaker::Closed)
             {
-                gauge.said = Breaker::Closed;
-                gauge.broken_since = None;
+                gauge.hears(Breaker::Closed, now);
                 gauge.watch.learn(Breaker::Closed, consumers, 0.0);
             }
             if inner.bulletin.policy != bulletin.policy {
@@ -354,20 +341,6 @@ impl Desk {
     }
 }
 
-/// A large backlog of a kind that waits comes less often the larger it is: else Redis would do little but hand it
-/// out and take it back. Spread, so that it does not come again in one wave.
-fn away(gauge: &mut Gauge, least: Duration, now: Duration) -> Duration {
-    let (at_ease, longest) = match gauge.broken_since {
-        None => (HANDED_BACK, LONGEST_AWAY),
-        Some(since) => {
-            let half = now.saturating_sub(since) / 2;
-            (HANDED_BACK_BROKEN, half.clamp(LONGEST_AWAY, LONGEST_AWAY_BROKEN))
-        }
-    };
-    let more = Duration::from_secs(1).mul_f64(gauge.handed_back(now) / at_ease);
-    (least + more).min(longest).mul_f64(1.0 + fastrand::f64() / 4.0)
-}
-
 /// A breaker says its times in the fleet's; this turns them into those of this desk.
 fn in_our_time(breaker: Breaker, fleet_now_ms: u64, now: Duration) -> Breaker {
     let now_ms = u64::try_from(now.as_millis()).unwrap_or(0);
@@ -387,34 +360,4 @@ fn in_our_time(breaker: Breaker, fleet_now_ms: u64, now: Duration) -> Breaker {
 
 fn two_decimals(n: f64) -> f64 {
     (n * 100.0).round() / 100.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_breaker_holds_comes_again_the_later_the_more_it_is_and_the_longer_it_lasts() {
-        let away_for = |broken: bool, tasks: u32, at: u64| {
-            let now = Duration::from_secs(at);
-            let mut gauge = Gauge::default();
-            gauge.broken_since = broken.then_some(Duration::ZERO);
-            (0..tasks).for_each(|_| {
-                gauge.handed_back(now);
-            });
-            away(&mut gauge, Duration::from_secs(1), now).as_secs_f64()
-        };
-        for (broken, tasks, at, least, most) in [
-            (true, 0, 300, 1.1, 1.4),
-            (true, 49, 300, 6.0, 7.5),
-            (true, 999, 4, 8.0, 10.0),
-            (true, 999, 60, 30.0, 37.5),
-            (true, 999, 3600, 60.0, 75.0),
-            (false, 99, 300, 2.0, 2.5),
-            (false, 9999, 300, 8.0, 10.0),
-        ] {
-            let away = away_for(broken, tasks, at);
-            assert!((least..=most).contains(&away), "{broken} {tasks} {at}: {away}");
-        }
-    }
 }

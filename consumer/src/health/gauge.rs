@@ -25,7 +25,7 @@ pub(super) struct Gauge {
     /// Its breaker as the maintainer said it: in the fleet's time, not in ours.
     pub(super) said: Breaker,
     /// Since when that is not closed, in our time.
-    pub(super) broken_since: Option<Duration>,
+    broken_since: Option<Duration>,
     /// Tasks of it that were handed back: in the second that this one says, and in the one before.
     backs: (u64, u32, u32),
 }
@@ -53,6 +53,20 @@ impl Drop for Tally {
 }
 
 impl Gauge {
+    /// The maintainer says this of its breaker.
+    pub(super) fn hears(&mut self, breaker: Breaker, now: Duration) {
+        self.said = breaker;
+        self.broken_since = match breaker {
+            Breaker::Closed => None,
+            Breaker::Open { .. } | Breaker::HalfOpen { .. } => self.broken_since.or(Some(now)),
+        };
+    }
+
+    /// Since when its breaker is not closed.
+    pub(super) fn broken_since(&self) -> Option<Duration> {
+        self.broken_since
+    }
+
     /// A task of the kind starts, alone if it is a probe.
     pub(super) fn start(&self, probe: bool) -> Running {
         Running {

@@ -4,6 +4,7 @@
 //! [`host`] measure, [`desk`] keeps what follows from it for one queue, [`fleet`] is the maintainer's part. Invariant: it
 //! only decides how much this consumer takes and in which order it is woken; no task's state depends on it.
 
+mod away;
 mod desk;
 mod fleet;
 mod gauge;

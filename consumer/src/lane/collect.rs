@@ -43,6 +43,9 @@ impl Lane {
                 None => self.outbox.add(done),
             }
         }
+        if let Some(mean) = self.fleet.counters.mean_run() {
+            self.fleet.slots.runs_take(mean);
+        }
         // We may wait with the rank of one that had more to do: a claim that finds nothing parks with the new one.
         if self.desk.ranks_by_load() {
             self.lighter = true;

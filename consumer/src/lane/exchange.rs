@@ -26,7 +26,6 @@ impl Lane {
         let Some(mean) = self.fleet.counters.mean_run() else {
             return 0;
         };
-        self.fleet.slots.runs_take(mean);
         if self.cautious {
             return 0;
         }

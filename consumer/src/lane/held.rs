@@ -11,12 +11,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
-use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback, JobOutcome, JobVerdict};
+use workyard_shared::broker::{Grant, Handback, JobVerdict};
 use workyard_shared::envelope::check_payload;
 use workyard_shared::job::Member;
 use workyard_shared::options::{DEFAULT_RETENTION, TaskType};
 use workyard_shared::record::Record;
 
+use super::unstarted::{
+    ELSEWHERE_DELAY, NEWER_DELAY, UNHANDLED_DELAY, handback, malformed, member_elsewhere, member_failed,
+};
 use crate::context::{Attempt, Lifeline, Slot};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
@@ -28,12 +31,6 @@ use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::telemetry::{Claimed, RunSpan, Tracing};
 
-/// How long a task of a kind that nobody here knows, but somebody elsewhere, is left to those.
-const ELSEWHERE_DELAY: Duration = Duration::from_millis(500);
-/// How long one of a kind that nobody at all seems to know is.
-const UNHANDLED_DELAY: Duration = Duration::from_secs(5);
-/// How long a task that a newer release wrote is left to others.
-const NEWER_DELAY: Duration = Duration::from_secs(30);
 /// A task that was handed back so often, an hour or more behind an open breaker, is spared no longer: its failure as a probe
 /// is an attempt of its own, so that what always fails ends, where nothing else of its kind ever succeeds.
 const SPARED: u32 = 1000;
@@ -415,46 +412,4 @@ fn member_of(book: &Arc<JobBook>, grant: &Grant, record: &Record) -> Option<Memb
         epoch,
         member,
     })
-}
-
-/// Nobody here knows the function: the job's record says so at once.
-fn member_elsewhere(grant: &Grant, member: MemberTask, record: &Record) -> Done {
-    let why = format!("no handler: this consumer has no function {} for jobs", record.kind());
-    member_failed(grant, member, record, JobVerdict::Elsewhere, why)
-}
-
-fn member_failed(grant: &Grant, member: MemberTask, record: &Record, verdict: JobVerdict, error: String) -> Done {
-    let outcome = JobOutcome {
-        id: grant.id.clone(),
-        token: grant.token,
-        delay: (verdict == JobVerdict::Elsewhere).then_some(UNHANDLED_DELAY),
-        verdict,
-        random: 0.0,
-        run: Duration::ZERO,
-        error,
-        parts: Vec::new(),
-    };
-    Done::Member(member.job, record.kind().to_owned(), outcome)
-}
-
-fn handback(grant: &Grant, unhandled: bool, delay: Duration) -> Handback {
-    Handback {
-        id: grant.id.clone(),
-        token: grant.token,
-        unhandled,
-        delay,
-    }
-}
-
-fn malformed(grant: &Grant, record: &Record, error: &str) -> Done {
-    let report = FailureReport {
-        id: grant.id.clone(),
-        token: grant.token,
-        verdict: FailVerdict::Malformed,
-        delay: None,
-        run: Duration::ZERO,
-        random: 0.0,
-        error: format!("malformed: {error}"),
-    };
-    Done::Failed(report, record.kind().to_owned())
 }

@@ -17,6 +17,7 @@ mod ration;
 mod recount;
 mod suspects;
 mod turn;
+mod unstarted;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

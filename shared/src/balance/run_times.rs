@@ -17,7 +17,6 @@ const ALPHA: f64 = 0.1;
 /// Runs after which one knows what is usual.
 const ENOUGH: usize = 3;
 /// What is older says nothing of now ...
-const SHORTEST_REACH_S: f64 = 10.0;
 const SHORTEST_REACH: Duration = Duration::from_secs(10);
 /// ... unless runs take so long that there would be nothing left to compare: then it is so many of them ...
 const RUNS_WITHIN_REACH: f64 = 5.0;
@@ -59,9 +58,9 @@ impl RunTimes {
         }
         self.recent.push_back(ms);
         // A short run makes no median longer: the usual case sorts nothing.
-        if ms * RUNS_WITHIN_REACH > SHORTEST_REACH_S * 1000.0 || self.reach() > SHORTEST_REACH {
+        if ms * RUNS_WITHIN_REACH > SHORTEST_REACH.as_secs_f64() * 1000.0 || self.reach() > SHORTEST_REACH {
             let five = self.nearest_rank_ms(50) / 1000.0 * RUNS_WITHIN_REACH;
-            self.reach = Duration::from_secs_f64(five.clamp(SHORTEST_REACH_S, LONGEST_REACH_S));
+            self.reach = Duration::from_secs_f64(five.clamp(SHORTEST_REACH.as_secs_f64(), LONGEST_REACH_S));
         }
     }
 
