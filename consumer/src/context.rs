@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -47,7 +47,8 @@ pub(crate) struct Attempt {
     pub(crate) cancelled: CancellationToken,
     pub(crate) lifeline: Option<Arc<Lifeline>>,
     pub(crate) keys: Option<Arc<KeyRing>>,
-    pub(crate) sealed: bool,
+    /// Whether something of it came sealed, which a step of a job finds out on its way; `None` if nothing can.
+    pub(crate) sealed: Option<Arc<AtomicBool>>,
     /// Of the span of this run, if there is one.
     pub(crate) trace: Option<TraceContext>,
     /// Given back when the last clone is gone: a blocking function holds its slot by this.
@@ -184,11 +185,22 @@ impl Context {
         Cow::Owned(headers)
     }
 
-    /// Whether the payload came sealed, and the result will go so. What a handler says in errors, progress and logs is not:
-    /// it should not repeat the payload there.
+    /// Whether the payload came sealed, and the result will go so; in a step of a job, whether anything that it reads did. What
+    /// a handler says in errors, progress and logs is not sealed (but the errors of a job's steps): it should not repeat the
+    /// payload there.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.attempt.sealed
+        self.attempt
+            .sealed
+            .as_ref()
+            .is_some_and(|sealed| sealed.load(Ordering::Relaxed))
+    }
+
+    /// Something that this run reads came sealed: what it makes must go so.
+    pub(crate) fn has_opened(&self) {
+        if let Some(sealed) = &self.attempt.sealed {
+            sealed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Set when the task is cancelled, its timeout is over, or its lease was lost: whatever the
@@ -286,7 +298,7 @@ impl Context {
             cancelled: CancellationToken::new(),
             lifeline: None,
             keys: None,
-            sealed: false,
+            sealed: None,
             trace: None,
             slot: None,
         }

@@ -184,7 +184,7 @@ pub(crate) async fn execute(mut task: Run, middleware: Arc<[Arc<dyn Middleware>]
         Work::Member(member) => Done::Member(
             member.job.clone(),
             task.ctx.kind().to_owned(),
-            settle_member(&task, outcome, parts, timed_out, run),
+            settle_member(&task, member, outcome, parts, timed_out, run),
         ),
     };
     (done, run)
@@ -325,15 +325,28 @@ fn settle(task: &Run, outcome: Outcome, timed_out: bool, run: Duration) -> Done 
     }
 }
 
-fn settle_member(task: &Run, outcome: Outcome, parts: Vec<(u32, Part)>, timed_out: bool, run: Duration) -> JobOutcome {
+fn settle_member(
+    task: &Run,
+    member: &MemberTask,
+    outcome: Outcome,
+    parts: Vec<(u32, Part)>,
+    timed_out: bool,
+    run: Duration,
+) -> JobOutcome {
     let (verdict, delay, error) = match outcome {
         Ok(_) => (JobVerdict::Done, None, String::new()),
         Err(failure) => match failure.next {
             _ if timed_out => (JobVerdict::Timeout, None, failure.message),
-            Next::Retry => (JobVerdict::Retry, None, failure.message),
-            Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), failure.message),
-            Next::Final => (JobVerdict::Final, None, failure.message),
+            // Words of our own: no function has run.
             Next::Elsewhere => (JobVerdict::Elsewhere, None, failure.message),
+            next => {
+                let words = member.sealing.error(&task.ctx, failure.message);
+                match next {
+                    Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), words),
+                    Next::Final => (JobVerdict::Final, None, words),
+                    _ => (JobVerdict::Retry, None, words),
+                }
+            }
         },
     };
     JobOutcome {

@@ -25,7 +25,7 @@ pub struct Protection {
     /// Opens payloads, seals the results of tasks whose payload was sealed, verifies signatures. Its `sign` keys sign what
     /// handlers enqueue.
     pub keys: Option<Arc<KeyRing>>,
-    /// Refuse payloads that are not sealed, and the steps of map-reduce jobs, which never are.
+    /// Refuse payloads that are not sealed, and what steps of map-reduce jobs read that is not.
     pub require_sealed: bool,
     /// Queues that take signed tasks only, and no step of a map-reduce job.
     pub signed_queues: BTreeSet<QueueName>,
@@ -54,13 +54,8 @@ impl Protection {
 
     /// Why no step of a job may run in this queue, if so.
     pub(crate) fn refuses_jobs(&self, queue: &QueueName) -> Option<String> {
-        if self.signed_queues.contains(queue) {
-            return Some(format!(
-                "refused: queue {queue} takes signed tasks only, and the steps of jobs are not signed"
-            ));
-        }
-        let why = "refused: this consumer takes sealed payloads only, and those of jobs are not sealed";
-        self.require_sealed.then(|| why.to_owned())
+        let signed = self.signed_queues.contains(queue);
+        signed.then(|| format!("refused: queue {queue} takes signed tasks only, and the steps of jobs are not signed"))
     }
 
     /// What there is to do before this task runs, if there is something.

@@ -29,7 +29,7 @@ pub struct ClientConfig {
     /// How long replicas or the disk may take to confirm a durable enqueue; 5 s by default.
     pub confirm_within: Duration,
     /// Keys: those that `encrypt` seal every payload and open payloads and results, those that `sign` sign every task. None by
-    /// default. Map-reduce jobs are neither sealed nor signed: a client that seals refuses to submit one.
+    /// default. Map-reduce jobs are sealed, too, and never signed.
     pub keys: Option<Arc<KeyRing>>,
     /// Who operates through this client, as the audit will show it; `library` by default.
     pub operator: String,

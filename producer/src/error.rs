@@ -42,6 +42,14 @@ pub enum Error {
         /// What stands in the way.
         why: Unopened,
     },
+    /// What is kept of a job cannot be opened with the keys of this client.
+    #[error("what is kept of job {id} is {why}")]
+    JobSealed {
+        /// The job.
+        id: String,
+        /// What stands in the way.
+        why: Unopened,
+    },
     /// Redis knows no such job: it was never submitted here, was deleted, or its retention is over.
     #[error("no job {id} in queue {queue}: never submitted there, or not kept any more")]
     NoJob {

@@ -4,8 +4,10 @@
 //! said, never taken for JSON of somebody's own.
 
 use bytes::Bytes;
+use workyard_shared::crypto::job::{JobBinding, open_arguments, open_error};
 use workyard_shared::crypto::{Binding, Part, Unopened, is_sealed, key_of};
-use workyard_shared::name::QueueName;
+use workyard_shared::job::JobRecord;
+use workyard_shared::name::{JobId, QueueName};
 use workyard_shared::record::{Ended, State};
 
 use crate::client::Client;
@@ -41,6 +43,17 @@ impl Client {
                 Ok(ended)
             }
             Err(why) => Err(Error::Sealed { id: id.to_owned(), why }),
+        }
+    }
+
+    /// The record of a job with its arguments and its error opened, as far as the keys do.
+    pub(crate) fn open_record(&self, queue: &QueueName, id: &JobId, record: &mut JobRecord) {
+        let keys = self.inner.config.keys.as_deref();
+        let job = JobBinding::new(queue, id, &record.spec);
+        record.error = open_error(keys, &job, &record.error);
+        let mut opened = record.spec.clone();
+        if open_arguments(keys, &job, &mut opened) == Ok(true) {
+            record.spec = opened;
         }
     }
 

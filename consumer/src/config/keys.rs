@@ -24,7 +24,7 @@ pub struct KeysConfig {
 pub(crate) struct Raw {
     /// The key ring, a file with mode 0600; `--keys` and `WORKYARD_KEYS_FILE` come first.
     file: Option<PathBuf>,
-    /// Whether tasks whose payload is not sealed are refused, and steps of map-reduce jobs.
+    /// Whether tasks whose payload is not sealed are refused, and steps of map-reduce jobs that read what is not.
     #[serde(default)]
     require_sealed: bool,
 }

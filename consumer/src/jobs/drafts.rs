@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use workyard_shared::Error;
 use workyard_shared::broker::Queue;
-use workyard_shared::job::{Member, Part};
+use workyard_shared::job::{Member, OutputName, Part};
 use workyard_shared::name::JobId;
 
 /// Pause behind a removal that failed; doubled each time.
@@ -21,15 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After so many tries, about half an hour, the file is left to the end of the job.
 const MOST_TRIES: u32 = 40;
-
-/// Where Redis refers to a file that counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Intermediate data of this name.
-    Data(String),
-    /// A part of the result.
-    Result(u32),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -48,14 +39,14 @@ enum State {
 pub(super) struct Draft {
     pub(super) path: String,
     member: Member,
-    place: Place,
+    place: OutputName,
     state: State,
     tries: u32,
     not_before: Option<Instant>,
 }
 
 impl Draft {
-    pub(super) fn new(path: String, member: Member, place: Place) -> Self {
+    pub(super) fn new(path: String, member: Member, place: OutputName) -> Self {
         Self {
             path,
             member,
@@ -179,8 +170,8 @@ pub(super) async fn counted(queue: &Queue, job: &JobId, drafts: &[Draft]) -> Res
     let mut counted = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let part = match draft.place {
-            Place::Data(_) => data.next().flatten(),
-            Place::Result(part) => queue.job_output(job, part).await?,
+            OutputName::Data(_) => data.next().flatten(),
+            OutputName::Result(part) => queue.job_output(job, part).await?,
         };
         counted.push(matches!(part, Some(Part::Spilled { path, .. }) if path == draft.path));
     }
@@ -190,8 +181,8 @@ pub(super) async fn counted(queue: &Queue, job: &JobId, drafts: &[Draft]) -> Res
 impl Draft {
     fn data_name(&self) -> Option<String> {
         match &self.place {
-            Place::Data(name) => Some(name.clone()),
-            Place::Result(_) => None,
+            OutputName::Data(name) => Some(name.clone()),
+            OutputName::Result(_) => None,
         }
     }
 }
@@ -205,7 +196,7 @@ mod tests {
         Draft::new(
             format!("j/data/m{chunk}-0-7"),
             member,
-            Place::Data(format!("0.{chunk}")),
+            OutputName::Data(format!("0.{chunk}")),
         )
     }
 

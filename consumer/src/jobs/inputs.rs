@@ -12,6 +12,7 @@ use workyard_shared::name::JobId;
 use super::book::JobBook;
 use super::output;
 use super::patient::patiently;
+use super::sealing::SealedJob;
 use crate::handler::Failure;
 
 /// Outputs asked for in one call: bounded, since each may have 16 MiB.
@@ -51,6 +52,7 @@ pub(super) async fn fetch(
     job: &JobId,
     record: &JobRecord,
     member: Member,
+    sealed: &SealedJob<'_>,
     stop: &CancellationToken,
 ) -> Result<Vec<Bytes>, Failure> {
     let mut inputs = Vec::new();
@@ -61,11 +63,15 @@ pub(super) async fn fetch(
         if parts.iter().any(Option::is_none) {
             parts = patiently(stop, || book.queue.job_data(job, names)).await?;
         }
-        for part in parts.into_iter().flatten() {
-            inputs.push(match part {
-                Part::Inline(lines) => lines,
-                Part::Spilled { bytes, path } => output::read_spilled(&record.spec, &book.spill, &path, bytes).await?,
-            });
+        for (name, part) in names.iter().zip(parts) {
+            let stored = match part {
+                None => continue,
+                Some(Part::Inline(lines)) => lines,
+                Some(Part::Spilled { bytes, path }) => {
+                    output::read_spilled(&record.spec, &book.spill, &path, bytes).await?
+                }
+            };
+            inputs.push(sealed.input(name, stored).await?);
         }
     }
     Ok(inputs)

@@ -11,6 +11,7 @@ use workyard_shared::name::JobId;
 
 use super::book::{JobBook, JobView};
 use super::patient::patiently;
+use super::sealing::Sealing;
 use super::{inputs, output};
 use crate::context::Context;
 use crate::handler::Failure;
@@ -33,6 +34,7 @@ pub(crate) struct MemberTask {
     pub(crate) job: JobId,
     pub(crate) epoch: u64,
     pub(crate) member: Member,
+    pub(crate) sealing: Sealing,
 }
 
 impl MemberTask {
@@ -52,7 +54,9 @@ impl MemberTask {
         let Some(record) = record.filter(|record| record.epoch == self.epoch) else {
             return Ok(MemberEnd::Unwanted);
         };
-        let spec = &record.spec;
+        let sealed = self.sealing.of_job(queue.name(), &self.job, &record.spec, &ctx);
+        let spec = sealed.arguments(&record.spec)?;
+        let spec = spec.as_ref();
         let combiner_missing = spec.combine.as_ref().is_some_and(|f| !stages.knows(f.kind.as_str()));
         if combiner_missing && self.member.is_map() {
             let kind = spec.combine.as_ref().map_or("", |function| function.kind.as_str());
@@ -63,13 +67,16 @@ impl MemberTask {
         let token = ctx.fencing_token().to_owned();
         let is_result = inputs::is_result(&record, self.member);
         let lines = if self.member.is_map() {
-            let chunk: Chunk = serde_json::from_slice(payload)
+            let chunk: Chunk = serde_json::from_slice(&sealed.chunk(self.member, payload)?)
                 .map_err(|e| Failure::fatal(format!("the description of the chunk cannot be read: {e}")))?;
-            stage::run_map(stages, spec, ctx, chunk).await?
+            stage::run_map(stages, spec, ctx.clone(), chunk).await?
         } else {
-            let inputs = inputs::fetch(&self.book, &self.job, &record, self.member, &stop).await?;
+            let inputs = inputs::fetch(&self.book, &self.job, &record, self.member, &sealed, &stop).await?;
             patiently(&stop, || queue.job_reducing(&self.job)).await?;
-            vec![(0, stage::run_reduce(stages, spec, ctx, inputs, is_result).await?)]
+            vec![(
+                0,
+                stage::run_reduce(stages, spec, ctx.clone(), inputs, is_result).await?,
+            )]
         };
         let place = output::Place {
             view,
@@ -79,6 +86,7 @@ impl MemberTask {
             is_result,
             token: &token,
             stop: &stop,
+            sealed: &sealed,
         };
         Ok(MemberEnd::Parts(place.put(lines).await?))
     }

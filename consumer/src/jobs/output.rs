@@ -8,11 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use workyard_shared::job::{Form, JobSpec, MAX_PART, Member, Part, SPILLED_DATA_GONE};
+use workyard_shared::job::{Form, JobSpec, MAX_PART, Member, OutputName, Part, SPILLED_DATA_GONE};
 use workyard_shared::store::{Store, StoreError};
 
 use super::book::JobView;
-use super::drafts::{self, Draft};
+use super::drafts::Draft;
+use super::sealing::SealedJob;
 use super::spill::Spill;
 use crate::handler::Failure;
 use crate::stage::failed;
@@ -28,11 +29,13 @@ pub(super) struct Place<'a> {
     pub(super) token: &'a str,
     /// The task is not wanted any more.
     pub(super) stop: &'a CancellationToken,
+    pub(super) sealed: &'a SealedJob<'a>,
 }
 
 impl Place<'_> {
     /// Puts it there.
     pub(super) async fn put(&self, outputs: Vec<(u32, Vec<u8>)>) -> Result<Vec<(u32, Part)>, Failure> {
+        let outputs = self.sealed.outputs(outputs, |name| self.place(name)).await?;
         let size: usize = outputs.iter().map(|(_, lines)| lines.len() + 1).sum();
         let largest = outputs.iter().map(|(_, lines)| lines.len()).max().unwrap_or(0);
         let over = largest > MAX_PART || self.view.is_over(size, self.spec.budget);
@@ -63,13 +66,13 @@ impl Place<'_> {
     }
 
     /// Where Redis has it if it counts.
-    fn place(&self, name: u32) -> drafts::Place {
+    fn place(&self, name: u32) -> OutputName {
         match (self.member, self.spec.form) {
-            (Member::Map { chunk, .. }, Form::Fold { .. }) => drafts::Place::Data(format!("0.{chunk}")),
-            (Member::Map { chunk, .. }, Form::Keyed { .. }) => drafts::Place::Data(format!("{name}.{chunk}")),
-            (Member::Fold { .. }, _) if self.is_result => drafts::Place::Result(0),
-            (Member::Fold { level, node, .. }, _) => drafts::Place::Data(format!("{level}.{node}")),
-            (Member::Partition { partition, .. }, _) => drafts::Place::Result(partition),
+            (Member::Map { chunk, .. }, Form::Fold { .. }) => OutputName::Data(format!("0.{chunk}")),
+            (Member::Map { chunk, .. }, Form::Keyed { .. }) => OutputName::Data(format!("{name}.{chunk}")),
+            (Member::Fold { .. }, _) if self.is_result => OutputName::Result(0),
+            (Member::Fold { level, node, .. }, _) => OutputName::Data(format!("{level}.{node}")),
+            (Member::Partition { partition, .. }, _) => OutputName::Result(partition),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::context::{Attempt, Lifeline, Slot};
 use crate::execute::{Done, Run, Work, execute};
 use crate::fleet::Fleet;
 use crate::health::{Desk, Running, Trial};
-use crate::jobs::{JobBook, MemberTask};
+use crate::jobs::{JobBook, MemberTask, Sealing};
 use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
 use crate::protection::Protection;
@@ -233,7 +233,7 @@ impl Held {
             }
         };
         let entry = registry.get(record.kind());
-        let member = member_of(book, &grant, &record);
+        let member = member_of(book, protection, &grant, &record);
         let refused = member.as_ref().and_then(|_| protection.refuses_jobs(book.queue.name()));
         if let (Some(member), Some(why)) = (&member, refused) {
             return Judged::Refused(member_failed(&grant, member.clone(), &record, JobVerdict::Final, why));
@@ -323,6 +323,11 @@ impl Held {
             Work::Handler(_) => protection.entrance(session.queue.name(), record.kind(), &payload, &unknown),
             Work::Member(_) => None,
         };
+        let sealed = match (&work, &entrance) {
+            (Work::Handler(_), Some(entrance)) if entrance.sealed => Some(Arc::new(true.into())),
+            (Work::Handler(_), _) => None,
+            (Work::Member(_), _) => Some(Arc::default()),
+        };
         let ctx = Attempt {
             kind: record.kind().to_owned(),
             number: grant.meta.failures + 1,
@@ -333,7 +338,7 @@ impl Held {
             lifeline: Some(Arc::clone(session)),
             keys: protection.keys.clone(),
             trace: span.as_ref().and_then(RunSpan::context),
-            sealed: entrance.as_ref().is_some_and(|entrance| entrance.sealed),
+            sealed,
             slot: Some(slot),
             id: grant.id,
         };
@@ -401,7 +406,7 @@ fn runnable_ms(record: &Record, not_before: Option<u64>) -> u64 {
 }
 
 /// The step of a job that this task is, if it is one.
-fn member_of(book: &Arc<JobBook>, grant: &Grant, record: &Record) -> Option<MemberTask> {
+fn member_of(book: &Arc<JobBook>, protection: &Protection, grant: &Grant, record: &Record) -> Option<MemberTask> {
     if record.options().task_type == TaskType::Single {
         return None;
     }
@@ -411,5 +416,6 @@ fn member_of(book: &Arc<JobBook>, grant: &Grant, record: &Record) -> Option<Memb
         job,
         epoch,
         member,
+        sealing: Sealing::of(protection),
     })
 }

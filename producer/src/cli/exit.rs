@@ -176,7 +176,7 @@ impl From<Error> for CliError {
                     )),
                 };
             }
-            Error::Sealed { .. } => (
+            Error::Sealed { .. } | Error::JobSealed { .. } => (
                 Exit::BadUse,
                 Some("--keys names a key ring; `workyard keys list` shows which keys it has"),
             ),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what others wrote is shortened and cannot drive the terminal.
 
+use workyard_shared::crypto::{is_sealed, key_of};
 use workyard_shared::job::{Chunk, Slice};
 
 use super::output::clean;
@@ -11,6 +12,9 @@ const SHOWN: usize = 120;
 
 /// The description of a chunk in words.
 pub(crate) fn words(description: &[u8]) -> String {
+    if is_sealed(description) {
+        return key_of(description).map_or_else(|why| why.to_string(), |key| format!("sealed with key {key}"));
+    }
     match serde_json::from_slice(description) {
         Ok(Chunk::Items(items)) => {
             let first = items.first().map_or("", |item| item.get());

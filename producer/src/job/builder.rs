@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use workyard_shared::Error as CallError;
+use workyard_shared::crypto::job::JobBinding;
 use workyard_shared::job::{DEFAULT_FAN_IN, Form, Function, JobSpec, Policy};
+use workyard_shared::limits::{MAX_PAYLOAD_BYTES, MAX_SEALED_BYTES};
 use workyard_shared::name::{JobId, Kind, QueueName};
 use workyard_shared::options::TaskOptions;
 use workyard_shared::trace_context::{TRACEPARENT, TraceContext};
@@ -18,7 +20,7 @@ use super::handle::JobHandle;
 use super::identity::Identity;
 use super::input::Input;
 use super::scan::ItemFormat;
-use super::submit::Submission;
+use super::submit::{Seal, Submission};
 use crate::client::Client;
 use crate::error::Error;
 use crate::trace::inject_current;
@@ -278,18 +280,14 @@ impl MapReduce {
     }
 
     /// Checks everything, cuts the input into chunks and sends them. Outages are waited out as long as the client's
-    /// patience.
+    /// patience. A client whose keys seal seals chunks and arguments, and consumers with the keys what they make of them.
     ///
     /// # Errors
     /// [`Error::Call`] with `Invalid` if a part or the input is wrong: nothing was sent. [`Error::JobExists`] if another call
     /// made a job of this id. Others as [`Client::enqueue`].
     pub async fn submit(mut self) -> Result<JobHandle, Error> {
         let id = self.id.clone()?;
-        if self.client.inner.config.keys.as_ref().is_some_and(|keys| keys.seals()) {
-            return Err(Error::invalid(
-                "what a map-reduce job reads and makes is not sealed, and this client has keys to seal: without keys it goes in the open",
-            ));
-        }
+        let keys = self.client.inner.config.keys.clone().filter(|keys| keys.seals());
         let input = self.input.take();
         let mut spec = self.spec()?;
         let input = input.ok_or_else(|| Error::invalid("a job needs an input: items or files"))?;
@@ -298,11 +296,19 @@ impl MapReduce {
         }
         inject_current(&mut spec.headers);
         spec.validate()?;
-        let mut ready = input.prepare().await?;
+        let most_of_chunk = if keys.is_some() {
+            MAX_SEALED_BYTES
+        } else {
+            MAX_PAYLOAD_BYTES
+        };
+        let mut ready = input.prepare(most_of_chunk).await?;
         let mut identity = None;
         if self.own_id {
-            let (spec, chosen) = (spec.clone(), self.chunk_size);
-            let known = tokio::task::spawn_blocking(move || Identity::of(&spec, &ready, chosen).map(|it| (it, ready)));
+            let (spec, chosen, keys) = (spec.clone(), self.chunk_size, keys.clone());
+            let known = tokio::task::spawn_blocking(move || {
+                let secret = keys.as_ref().and_then(|keys| keys.mark());
+                Identity::of(&spec, &ready, chosen, secret).map(|it| (it, ready))
+            });
             let known = known
                 .await
                 .map_err(|e| Error::invalid(format!("the input cannot be read: {e}")))??;
@@ -314,6 +320,14 @@ impl MapReduce {
             None => ready.chunk_size(self.client.slots(&self.queue).await?),
         };
         ready.check_size(size)?;
+        let seal = keys.map(|keys| Seal {
+            job: JobBinding::new(&self.queue, &id, &spec),
+            keys,
+        });
+        if let Some(seal) = &seal {
+            seal.keys.seal_arguments(&seal.job, &mut spec)?;
+            spec.validate()?;
+        }
         let gate = self.client.gate(&self.queue);
         self.client.announce(&gate).await;
         let submission = Submission {
@@ -324,6 +338,7 @@ impl MapReduce {
             ready,
             size,
             identity,
+            seal,
         };
         let joined = Box::pin(submission.run()).await?;
         Ok(self.client.job(&self.queue, &id).joining(joined))

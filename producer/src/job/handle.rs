@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use workyard_shared::broker::{JobCancelled, JobDeleted, JobGlance, JobRetried, Queue};
+use workyard_shared::crypto::is_sealed;
+use workyard_shared::crypto::job::{JobBinding, open_error};
 use workyard_shared::job::{Form, JobRecord, JobState};
 use workyard_shared::name::{JobId, QueueName};
 use workyard_shared::store::{StoreError, Stores};
 
 use super::merge::{Merge, Pairs, typed};
-use super::output::Lines;
+use super::output::{Lines, Opening};
 use crate::board::Ask;
 use crate::client::Client;
 use crate::error::Error;
@@ -48,8 +50,12 @@ impl Client {
     /// # Errors
     /// [`Error::Call`].
     pub async fn jobs(&self, queue: &QueueName, skip: usize, most: usize) -> Result<Vec<JobGlance>, Error> {
-        let queue = self.queue(queue);
-        self.patiently(|| queue.jobs(skip, most)).await
+        let keys = self.queue(queue);
+        let mut jobs = self.patiently(|| keys.jobs(skip, most)).await?;
+        for job in &mut jobs {
+            self.open_record(queue, &job.id, &mut job.record);
+        }
+        Ok(jobs)
     }
 }
 
@@ -82,7 +88,9 @@ impl JobHandle {
     /// [`Error::NoJob`], [`Error::Call`].
     pub async fn status(&self) -> Result<JobRecord, Error> {
         let record = self.client.patiently(|| self.queue.job_record(&self.id)).await?;
-        record.ok_or_else(|| self.unknown())
+        let mut record = record.ok_or_else(|| self.unknown())?;
+        self.client.open_record(self.queue.name(), &self.id, &mut record);
+        Ok(record)
     }
 
     /// Its last errors by task: `m:<chunk>` of maps, `r:...` of reduces.
@@ -92,6 +100,12 @@ impl JobHandle {
     pub async fn errors(&self) -> Result<Vec<(String, String)>, Error> {
         let errors = self.client.patiently(|| self.queue.job_errors(&self.id)).await?;
         let mut errors: Vec<_> = errors.into_iter().collect();
+        if errors.iter().any(|(_, error)| is_sealed(error.as_bytes())) {
+            let job = self.binding().await?;
+            for (_, error) in &mut errors {
+                *error = open_error(self.client.inner.config.keys.as_deref(), &job, error);
+            }
+        }
         errors.sort();
         Ok(errors)
     }
@@ -104,7 +118,8 @@ impl JobHandle {
         self.client.patiently(|| self.queue.job_failed(&self.id, most)).await
     }
 
-    /// What chunks are made of, as JSON (docs/jobs.md, "Inputs"), by their numbers: of those that are not done.
+    /// What chunks are made of, as JSON (docs/jobs.md, "Inputs"), by their numbers: of those that are not done. What the keys of
+    /// this client do not open stays sealed.
     ///
     /// # Errors
     /// [`Error::Call`].
@@ -113,9 +128,24 @@ impl JobHandle {
             .client
             .patiently(|| self.queue.job_chunks(&self.id, numbers))
             .await?;
-        let named = numbers.iter().copied().zip(found);
+        let mut named: Vec<_> = numbers
+            .iter()
+            .zip(found)
+            .filter_map(|(number, chunk)| Some((*number, chunk?)))
+            .collect();
+        if let Some(keys) = &self.client.inner.config.keys
+            && named.iter().any(|(_, chunk)| is_sealed(chunk))
+        {
+            let job = self.binding().await?;
+            for (number, chunk) in named.iter_mut().filter(|(_, chunk)| is_sealed(chunk)) {
+                if let Ok(plain) = keys.open_chunk(&job, *number, chunk) {
+                    *chunk = plain;
+                }
+            }
+        }
         Ok(named
-            .filter_map(|(number, chunk)| Some((number, RawJson::new(chunk?))))
+            .into_iter()
+            .map(|(number, chunk)| (number, RawJson::new(chunk)))
             .collect())
     }
 
@@ -270,7 +300,7 @@ impl JobHandle {
     ///
     /// # Errors
     /// [`Error::JobState`] if the job is not completed; [`Error::Call`] with `Protocol` if it is not of this type;
-    /// [`Error::NoJob`], [`Error::Store`].
+    /// [`Error::NoJob`], [`Error::Store`], [`Error::JobSealed`].
     pub async fn result<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let (record, mut lines) = self.output(0).await?;
         if is_empty(&record) {
@@ -304,7 +334,7 @@ impl JobHandle {
         let stores = Stores::default();
         let mut parts = Vec::new();
         for part in 0..parts_of(&record) {
-            parts.extend(self.lines(&record, part, &stores).await?);
+            parts.push(self.lines(&record, part, &stores).await?);
         }
         Ok(Pairs::new(Merge::new(parts)))
     }
@@ -332,14 +362,14 @@ impl JobHandle {
             )));
         }
         let lines = self.lines(&record, part, &Stores::default()).await?;
-        let none = || {
-            Lines::of(
-                workyard_shared::job::Part::Inline(bytes::Bytes::new()),
-                None,
-                &Stores::default(),
-            )
-        };
-        Ok((record, lines.map_or_else(none, Ok)?))
+        Ok((record, lines))
+    }
+
+    /// What is sealed of it is bound to this.
+    async fn binding(&self) -> Result<JobBinding, Error> {
+        let record = self.client.patiently(|| self.queue.job_record(&self.id)).await?;
+        let record = record.ok_or_else(|| self.unknown())?;
+        Ok(JobBinding::new(self.queue.name(), &self.id, &record.spec))
     }
 
     async fn completed(&self) -> Result<JobRecord, Error> {
@@ -351,11 +381,15 @@ impl JobHandle {
     }
 
     /// A part without an output has none.
-    async fn lines(&self, record: &JobRecord, part: u32, stores: &Stores) -> Result<Option<Lines>, Error> {
+    async fn lines(&self, record: &JobRecord, part: u32, stores: &Stores) -> Result<Lines, Error> {
         let output = self.client.patiently(|| self.queue.job_output(&self.id, part)).await?;
-        output
-            .map(|output| Lines::of(output, record.spec.spill.as_deref(), stores))
-            .transpose()
+        let opening = Opening {
+            keys: self.client.inner.config.keys.clone(),
+            job: JobBinding::new(self.queue.name(), &self.id, &record.spec),
+            id: self.id.clone(),
+            part,
+        };
+        Lines::of(output, record.spec.spill.as_deref(), stores, opening)
     }
 
     fn unknown(&self) -> Error {

@@ -1,7 +1,8 @@
 //! Which call a job is of: a mark in its record, so that the same call made again goes on with it.
 //!
 //! Invariant: two calls have one mark if they would make the same job: same functions, options, items or files as they are
-//! now, and size of chunks if the caller chose it. A size that was measured stands behind the mark: slots come and go, and
+//! now, and size of chunks if the caller chose it. The mark stands in Redis: that of a sealed job is made with a secret of its
+//! key, so that nobody can try what the input may have been. A size that was measured stands behind the mark: slots come and go, and
 //! chunks cut in another way must never be added to a job.
 
 use sha2::{Digest, Sha256};
@@ -22,12 +23,16 @@ pub(crate) struct Identity(String);
 
 impl Identity {
     /// Reads the whole input of items once; of files, what they are called, their sizes and versions.
-    pub(crate) fn of(spec: &JobSpec, ready: &Ready, chosen: Option<u64>) -> Result<Self, Error> {
+    pub(crate) fn of(spec: &JobSpec, ready: &Ready, chosen: Option<u64>, secret: Option<&[u8]>) -> Result<Self, Error> {
         let mut spec = spec.clone();
         // Each call has its own trace, and `./x` is `x`.
         spec.headers.retain(|name, _| name != TRACEPARENT && name != TRACESTATE);
         spec.input.clear();
         let mut hash = Sha256::new();
+        if let Some(secret) = secret {
+            part(&mut hash, b"sealed");
+            part(&mut hash, secret);
+        }
         for (name, value) in spec.to_fields() {
             part(&mut hash, name.as_bytes());
             part(&mut hash, value.as_bytes());
@@ -88,7 +93,7 @@ mod tests {
     }
 
     fn items(texts: &[&str]) -> Ready {
-        let mut spool = Spool::new().unwrap();
+        let mut spool = Spool::new(1 << 20).unwrap();
         for text in texts {
             spool.push(text.as_bytes(), String::new).unwrap();
         }
@@ -96,7 +101,7 @@ mod tests {
     }
 
     fn mark(spec: &JobSpec, ready: &Ready) -> Identity {
-        Identity::of(spec, ready, None).unwrap()
+        Identity::of(spec, ready, None, None).unwrap()
     }
 
     #[test]
@@ -118,7 +123,14 @@ mod tests {
         let mut headed = spec();
         headed.headers.insert("shop".to_owned(), "1".to_owned());
         assert_ne!(first, mark(&headed, &items(&["1", "2"])));
-        assert_ne!(first, Identity::of(&spec(), &items(&["1", "2"]), Some(5)).unwrap());
+        assert_ne!(
+            first,
+            Identity::of(&spec(), &items(&["1", "2"]), None, Some(&[7; 32])).unwrap()
+        );
+        assert_ne!(
+            first,
+            Identity::of(&spec(), &items(&["1", "2"]), Some(5), None).unwrap()
+        );
     }
 
     #[test]

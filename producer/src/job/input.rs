@@ -58,16 +58,16 @@ impl Input {
         }
     }
 
-    /// Finds the files, or counts and checks the items.
-    pub(crate) async fn prepare(self) -> Result<Ready, Error> {
+    /// Finds the files, or counts and checks the items, for chunks of at most so many bytes.
+    pub(crate) async fn prepare(self, most_of_chunk: usize) -> Result<Ready, Error> {
         let runtime = Handle::current();
         let prepared = tokio::task::spawn_blocking(move || match self {
             Self::Items(fill) => {
-                let mut spool = Spool::new()?;
+                let mut spool = Spool::new(most_of_chunk)?;
                 fill(&mut spool)?;
                 spool.done().map(Ready::Items)
             }
-            Self::ItemFile(file, format) => scan::spool(file, format).map(Ready::Items),
+            Self::ItemFile(file, format) => scan::spool(file, format, most_of_chunk).map(Ready::Items),
             Self::Files(patterns, format) => {
                 let sources = source::find(&patterns, &runtime)?;
                 let format = format.map_or_else(|| FileFormat::guess(&sources), Ok)?;
@@ -107,7 +107,7 @@ impl Ready {
     /// The chunks from the first on.
     pub(crate) fn chunks(&self, size: u64) -> Result<Chunks, Error> {
         match self {
-            Self::Items(items) => Ok(Box::new(ItemChunks::new(items.read()?, size))),
+            Self::Items(items) => Ok(Box::new(ItemChunks::new(items.read()?, size, items.most_of_chunk))),
             Self::Files(sources, format) => Ok(files::chunks(sources.clone(), *format, size, &Handle::current())),
         }
     }

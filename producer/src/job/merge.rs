@@ -89,7 +89,7 @@ impl<K: DeserializeOwned, V: DeserializeOwned> Pairs<K, V> {
     /// The next pair in the order of keys; `None` when there are no more.
     ///
     /// # Errors
-    /// [`Error::Call`] with `Protocol` if key or value are not of these types; [`Error::Store`] if a spilled part cannot be read.
+    /// [`Error::Call`] with `Protocol` if key or value are not of these types; [`Error::Store`] if a spilled part cannot be read; [`Error::JobSealed`].
     pub async fn next(&mut self) -> Result<Option<(K, V)>, Error> {
         let Some((key, value)) = self.merge.next().await? else {
             return Ok(None);
@@ -123,11 +123,14 @@ mod tests {
     use workyard_shared::job::Part;
     use workyard_shared::store::Stores;
 
+    use super::super::output::Opening;
     use super::*;
 
     fn merge(parts: &[String]) -> Merge {
-        let lines =
-            |text: &String| Lines::of(Part::Inline(Bytes::from(text.clone())), None, &Stores::default()).unwrap();
+        let lines = |text: &String| {
+            let part = Some(Part::Inline(Bytes::from(text.clone())));
+            Lines::of(part, None, &Stores::default(), Opening::for_test(None)).unwrap()
+        };
         Merge::new(parts.iter().map(lines).collect())
     }
 

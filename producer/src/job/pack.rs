@@ -33,14 +33,17 @@ pub(crate) type Chunks = Box<dyn Iterator<Item = Result<Bytes, Error>> + Send>;
 pub(crate) struct ItemChunks {
     items: SpoolItems,
     size: u64,
+    /// Most bytes of a chunk.
+    most: usize,
     kept: Option<Vec<u8>>,
 }
 
 impl ItemChunks {
-    pub(crate) fn new(items: SpoolItems, size: u64) -> Self {
+    pub(crate) fn new(items: SpoolItems, size: u64, most: usize) -> Self {
         Self {
             items,
             size: size.max(1),
+            most,
             kept: None,
         }
     }
@@ -54,7 +57,7 @@ impl ItemChunks {
             };
             let item = item?;
             // The spool has seen to it that one item always fits.
-            if taken > 0 && chunk.len() + 1 + item.len() + TAIL.len() > MAX_PAYLOAD_BYTES {
+            if taken > 0 && chunk.len() + 1 + item.len() + TAIL.len() > self.most {
                 self.kept = Some(item);
                 break;
             }
@@ -221,13 +224,13 @@ mod tests {
 
     #[test]
     fn items_fill_chunks_by_number_and_by_bytes() {
-        let mut spool = Spool::new().unwrap();
+        let mut spool = Spool::new(MAX_PAYLOAD_BYTES).unwrap();
         for n in 0..5 {
             spool.push(n.to_string().as_bytes(), String::new).unwrap();
         }
         spool.push(&vec![b'1'; MAX_ITEM], String::new).unwrap();
         spool.push(b"6", String::new).unwrap();
-        let chunks: Vec<Bytes> = ItemChunks::new(spool.done().unwrap().read().unwrap(), 3)
+        let chunks: Vec<Bytes> = ItemChunks::new(spool.done().unwrap().read().unwrap(), 3, MAX_PAYLOAD_BYTES)
             .map(Result::unwrap)
             .collect();
         assert_eq!(&chunks[0][..], br#"{"items":[0,1,2]}"#);

@@ -25,7 +25,7 @@ pub enum ItemFormat {
 }
 
 /// Reads all items of a file that can be read twice.
-pub(crate) fn spool(mut file: File, format: ItemFormat) -> Result<Spooled, Error> {
+pub(crate) fn spool(mut file: File, format: ItemFormat, most_of_chunk: usize) -> Result<Spooled, Error> {
     let reader = |file: &mut File| {
         file.rewind().map_err(|e| cannot(&e))?;
         let again = file.try_clone().map_err(|e| cannot(&e))?;
@@ -33,7 +33,7 @@ pub(crate) fn spool(mut file: File, format: ItemFormat) -> Result<Spooled, Error
         skip_mark(&mut reader)?;
         Ok::<_, Error>(reader)
     };
-    let mut spool = Spool::new()?;
+    let mut spool = Spool::new(most_of_chunk)?;
     match format {
         ItemFormat::Array => match array(reader(&mut file)?, &mut spool)? {
             Shape::Array => {}
@@ -44,7 +44,7 @@ pub(crate) fn spool(mut file: File, format: ItemFormat) -> Result<Spooled, Error
         ItemFormat::Guess => {
             let found = array(reader(&mut file)?, &mut spool);
             if !matches!(found, Ok(Shape::Array)) {
-                let mut lines = Spool::new()?;
+                let mut lines = Spool::new(most_of_chunk)?;
                 match (json_lines(reader(&mut file)?, &mut lines), found) {
                     (Ok(()), _) => spool = lines,
                     // Neither: it began as an array that goes over lines, so its error is the one to tell.
@@ -179,7 +179,7 @@ mod tests {
     fn items(text: &str, format: ItemFormat) -> Result<Vec<String>, String> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let spooled = spool(file, format).map_err(|e| e.to_string())?;
+        let spooled = spool(file, format, 1 << 20).map_err(|e| e.to_string())?;
         let items = spooled.read().unwrap();
         Ok(items.map(|item| String::from_utf8(item.unwrap()).unwrap()).collect())
     }

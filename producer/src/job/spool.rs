@@ -7,34 +7,39 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 
 use serde_json::value::RawValue;
+use workyard_shared::limits::MAX_PAYLOAD_BYTES;
 
 use super::pack::ITEMS_AROUND;
 use crate::error::Error;
 
 /// Most bytes of one item: its chunk must be a payload.
-pub(crate) const MAX_ITEM: usize = workyard_shared::limits::MAX_PAYLOAD_BYTES - ITEMS_AROUND;
+pub(crate) const MAX_ITEM: usize = MAX_PAYLOAD_BYTES - ITEMS_AROUND;
 
 /// Takes items; see [`Spool::done`].
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: BufWriter<File>,
     items: u64,
+    most_of_chunk: usize,
 }
 
 impl Spool {
-    pub(crate) fn new() -> Result<Self, Error> {
+    /// For chunks of at most so many bytes: of a payload, or of what can be sealed.
+    pub(crate) fn new(most_of_chunk: usize) -> Result<Self, Error> {
         let file = tempfile::tempfile().map_err(|e| cannot(&e))?;
         Ok(Self {
             file: BufWriter::with_capacity(1 << 16, file),
             items: 0,
+            most_of_chunk,
         })
     }
 
     /// Adds an item; `place` names it in an error: `line 3`, `item 7`.
     pub(crate) fn push(&mut self, json: &[u8], place: impl FnOnce() -> String) -> Result<(), Error> {
         let json = json.trim_ascii();
-        if json.len() > MAX_ITEM {
-            return Err(Error::invalid(format!("{} has more than {MAX_ITEM} bytes", place())));
+        let most = self.most_of_chunk - ITEMS_AROUND;
+        if json.len() > most {
+            return Err(Error::invalid(format!("{} has more than {most} bytes", place())));
         }
         let raw: Result<&RawValue, _> = serde_json::from_slice(json);
         if let Err(error) = raw {
@@ -59,6 +64,7 @@ impl Spool {
         Ok(Spooled {
             file,
             items: self.items,
+            most_of_chunk: self.most_of_chunk,
         })
     }
 }
@@ -68,6 +74,7 @@ impl Spool {
 pub(crate) struct Spooled {
     file: File,
     pub(crate) items: u64,
+    pub(crate) most_of_chunk: usize,
 }
 
 impl Spooled {
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn items_come_back_byte_for_byte_as_often_as_need_be() {
-        let mut spool = Spool::new().unwrap();
+        let mut spool = Spool::new(MAX_PAYLOAD_BYTES).unwrap();
         for json in ["1e400", " {\"a\" :\n1} ", "\"é\""] {
             spool.push(json.as_bytes(), String::new).unwrap();
         }
@@ -135,7 +142,7 @@ mod tests {
 
     #[test]
     fn an_item_that_is_no_json_or_too_long_is_refused_by_its_place() {
-        let mut spool = Spool::new().unwrap();
+        let mut spool = Spool::new(MAX_PAYLOAD_BYTES).unwrap();
         for bad in [&b"x"[..], b"", b"1 2", b"\"\xff\"", &vec![b'1'; MAX_ITEM + 1]] {
             let error = spool.push(bad, || "line 7".to_owned()).unwrap_err().to_string();
             assert!(error.contains("line 7"), "{error}");

@@ -4,9 +4,13 @@
 //! comes back without the latest chunks, they are made again from the input; a job that somebody deleted is not. If we die, nothing of the job runs: the same
 //! call with the same id goes on, or the maintainer fails the job as abandoned.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use workyard_shared::Error as CallError;
 use workyard_shared::broker::{JobSubmitted, Queue};
+use workyard_shared::crypto::KeyRing;
+use workyard_shared::crypto::job::JobBinding;
 use workyard_shared::job::{JobSpec, JobState};
 use workyard_shared::limits::MAX_BATCH;
 use workyard_shared::name::{JobId, SessionId};
@@ -34,6 +38,15 @@ pub(crate) struct Submission<'a> {
     pub(crate) size: u64,
     /// Of a job whose id the caller chose: the same call again is the same job.
     pub(crate) identity: Option<Identity>,
+    /// Seals the chunks, if the job is sealed.
+    pub(crate) seal: Option<Seal>,
+}
+
+/// What seals the chunks of one job.
+#[derive(Debug, Clone)]
+pub(crate) struct Seal {
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) job: JobBinding,
 }
 
 impl Submission<'_> {
@@ -113,6 +126,8 @@ impl Submission<'_> {
             chunks: self.ready.chunks(self.size)?,
             next: None,
             skip: *sent,
+            number: 0,
+            seal: self.seal.clone(),
         };
         loop {
             let taken = tokio::task::spawn_blocking(move || source.batch());
@@ -143,19 +158,35 @@ struct Source {
     /// One ahead, so that the last call is known to be the last.
     next: Option<Bytes>,
     skip: u64,
+    /// Of the next chunk.
+    number: u64,
+    seal: Option<Seal>,
 }
 
 impl Source {
+    fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(chunk) = self.chunks.next().transpose()? else {
+            return Ok(None);
+        };
+        let number = self.number;
+        self.number += 1;
+        match &self.seal {
+            Some(seal) => Ok(Some(seal.keys.seal_chunk(&seal.job, number, &chunk)?)),
+            None => Ok(Some(chunk)),
+        }
+    }
+
     fn batch(mut self) -> Result<(Self, Vec<Bytes>), Error> {
         while self.skip > 0 && self.chunks.next().transpose()?.is_some() {
             self.skip -= 1;
+            self.number += 1;
         }
         let mut bytes = 0;
         let mut batch = Vec::new();
         loop {
             let chunk = match self.next.take() {
                 Some(chunk) => Some(chunk),
-                None => self.chunks.next().transpose()?,
+                None => self.chunk()?,
             };
             let Some(chunk) = chunk else {
                 return Ok((self, batch));
@@ -179,6 +210,8 @@ mod tests {
             chunks: Box::new(sizes.into_iter().map(|size| Ok(vec![0; size].into()))),
             next: None,
             skip,
+            number: 0,
+            seal: None,
         };
         let mut found = Vec::new();
         loop {

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a key cannot be printed, only used.
 
-use aws_lc_rs::rand;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::{hmac, rand};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
@@ -18,6 +18,8 @@ pub(super) const KEY_BYTES: usize = 32;
 pub(super) struct SealKey {
     pub(super) id: KeyId,
     pub(super) cipher: XChaCha20Poly1305,
+    /// Another secret, made from the key: it says nothing of it.
+    pub(super) mark: [u8; KEY_BYTES],
 }
 
 /// Makes signatures.
@@ -35,7 +37,10 @@ pub(super) struct VerifyKey {
 impl SealKey {
     pub(super) fn new(id: KeyId, key: &[u8; KEY_BYTES]) -> Self {
         let cipher = XChaCha20Poly1305::new(key.into());
-        Self { id, cipher }
+        let mut mark = [0; KEY_BYTES];
+        let made = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"workyard mark 1");
+        mark.copy_from_slice(made.as_ref());
+        Self { id, cipher, mark }
     }
 }
 

@@ -9,6 +9,7 @@
 //! says why; it never passes as plain. It knows no Redis.
 
 pub mod edit;
+pub mod job;
 mod key;
 mod protect;
 mod ring;

@@ -2,7 +2,7 @@
 //!
 //! `data` is base64 of nonce (24 bytes), ciphertext and tag (16 bytes) of XChaCha20-Poly1305. The nonce is random: with 192
 //! bits no two are ever alike, so that no counter has to survive a crash. Associated data binds it to what it was made for:
-//! `workyard.sealed 1 payload` (or `result`), key id, queue, kind and id, a line each, none at the end. Ciphertext that is
+//! `workyard.sealed 1 payload` (or another [`Part`]), key id, queue, kind and id, a line each, none at the end. Ciphertext that is
 //! moved to another task, another queue, a kind with another handler, or from result to payload does not open there.
 //!
 //! Invariant: it begins with the bytes of [`PREFIX`], so that whoever has no keys finds out by comparing a few bytes; JSON
@@ -36,6 +36,14 @@ pub enum Part {
     Payload,
     /// What it returned.
     Result,
+    /// The description of a job's chunk. Kind and id of what belongs to a job: see [`super::job`].
+    Chunk,
+    /// Arguments of a job's function.
+    Arguments,
+    /// A block of an output of a job's task.
+    Data,
+    /// Why a job's task failed.
+    Error,
 }
 
 impl Part {
@@ -43,6 +51,10 @@ impl Part {
         match self {
             Self::Payload => "payload",
             Self::Result => "result",
+            Self::Chunk => "chunk",
+            Self::Arguments => "arguments",
+            Self::Data => "data",
+            Self::Error => "error",
         }
     }
 }
@@ -58,7 +70,7 @@ pub enum Unopened {
     #[error("sealed with key {0}, which is not in the key ring here")]
     UnknownKey(KeyId),
     /// Key and ciphertext do not fit.
-    #[error("sealed with key {0}, but it does not open: it was changed, or was sealed for another task")]
+    #[error("sealed with key {0}, but it does not open: it was changed, or was sealed for another place")]
     Damaged(KeyId),
     /// A later release sealed it.
     #[error("sealed in version {0}, this release knows version {VERSION}")]

@@ -17,7 +17,7 @@ pub use chunk::{Chunk, Csv, Slice};
 pub use key::{PairKey, partition_of};
 pub use member::Member;
 pub use number::Number;
-pub use part::Part;
+pub use part::{OutputName, Part};
 pub use record::{JobRecord, JobState, Phase, ResultPlace};
 pub use role::Role;
 pub use spec::{DEFAULT_JOB_RETENTION, Form, Function, JobSpec, MAP_PRIORITY, Policy, REDUCE_PRIORITY};

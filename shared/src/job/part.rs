@@ -6,6 +6,15 @@ use bytes::Bytes;
 
 use crate::error::Error;
 
+/// Which output of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputName {
+    /// Intermediate data, by its name in the job's `data`: `<level or partition>.<number>`.
+    Data(String),
+    /// A part of the result.
+    Result(u32),
+}
+
 /// An output as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {

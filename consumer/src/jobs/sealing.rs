@@ -1,0 +1,188 @@
+//! Keys between the functions of a job and what is stored of it.
+//!
+//! Invariant: of a step that reads something sealed, all that it makes goes sealed to Redis and to the spill place, its error
+//! texts too. A step of a job without keys costs the comparison of a few bytes per input.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use workyard_shared::crypto::job::{JobBinding, open_arguments};
+use workyard_shared::crypto::{KeyRing, Unopened, is_sealed, key_of};
+use workyard_shared::job::{JobSpec, Member, OutputName};
+use workyard_shared::name::{JobId, QueueName};
+
+use crate::context::Context;
+use crate::handler::Failure;
+use crate::protection::Protection;
+use crate::stage::blocking::blocking;
+
+/// What is sealed or opened where it is, without a thread of its own.
+const SHORT_BYTES: usize = 64 << 10;
+
+/// What a step may open, and must find sealed.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealing {
+    keys: Option<Arc<KeyRing>>,
+    required: bool,
+    /// Known when the step has read the job's record.
+    binding: Arc<OnceLock<JobBinding>>,
+}
+
+impl Sealing {
+    pub(crate) fn of(protection: &Protection) -> Self {
+        Self {
+            keys: protection.keys.clone(),
+            required: protection.require_sealed,
+            binding: Arc::default(),
+        }
+    }
+
+    /// For a step of this job.
+    pub(super) fn of_job<'a>(
+        &'a self,
+        queue: &QueueName,
+        job: &JobId,
+        spec: &JobSpec,
+        ctx: &'a Context,
+    ) -> SealedJob<'a> {
+        SealedJob {
+            sealing: self,
+            binding: self.binding.get_or_init(|| JobBinding::new(queue, job, spec)),
+            ctx,
+        }
+    }
+
+    /// What a failed step says, as it may be stored: a function's words may repeat what it has read.
+    pub(crate) fn error(&self, ctx: &Context, error: String) -> String {
+        if !ctx.is_sealed() {
+            return error;
+        }
+        let (Some(keys), Some(binding)) = (&self.keys, self.binding.get()) else {
+            return error;
+        };
+        let sealed = keys.seal_error(binding, &error);
+        sealed.unwrap_or_else(|why| format!("it failed, and its words cannot be sealed: {why}"))
+    }
+}
+
+/// One job whose step runs here.
+pub(super) struct SealedJob<'a> {
+    sealing: &'a Sealing,
+    binding: &'a JobBinding,
+    /// Told when something was opened: what the step says before is our own words.
+    ctx: &'a Context,
+}
+
+impl SealedJob<'_> {
+    fn keys(&self) -> Option<&KeyRing> {
+        self.sealing.keys.as_deref()
+    }
+
+    /// The job's description, its arguments opened.
+    pub(super) fn arguments<'s>(&self, spec: &'s JobSpec) -> Result<Cow<'s, JobSpec>, Failure> {
+        let all = [Some(&spec.map), spec.combine.as_ref(), Some(&spec.reduce)];
+        let mut given = all.into_iter().flatten().map(|function| function.args.as_str());
+        if given.clone().any(|args| is_sealed(args.as_bytes())) {
+            let mut opened = spec.clone();
+            open_arguments(self.keys(), self.binding, &mut opened).map_err(|why| refused("its arguments are", &why))?;
+            self.ctx.has_opened();
+            return Ok(Cow::Owned(opened));
+        }
+        match self.sealing.required && given.any(|args| args != "{}") {
+            true => Err(plain("arguments")),
+            false => Ok(Cow::Borrowed(spec)),
+        }
+    }
+
+    /// The description of a chunk.
+    pub(super) fn chunk(&self, member: Member, payload: &Bytes) -> Result<Bytes, Failure> {
+        let Member::Map { chunk, .. } = member else {
+            return Ok(payload.clone());
+        };
+        if !is_sealed(payload) {
+            return self.plain_input("chunk", payload.clone());
+        }
+        let opened = match self.keys() {
+            Some(keys) => keys.open_chunk(self.binding, chunk, payload),
+            None => Err(key_of(payload).map_or_else(|why| why, Unopened::NoKeys)),
+        };
+        let opened = opened.map_err(|why| refused("its chunk is", &why))?;
+        self.ctx.has_opened();
+        Ok(opened)
+    }
+
+    /// An output of another step.
+    pub(super) async fn input(&self, name: &str, stored: Bytes) -> Result<Bytes, Failure> {
+        if !is_sealed(&stored) {
+            return self.plain_input("input", stored);
+        }
+        let keys = self.sealing.keys.clone().ok_or_else(|| {
+            let why = key_of(first_line(&stored)).map_or_else(|why| why, Unopened::NoKeys);
+            refused("its input is", &why)
+        })?;
+        let (binding, name) = (self.binding.clone(), OutputName::Data(name.to_owned()));
+        let opened = at_length(stored.len(), move || {
+            keys.open_output(&binding, &name, &stored)
+                .map_err(|why| refused("its input is", &why))
+        });
+        let opened = opened.await?;
+        self.ctx.has_opened();
+        Ok(opened)
+    }
+
+    /// The outputs of this step as they may be stored.
+    pub(super) async fn outputs(
+        &self,
+        outputs: Vec<(u32, Vec<u8>)>,
+        name: impl Fn(u32) -> OutputName,
+    ) -> Result<Vec<(u32, Vec<u8>)>, Failure> {
+        if !self.ctx.is_sealed() {
+            return Ok(outputs);
+        }
+        let no_keys = || Failure::fatal("there are no keys to seal the output");
+        let keys = self.sealing.keys.clone().ok_or_else(no_keys)?;
+        let binding = self.binding.clone();
+        let names: Vec<OutputName> = outputs.iter().map(|(part, _)| name(*part)).collect();
+        at_length(outputs.iter().map(|(_, lines)| lines.len()).sum(), move || {
+            let seal = |((part, lines), name): ((u32, Vec<u8>), OutputName)| {
+                let sealed = keys.seal_output(&binding, &name, &lines);
+                Ok((part, sealed.map_err(|why| Failure::fatal(why.to_string()))?))
+            };
+            outputs.into_iter().zip(names).map(seal).collect()
+        })
+        .await
+    }
+
+    fn plain_input(&self, what: &str, input: Bytes) -> Result<Bytes, Failure> {
+        match self.sealing.required {
+            true => Err(plain(what)),
+            false => Ok(input),
+        }
+    }
+}
+
+fn refused(what: &str, why: &Unopened) -> Failure {
+    Failure::fatal(format!("refused: {what} {why}"))
+}
+
+fn plain(what: &str) -> Failure {
+    Failure::fatal(format!(
+        "refused: this consumer takes sealed payloads only, and the job's {what} is not sealed"
+    ))
+}
+
+fn first_line(stored: &[u8]) -> &[u8] {
+    stored.split(|byte| *byte == b'\n').next().unwrap_or_default()
+}
+
+/// Here if it is short, on a thread of its own if it is long.
+async fn at_length<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match bytes {
+        ..=SHORT_BYTES => work(),
+        _ => blocking(work).await,
+    }
+}
