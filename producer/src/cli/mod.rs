@@ -39,6 +39,7 @@ mod metrics;
 mod job_notes;
 mod job_progress;
 mod job_result;
+mod ranking;
 mod job_view;
 mod job;
 mod job_chunk;
