@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use workyard_shared::limits::MAX_DURATION_MS;
 
 use super::super::tail;
@@ -26,11 +27,17 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Resu
     })
 }
 
-/// The delay that a server asks for in seconds. The other form, a date, is left to the task's
-/// backoff: it would need the clocks of both machines to agree.
+/// The delay that a server asks for: in seconds, or as a date (RFC 9110, 10.2.3). A date counts from the `Date` of the same
+/// answer, so that the clocks of both machines need not agree; without one it is left to the task's backoff.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(Duration::from_millis(MAX_DURATION_MS)))
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |name| DateTime::parse_from_rfc2822(text(name)?).ok();
+    let delay = match text(RETRY_AFTER)?.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // One that is over by then means now.
+        Err(_) => (date(RETRY_AFTER)? - date(DATE)?).to_std().unwrap_or_default(),
+    };
+    Some(delay.min(Duration::from_millis(MAX_DURATION_MS)))
 }
 
 #[cfg(test)]
@@ -52,11 +59,18 @@ mod tests {
             (500, Some("7"), Next::Retry),
             (502, None, Next::Retry),
             (503, Some("7"), after),
-            (503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), Next::Retry),
+            (503, Some("Wed, 21 Oct 2026 07:28:07 GMT"), after),
+            (
+                503,
+                Some("Wed, 21 Oct 2026 07:27:07 GMT"),
+                Next::RetryAfter(Duration::ZERO),
+            ),
+            (503, Some("tomorrow"), Next::Retry),
             (503, Some("-1"), Next::Retry),
         ];
         for (status, retry_after, next) in table {
             let mut headers = HeaderMap::new();
+            headers.insert(DATE, "Wed, 21 Oct 2026 07:28:00 GMT".parse().unwrap());
             if let Some(value) = retry_after {
                 headers.insert(RETRY_AFTER, value.parse().unwrap());
             }
@@ -64,6 +78,10 @@ mod tests {
             assert_eq!(failure.next, next, "{status} {retry_after:?}");
             assert!(failure.message.starts_with(&format!("HTTP {status} ")) && failure.message.ends_with(": why"));
         }
+        let mut undated = HeaderMap::new();
+        undated.insert(RETRY_AFTER, "Wed, 21 Oct 2026 07:28:07 GMT".parse().unwrap());
+        let failure = judge(StatusCode::SERVICE_UNAVAILABLE, &undated, "").unwrap_err();
+        assert_eq!(failure.next, Next::Retry, "nobody knows what time it is there");
         for status in [200, 201, 204] {
             assert_eq!(
                 judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), ""),
