@@ -303,6 +303,16 @@ impl Desk {
         self.with(|inner| inner.bulletin.fleet.kinds.contains_key(kind))
     }
 
+    /// Whether what failed here of this kind had better run elsewhere next: it fails here more often than not, or the circuit is
+    /// not closed, and somebody runs it well.
+    pub(crate) fn is_better_elsewhere(&self, kind: &str) -> bool {
+        let now = self.now();
+        self.with(|inner| {
+            let well = inner.bulletin.fleet.kinds.get(kind).is_some_and(|all| all.well > 0);
+            well && (!inner.circuit.is_closed() || inner.gauges.of(kind).watch.fails_mostly(now))
+        })
+    }
+
     /// What a run of a kind takes here, if that is known.
     pub(crate) fn usual_run(&self, kind: &str) -> Option<Duration> {
         self.with(|inner| inner.gauges.of(kind).watch.usual_run())

@@ -15,6 +15,7 @@ mod held;
 mod outbox;
 mod ration;
 mod recount;
+mod passing;
 mod suspects;
 mod turn;
 mod unstarted;
@@ -27,7 +28,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
-use workyard_shared::broker::{Grant, Queue};
+use workyard_shared::broker::{Grant, Handback, Queue};
 use workyard_shared::limits::MAX_BATCH;
 use workyard_shared::name::SessionId;
 use workyard_shared::submit::Submitter;
@@ -43,6 +44,7 @@ use crate::ops::TICK;
 use full::FullKinds;
 use held::{Held, Judged};
 use outbox::Outbox;
+use passing::Passing;
 use recount::Recount;
 use suspects::Suspects;
 use turn::TurnDone;
@@ -89,6 +91,7 @@ pub(crate) struct Lane {
     started_at: Instant,
     full: FullKinds,
     suspects: Suspects,
+    passing: Passing,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
     subscribed: bool,
@@ -140,6 +143,7 @@ impl Lane {
             started_at: Instant::now(),
             full: FullKinds::new(),
             suspects: Suspects::default(),
+            passing: Passing::default(),
             cautious: false,
             subscribed: false,
             connection: 0,
@@ -288,6 +292,10 @@ impl Lane {
                 continue;
             }
             let Some(grant) = self.ready.remove(at) else { break };
+            if let Some(handback) = self.passing.on(&grant, &session.session, &self.desk) {
+                self.hand_back(handback);
+                continue;
+            }
             match self
                 .held
                 .judge(&self.fleet, &registry, &protection, &self.book, &self.desk, grant)
@@ -321,18 +329,21 @@ impl Lane {
                     self.fleet.slots.unreserve(self.index, 1);
                     self.outbox.add(done);
                 }
-                Judged::Unhandled(handback) => {
-                    let trial = self.let_go(&handback.id);
-                    // A kind that we do not know says nothing at all: the next one may be tried at once.
-                    if let Some(trial) = trial.filter(|_| handback.unhandled) {
-                        trial.nothing();
-                    }
-                    self.fleet.slots.unreserve(self.index, 1);
-                    self.outbox.hand_back(handback);
-                }
+                Judged::Unhandled(handback) => self.hand_back(handback),
             }
         }
         self.return_excess(&registry, &full);
+    }
+
+    /// A task that was claimed goes back without having started.
+    fn hand_back(&mut self, handback: Handback) {
+        let trial = self.let_go(&handback.id);
+        // A kind that we do not know says nothing at all: the next one may be tried at once.
+        if let Some(trial) = trial.filter(|_| handback.unhandled) {
+            trial.nothing();
+        }
+        self.fleet.slots.unreserve(self.index, 1);
+        self.outbox.hand_back(handback);
     }
 
     /// A task that did not start is not ours any more. If it was a probe, we ask for another one.

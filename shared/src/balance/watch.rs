@@ -93,6 +93,13 @@ impl Watch {
         self.window.is_failing()
     }
 
+    /// More than half of the runs in the window failed, and might not have elsewhere.
+    #[must_use]
+    pub fn fails_mostly(&self, now: Duration) -> bool {
+        let counts = self.window.counts(now);
+        counts.errors.saturating_sub(counts.finals).saturating_mul(2) > counts.runs
+    }
+
     /// What a successful run takes, by the median of the last twenty; `None` before there are three.
     #[must_use]
     pub fn usual_run(&self) -> Option<Duration> {
