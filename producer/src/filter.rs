@@ -34,6 +34,22 @@ impl Filter {
                 .is_none_or(|part| task.error.as_ref().is_some_and(|error| error.contains(part)))
     }
 
+    /// What it lets through, in a line for the audit.
+    pub(crate) fn words(&self) -> String {
+        let mut words = "all".to_owned();
+        if let Some(state) = self.state {
+            words += &format!(" state={}", state.as_str());
+        }
+        if let Some(kind) = &self.kind {
+            words += &format!(" kind={kind}");
+        }
+        if let Some(error) = &self.error {
+            let text: String = error.chars().filter(|c| !c.is_control()).take(30).collect();
+            words += &format!(" error={text}");
+        }
+        words
+    }
+
     pub(crate) fn places(&self) -> &'static [Place] {
         match self.state {
             None => &Place::ALL,

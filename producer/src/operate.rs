@@ -4,20 +4,27 @@
 //! tasks at the start bounds them. A call whose reply is lost is sent again; its second answer may
 //! then count a task as "not here" that the first has dealt with.
 
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 use workyard_shared::broker::{AuditEntry, CancelAnswer, Deleted, PurgePlace};
 use workyard_shared::name::QueueName;
+use workyard_shared::options::TaskType;
 use workyard_shared::record::State;
 use workyard_shared::settings::{Setting, Settings};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::filter::Filter;
+use crate::filter::{Cursor, Filter};
 use crate::view::TaskView;
 
 /// Dead letters looked at in one step of a retry of many.
 const STEP: u64 = 200;
 /// Ids in one call.
 const CALL_IDS: usize = 500;
+
+/// Tasks that are cancelled at the same time.
+const AT_ONCE: usize = 64;
 
 impl Client {
     /// Cancels a task wherever it is. On return it is terminal in Redis; a handler that runs it
@@ -26,12 +33,81 @@ impl Client {
     /// # Errors
     /// [`Error::Call`].
     pub async fn cancel(&self, queue: &QueueName, id: &str) -> Result<CancelAnswer, Error> {
+        self.cancel_in(queue, id, "").await
+    }
+
+    /// Cancels every task that passes the filter and has not ended; returns how many. The steps of jobs are left to
+    /// [`JobHandle::cancel`](crate::JobHandle::cancel). What is enqueued meanwhile may be among them or not.
+    ///
+    /// # Errors
+    /// [`Error::Call`], of [`workyard_shared::Error::Invalid`] if the filter asks for tasks that have ended; what was cancelled
+    /// before stays so.
+    pub async fn cancel_all(&self, queue: &QueueName, filter: &Filter) -> Result<u64, Error> {
+        let states = chosen(
+            filter,
+            |state| !state.is_terminal(),
+            "has ended: only others can be cancelled",
+        )?;
+        let (act, mut cancelled) = (Arc::<str>::from(filter.words()), 0);
+        for state in states {
+            let mut pages = Singles::of(self, queue, filter, state).await?;
+            while let Some(ids) = pages.next().await? {
+                for some in ids.chunks(AT_ONCE) {
+                    let mut calls = JoinSet::new();
+                    for id in some {
+                        let (client, queue, id, act) = (self.clone(), queue.clone(), id.clone(), Arc::clone(&act));
+                        calls.spawn(async move { client.cancel_in(&queue, &id, &act).await });
+                    }
+                    while let Some(answer) = calls.join_next().await {
+                        let answer = answer.map_err(|e| Error::invalid(format!("a cancel broke off: {e}")))??;
+                        cancelled += u64::from(answer == CancelAnswer::Cancelled);
+                    }
+                }
+            }
+        }
+        Ok(cancelled)
+    }
+
+    /// Deletes every task that passes the filter and has ended, dead letters too; returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Call`], of [`workyard_shared::Error::Invalid`] if the filter asks for tasks that have not ended; what was deleted
+    /// before stays so.
+    pub async fn delete_all(&self, queue: &QueueName, filter: &Filter) -> Result<u64, Error> {
+        let states = chosen(filter, State::is_terminal, "has not ended: cancel such tasks first")?;
+        let mut deleted = 0;
+        for state in states {
+            let mut pages = Singles::of(self, queue, filter, state).await?;
+            while let Some(ids) = pages.next().await? {
+                let answers = self.delete(queue, &ids).await?;
+                deleted += answers.iter().filter(|answer| **answer == Deleted::Deleted).count() as u64;
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// How many tasks [`Self::cancel_all`] would take now, or [`Self::delete_all`] if they have `ended`.
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn count_all(&self, queue: &QueueName, filter: &Filter, ended: bool) -> Result<u64, Error> {
+        let mut count = 0;
+        for state in chosen(filter, |state| state.is_terminal() == ended, "is none of these")? {
+            let mut pages = Singles::of(self, queue, filter, state).await?;
+            while let Some(ids) = pages.next().await? {
+                count += ids.len() as u64;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn cancel_in(&self, queue: &QueueName, id: &str, act: &str) -> Result<CancelAnswer, Error> {
         let calls = self.queue(queue);
         let mut asked = 0;
         let answer = self
             .patiently(|| {
                 asked += 1;
-                calls.cancel(id)
+                calls.cancel_in(id, act)
             })
             .await?;
         if answer == CancelAnswer::Finished && asked > 1 {
@@ -222,4 +298,74 @@ impl Client {
 
 fn count(answers: &[bool]) -> u64 {
     answers.iter().filter(|answer| **answer).count() as u64
+}
+
+/// Ids of a queue's tasks in one state, page by page, without the steps of jobs.
+struct Singles<'a> {
+    client: &'a Client,
+    queue: &'a QueueName,
+    filter: Filter,
+    from: Option<Cursor>,
+    /// About as many as were there when it began: it ends, whoever adds more.
+    left: u64,
+}
+
+impl<'a> Singles<'a> {
+    async fn of(client: &'a Client, queue: &'a QueueName, filter: &Filter, state: State) -> Result<Self, Error> {
+        let calls = client.queue(queue);
+        let there = client.patiently(|| calls.overview()).await?;
+        Ok(Self {
+            client,
+            queue,
+            filter: Filter {
+                state: Some(state),
+                ..filter.clone()
+            },
+            from: None,
+            left: match state {
+                State::Pending => there.pending,
+                State::Scheduled | State::Retrying => there.scheduled,
+                State::Running => there.running,
+                State::Failed => there.failed,
+                State::Completed | State::Cancelled | State::Expired => there.results,
+            },
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<String>>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let page = self
+            .client
+            .list(self.queue, &self.filter, self.from.as_ref(), CALL_IDS)
+            .await?;
+        self.left = match page.next {
+            Some(_) => self.left.saturating_sub(page.tasks.len() as u64),
+            None => 0,
+        };
+        self.from = page.next;
+        let is_step = |view: &TaskView| view.task_type.is_some_and(|of| of != TaskType::Single.as_str());
+        let ids = page.tasks.into_iter().filter(|view| !is_step(view)).map(|view| view.id);
+        Ok(Some(ids.collect()))
+    }
+}
+
+/// The states that a filter means of those that are `meant`. Tasks that wait come before those that run: else they would start.
+fn chosen(filter: &Filter, meant: impl Fn(State) -> bool, why_not: &str) -> Result<Vec<State>, Error> {
+    const ALL: [State; 8] = [
+        State::Pending,
+        State::Scheduled,
+        State::Retrying,
+        State::Running,
+        State::Failed,
+        State::Completed,
+        State::Cancelled,
+        State::Expired,
+    ];
+    match filter.state {
+        Some(state) if meant(state) => Ok(vec![state]),
+        Some(state) => Err(Error::invalid(format!("a task that is {} {why_not}", state.as_str()))),
+        None => Ok(ALL.into_iter().filter(|state| meant(*state)).collect()),
+    }
 }

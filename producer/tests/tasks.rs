@@ -246,6 +246,72 @@ async fn dead_letters_are_retried_by_the_same_filters_and_others_are_told_apart(
     );
 }
 
+/// With one step of a job among them, which is the job's to cancel.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_cancelled_and_deleted_by_filters_when_it_is_said_twice_and_the_audit_has_one_entry_for_them() {
+    let server = Server::start(&[]).await;
+    let mut lines = String::new();
+    for n in 0..1300 {
+        let kind = if n % 2 == 0 { "letter" } else { "other" };
+        let delay = if n % 4 == 0 { ",\"delay\":3600000" } else { "" };
+        lines += &format!("{{\"kind\":\"{kind}\",\"id\":\"n{n}\"{delay}}}\n");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tasks.jsonl");
+    std::fs::write(&file, lines).unwrap();
+    server.run(&["enqueue", "--from-file", file.to_str().unwrap()]).ok();
+    let items = folder.path().join("items");
+    std::fs::write(&items, "[1]").unwrap();
+    let job = ["map-reduce", "--map", "sum", "--reduce", "sum", "--detach", "--items"];
+    server.run(&[&job[..], &[items.to_str().unwrap()]].concat()).ok();
+
+    let letters = ["cancel", "--all", "--kind", "letter"];
+    server.run(&letters).fails(2, "would cancel 650 tasks");
+    server
+        .run(&["cancel", "--all", "--state", "failed", "--yes"])
+        .fails(2, "only others can be cancelled");
+    server
+        .run(&["delete", "--all", "--state", "pending", "--yes"])
+        .fails(2, "cancel such tasks first");
+    server.run(&["cancel", "--all", "n1"]).fails(2, "");
+    let done = |args: &[&str], what: &str| server.run(&[args, &["--yes", "--json"]].concat()).ok().json()[what].clone();
+    assert_eq!(done(&letters, "cancelled"), 650);
+    assert_eq!(done(&letters, "cancelled"), 0);
+    let stats = server.run(&["stats", "--json"]).ok().json()[0].clone();
+    assert_eq!(
+        (&stats["pending"], &stats["scheduled"]),
+        (&651.into(), &0.into()),
+        "650 others, and the step"
+    );
+    let audit = server.run(&["audit", "--json"]).ok().json();
+    let acts: Vec<_> = audit
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["action"] == "cancel")
+        .collect();
+    assert_eq!(acts.len(), 1, "{audit}");
+    assert_eq!(
+        (&acts[0]["count"], &acts[0]["detail"]),
+        (&650.into(), &"all kind=letter".into())
+    );
+
+    assert_eq!(
+        done(
+            &["delete", "--all", "--kind", "letter", "--state", "cancelled"],
+            "deleted"
+        ),
+        650
+    );
+    assert_eq!(done(&["delete", "--all"], "deleted"), 0);
+    assert_eq!(done(&["cancel", "--all"], "cancelled"), 650);
+    assert_eq!(
+        server.run(&["stats", "--json"]).ok().json()[0]["pending"],
+        1,
+        "the step of the job"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn results_are_followed_as_they_happen_and_remembered() {
     let server = Server::start(&[]).await;

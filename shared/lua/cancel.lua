@@ -1,7 +1,8 @@
 --[[ cancel: any unfinished task -> cancelled, at once and for good. Runs under OOM.
 
 KEYS  the shared keys, audit, then optionally running:<consumer>, notices:<consumer> of the holder
-ARGV  who, for the audit | id | holder's consumer id ('' = not known)
+ARGV  who, for the audit | id | holder's consumer id ('' = not known) | what act of many this belongs to ('' or none: it is one
+      of its own)
 Reply 'cancelled' | 'running' = some consumer holds it: find which and call again with its keys
       | 'finished' = already terminal | 'unknown'
 
@@ -20,8 +21,10 @@ end
 
 local function cancel(keys, argv)
   local audit, who, id, holder, running = keys[OWN + 1], argv[1], argv[2], argv[3], keys[OWN + 2]
+  local act = argv[4] or ''
   local wrong = check_audit(audit, who)
   if wrong then return wrong end
+  if #act > MAX_WHO or find(act, '%c') then return refuse('the act must be one line of at most ' .. MAX_WHO .. ' bytes') end
   local record = call('HGET', keys[TASKS], id)
   if not record then
     return call('HEXISTS', keys[RESULTS], id) == 1 and 'finished' or 'unknown'
@@ -46,7 +49,7 @@ local function cancel(keys, argv)
   finish(keys, id, text, options.retention or DEFAULT.retention, now)
   bump(keys, now, { cancelled = 1 }, { cancelled = { [kind] = 1 } })
   follow(keys, now, { id }, 'cancelled')
-  note(audit, who, 'cancel', 1, id)
+  if act == '' then note(audit, who, 'cancel', 1, id) else note_step(audit, who, 'cancel', 1, act, now) end
   if held then notify_holder(keys, holder, id) end
   return 'cancelled'
 end

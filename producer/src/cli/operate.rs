@@ -6,7 +6,7 @@
 use serde_json::json;
 use workyard_producer::{CancelAnswer, Deleted, State};
 
-use super::args::{IdsArgs, PurgeArgs, QueueArg, RetryArgs};
+use super::args::{PurgeArgs, QueueArg, RetryArgs, SomeArgs};
 use super::exit::{CliError, Exit};
 use super::output::counted;
 use super::session::Session;
@@ -49,7 +49,12 @@ const NOT_DELETED: &str = "still in the inbox: not deleted";
 const NO_DEAD_LETTER: &str = "not a dead letter of this queue";
 
 /// Runs `cancel`.
-pub(crate) async fn cancel(args: &IdsArgs, session: &mut Session) -> Result<Exit, CliError> {
+pub(crate) async fn cancel(args: &SomeArgs, session: &mut Session) -> Result<Exit, CliError> {
+    if args.all {
+        sure(args, "cancel", false, session).await?;
+        let cancelled = session.client.cancel_all(&session.queue, &args.filter.filter()).await?;
+        return count(session, "cancelled", cancelled);
+    }
     let mut answered = Vec::with_capacity(args.ids.len());
     for id in &args.ids {
         let answer = match session.client.cancel(&session.queue, id.as_str()).await? {
@@ -99,6 +104,23 @@ async fn retry_all(args: &RetryArgs, session: &mut Session) -> Result<Exit, CliE
     count(session, "retried", retried)
 }
 
+/// What is done to many at once and cannot be undone is said twice.
+async fn sure(args: &SomeArgs, act: &str, ended: bool, session: &mut Session) -> Result<(), CliError> {
+    session.known_queue().await?;
+    if args.yes {
+        return Ok(());
+    }
+    let there = session
+        .client
+        .count_all(&session.queue, &args.filter.filter(), ended)
+        .await?;
+    let tasks = counted(there, "task");
+    Err(CliError::usage(
+        format!("{act} --all would {act} {tasks} of queue {}", session.queue),
+        Some("say --yes to do it"),
+    ))
+}
+
 fn count(session: &mut Session, what: &str, n: u64) -> Result<Exit, CliError> {
     if session.out.json {
         session
@@ -112,7 +134,12 @@ fn count(session: &mut Session, what: &str, n: u64) -> Result<Exit, CliError> {
 }
 
 /// Runs `delete`.
-pub(crate) async fn delete(args: &IdsArgs, session: &mut Session) -> Result<Exit, CliError> {
+pub(crate) async fn delete(args: &SomeArgs, session: &mut Session) -> Result<Exit, CliError> {
+    if args.all {
+        sure(args, "delete", true, session).await?;
+        let deleted = session.client.delete_all(&session.queue, &args.filter.filter()).await?;
+        return count(session, "deleted", deleted);
+    }
     let ids: Vec<String> = args.ids.iter().map(ToString::to_string).collect();
     let gone = session.client.delete(&session.queue, &ids).await?;
     let word = |deleted: &Deleted| match deleted {

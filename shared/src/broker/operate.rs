@@ -51,9 +51,17 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them; [`Error::Unknown`] also if the task kept moving.
     pub async fn cancel(&self, id: &str) -> Result<CancelAnswer, Error> {
+        self.cancel_in(id, "").await
+    }
+
+    /// Cancels a task as one of many: `act`, a line of at most 256 bytes, says for the audit which.
+    ///
+    /// # Errors
+    /// As [`Self::cancel`].
+    pub async fn cancel_in(&self, id: &str, act: &str) -> Result<CancelAnswer, Error> {
         for _ in 0..CANCEL_CHASES {
             let mut cmd = self.fcall("cancel", &[&self.keys.audit()]);
-            cmd.arg(&*self.who).arg(id).arg("");
+            cmd.arg(&*self.who).arg(id).arg("").arg(act);
             if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
                 return Ok(answer);
             }
@@ -62,7 +70,7 @@ impl Queue {
             };
             let (running, notices) = (self.keys.running(&holder), self.keys.notices(&holder));
             let mut cmd = self.fcall("cancel", &[&self.keys.audit(), &running, &notices]);
-            cmd.arg(&*self.who).arg(id).arg(holder.as_str());
+            cmd.arg(&*self.who).arg(id).arg(holder.as_str()).arg(act);
             if let Some(answer) = read_cancel(self.link.call(&cmd).await?)? {
                 return Ok(answer);
             }

@@ -27,7 +27,7 @@ pub(crate) use service::{
     AclArgs, AuditArgs, CompletionsArgs, ConsumersArgs, DoctorArgs, InstallArgs, ManArgs, MetricsArgs, QueueAction,
     QueueArg, RedisAction, RejectedArgs, StatsArgs, TopArgs,
 };
-pub(crate) use tasks::{ExplainArgs, IdsArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, TaskArgs, WaitArgs};
+pub(crate) use tasks::{ExplainArgs, ListArgs, PurgeArgs, ResultsArgs, RetryArgs, SomeArgs, TaskArgs, WaitArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -159,16 +159,20 @@ pub(crate) enum Command {
     )]
     List(ListArgs),
     /// Cancel tasks, wherever they are
-    #[command(after_help = "Example:\n  workyard cancel order-42 order-43")]
-    Cancel(IdsArgs),
+    #[command(
+        after_help = "Examples:\n  workyard cancel order-42 order-43\n  workyard cancel --all --kind newsletter --yes"
+    )]
+    Cancel(SomeArgs),
     /// Make dead letters pending again
     #[command(
         after_help = "Examples:\n  workyard retry order-42\n  workyard retry --all --error \"connection refused\""
     )]
     Retry(RetryArgs),
     /// Delete finished tasks: results and dead letters
-    #[command(after_help = "Example:\n  workyard delete order-42")]
-    Delete(IdsArgs),
+    #[command(
+        after_help = "Examples:\n  workyard delete order-42\n  workyard delete --all --state failed --kind send --yes"
+    )]
+    Delete(SomeArgs),
     /// Hand out no more tasks of the queue; what runs goes on
     #[command(after_help = "Example:\n  workyard pause emails")]
     Pause(QueueArg),

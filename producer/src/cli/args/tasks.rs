@@ -96,12 +96,20 @@ pub(crate) struct ListArgs {
     pub(crate) offset: u64,
 }
 
-/// Some ids.
+/// Some tasks: by their ids, or all that the filters admit.
 #[derive(Debug, Args)]
-pub(crate) struct IdsArgs {
+pub(crate) struct SomeArgs {
     /// Ids of tasks
-    #[arg(required = true, value_parser = value::named::<TaskId>, value_name = "ID")]
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "state", "kind", "error", "yes"], value_parser = value::named::<TaskId>, value_name = "ID")]
     pub(crate) ids: Vec<TaskId>,
+    /// Every task of the queue that the filters admit, but no step of a job
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Do it to all of them; without this, only say how many there are
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Arguments of `retry`.
