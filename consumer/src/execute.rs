@@ -337,14 +337,13 @@ fn settle_member(
         Ok(_) => (JobVerdict::Done, None, String::new()),
         Err(failure) => match failure.next {
             _ if timed_out => (JobVerdict::Timeout, None, failure.message),
-            // Words of our own: no function has run.
-            Next::Elsewhere => (JobVerdict::Elsewhere, None, failure.message),
             next => {
                 let words = member.sealing.error(&task.ctx, failure.message);
                 match next {
+                    Next::Retry => (JobVerdict::Retry, None, words),
                     Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), words),
                     Next::Final => (JobVerdict::Final, None, words),
-                    _ => (JobVerdict::Retry, None, words),
+                    Next::Elsewhere => (JobVerdict::Elsewhere, None, words),
                 }
             }
         },

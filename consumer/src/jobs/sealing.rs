@@ -4,6 +4,7 @@
 //! texts too. A step of a job without keys costs the comparison of a few bytes per input.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -50,6 +51,7 @@ impl Sealing {
             sealing: self,
             binding: self.binding.get_or_init(|| JobBinding::new(queue, job, spec)),
             ctx,
+            plain: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +74,8 @@ pub(super) struct SealedJob<'a> {
     binding: &'a JobBinding,
     /// Told when something was opened: what the step says before is our own words.
     ctx: &'a Context,
+    /// An input was plain.
+    plain: AtomicBool,
 }
 
 impl SealedJob<'_> {
@@ -101,6 +105,9 @@ impl SealedJob<'_> {
             return Ok(payload.clone());
         };
         if !is_sealed(payload) {
+            if self.ctx.is_sealed() {
+                return Err(mixed());
+            }
             return self.plain_input("chunk", payload.clone());
         }
         let opened = match self.keys() {
@@ -115,7 +122,14 @@ impl SealedJob<'_> {
     /// An output of another step.
     pub(super) async fn input(&self, name: &str, stored: Bytes) -> Result<Bytes, Failure> {
         if !is_sealed(&stored) {
+            if self.ctx.is_sealed() {
+                return Err(mixed());
+            }
+            self.plain.store(true, Ordering::Relaxed);
             return self.plain_input("input", stored);
+        }
+        if self.plain.load(Ordering::Relaxed) {
+            return Err(mixed());
         }
         let keys = self.sealing.keys.clone().ok_or_else(|| {
             let why = key_of(first_line(&stored)).map_or_else(|why| why, Unopened::NoKeys);
@@ -170,6 +184,11 @@ fn plain(what: &str) -> Failure {
     Failure::fatal(format!(
         "refused: this consumer takes sealed payloads only, and the job's {what} is not sealed"
     ))
+}
+
+/// All of a job is sealed, or nothing: somebody has put something else there.
+fn mixed() -> Failure {
+    Failure::fatal("refused: some of what it reads is sealed, and some is not")
 }
 
 fn first_line(stored: &[u8]) -> &[u8] {

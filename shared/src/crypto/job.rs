@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Binding, KeyRing, Part, Unopened, is_sealed, key_of};
 use crate::error::Error;
-use crate::job::{JobSpec, OutputName, Role};
+use crate::job::{Function, JobSpec, OutputName, Role};
 use crate::limits::MAX_ERROR_BYTES;
 use crate::name::{JobId, QueueName};
 
@@ -25,7 +25,7 @@ const ERROR_BYTES: usize = 2700;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobBinding {
     queue: String,
-    /// Its functions: with others, nothing of it opens.
+    /// Its functions, and which of them have arguments: with others, nothing of it opens.
     functions: String,
     job: String,
 }
@@ -34,10 +34,14 @@ impl JobBinding {
     /// Of a job in this queue.
     #[must_use]
     pub fn new(queue: &QueueName, job: &JobId, spec: &JobSpec) -> Self {
-        let combine = spec.combine.as_ref().map_or("-", |combine| combine.kind.as_str());
+        let named = |function: &Function| match function.args.as_str() {
+            "{}" => function.kind.to_string(),
+            _ => format!("{}+", function.kind),
+        };
+        let combine = spec.combine.as_ref().map_or_else(|| "-".to_owned(), named);
         Self {
             queue: queue.to_string(),
-            functions: format!("{} {combine} {}", spec.map.kind, spec.reduce.kind),
+            functions: format!("{} {combine} {}", named(&spec.map), named(&spec.reduce)),
             job: job.to_string(),
         }
     }
@@ -261,7 +265,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Form, Function};
+    use crate::job::Form;
     use crate::name::Kind;
 
     fn ring() -> KeyRing {
@@ -336,12 +340,17 @@ mod tests {
         let mut sealed = spec("r");
         "{\"pattern\":\"secret\"}".clone_into(&mut sealed.map.args);
         let plain = sealed.clone();
+        let job = || JobBinding::new(&QueueName::new("q").unwrap(), &JobId::new("j").unwrap(), &plain);
         ring.seal_arguments(&job(), &mut sealed).unwrap();
         assert!(is_sealed(sealed.map.args.as_bytes()) && sealed.reduce.args == "{}");
         sealed.validate().unwrap();
         let mut opened = sealed.clone();
         assert_eq!(open_arguments(Some(&ring), &job(), &mut opened), Ok(true));
         assert_eq!(opened, plain);
+        let mut without = sealed.clone();
+        "{}".clone_into(&mut without.map.args);
+        let other = JobBinding::new(&QueueName::new("q").unwrap(), &JobId::new("j").unwrap(), &without);
+        assert_ne!(other, job(), "who takes the arguments away closes the rest");
         let mut moved = sealed.clone();
         std::mem::swap(&mut moved.map.args, &mut moved.reduce.args);
         assert!(open_arguments(Some(&ring), &job(), &mut moved).is_err());
