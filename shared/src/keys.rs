@@ -127,6 +127,22 @@ impl Keys {
         format!("{}job:{job}{part}", self.base)
     }
 
+    /// The folder of a job's files below its spill place: `<prefix>+<queue>+<job>`. Jobs of other queues have others, and
+    /// whoever uses the place for something else has none of such a name: it is removed with all that is in it.
+    #[must_use]
+    pub fn spill_folder(&self, job: &JobId) -> String {
+        let queue: String = self
+            .base
+            .chars()
+            .filter_map(|c| match c {
+                '{' | '}' => None,
+                ':' | '/' => Some('+'),
+                other => Some(other),
+            })
+            .collect();
+        format!("{queue}{job}")
+    }
+
     /// The keys that every function of jobs takes behind the shared ones.
     #[must_use]
     pub fn job(&self, job: &JobId) -> Vec<String> {

@@ -116,7 +116,7 @@ async fn a_reduce_whose_spilled_inputs_are_gone_says_so_also_after_a_retry() {
     let job = spilling(&yard, spill.path(), 0..2).max_attempts(1);
     let job = submit(&yard, job.backups(false)).await;
     wait_until(SOON, || async { job.status().await.unwrap().spilled == 1 }).await;
-    std::fs::remove_dir_all(spill.path().join(job.id().as_str())).unwrap();
+    std::fs::remove_dir_all(spill.path().join(yard.queue.keys().spill_folder(job.id()))).unwrap();
     drop(release);
     for _ in 0..2 {
         let record = job.wait(SOON).await.unwrap();
@@ -245,4 +245,31 @@ async fn a_consumer_that_may_not_spill_there_leaves_the_task_to_another() {
     job.wait_completed(SOON).await.unwrap();
     assert_eq!(job.result::<String>().await.unwrap().as_deref(), Some("01"));
     worker.stop().await;
+}
+
+/// A job of the same id in another queue, and a folder that somebody has there under the job's own name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_goes_takes_nothing_of_others_with_it() {
+    let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+    let worker = work(&yard, registry(|n| Ok(format!("{n},"))), spill.path()).await;
+    let own = spill.path().join("nightly/data");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("ours"), "kept").unwrap();
+    let other = yard.broker.queue(&queue_name("other")).keys().clone();
+    let other = spill
+        .path()
+        .join(other.spill_folder(&workyard_shared::name::JobId::new("nightly").unwrap()));
+    std::fs::create_dir_all(other.join("out")).unwrap();
+    let job = submit(&yard, spilling(&yard, spill.path(), 0..4).id("nightly")).await;
+    assert_eq!(job.wait(SOON).await.unwrap().state, JobState::Completed);
+    assert_eq!(job.result::<String>().await.unwrap().unwrap(), "0,1,2,3,");
+    job.delete().await.unwrap();
+    worker.stop().await;
+    assert_eq!(std::fs::read_to_string(own.join("ours")).unwrap(), "kept");
+    assert!(other.join("out").is_dir());
+    assert_eq!(
+        std::fs::read_dir(spill.path()).unwrap().count(),
+        2,
+        "and its own folder is gone"
+    );
 }

@@ -83,6 +83,7 @@ impl MemberTask {
             spec,
             allowed: &self.book.spill,
             member: self.member,
+            folder: queue.keys().spill_folder(&self.job),
             is_result,
             token: &token,
             stop: &stop,

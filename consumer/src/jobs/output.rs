@@ -24,6 +24,8 @@ pub(super) struct Place<'a> {
     pub(super) spec: &'a JobSpec,
     pub(super) allowed: &'a Spill,
     pub(super) member: Member,
+    /// Of the job's files below its spill place.
+    pub(super) folder: String,
     /// Its output is what people read: it stays when intermediate data goes.
     pub(super) is_result: bool,
     pub(super) token: &'a str,
@@ -77,12 +79,12 @@ impl Place<'_> {
     }
 
     fn path(&self, name: u32) -> String {
-        let (job, token) = (&self.view.id, self.token);
+        let (folder, token) = (&self.folder, self.token);
         match self.member {
-            Member::Fold { .. } if self.is_result => format!("{job}/out/0-{token}"),
-            Member::Map { chunk, .. } => format!("{job}/data/m{chunk}-{name}-{token}"),
-            Member::Fold { level, node, .. } => format!("{job}/data/r{level}.{node}-{token}"),
-            Member::Partition { partition, .. } => format!("{job}/out/{partition}-{token}"),
+            Member::Fold { .. } if self.is_result => format!("{folder}/out/0-{token}"),
+            Member::Map { chunk, .. } => format!("{folder}/data/m{chunk}-{name}-{token}"),
+            Member::Fold { level, node, .. } => format!("{folder}/data/r{level}.{node}-{token}"),
+            Member::Partition { partition, .. } => format!("{folder}/out/{partition}-{token}"),
         }
     }
 }

@@ -128,9 +128,10 @@ impl JobChores {
 
     async fn try_remove(&self, job: &JobId, record: &JobRecord, which: Spilled) -> Result<(), String> {
         let spill = record.spec.spill.as_deref().ok_or("the job names no spill place")?;
+        let folder = self.queue.keys().spill_folder(job);
         let prefix = match which {
-            Spilled::Data => format!("{job}/data"),
-            Spilled::All => job.to_string(),
+            Spilled::Data => format!("{folder}/data"),
+            Spilled::All => folder,
         };
         let store = self.spill.open(spill).map_err(|e| e.to_string())?;
         if record.has_spilled_files() && !store.is_there().await.map_err(|e| e.to_string())? {

@@ -292,7 +292,7 @@ impl JobHandle {
             }
             .into());
         }
-        Ok(store.remove_all(self.id.as_str()).await?)
+        Ok(store.remove_all(&self.queue.keys().spill_folder(&self.id)).await?)
     }
 
     /// The first value of the result of a fold, usually the only one; `None` if the input was empty, or if the last reduce

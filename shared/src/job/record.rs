@@ -95,7 +95,7 @@ pub struct ResultPlace {
     pub parts: u64,
     /// Their bytes in Redis.
     pub bytes: u64,
-    /// Of these parts, those that only say where they are: below `<job>/out/` of the spill place.
+    /// Of these parts, those that only say where they are: below `<folder>/out/` of the spill place.
     pub spilled: u64,
     /// The bytes of those, at the spill place.
     pub spilled_bytes: u64,

@@ -30,9 +30,9 @@ pub struct Tended {
 /// Which of a job's spilled files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spilled {
-    /// The intermediate ones, below `<job>/data/`.
+    /// The intermediate ones, below `data/` of the job's folder.
     Data,
-    /// All, below `<job>/`.
+    /// All, its folder.
     All,
 }
 
