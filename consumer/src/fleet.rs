@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use workyard_shared::broker::Broker;
@@ -19,6 +19,7 @@ use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::stage::Stages;
+use crate::suspects::Suspects;
 use crate::telemetry::Tracing;
 
 /// Shared by lanes, pulse, maintenance and ingest of a worker. No loop owns another: they meet here
@@ -47,7 +48,7 @@ pub(crate) struct Fleet {
     pub(crate) slots: Slots,
     /// One task at a time that consumers died under: if we die, too, it is clear whose fault that was. With several, those
     /// that only ran beside the guilty one would be condemned with it.
-    pub(crate) suspects: Arc<Semaphore>,
+    pub(crate) suspects: Arc<Suspects>,
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,
     pub(crate) progress: Arc<Progress>,

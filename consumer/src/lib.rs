@@ -34,6 +34,7 @@ mod registry;
 mod functions;
 pub mod handlers;
 mod slots;
+mod suspects;
 mod turns;
 mod counters;
 mod metrics;

@@ -36,6 +36,19 @@ struct Share {
     dry: AtomicBool,
     /// Claimed or being claimed, not finished.
     held: AtomicUsize,
+    /// Of these, those that wait for a slot of their own kind, and have no use for one of the worker's.
+    parked: AtomicUsize,
+}
+
+impl Share {
+    /// How many of the worker's slots it has use for; in its own view all that it holds counts.
+    fn wants(&self, own: bool) -> usize {
+        let held = self.held.load(Ordering::Relaxed);
+        match own {
+            true => held,
+            false => held.saturating_sub(self.parked.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 /// The slots of a worker.
@@ -65,6 +78,7 @@ impl Slots {
                 weight: AtomicUsize::new(weight),
                 dry: AtomicBool::new(false),
                 held: AtomicUsize::new(0),
+                parked: AtomicUsize::new(0),
             })
             .collect();
         Self {
@@ -162,7 +176,9 @@ impl Slots {
     pub(crate) fn reserve(&self, lane: usize, ahead: usize, most: usize) -> usize {
         let (who, now) = (self.standing(lane), Instant::now());
         let mut turns = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
-        let held: usize = self.shares.iter().map(|share| share.held.load(Ordering::Relaxed)).sum();
+        // What another queue has parked keeps no slot from this one; its own does, or it would claim ever more of the same.
+        let all = self.shares.iter().enumerate();
+        let held: usize = all.map(|(of, share)| share.wants(of == lane)).sum();
         // Blocking handlers that outlived their task hold a permit, but no task.
         let lost = self.running().saturating_sub(held);
         let room = (self.usable() + ahead).saturating_sub(held + lost);
@@ -174,8 +190,8 @@ impl Slots {
                 (_, QueueOrder::Strict) => 0,
                 (before, QueueOrder::Weighted) => room.saturating_sub(before).min(allowed),
             };
-            // One that has its share already waits for nobody's slot.
-            if n == 0 && allowed > 0 {
+            // One that has its share already, or its hands full of what cannot start, waits for nobody's slot.
+            if n == 0 && allowed > 0 && !self.is_stuck(lane) {
                 turns.waits(lane, now);
             }
         }
@@ -194,9 +210,9 @@ impl Slots {
     }
 
     fn allowance(&self, lane: usize, ahead: usize) -> usize {
-        let is_wet = |share: &&Share| !share.dry.load(Ordering::Relaxed);
+        let is_wet = |lane: usize| !self.shares[lane].dry.load(Ordering::Relaxed) && !self.is_stuck(lane);
         match self.order {
-            QueueOrder::Strict if self.shares[..lane].iter().any(|share| is_wet(&share)) => 0,
+            QueueOrder::Strict if (0..lane).any(is_wet) => 0,
             QueueOrder::Strict => usize::MAX,
             QueueOrder::Weighted => {
                 let mine = &self.shares[lane];
@@ -204,7 +220,7 @@ impl Slots {
                     .shares
                     .iter()
                     .enumerate()
-                    .filter(|(i, s)| *i != lane && is_wet(s))
+                    .filter(|(i, _)| *i != lane && is_wet(*i))
                     .map(|(_, s)| s.weight.load(Ordering::Relaxed))
                     .sum();
                 let weight = mine.weight.load(Ordering::Relaxed);
@@ -222,6 +238,24 @@ impl Slots {
                 self.freed.notify_waiters();
             }
         }
+    }
+
+    /// So many of what a queue holds wait for slots of their kinds.
+    pub(crate) fn park(&self, lane: usize, tasks: usize) {
+        if self.shares.len() == 1 {
+            return;
+        }
+        let before = self.is_stuck(lane);
+        self.shares[lane].parked.store(tasks, Ordering::Relaxed);
+        if self.is_stuck(lane) && !before {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Whether a queue's hands are full of what waits for slots of its kinds: it claims nothing then, whatever else it has, and
+    /// the worker's free slots are the others'.
+    fn is_stuck(&self, lane: usize) -> bool {
+        self.shares[lane].parked.load(Ordering::Relaxed) * 2 >= self.usable().max(1)
     }
 
     pub(crate) fn set_dry(&self, lane: usize, dry: bool) {
@@ -251,6 +285,20 @@ mod tests {
         assert_eq!(slots.reserve(1, 0, 100), 1);
         slots.unreserve(0, 3);
         assert_eq!(slots.reserve(1, 2, 100), 5);
+    }
+
+    #[test]
+    fn what_waits_for_slots_of_its_kind_keeps_none_of_the_workers_from_other_queues() {
+        let slots = Slots::new(4, QueueOrder::Strict, &[1, 1]);
+        assert_eq!(slots.reserve(0, 0, 100), 4);
+        assert_eq!(slots.reserve(1, 0, 100), 0);
+        // One runs, three wait for it.
+        slots.park(0, 3);
+        assert_eq!(slots.reserve(0, 0, 100), 0, "its hands are full");
+        assert_eq!(slots.reserve(1, 0, 100), 3);
+        slots.unreserve(1, 3);
+        slots.park(0, 1);
+        assert_eq!(slots.reserve(1, 0, 100), 0, "it goes first again");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, RwLock};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -30,6 +30,7 @@ use crate::registry::Registry;
 use crate::reload::{self, Reloads};
 use crate::signals::Signals;
 use crate::slots::Slots;
+use crate::suspects::Suspects;
 use crate::telemetry::Tracing;
 use crate::worker_config::WorkerConfig;
 
@@ -205,7 +206,7 @@ impl Worker {
             middleware: self.middleware.into(),
             tracing: self.tracing,
             slots,
-            suspects: Arc::new(Semaphore::new(1)),
+            suspects: Arc::new(Suspects::new(weights.len())),
             counters: Counters::default(),
             meters: Meters::new(weights.len()),
             progress,

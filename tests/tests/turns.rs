@@ -117,3 +117,42 @@ async fn an_urgent_task_goes_before_all_that_wait_behind_a_full_kind() {
     assert!(passed.unwrap() <= 12, "{numbers:?}");
     worker.stop().await;
 }
+
+/// Runs of 20 ms, one at a time: before, a worker's hands were full of them for as long as there were any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_a_kind_with_one_slot_keeps_the_idle_slots_from_no_other_queue() {
+    for order in [QueueOrder::Strict, QueueOrder::Weighted] {
+        let (yard, log) = (Yard::start().await, Log::default());
+        let config = WorkerConfig {
+            concurrency: 8,
+            order,
+            queues: vec![(queue_name("q"), 1), (queue_name("behind"), 1)],
+            ..yard.config()
+        };
+        let mut registry = registry(&log, Duration::from_millis(20), Some(1));
+        let free = Arc::clone(&log);
+        registry
+            .register("free", move |_: Context, name: String| {
+                free.lock().unwrap().push(name);
+                async { Ok::<(), Failure>(()) }
+            })
+            .unwrap();
+        let worker = yard.work(registry, config).await;
+        yard.add_many(400, "work", "\"flood\"").await;
+        yard.reaches("completed", 20).await;
+        let behind = Submitter::start(yard.broker.queue(&queue_name("behind")));
+        let tasks = vec![(TaskId::fresh(), new_task("free", "\"behind\""))];
+        behind.submit(tasks, true, None, SOON).await.unwrap();
+        wait_until(SOON, || async {
+            log.lock().unwrap().iter().any(|name| name == "behind")
+        })
+        .await;
+        let ahead = log.lock().unwrap().iter().position(|name| name == "behind").unwrap();
+        println!("{order:?}: behind {ahead} of the flood");
+        assert!(
+            ahead < 200,
+            "{order:?}: it waited for {ahead} of the flood beside idle slots"
+        );
+        worker.stop().await;
+    }
+}

@@ -70,6 +70,12 @@ impl Trial {
         let now = self.desk.now();
         self.desk.with(|inner| inner.circuit.on_nothing(self.number, now));
     }
+
+    /// Its task is left to another consumer, which has until then to take it.
+    pub(crate) fn passed(self, pause: Duration) {
+        let until = self.desk.now() + pause;
+        self.desk.with(|inner| inner.circuit.on_passed(self.number, until));
+    }
 }
 
 impl Drop for Trial {

@@ -13,9 +13,9 @@ use workyard_shared::limits::MAX_BATCH;
 
 use super::Lane;
 use super::held::Inserted;
-use super::suspects::SUSPECT_DELAY;
 use super::turn::{TurnDone, TurnOrder};
 use crate::health::{Share, Trial};
+use crate::suspects::SUSPECT_DELAY;
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 pub(super) const LOOKAHEAD: Duration = Duration::from_millis(20);
@@ -61,7 +61,7 @@ impl Lane {
             return;
         }
         let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
-        let wanted = if self.hungry && self.suspects.may_claim(Instant::now()) {
+        let wanted = if self.hungry && self.fleet.suspects.lets_claim() {
             self.reserve()
         } else {
             0
@@ -114,6 +114,7 @@ impl Lane {
             wanted,
             above: self.above,
             rank: self.desk.rank(self.trial.is_some(), self.above, self.held.len()),
+            claim: (wanted > 0).then(|| self.fleet.suspects.claim()),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, Arc::clone(fleet))))
@@ -153,7 +154,7 @@ impl Lane {
         self.clerk.queue.claimed(granted);
         self.fleet.slots.served(self.index, granted);
         if !done.turn.is_empty() {
-            self.suspects.gone(&done.turn.handbacks);
+            self.fleet.suspects.gone(self.index, &done.turn.handbacks);
             self.outbox.settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
         }
         match answer.claimed {
@@ -185,6 +186,9 @@ impl Lane {
             }
             None => {}
         }
+        if done.wanted > 0 {
+            self.fleet.suspects.answered(self.index);
+        }
     }
 
     fn take(&mut self, grants: Vec<Grant>, mut trial: Option<Trial>) {
@@ -200,10 +204,10 @@ impl Lane {
             self.above = self.above.max(grant.token);
             let mut alone = None;
             if grant.is_suspect() && !self.held.knows(&grant) {
-                alone = Arc::clone(&self.fleet.suspects).try_acquire_owned().ok();
+                alone = self.fleet.suspects.stay();
                 if alone.is_none() {
                     self.fleet.slots.unreserve(self.index, 1);
-                    self.suspects.leaves(&grant.id);
+                    self.fleet.suspects.leaves(self.index, &grant.id);
                     self.outbox.release(grant.id, grant.token, SUSPECT_DELAY);
                     continue;
                 }

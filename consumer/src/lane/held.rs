@@ -29,6 +29,7 @@ use crate::kind_slots::KindPermit;
 use crate::metrics::Clerk;
 use crate::protection::Protection;
 use crate::registry::Registry;
+use crate::suspects::Alone;
 use crate::telemetry::{Claimed, RunSpan, Tracing};
 
 /// A task that was handed back so often, an hour or more behind an open breaker, is spared no longer: its failure as a probe
@@ -49,7 +50,7 @@ pub(super) struct Holding {
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
     /// It is the one suspect of this worker.
-    _alone: Option<OwnedSemaphorePermit>,
+    _alone: Option<Alone>,
 }
 
 /// The tasks of one lane.
@@ -121,12 +122,7 @@ impl Held {
 
     /// Writes a claim down. `Known`: this very claim is held already. `Replaced`: an older claim of
     /// the task, of a lost session, still had a handler that is ending.
-    pub(super) fn insert(
-        &mut self,
-        grant: &Grant,
-        trial: Option<Trial>,
-        alone: Option<OwnedSemaphorePermit>,
-    ) -> Inserted {
+    pub(super) fn insert(&mut self, grant: &Grant, trial: Option<Trial>, alone: Option<Alone>) -> Inserted {
         if self.knows(grant) {
             return Inserted::Known;
         }

@@ -16,7 +16,6 @@ mod outbox;
 mod ration;
 mod recount;
 mod passing;
-mod suspects;
 mod turn;
 mod unstarted;
 
@@ -41,13 +40,14 @@ use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
+use crate::suspects::SUSPECT_DELAY;
 use full::FullKinds;
 use held::{Held, Judged};
 use outbox::Outbox;
-use passing::Passing;
+use passing::{PASSED, Passing};
 use recount::Recount;
-use suspects::Suspects;
 use turn::TurnDone;
+use unstarted::handback;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
 const STRANDED: Duration = Duration::from_millis(250);
@@ -90,7 +90,6 @@ pub(crate) struct Lane {
     /// When the last task was started here.
     started_at: Instant,
     full: FullKinds,
-    suspects: Suspects,
     passing: Passing,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
@@ -142,7 +141,6 @@ impl Lane {
             lighter: false,
             started_at: Instant::now(),
             full: FullKinds::new(),
-            suspects: Suspects::default(),
             passing: Passing::default(),
             cautious: false,
             subscribed: false,
@@ -257,7 +255,7 @@ impl Lane {
             session: id,
             submitter,
         }));
-        self.suspects = Suspects::default();
+        self.fleet.suspects.forget(self.index);
         self.number = 0;
         self.above = 0;
         self.subscribed = false;
@@ -267,9 +265,12 @@ impl Lane {
     /// Starts what is ready as far as there are slots.
     fn start_ready(&mut self) {
         let Some(session) = self.session.clone() else { return };
-        self.suspects.look();
         if self.ready.is_empty() {
+            self.fleet.slots.park(self.index, 0);
             return;
+        }
+        if self.fleet.suspects.gives_up() {
+            self.return_suspect();
         }
         let (registry, protection) = (self.fleet.registry(), self.fleet.protection());
         let standing = self.fleet.slots.standing(self.index);
@@ -287,13 +288,13 @@ impl Lane {
                 full.push(kind.to_owned());
                 continue;
             }
-            if is_suspect && !self.suspects.may_start(self.claiming.is_some()) {
+            if !self.fleet.suspects.lets_start(is_suspect) {
                 at += 1;
                 continue;
             }
             let Some(grant) = self.ready.remove(at) else { break };
-            if let Some(handback) = self.passing.on(&grant, &session.session, &self.desk) {
-                self.hand_back(handback);
+            if let Some(handback) = self.passing.on(&grant, &self.desk) {
+                self.pass_to_another(handback);
                 continue;
             }
             match self
@@ -307,9 +308,7 @@ impl Lane {
                     self.held
                         .spawn(&self.fleet, &protection, &session, &mut self.clerk, *job, &self.done_in);
                     self.started_at = Instant::now();
-                    if is_suspect {
-                        self.suspects.started(self.started_at);
-                    }
+                    self.fleet.suspects.started(is_suspect, self.started_at);
                 }
                 Judged::NoSlot(grant) => {
                     self.ready.insert(at, grant);
@@ -332,7 +331,29 @@ impl Lane {
                 Judged::Unhandled(handback) => self.hand_back(handback),
             }
         }
+        // What was passed over waits for a slot of its kind.
+        let parked = if full.is_empty() { 0 } else { at.min(self.ready.len()) };
+        self.fleet.slots.park(self.index, parked);
         self.return_excess(&registry, &full);
+    }
+
+    /// The one that all others hold still for finds no slot.
+    fn return_suspect(&mut self) {
+        if let Some(at) = self.ready.iter().position(Grant::is_suspect)
+            && let Some(grant) = self.ready.remove(at)
+        {
+            self.hand_back(handback(&grant, false, SUSPECT_DELAY));
+        }
+    }
+
+    /// A retry goes back for another consumer to take.
+    fn pass_to_another(&mut self, handback: Handback) {
+        let pause = handback.delay + PASSED;
+        if let Some(trial) = self.let_go(&handback.id) {
+            trial.passed(pause);
+        }
+        self.fleet.slots.unreserve(self.index, 1);
+        self.outbox.hand_back(handback);
     }
 
     /// A task that was claimed goes back without having started.

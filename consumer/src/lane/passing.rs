@@ -1,4 +1,4 @@
-//! Failed tasks whose next attempt belongs to another consumer: the fault may be ours.
+//! Failed tasks whose next attempt belongs to another consumer: where a kind fails mostly, the fault may be ours.
 //!
 //! One that fails fast is free more often than those who work, and gets a retry again and again: all attempts of a task could be
 //! burnt here before the circuit opens, and single ones by its probes. Invariant: it takes somebody who runs the kind well, and
@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use workyard_shared::broker::{Grant, Handback};
-use workyard_shared::name::SessionId;
 
 use super::unstarted::handback;
 use crate::health::Desk;
@@ -19,6 +18,8 @@ const MOST: u32 = 10;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// ... up to this.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
+/// How long another consumer has to take it when it is due, before this one tries its circuit again.
+pub(super) const PASSED: Duration = Duration::from_millis(500);
 /// Tasks that are remembered; then all are forgotten, which lets them be passed on anew.
 const REMEMBERED: usize = 10_000;
 
@@ -30,9 +31,10 @@ pub(super) struct Passing {
 
 impl Passing {
     /// The hand-back, if it is better for the task to run elsewhere.
-    pub(super) fn on(&mut self, grant: &Grant, us: &SessionId, desk: &Desk) -> Option<Handback> {
+    pub(super) fn on(&mut self, grant: &Grant, desk: &Desk) -> Option<Handback> {
         let meta = &grant.meta;
-        if meta.failures == 0 || meta.consumer != us.as_str() {
+        // Whoever failed it: two that fail everything would give each other their retries.
+        if meta.failures == 0 {
             return None;
         }
         let (failures, times) = self.passed.get(&grant.id).copied().unwrap_or_default();

@@ -36,7 +36,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),
         tracing: None,
-        suspects: Arc::new(tokio::sync::Semaphore::new(1)),
+        suspects: Arc::default(),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),
         counters: Counters::default(),
         meters: Meters::new(1),
@@ -67,6 +67,7 @@ fn empty_reply(lane: &Lane, connection: u64) -> TurnDone {
             claimed: Some(Claimed::Tasks(Vec::new())),
             ..TurnAnswer::default()
         }),
+        _claim: None,
     }
 }
 

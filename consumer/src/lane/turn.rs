@@ -16,6 +16,7 @@ use workyard_shared::outage::Patience;
 
 use crate::fleet::Fleet;
 use crate::metrics::Call;
+use crate::suspects::ClaimUnderWay;
 
 /// What to send.
 pub(super) struct TurnOrder {
@@ -30,6 +31,8 @@ pub(super) struct TurnOrder {
     pub(super) above: u64,
     /// Where to stand among those that wait; `None`: by the time of parking.
     pub(super) rank: Option<Rank>,
+    /// If it claims: until what it brings is in the lane's hands.
+    pub(super) claim: Option<ClaimUnderWay>,
 }
 
 /// What became of it.
@@ -41,6 +44,7 @@ pub(super) struct TurnDone {
     pub(super) connection: u64,
     /// `None`: given up.
     pub(super) answer: Option<TurnAnswer>,
+    pub(super) _claim: Option<ClaimUnderWay>,
 }
 
 impl TurnOrder {
@@ -64,6 +68,7 @@ impl TurnOrder {
             subscribed,
             connection: self.connection,
             answer,
+            _claim: self.claim,
         }
     }
 

@@ -152,6 +152,11 @@ impl Circuit {
         self.forget(number, now + FIRST_PAUSE);
     }
 
+    /// The task of this probe was left to another consumer: no other until then, or this one would be the first to get it again.
+    pub fn on_passed(&mut self, number: u64, until: Duration) {
+        self.forget(number, until);
+    }
+
     fn forget(&mut self, number: u64, until: Duration) {
         if let State::Probing { probe } = self.state
             && number == self.probes
