@@ -34,6 +34,8 @@ pub struct Follow {
     client: Client,
     queue: QueueName,
     heard: mpsc::Receiver<Heard>,
+    /// The last that was told is a gap: until an end comes, another says no more.
+    in_gap: bool,
 }
 
 impl Follow {
@@ -44,7 +46,20 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Vec<News>, Error> {
         let mut heard = Vec::with_capacity(STEP);
         let outages = &self.client.inner.outages;
-        if outages.outlast(self.heard.recv_many(&mut heard, STEP)).await? == 0 {
+        // One wait over all gaps of an outage, so that its patience ends.
+        let some = async {
+            while heard.is_empty() {
+                if self.heard.recv_many(&mut heard, STEP).await == 0 {
+                    return false;
+                }
+                heard.retain(|heard| {
+                    let is_gap = matches!(heard, Heard::Gap);
+                    !(is_gap & std::mem::replace(&mut self.in_gap, is_gap))
+                });
+            }
+            true
+        };
+        if !outages.outlast(some).await? {
             return Err(workyard_shared::Error::Denied("Redis refuses to tell of ends".to_owned()).into());
         }
         let ids: Vec<&str> = heard
@@ -126,6 +141,7 @@ impl Client {
             client: self.clone(),
             queue: queue.clone(),
             heard,
+            in_gap: false,
         })
     }
 }
