@@ -16,6 +16,9 @@ const HEARD: Duration = Duration::from_millis(50);
 /// How long Redis has to take back what ran: else its consumer has died under it when the lease ends.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
+/// The same on Linux, macOS and the BSDs.
+const SIGXFSZ: i32 = 25;
+
 /// What the signals say.
 pub(crate) struct Signals {
     /// Drain.
@@ -29,6 +32,9 @@ impl Signals {
     /// Hears them from now on.
     pub(crate) fn hear() -> std::io::Result<Self> {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // A file beyond the limit of this process (`ulimit -f`) must be an error of who writes it, not our end: heard, it is no
+        // more than that, and stays so although nobody listens. Programs that we start have the default again.
+        drop(signal(SignalKind::from_raw(SIGXFSZ))?);
         let (stop, now, code) = (CancellationToken::new(), CancellationToken::new(), Arc::default());
         let signals = Self { stop, now, code };
         let (stop, now, code) = (signals.stop.clone(), signals.now.clone(), Arc::clone(&signals.code));

@@ -273,3 +273,25 @@ async fn a_job_that_goes_takes_nothing_of_others_with_it() {
         "and its own folder is gone"
     );
 }
+
+/// The consumer may not use it, and it is in no folder that could be made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spill_place_that_was_never_used_keeps_no_job() {
+    let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+    let worker = work(&yard, registry(|n| Ok(format!("{n},"))), spill.path()).await;
+    let small = |retention| {
+        let job = client(&yard.server.producer_url())
+            .map_reduce(&q(), "text", "append")
+            .items([1, 2]);
+        job.spill("file:///proc/nowhere/spill").retention(retention)
+    };
+    let forgotten = submit(&yard, small(Duration::from_secs(1))).await;
+    wait_until(SOON, || async {
+        matches!(forgotten.status().await, Err(workyard_producer::Error::NoJob { .. }))
+    })
+    .await;
+    let deleted = submit(&yard, small(Duration::from_secs(3600))).await;
+    assert_eq!(deleted.wait(SOON).await.unwrap().state, JobState::Completed);
+    deleted.delete().await.unwrap();
+    worker.stop().await;
+}

@@ -10,6 +10,7 @@ use serde_json::json;
 use workyard_producer::{Error, QueueName};
 use workyard_shared::Error as CallError;
 use workyard_shared::overload::Overload;
+use workyard_shared::store::StoreError;
 
 use super::why;
 
@@ -185,8 +186,8 @@ impl From<Error> for CliError {
                 Exit::TaskFailed,
                 Some("nothing of it runs; the same command submits it anew"),
             ),
-            // A spilled part that is gone, damaged, or not to be read from here.
-            Error::Store(_) if !error.is_temporary() => (Exit::TaskFailed, None),
+            // A spilled part that is gone or damaged; one that only cannot be reached from here is elsewhere.
+            Error::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }) => (Exit::TaskFailed, None),
             Error::JobExists { id } => {
                 let hint = format!(
                     "choose another --id, or remove the old one: `workyard job delete {id} -q QUEUE` (one that has not ended, also for \

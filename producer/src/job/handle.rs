@@ -284,8 +284,16 @@ impl JobHandle {
         let Some(place) = record.spec.spill.as_deref() else {
             return Ok(());
         };
+        match self.try_remove(place, record.has_spilled_files()).await {
+            // None of its files counts: a place that was never used need not be reached.
+            Err(_) if !record.has_spilled_files() => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn try_remove(&self, place: &str, must_be_there: bool) -> Result<(), Error> {
         let store = Stores::default().open(place)?;
-        if record.has_spilled_files() && !store.is_there().await? {
+        if must_be_there && !store.is_there().await? {
             return Err(StoreError::Temporary {
                 url: place.to_owned(),
                 detail: "it does not exist here, and the job has spilled files in it".to_owned(),

@@ -76,7 +76,7 @@ pub enum Unopened {
     #[error("sealed in version {0}, this release knows version {VERSION}")]
     Version(u32),
     /// It begins as what is sealed does, and does not go on so.
-    #[error("it begins as what is sealed does, but is not in that form: {0}")]
+    #[error("sealed, but is not in that form: {0}")]
     Form(&'static str),
 }
 

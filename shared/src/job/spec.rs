@@ -237,10 +237,10 @@ impl JobSpec {
             }
         }
         if let Some(spill) = &self.spill
-            && !(spill.starts_with("file:///") || spill.starts_with("s3://"))
+            && !is_place(spill)
         {
             return wrong(format!(
-                "the spill place must begin with file:/// or s3://, not \"{spill}\""
+                "the spill place must be file:///folder or s3://bucket/prefix without . and .. in it, not \"{spill}\""
             ));
         }
         if self.retention < Duration::from_secs(1) {
@@ -360,6 +360,15 @@ impl JobSpec {
         spec.input = text("input").unwrap_or_default().to_owned();
         Ok(spec)
     }
+}
+
+fn is_place(url: &str) -> bool {
+    let begins = |scheme| {
+        url.strip_prefix(scheme)
+            .is_some_and(|rest: &str| !rest.starts_with('/') && !rest.is_empty())
+    };
+    let plain = url.split('/').skip(2).all(|step| step != "." && step != "..");
+    plain && (begins("file:///") || begins("s3://"))
 }
 
 #[cfg(test)]

@@ -134,6 +134,7 @@ impl Store {
     /// # Errors
     /// As [`StoreError`] sorts them.
     pub async fn stat(&self, path: &str) -> Result<Stat, StoreError> {
+        self.check_file(path).await?;
         let meta = self.objects.head(&self.at(path)?).await;
         Ok(self.seen(&meta.map_err(|e| StoreError::sorted(self.url(path), &e))?))
     }
@@ -146,6 +147,7 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        self.check_file(path).await?;
         let read = self.objects.get_range(&self.at(path)?, range).await;
         read.map_err(|e| StoreError::sorted(self.url(path), &e))
     }
@@ -156,8 +158,24 @@ impl Store {
     /// As [`StoreError`] sorts them.
     pub async fn read(&self, path: &str) -> Result<Bytes, StoreError> {
         let sorted = |e: object_store::Error| StoreError::sorted(self.url(path), &e);
+        self.check_file(path).await?;
         let got = self.objects.get(&self.at(path)?).await.map_err(sorted)?;
         got.bytes().await.map_err(sorted)
+    }
+
+    /// To open a FIFO would wait for its writer, who may never come.
+    async fn check_file(&self, path: &str) -> Result<(), StoreError> {
+        if !self.files {
+            return Ok(());
+        }
+        match tokio::fs::metadata(format!("/{}", self.at(path)?)).await {
+            Ok(meta) if !meta.is_file() => Err(StoreError::Final {
+                url: self.url(path),
+                detail: "it is no regular file".to_owned(),
+            }),
+            // Whatever is wrong else, opening it says.
+            _ => Ok(()),
+        }
     }
 
     /// The whole content of what was written with `expected` bytes.

@@ -95,3 +95,29 @@ async fn errors_say_what_the_caller_can_do() {
         assert!(matches!(Store::open(bad), Err(StoreError::Final { .. })), "{bad}");
     }
 }
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_an_error_and_not_waited_for() {
+    let (dir, store) = place();
+    let fifo = dir.path().join("fifo");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let all = async {
+        let (stat, read) = (store.stat("fifo").await, store.read("fifo").await);
+        let range = store.read_range("fifo", 0..1).await;
+        [stat.err(), read.err(), range.err()]
+    };
+    let limit = std::time::Duration::from_secs(10);
+    let errors = tokio::time::timeout(limit, all).await.expect("it waits for a writer");
+    assert!(
+        errors
+            .iter()
+            .all(|error| matches!(error, Some(StoreError::Final { detail, .. }) if detail.contains("regular"))),
+        "{errors:?}"
+    );
+}

@@ -9,7 +9,7 @@
 //! | answer | means |
 //! |---|---|
 //! | 2xx | completed; the body is the result: JSON byte for byte, else a JSON string, `null` if empty |
-//! | 429, 503 | retry; after `Retry-After`: seconds, or a date beside the answer's own `Date` |
+//! | 429, 503 | retry; after `Retry-After`: seconds, or a date beside the answer's own `Date`; a day at most |
 //! | 408, any other 5xx, no answer | retry |
 //! | anything else, redirects too | failed for good |
 //!

@@ -8,10 +8,12 @@ use std::time::Duration;
 use chrono::DateTime;
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use workyard_shared::limits::MAX_DURATION_MS;
 
 use super::super::tail;
 use crate::Failure;
+
+/// What a server asks for beyond this is its mistake, and must not park a task for years.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `Ok` for success, else the failure; `body` is the beginning of what the server said.
 pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Result<(), Failure> {
@@ -37,7 +39,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         // One that is over by then means now.
         Err(_) => (date(RETRY_AFTER)? - date(DATE)?).to_std().unwrap_or_default(),
     };
-    Some(delay.min(Duration::from_millis(MAX_DURATION_MS)))
+    Some(delay.min(LONGEST_DELAY))
 }
 
 #[cfg(test)]
@@ -65,6 +67,7 @@ mod tests {
                 Some("Wed, 21 Oct 2026 07:27:07 GMT"),
                 Next::RetryAfter(Duration::ZERO),
             ),
+            (503, Some("9999999999"), Next::RetryAfter(LONGEST_DELAY)),
             (503, Some("tomorrow"), Next::Retry),
             (503, Some("-1"), Next::Retry),
         ];

@@ -57,12 +57,14 @@ fn headers_of_a_job_stand_in_the_heads_of_its_tasks() {
 fn what_cannot_work_is_refused_with_the_reason() {
     let spec = JobSpec::new(Form::fold(), kind("m"), kind("r"));
     type Break = fn(&mut JobSpec);
-    let cases: [(Break, &str); 7] = [
+    let cases: [(Break, &str); 9] = [
         (|s| s.form = Form::Fold { fan_in: Some(1) }, "2 to 1000"),
         (|s| s.form = Form::Keyed { partitions: 0 }, "1 to 1000"),
         (|s| s.combine = Some(s.reduce.clone()), "keyed form"),
         (|s| s.map.args = "[]".into(), "JSON object"),
         (|s| s.spill = Some("/tmp".into()), "file:///"),
+        (|s| s.spill = Some("s3://".into()), "s3://bucket"),
+        (|s| s.spill = Some("file:///a/../b".into()), "without . and .."),
         (|s| s.retention = Duration::ZERO, "at least 1s"),
         (|s| s.map_options.delay = Some(Duration::from_secs(1)), "no delay"),
     ];
