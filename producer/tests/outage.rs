@@ -230,3 +230,28 @@ async fn a_redis_that_refuses_writes_is_told_to_who_waits() {
     let err = waiter.ends(0).await;
     assert_eq!(err.matches("note: Redis").count(), 2, "{err}");
 }
+
+/// Nothing is closed and nobody answers: each try to hear of ends again that times out is another gap, and no news.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_a_redis_that_hangs_tells_one_gap_and_its_patience_ends() {
+    let server = Server::start(&[]).await;
+    let mut redis = server.redis().await;
+    let info: redis::InfoDict = redis::cmd("INFO").arg("server").query_async(&mut redis).await.unwrap();
+    let pid: u32 = info.get("process_id").unwrap();
+    let mut follower = Waiter::start(&server, &["results", "--follow", "--patience", "4s"]);
+    let mut follows = redis::cmd("HEXISTS");
+    follows.arg("workyard:{default}:state").arg("follow");
+    until("somebody follows", async || {
+        follows.query_async::<bool>(&mut redis.clone()).await.unwrap()
+    })
+    .await;
+    let signal = |name: &str| {
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args([name, &pid.to_string()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let err = follower.ends(4).await;
+    signal("-CONT");
+    assert_eq!(err.matches("ends may be missing here").count(), 1, "{err}");
+    assert!(err.contains("; for longer than 4s"), "{err}");
+}
