@@ -5,7 +5,7 @@
 //! a bounded number of hand-backs per failure; then the task runs here, whoever is at fault. No attempt is burnt by it.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use workyard_shared::broker::{Grant, Handback};
 
@@ -20,13 +20,25 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 /// How long another consumer has to take it when it is due, before this one tries its circuit again.
 pub(super) const PASSED: Duration = Duration::from_millis(500);
-/// Tasks that are remembered; then all are forgotten, which lets them be passed on anew.
+/// Tasks that are remembered; beyond that none is passed on ...
 const REMEMBERED: usize = 10_000;
+/// ... until those have had their time, most of them elsewhere, and all are forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// What was passed on: by task, after which failure, how often.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Passing {
     passed: HashMap<String, (u32, u32)>,
+    since: Instant,
+}
+
+impl Default for Passing {
+    fn default() -> Self {
+        Self {
+            passed: HashMap::new(),
+            since: Instant::now(),
+        }
+    }
 }
 
 impl Passing {
@@ -43,8 +55,12 @@ impl Passing {
             self.passed.remove(&grant.id);
             return None;
         }
-        if self.passed.len() >= REMEMBERED {
+        if self.passed.len() >= REMEMBERED && !self.passed.contains_key(&grant.id) {
+            if self.since.elapsed() < FORGET_AFTER {
+                return None;
+            }
             self.passed.clear();
+            self.since = Instant::now();
         }
         self.passed.insert(grant.id.clone(), (meta.failures, times + 1));
         let delay = FIRST_DELAY.saturating_mul(1 << times).min(LONGEST_DELAY);
