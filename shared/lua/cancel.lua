@@ -21,6 +21,7 @@ end
 
 local function cancel(keys, argv)
   local audit, who, id, holder, running = keys[OWN + 1], argv[1], argv[2], argv[3], keys[OWN + 2]
+  if not id or not holder then return refuse('cancel takes who, an id and its holder') end
   local act = argv[4] or ''
   local wrong = check_audit(audit, who)
   if wrong then return wrong end

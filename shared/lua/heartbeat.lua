@@ -47,7 +47,7 @@ local function next_due(keys, now)
 end
 
 local function heartbeat(keys, argv)
-  local consumer, lease, notices = argv[1], tonumber(argv[2]), keys[OWN + 1]
+  local consumer, lease, notices = argv[1] or '', tonumber(argv[2]), keys[OWN + 1]
   local vitals, fleet, report, known, rank = keys[OWN + 2], keys[OWN + 3], argv[4] or '', argv[5] or '', tonumber(argv[6] or '')
   if rank and not (rank >= 0 and rank < 9007199254740992) then return refuse('rank must be below 2^53') end
   if #consumer < 1 or #consumer > 128 or find(consumer, '[^%w._-]') then return refuse('consumer must match [A-Za-z0-9._-]{1,128}') end

@@ -209,7 +209,7 @@ end
 
 local function job_settle(keys, argv)
   local session, consumer, batch = keys[JOB_OWN + 2], argv[1], argv[2]
-  if not find(batch, '^%d+$') then return refuse('batch must be a number') end
+  if not find(batch or '', '^%d+$') then return refuse('batch must be a number') end
   local outcomes, why = read_outcomes(argv)
   if not outcomes then return refuse(why) end
   local before, gone = answered_settle(keys, session, 'job', consumer, batch)

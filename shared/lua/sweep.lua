@@ -48,7 +48,7 @@ end
 
 local function sweep(keys, argv)
   local most = tonumber(argv[1])
-  if not most or most < 1 or most > MAX_BATCH then return refuse('sweep takes 1 to ' .. MAX_BATCH .. ' items') end
+  if not most or not (most >= 1 and most <= MAX_BATCH) then return refuse('sweep takes 1 to ' .. MAX_BATCH .. ' items') end
   local now = clock()
   check_finish(keys)
   call('ZCARD', keys[EXPIRING]); call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED])
