@@ -522,12 +522,12 @@ async fn objects_are_cut_at_their_records_and_spilled_objects_go_with_the_job() 
     let expected = [(one.clone(), 0, 5, tag(9)), (one, 5, 9, tag(9)), (two, 0, 2, tag(2))];
     assert_eq!(slices, expected);
 
-    put("spill/workyard+default+s/part", "\"from afar\"\n");
+    put("spill/workyard.default.s/part", "\"from afar\"\n");
     put("spill/other/part", "x");
     let reduce = hands.next().await;
     let part = Part::Spilled {
         bytes: 12,
-        path: "workyard+default+s/part".into(),
+        path: "workyard.default.s/part".into(),
     };
     hands.settle(&reduce, JobVerdict::Done, vec![(0, part)]).await;
     assert_eq!(run(&["job", "result", "s"]).ok().out, "\"from afar\"\n");

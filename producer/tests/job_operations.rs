@@ -134,7 +134,7 @@ async fn spilled(client: &Client, hands: &mut Hands, id: &str, place: &str) {
     let job = client.map_reduce(&queue(), "m", "r").items([1, 2]).chunk_size(1);
     job.spill(place).id(id).submit().await.unwrap();
     let grant = hands.next().await;
-    let path = format!("workyard+q+{id}/data/m0-0-1");
+    let path = format!("workyard.q.{id}/data/m0-0-1");
     hands
         .settle(&grant, JobVerdict::Done, vec![(0, Part::Spilled { bytes: 2, path })])
         .await;
@@ -193,9 +193,9 @@ async fn a_spilled_result_that_is_shorter_or_longer_than_it_was_is_no_result() {
         let whole = "[1,1]\n[2,2]\n[3,3]\n";
         let part = Part::Spilled {
             bytes: whole.len() as u64,
-            path: format!("workyard+q+{id}/out/0-1"),
+            path: format!("workyard.q.{id}/out/0-1"),
         };
-        let file = dir.path().join(format!("workyard+q+{id}/out/0-1"));
+        let file = dir.path().join(format!("workyard.q.{id}/out/0-1"));
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, whole).unwrap();
         let reduce = hands.next().await;
@@ -205,7 +205,7 @@ async fn a_spilled_result_that_is_shorter_or_longer_than_it_was_is_no_result() {
         for (now, bytes) in [("", 0), (&whole[..12], 12), (&format!("{whole}[4,4]\n")[..], 24)] {
             std::fs::write(&file, now).unwrap();
             let words =
-                format!("spilled data is damaged: {bytes} bytes instead of 18 in {place}/workyard+q+{id}/out/0-1");
+                format!("spilled data is damaged: {bytes} bytes instead of 18 in {place}/workyard.q.{id}/out/0-1");
             for command in ["result", "wait"] {
                 let told = server.run(&["job", command, id]).fails(1, &words);
                 assert_eq!(told.out, "", "{told:?}");

@@ -115,14 +115,18 @@ async fn pairs_are_merged_from_inline_and_spilled_parts_and_delete_removes_the_f
             vec![(0, lines("[\"a\",1]\n")), (1, lines("[\"b\",2]\n"))],
         )
         .await;
-    std::fs::create_dir(dir.path().join("words")).unwrap();
-    std::fs::write(dir.path().join("words/part"), "[\"a\",10]\n[\"d\",3]\n").unwrap();
+    std::fs::create_dir(dir.path().join("workyard.default.words")).unwrap();
+    std::fs::write(
+        dir.path().join("workyard.default.words/part"),
+        "[\"a\",10]\n[\"d\",3]\n",
+    )
+    .unwrap();
     for _ in 0..2 {
         let reduce = hands.next().await;
         let part = match member(&reduce) {
             Member::Partition { partition: 0, .. } => Part::Spilled {
                 bytes: 17,
-                path: "words/part".into(),
+                path: "workyard.default.words/part".into(),
             },
             Member::Partition { .. } => lines("[7,1]\n[\"b\",20]\n[\"c\",5]\n"),
             other => panic!("{other:?}"),
@@ -144,7 +148,7 @@ async fn pairs_are_merged_from_inline_and_spilled_parts_and_delete_removes_the_f
     let shown = server.run(&["job", "result", "words", "--parts"]).ok();
     assert_eq!(shown.out.lines().next(), Some("0\ta\t10"));
     server.run(&["job", "delete", "words"]).ok();
-    assert!(!dir.path().join("words").exists());
+    assert!(!dir.path().join("workyard.default.words").exists());
 }
 
 /// Chunks of a large job: it takes 40 calls of 1,000 each.

@@ -127,7 +127,7 @@ impl Keys {
         format!("{}job:{job}{part}", self.base)
     }
 
-    /// The folder of a job's files below its spill place: `<prefix>+<queue>+<job>`. Jobs of other queues have others, and
+    /// The folder of a job's files below its spill place: `<prefix>.<queue>.<job>`. Jobs of other queues have others, and
     /// whoever uses the place for something else has none of such a name: it is removed with all that is in it.
     #[must_use]
     pub fn spill_folder(&self, job: &JobId) -> String {
@@ -136,7 +136,7 @@ impl Keys {
             .chars()
             .filter_map(|c| match c {
                 '{' | '}' => None,
-                ':' | '/' => Some('+'),
+                ':' | '/' => Some('.'),
                 other => Some(other),
             })
             .collect();

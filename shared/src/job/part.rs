@@ -55,7 +55,7 @@ impl Part {
             Some(b's') => {
                 let text = std::str::from_utf8(&stored[1..]).map_err(|_| wrong())?;
                 let (bytes, path) = text.split_once(' ').ok_or_else(wrong)?;
-                let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_+./".contains(&b);
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
                 let safe = path.bytes().all(allowed)
                     && path
                         .split('/')
@@ -84,7 +84,7 @@ mod tests {
             Part::Inline(Bytes::new()),
             Part::Spilled {
                 bytes: 12,
-                path: "workyard+q.2+job-1/data/0.3-77".to_owned(),
+                path: "workyard.q.job-1/data/0.3-77".to_owned(),
             },
         ] {
             assert_eq!(Part::decode(&part.encode().into()).unwrap(), part);
