@@ -3,8 +3,9 @@
 //! All that a process holds is charged with its death, in its hands or running, in whichever queue. Invariant: while a suspect is
 //! in the hands of any queue nothing is claimed and nothing else started. It starts when Redis has taken back the others that
 //! came with it, no claim is under way, and nothing else has started for a moment, and has a second to itself; if it finds no
-//! slot in time it goes back. For some seconds behind it a claim does not come close behind a start. What kills at once, this one or one that nobody suspects yet, has done it by then: a death
-//! is charged to a suspect that did not deserve it only beside one that takes longer to kill.
+//! slot in time it goes back. For some seconds behind it a claim does not come close behind a start. What kills at once, this
+//! one or one that nobody suspects yet, has done it by then: a death is charged to a suspect that did not deserve it only
+//! beside one that takes longer to kill, or that starts in the very moment in which the suspect is claimed.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
