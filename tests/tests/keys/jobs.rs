@@ -23,14 +23,14 @@ fn spilled(yard: &Yard) -> (bool, usize) {
     let mut folders = vec![path(yard, "spill")];
     let (mut shows, mut files) = (false, 0);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
+        // What is only intermediate goes when the job has ended, perhaps just now.
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => {
-                    files += 1;
-                    shows |= holds(&std::fs::read(path).unwrap(), MARK);
-                }
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(content) = std::fs::read(path) {
+                files += 1;
+                shows |= holds(&content, MARK);
             }
         }
     }
