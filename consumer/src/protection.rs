@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use workyard_shared::Error;
 use workyard_shared::crypto::signature::FIELD;
-use workyard_shared::crypto::{Binding, KeyRing, Part, is_sealed, key_of};
+use workyard_shared::crypto::{Binding, KeyRing, Part, Unopened, is_sealed};
 use workyard_shared::envelope::check_payload;
 use workyard_shared::limits::MAX_SEALED_BYTES;
 use workyard_shared::name::{Kind, QueueName};
@@ -109,7 +109,7 @@ impl Entrance {
         }
         let opened = match self.keys.as_deref() {
             Some(keys) => keys.open(Part::Payload, binding(ctx), payload),
-            None => Err(key_of(payload).map_or_else(|why| why, workyard_shared::crypto::Unopened::NoKeys)),
+            None => Err(Unopened::without_keys(payload)),
         };
         let opened = opened.map_err(|why| format!("refused: its payload is {why}"))?;
         // Whoever sealed it may have sealed anything.

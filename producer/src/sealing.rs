@@ -4,7 +4,7 @@
 //! said, never taken for JSON of somebody's own.
 
 use bytes::Bytes;
-use workyard_shared::crypto::job::{JobBinding, open_arguments, open_error};
+use workyard_shared::crypto::job::{JobBinding, has_sealed_arguments, open_arguments, open_error};
 use workyard_shared::crypto::{Binding, Part, Unopened, is_sealed, key_of};
 use workyard_shared::job::JobRecord;
 use workyard_shared::name::{JobId, QueueName};
@@ -51,9 +51,12 @@ impl Client {
         let keys = self.inner.config.keys.as_deref();
         let job = JobBinding::new(queue, id, &record.spec);
         record.error = open_error(keys, &job, &record.error);
-        let mut opened = record.spec.clone();
-        if open_arguments(keys, &job, &mut opened) == Ok(true) {
-            record.spec = opened;
+        if has_sealed_arguments(&record.spec) {
+            let mut opened = record.spec.clone();
+            // All of them or none.
+            if open_arguments(keys, &job, &mut opened).is_ok() {
+                record.spec = opened;
+            }
         }
     }
 

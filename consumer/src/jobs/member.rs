@@ -55,7 +55,7 @@ impl MemberTask {
             return Ok(MemberEnd::Unwanted);
         };
         let sealed = self.sealing.of_job(queue.name(), &self.job, &record.spec, &ctx);
-        let spec = sealed.arguments(&record.spec)?;
+        let spec = sealed.arguments()?;
         let spec = spec.as_ref();
         let combiner_missing = spec.combine.as_ref().is_some_and(|f| !stages.knows(f.kind.as_str()));
         if combiner_missing && self.member.is_map() {
@@ -66,8 +66,8 @@ impl MemberTask {
         }
         let token = ctx.fencing_token().to_owned();
         let is_result = inputs::is_result(&record, self.member);
-        let lines = if self.member.is_map() {
-            let chunk: Chunk = serde_json::from_slice(&sealed.chunk(self.member, payload)?)
+        let lines = if let Member::Map { chunk, .. } = self.member {
+            let chunk: Chunk = serde_json::from_slice(&sealed.chunk(chunk, payload)?)
                 .map_err(|e| Failure::fatal(format!("the description of the chunk cannot be read: {e}")))?;
             stage::run_map(stages, spec, ctx.clone(), chunk).await?
         } else {
@@ -83,7 +83,7 @@ impl MemberTask {
             spec,
             allowed: &self.book.spill,
             member: self.member,
-            folder: queue.keys().spill_folder(&self.job),
+            keys: queue.keys(),
             is_result,
             token: &token,
             stop: &stop,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use workyard_shared::job::{Form, JobSpec, MAX_PART, Member, OutputName, Part, SPILLED_DATA_GONE};
+use workyard_shared::keys::Keys;
 use workyard_shared::store::{Store, StoreError};
 
 use super::book::JobView;
@@ -24,8 +25,7 @@ pub(super) struct Place<'a> {
     pub(super) spec: &'a JobSpec,
     pub(super) allowed: &'a Spill,
     pub(super) member: Member,
-    /// Of the job's files below its spill place.
-    pub(super) folder: String,
+    pub(super) keys: &'a Keys,
     /// Its output is what people read: it stays when intermediate data goes.
     pub(super) is_result: bool,
     pub(super) token: &'a str,
@@ -52,9 +52,10 @@ impl Place<'_> {
             return Ok(outputs.into_iter().map(inline).collect());
         };
         let store = self.allowed.open_for_task(spill)?;
+        let folder = self.keys.spill_folder(&self.view.id);
         let (mut drafts, mut contents) = (Vec::new(), Vec::new());
         for (name, lines) in outputs {
-            drafts.push(Draft::new(self.path(name), self.member, self.place(name)));
+            drafts.push(Draft::new(self.path(&folder, name), self.member, self.place(name)));
             contents.push((name, Bytes::from(lines)));
         }
         let writer = Writer::begin(self.view, drafts);
@@ -78,8 +79,8 @@ impl Place<'_> {
         }
     }
 
-    fn path(&self, name: u32) -> String {
-        let (folder, token) = (&self.folder, self.token);
+    fn path(&self, folder: &str, name: u32) -> String {
+        let token = self.token;
         match self.member {
             Member::Fold { .. } if self.is_result => format!("{folder}/out/0-{token}"),
             Member::Map { chunk, .. } => format!("{folder}/data/m{chunk}-{name}-{token}"),

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use workyard_shared::crypto::job::{JobBinding, open_arguments};
-use workyard_shared::crypto::{KeyRing, Unopened, is_sealed, key_of};
-use workyard_shared::job::{JobSpec, Member, OutputName};
+use workyard_shared::crypto::job::{JobBinding, has_sealed_arguments, open_arguments, open_chunk, open_output};
+use workyard_shared::crypto::{KeyRing, Unopened, is_sealed};
+use workyard_shared::job::{JobSpec, OutputName};
 use workyard_shared::name::{JobId, QueueName};
 
 use crate::context::Context;
@@ -26,7 +26,7 @@ const SHORT_BYTES: usize = 64 << 10;
 pub(crate) struct Sealing {
     keys: Option<Arc<KeyRing>>,
     required: bool,
-    /// Known when the step has read the job's record.
+    /// Known when the step has opened something.
     binding: Arc<OnceLock<JobBinding>>,
 }
 
@@ -42,14 +42,14 @@ impl Sealing {
     /// For a step of this job.
     pub(super) fn of_job<'a>(
         &'a self,
-        queue: &QueueName,
-        job: &JobId,
-        spec: &JobSpec,
+        queue: &'a QueueName,
+        job: &'a JobId,
+        spec: &'a JobSpec,
         ctx: &'a Context,
     ) -> SealedJob<'a> {
         SealedJob {
             sealing: self,
-            binding: self.binding.get_or_init(|| JobBinding::new(queue, job, spec)),
+            of: (queue, job, spec),
             ctx,
             plain: AtomicBool::new(false),
         }
@@ -71,7 +71,7 @@ impl Sealing {
 /// One job whose step runs here.
 pub(super) struct SealedJob<'a> {
     sealing: &'a Sealing,
-    binding: &'a JobBinding,
+    of: (&'a QueueName, &'a JobId, &'a JobSpec),
     /// Told when something was opened: what the step says before is our own words.
     ctx: &'a Context,
     /// An input was plain.
@@ -83,37 +83,40 @@ impl SealedJob<'_> {
         self.sealing.keys.as_deref()
     }
 
+    /// Made when it is needed first: most jobs are not sealed.
+    fn binding(&self) -> &JobBinding {
+        let (queue, job, spec) = self.of;
+        self.sealing.binding.get_or_init(|| JobBinding::new(queue, job, spec))
+    }
+
     /// The job's description, its arguments opened.
-    pub(super) fn arguments<'s>(&self, spec: &'s JobSpec) -> Result<Cow<'s, JobSpec>, Failure> {
-        let all = [Some(&spec.map), spec.combine.as_ref(), Some(&spec.reduce)];
-        let mut given = all.into_iter().flatten().map(|function| function.args.as_str());
-        if given.clone().any(|args| is_sealed(args.as_bytes())) {
+    pub(super) fn arguments(&self) -> Result<Cow<'_, JobSpec>, Failure> {
+        let (_, _, spec) = self.of;
+        if has_sealed_arguments(spec) {
             let mut opened = spec.clone();
-            open_arguments(self.keys(), self.binding, &mut opened).map_err(|why| refused("its arguments are", &why))?;
+            open_arguments(self.keys(), self.binding(), &mut opened)
+                .map_err(|why| refused("its arguments are", &why))?;
             self.ctx.has_opened();
             return Ok(Cow::Owned(opened));
         }
-        match self.sealing.required && given.any(|args| args != "{}") {
+        let mut functions = [Some(&spec.map), spec.combine.as_ref(), Some(&spec.reduce)]
+            .into_iter()
+            .flatten();
+        match self.sealing.required && functions.any(|function| function.args != "{}") {
             true => Err(plain("arguments")),
             false => Ok(Cow::Borrowed(spec)),
         }
     }
 
     /// The description of a chunk.
-    pub(super) fn chunk(&self, member: Member, payload: &Bytes) -> Result<Bytes, Failure> {
-        let Member::Map { chunk, .. } = member else {
-            return Ok(payload.clone());
-        };
+    pub(super) fn chunk(&self, number: u64, payload: &Bytes) -> Result<Bytes, Failure> {
         if !is_sealed(payload) {
             if self.ctx.is_sealed() {
                 return Err(mixed());
             }
             return self.plain_input("chunk", payload.clone());
         }
-        let opened = match self.keys() {
-            Some(keys) => keys.open_chunk(self.binding, chunk, payload),
-            None => Err(key_of(payload).map_or_else(|why| why, Unopened::NoKeys)),
-        };
+        let opened = open_chunk(self.keys(), self.binding(), number, payload);
         let opened = opened.map_err(|why| refused("its chunk is", &why))?;
         self.ctx.has_opened();
         Ok(opened)
@@ -131,14 +134,10 @@ impl SealedJob<'_> {
         if self.plain.load(Ordering::Relaxed) {
             return Err(mixed());
         }
-        let keys = self.sealing.keys.clone().ok_or_else(|| {
-            let why = key_of(first_line(&stored)).map_or_else(|why| why, Unopened::NoKeys);
-            refused("its input is", &why)
-        })?;
-        let (binding, name) = (self.binding.clone(), OutputName::Data(name.to_owned()));
+        let (keys, binding) = (self.sealing.keys.clone(), self.binding().clone());
+        let name = OutputName::Data(name.to_owned());
         let opened = at_length(stored.len(), move || {
-            keys.open_output(&binding, &name, &stored)
-                .map_err(|why| refused("its input is", &why))
+            open_output(keys.as_deref(), &binding, &name, &stored).map_err(|why| refused("its input is", &why))
         });
         let opened = opened.await?;
         self.ctx.has_opened();
@@ -156,7 +155,7 @@ impl SealedJob<'_> {
         }
         let no_keys = || Failure::fatal("there are no keys to seal the output");
         let keys = self.sealing.keys.clone().ok_or_else(no_keys)?;
-        let binding = self.binding.clone();
+        let binding = self.binding().clone();
         let names: Vec<OutputName> = outputs.iter().map(|(part, _)| name(*part)).collect();
         at_length(outputs.iter().map(|(_, lines)| lines.len()).sum(), move || {
             let seal = |((part, lines), name): ((u32, Vec<u8>), OutputName)| {
@@ -189,10 +188,6 @@ fn plain(what: &str) -> Failure {
 /// All of a job is sealed, or nothing: somebody has put something else there.
 fn mixed() -> Failure {
     Failure::fatal("refused: some of what it reads is sealed, and some is not")
-}
-
-fn first_line(stored: &[u8]) -> &[u8] {
-    stored.split(|byte| *byte == b'\n').next().unwrap_or_default()
 }
 
 /// Here if it is short, on a thread of its own if it is long.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use workyard_shared::broker::{JobCancelled, JobDeleted, JobGlance, JobRetried, Queue};
 use workyard_shared::crypto::is_sealed;
-use workyard_shared::crypto::job::{JobBinding, open_error};
+use workyard_shared::crypto::job::{JobBinding, open_chunk, open_error};
 use workyard_shared::job::{Form, JobRecord, JobState};
 use workyard_shared::name::{JobId, QueueName};
 use workyard_shared::store::{StoreError, Stores};
@@ -133,12 +133,12 @@ impl JobHandle {
             .zip(found)
             .filter_map(|(number, chunk)| Some((*number, chunk?)))
             .collect();
-        if let Some(keys) = &self.client.inner.config.keys
+        if let keys @ Some(_) = self.client.inner.config.keys.as_deref()
             && named.iter().any(|(_, chunk)| is_sealed(chunk))
         {
             let job = self.binding().await?;
             for (number, chunk) in named.iter_mut().filter(|(_, chunk)| is_sealed(chunk)) {
-                if let Ok(plain) = keys.open_chunk(&job, *number, chunk) {
+                if let Ok(plain) = open_chunk(keys, &job, *number, chunk) {
                     *chunk = plain;
                 }
             }

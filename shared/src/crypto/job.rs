@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 
-use super::{Binding, KeyRing, Part, Unopened, is_sealed, key_of};
+use super::{Binding, KeyRing, Part, Unopened, is_sealed};
 use crate::error::Error;
 use crate::job::{Function, JobSpec, OutputName, Role};
 use crate::limits::MAX_ERROR_BYTES;
@@ -73,14 +73,6 @@ impl KeyRing {
         job.with(&number.to_string(), |binding| self.seal(Part::Chunk, binding, plain))
     }
 
-    /// Opens the description of chunk `number`.
-    ///
-    /// # Errors
-    /// [`Unopened`].
-    pub fn open_chunk(&self, job: &JobBinding, number: u64, sealed: &[u8]) -> Result<Bytes, Unopened> {
-        job.with(&number.to_string(), |binding| self.open(Part::Chunk, binding, sealed))
-    }
-
     /// Seals the arguments of all functions that have some.
     ///
     /// # Errors
@@ -122,20 +114,6 @@ impl KeyRing {
         Ok(lines)
     }
 
-    /// Opens a whole output.
-    ///
-    /// # Errors
-    /// [`Unopened`].
-    pub fn open_output(&self, job: &JobBinding, name: &OutputName, sealed: &[u8]) -> Result<Bytes, Unopened> {
-        let mut blocks = Blocks::new(job.clone(), name.clone());
-        let mut plain = Vec::with_capacity(sealed.len() / 4 * 3);
-        for line in sealed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            plain.extend_from_slice(&blocks.open(Some(self), line)?);
-        }
-        blocks.finish()?;
-        Ok(plain.into())
-    }
-
     /// Seals an error text, cut to what fits.
     ///
     /// # Errors
@@ -153,15 +131,49 @@ impl KeyRing {
     }
 }
 
-/// Opens the arguments of all functions. Whether one of them was sealed.
+/// Opens the description of chunk `number`.
 ///
 /// # Errors
 /// [`Unopened`].
-pub fn open_arguments(keys: Option<&KeyRing>, job: &JobBinding, spec: &mut JobSpec) -> Result<bool, Unopened> {
-    let mut sealed = false;
+pub fn open_chunk(keys: Option<&KeyRing>, job: &JobBinding, number: u64, sealed: &[u8]) -> Result<Bytes, Unopened> {
+    let keys = ring(keys, sealed)?;
+    job.with(&number.to_string(), |binding| keys.open(Part::Chunk, binding, sealed))
+}
+
+/// Opens a whole output.
+///
+/// # Errors
+/// [`Unopened`].
+pub fn open_output(
+    keys: Option<&KeyRing>,
+    job: &JobBinding,
+    name: &OutputName,
+    sealed: &[u8],
+) -> Result<Bytes, Unopened> {
+    let mut blocks = Blocks::new(job.clone(), name.clone());
+    let mut plain = Vec::with_capacity(sealed.len() / 4 * 3);
+    for line in sealed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        plain.extend_from_slice(&blocks.open(keys, line)?);
+    }
+    blocks.finish()?;
+    Ok(plain.into())
+}
+
+/// Whether the arguments of a function are sealed.
+#[must_use]
+pub fn has_sealed_arguments(spec: &JobSpec) -> bool {
+    let functions = [Some(&spec.map), spec.combine.as_ref(), Some(&spec.reduce)];
+    let mut given = functions.into_iter().flatten();
+    given.any(|function| is_sealed(function.args.as_bytes()))
+}
+
+/// Opens the arguments of all functions.
+///
+/// # Errors
+/// [`Unopened`].
+pub fn open_arguments(keys: Option<&KeyRing>, job: &JobBinding, spec: &mut JobSpec) -> Result<(), Unopened> {
     each_arguments(spec, |role, args| {
         if is_sealed(args.as_bytes()) {
-            sealed = true;
             let keys = ring(keys, args.as_bytes())?;
             let plain = job.with(role.as_str(), |binding| {
                 keys.open(Part::Arguments, binding, args.as_bytes())
@@ -169,8 +181,7 @@ pub fn open_arguments(keys: Option<&KeyRing>, job: &JobBinding, spec: &mut JobSp
             *args = text(&plain);
         }
         Ok(())
-    })?;
-    Ok(sealed)
+    })
 }
 
 /// An error text of a job with what is sealed in it opened; what does not open is told by its key.
@@ -246,7 +257,7 @@ impl Blocks {
 
 /// The keys to open this with.
 fn ring<'a>(keys: Option<&'a KeyRing>, sealed: &[u8]) -> Result<&'a KeyRing, Unopened> {
-    keys.ok_or_else(|| key_of(sealed).map_or_else(|why| why, Unopened::NoKeys))
+    keys.ok_or_else(|| Unopened::without_keys(sealed))
 }
 
 fn each_arguments<E>(spec: &mut JobSpec, mut act: impl FnMut(Role, &mut String) -> Result<(), E>) -> Result<(), E> {
@@ -295,7 +306,7 @@ mod tests {
     fn a_chunk_opens_at_its_place_in_its_job_only() {
         let ring = ring();
         let sealed = ring.seal_chunk(&job(), 7, b"{\"items\":[1]}").unwrap();
-        assert_eq!(ring.open_chunk(&job(), 7, &sealed).unwrap(), "{\"items\":[1]}");
+        assert_eq!(open_chunk(Some(&ring), &job(), 7, &sealed).unwrap(), "{\"items\":[1]}");
         let others = [
             (job(), 8),
             (binding("p", "j", "r"), 7),
@@ -303,7 +314,10 @@ mod tests {
             (binding("q", "j", "other"), 7),
         ];
         for (other, number) in others {
-            assert!(ring.open_chunk(&other, number, &sealed).is_err(), "{other:?} {number}");
+            assert!(
+                open_chunk(Some(&ring), &other, number, &sealed).is_err(),
+                "{other:?} {number}"
+            );
         }
     }
 
@@ -314,13 +328,16 @@ mod tests {
         for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES] {
             let plain: Vec<u8> = (0..length).map(|n| b"[1,2]\n"[n % 6]).collect();
             let sealed = ring.seal_output(&job(), &name, &plain).unwrap();
-            assert!(ring.open_output(&job(), &name, &sealed).unwrap() == plain, "{length}");
+            assert!(
+                open_output(Some(&ring), &job(), &name, &sealed).unwrap() == plain,
+                "{length}"
+            );
             for other in [OutputName::Data("0.4".to_owned()), OutputName::Result(0)] {
-                assert!(ring.open_output(&job(), &other, &sealed).is_err());
+                assert!(open_output(Some(&ring), &job(), &other, &sealed).is_err());
             }
             let lines: Vec<&[u8]> = sealed.split_inclusive(|byte| *byte == b'\n').collect();
             assert_eq!(lines.len(), length / BLOCK_BYTES + 1);
-            let open = |lines: &[&[u8]]| ring.open_output(&job(), &name, &lines.concat());
+            let open = |lines: &[&[u8]]| open_output(Some(&ring), &job(), &name, &lines.concat());
             assert!(open(&lines[..lines.len() - 1]).is_err(), "the last is missing");
             assert!(
                 open(&[&lines[..], &lines[lines.len() - 1..]].concat()).is_err(),
@@ -345,7 +362,8 @@ mod tests {
         assert!(is_sealed(sealed.map.args.as_bytes()) && sealed.reduce.args == "{}");
         sealed.validate().unwrap();
         let mut opened = sealed.clone();
-        assert_eq!(open_arguments(Some(&ring), &job(), &mut opened), Ok(true));
+        assert!(has_sealed_arguments(&opened) && !has_sealed_arguments(&plain));
+        open_arguments(Some(&ring), &job(), &mut opened).unwrap();
         assert_eq!(opened, plain);
         let mut without = sealed.clone();
         "{}".clone_into(&mut without.map.args);
@@ -359,7 +377,7 @@ mod tests {
             keyless.to_string(),
             "sealed with key k1, and no key ring was given here"
         );
-        assert_eq!(open_arguments(None, &job(), &mut spec("r")), Ok(false));
+        assert_eq!(open_arguments(None, &job(), &mut spec("r")), Ok(()));
     }
 
     #[test]

@@ -80,6 +80,14 @@ pub enum Unopened {
     Form(&'static str),
 }
 
+impl Unopened {
+    /// Why something sealed is not opened where there are no keys at all.
+    #[must_use]
+    pub fn without_keys(sealed: &[u8]) -> Self {
+        key_of(sealed).map_or_else(|why| why, Self::NoKeys)
+    }
+}
+
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(borrow)]
