@@ -211,14 +211,8 @@ impl Suspects {
     fn others_may(&self, now: Instant, to_start: bool) -> bool {
         let mut may = false;
         self.change(|state| {
-            if state.calm_until.is_some_and(|until| now >= until) {
-                state.calm_until = None;
-            }
-            if state.opening_until.is_some_and(|until| now >= until) {
-                state.opening_until = None;
-            }
-            if state.alert_until.is_some_and(|until| now >= until) {
-                state.alert_until = None;
+            for until in [&mut state.calm_until, &mut state.opening_until, &mut state.alert_until] {
+                until.take_if(|until| now >= *until);
             }
             // What starts now may kill, and what a claim brings meanwhile would be charged with it.
             let apart = match (to_start, state.alert_until) {

@@ -65,7 +65,8 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// The claim brought nothing.
+    /// The claim brought nothing, or a task of a kind that is not known here, which says nothing at all: the next one may be
+    /// tried at once.
     pub(crate) fn nothing(self) {
         let now = self.desk.now();
         self.desk.with(|inner| inner.circuit.on_nothing(self.number, now));
@@ -309,8 +310,8 @@ impl Desk {
         self.with(|inner| inner.bulletin.fleet.kinds.contains_key(kind))
     }
 
-    /// Whether what failed here of this kind had better run elsewhere next: it fails here more often than not, or the circuit is
-    /// not closed, and somebody runs it well.
+    /// Whether a retry of this kind had better run elsewhere: the kind fails here more often than not, or the circuit is not
+    /// closed, and somebody runs it well.
     pub(crate) fn is_better_elsewhere(&self, kind: &str) -> bool {
         let now = self.now();
         self.with(|inner| {

@@ -269,9 +269,7 @@ impl Lane {
             self.fleet.slots.park(self.index, 0);
             return;
         }
-        if self.fleet.suspects.gives_up() {
-            self.return_suspect();
-        }
+        self.return_suspect();
         let (registry, protection) = (self.fleet.registry(), self.fleet.protection());
         let standing = self.fleet.slots.standing(self.index);
         // Of a kind that is full there may be hundreds, and this is gone through with each end: they stay where they are.
@@ -294,7 +292,8 @@ impl Lane {
             }
             let Some(grant) = self.ready.remove(at) else { break };
             if let Some(handback) = self.passing.on(&grant, &self.desk) {
-                self.pass_to_another(handback);
+                let pause = handback.delay + PASSED;
+                self.hand_back(handback, |trial| trial.passed(pause));
                 continue;
             }
             match self
@@ -328,7 +327,8 @@ impl Lane {
                     self.fleet.slots.unreserve(self.index, 1);
                     self.outbox.add(done);
                 }
-                Judged::Unhandled(handback) => self.hand_back(handback),
+                Judged::Unhandled(handback) if handback.unhandled => self.hand_back(handback, Trial::nothing),
+                Judged::Unhandled(handback) => self.hand_back(handback, drop),
             }
         }
         // What was passed over waits for a slot of its kind.
@@ -337,31 +337,20 @@ impl Lane {
         self.return_excess(&registry, &full);
     }
 
-    /// The one that all others hold still for finds no slot.
+    /// Hands back the one that all others hold still for, if it has found no slot in time.
     fn return_suspect(&mut self) {
-        if let Some(at) = self.ready.iter().position(Grant::is_suspect)
+        if self.fleet.suspects.gives_up()
+            && let Some(at) = self.ready.iter().position(Grant::is_suspect)
             && let Some(grant) = self.ready.remove(at)
         {
-            self.hand_back(handback(&grant, false, SUSPECT_DELAY));
+            self.hand_back(handback(&grant, false, SUSPECT_DELAY), drop);
         }
     }
 
-    /// A retry goes back for another consumer to take.
-    fn pass_to_another(&mut self, handback: Handback) {
-        let pause = handback.delay + PASSED;
+    /// A task that was claimed goes back without having started; if it was a probe, that ends so.
+    fn hand_back(&mut self, handback: Handback, ends: impl FnOnce(Trial)) {
         if let Some(trial) = self.let_go(&handback.id) {
-            trial.passed(pause);
-        }
-        self.fleet.slots.unreserve(self.index, 1);
-        self.outbox.hand_back(handback);
-    }
-
-    /// A task that was claimed goes back without having started.
-    fn hand_back(&mut self, handback: Handback) {
-        let trial = self.let_go(&handback.id);
-        // A kind that we do not know says nothing at all: the next one may be tried at once.
-        if let Some(trial) = trial.filter(|_| handback.unhandled) {
-            trial.nothing();
+            ends(trial);
         }
         self.fleet.slots.unreserve(self.index, 1);
         self.outbox.hand_back(handback);
