@@ -4,6 +4,7 @@
 //! tasks at the start bounds them. A call whose reply is lost is sent again; its second answer may
 //! then count a task as "not here" that the first has dealt with.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -49,19 +50,17 @@ impl Client {
             "has ended: only others can be cancelled",
         )?;
         let (act, mut cancelled) = (Arc::<str>::from(filter.words()), 0);
-        for state in states {
-            let mut pages = Singles::of(self, queue, filter, state).await?;
-            while let Some(ids) = pages.next().await? {
-                for some in ids.chunks(AT_ONCE) {
-                    let mut calls = JoinSet::new();
-                    for id in some {
-                        let (client, queue, id, act) = (self.clone(), queue.clone(), id.clone(), Arc::clone(&act));
-                        calls.spawn(async move { client.cancel_in(&queue, &id, &act).await });
-                    }
-                    while let Some(answer) = calls.join_next().await {
-                        let answer = answer.map_err(|e| Error::invalid(format!("a cancel broke off: {e}")))??;
-                        cancelled += u64::from(answer == CancelAnswer::Cancelled);
-                    }
+        let mut pages = Singles::of(self, queue, filter, states);
+        while let Some(ids) = pages.next().await? {
+            for some in ids.chunks(AT_ONCE) {
+                let mut calls = JoinSet::new();
+                for id in some {
+                    let (client, queue, id, act) = (self.clone(), queue.clone(), id.clone(), Arc::clone(&act));
+                    calls.spawn(async move { client.cancel_in(&queue, &id, &act).await });
+                }
+                while let Some(answer) = calls.join_next().await {
+                    let answer = answer.map_err(|e| Error::invalid(format!("a cancel broke off: {e}")))??;
+                    cancelled += u64::from(answer == CancelAnswer::Cancelled);
                 }
             }
         }
@@ -76,12 +75,10 @@ impl Client {
     pub async fn delete_all(&self, queue: &QueueName, filter: &Filter) -> Result<u64, Error> {
         let states = chosen(filter, State::is_terminal, "has not ended: cancel such tasks first")?;
         let mut deleted = 0;
-        for state in states {
-            let mut pages = Singles::of(self, queue, filter, state).await?;
-            while let Some(ids) = pages.next().await? {
-                let answers = self.delete(queue, &ids).await?;
-                deleted += answers.iter().filter(|answer| **answer == Deleted::Deleted).count() as u64;
-            }
+        let mut pages = Singles::of(self, queue, filter, states);
+        while let Some(ids) = pages.next().await? {
+            let answers = self.delete(queue, &ids).await?;
+            deleted += answers.iter().filter(|answer| **answer == Deleted::Deleted).count() as u64;
         }
         Ok(deleted)
     }
@@ -92,11 +89,10 @@ impl Client {
     /// As those.
     pub async fn count_all(&self, queue: &QueueName, filter: &Filter, ended: bool) -> Result<u64, Error> {
         let mut count = 0;
-        for state in chosen(filter, |state| state.is_terminal() == ended, "is none of these")? {
-            let mut pages = Singles::of(self, queue, filter, state).await?;
-            while let Some(ids) = pages.next().await? {
-                count += ids.len() as u64;
-            }
+        let states = chosen(filter, |state| state.is_terminal() == ended, "is none of these")?;
+        let mut pages = Singles::of(self, queue, filter, states);
+        while let Some(ids) = pages.next().await? {
+            count += ids.len() as u64;
         }
         Ok(count)
     }
@@ -300,54 +296,68 @@ fn count(answers: &[bool]) -> u64 {
     answers.iter().filter(|answer| **answer).count() as u64
 }
 
-/// Ids of a queue's tasks in one state, page by page, without the steps of jobs.
+/// Ids of a queue's tasks in some states, page by page, without the steps of jobs.
 struct Singles<'a> {
     client: &'a Client,
     queue: &'a QueueName,
     filter: Filter,
     from: Option<Cursor>,
-    /// About as many as were there when it began: it ends, whoever adds more.
-    left: u64,
+    /// Those that are not walked through, the present one first.
+    states: VecDeque<State>,
+    /// Of the present one about as many as were there when it began: it ends, whoever adds more. `None`: it has not begun.
+    left: Option<u64>,
 }
 
 impl<'a> Singles<'a> {
-    async fn of(client: &'a Client, queue: &'a QueueName, filter: &Filter, state: State) -> Result<Self, Error> {
-        let calls = client.queue(queue);
-        let there = client.patiently(|| calls.overview()).await?;
-        Ok(Self {
+    fn of(client: &'a Client, queue: &'a QueueName, filter: &Filter, states: Vec<State>) -> Self {
+        Self {
             client,
             queue,
-            filter: Filter {
-                state: Some(state),
-                ..filter.clone()
-            },
+            filter: filter.clone(),
             from: None,
-            left: match state {
-                State::Pending => there.pending,
-                State::Scheduled | State::Retrying => there.scheduled,
-                State::Running => there.running,
-                State::Failed => there.failed,
-                State::Completed | State::Cancelled | State::Expired => there.results,
-            },
-        })
+            states: states.into(),
+            left: None,
+        }
     }
 
     async fn next(&mut self) -> Result<Option<Vec<String>>, Error> {
-        if self.left == 0 {
-            return Ok(None);
+        while let Some(state) = self.states.front().copied() {
+            let left = match self.left {
+                Some(left) => left,
+                None => self.there(state).await?,
+            };
+            if left == 0 {
+                self.states.pop_front();
+                (self.from, self.left) = (None, None);
+                continue;
+            }
+            self.filter.state = Some(state);
+            let page = self
+                .client
+                .list(self.queue, &self.filter, self.from.as_ref(), CALL_IDS)
+                .await?;
+            self.left = Some(match page.next {
+                Some(_) => left.saturating_sub(page.tasks.len() as u64),
+                None => 0,
+            });
+            self.from = page.next;
+            let is_step = |view: &TaskView| view.task_type.is_some_and(|of| of != TaskType::Single.as_str());
+            let ids = page.tasks.into_iter().filter(|view| !is_step(view)).map(|view| view.id);
+            return Ok(Some(ids.collect()));
         }
-        let page = self
-            .client
-            .list(self.queue, &self.filter, self.from.as_ref(), CALL_IDS)
-            .await?;
-        self.left = match page.next {
-            Some(_) => self.left.saturating_sub(page.tasks.len() as u64),
-            None => 0,
-        };
-        self.from = page.next;
-        let is_step = |view: &TaskView| view.task_type.is_some_and(|of| of != TaskType::Single.as_str());
-        let ids = page.tasks.into_iter().filter(|view| !is_step(view)).map(|view| view.id);
-        Ok(Some(ids.collect()))
+        Ok(None)
+    }
+
+    async fn there(&self, state: State) -> Result<u64, Error> {
+        let calls = self.client.queue(self.queue);
+        let there = self.client.patiently(|| calls.overview()).await?;
+        Ok(match state {
+            State::Pending => there.pending,
+            State::Scheduled | State::Retrying => there.scheduled,
+            State::Running => there.running,
+            State::Failed => there.failed,
+            State::Completed | State::Cancelled | State::Expired => there.results,
+        })
     }
 }
 

@@ -317,7 +317,7 @@ impl Rows {
 }
 
 /// The text of a string, the JSON of anything else.
-fn text(json: &RawJson) -> String {
+pub(super) fn text(json: &RawJson) -> String {
     json.parse::<String>()
         .unwrap_or_else(|_| String::from_utf8_lossy(json.bytes()).into_owned())
 }

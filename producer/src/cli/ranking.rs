@@ -121,6 +121,7 @@ fn size(value: &RawJson) -> Option<Number> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::job_result::text;
     use super::*;
 
     #[test]
@@ -151,10 +152,6 @@ mod tests {
                 .map(|text| RawJson::new((*text).to_owned().into()))
                 .collect();
             let (keyed, ranked) = ranking(&values, most)?;
-            let text = |json: &RawJson| {
-                json.parse::<String>()
-                    .unwrap_or_else(|_| String::from_utf8_lossy(json.bytes()).into_owned())
-            };
             let pair = |one: &Ranked| {
                 if keyed {
                     format!("{}={}", text(&one.key), text(&one.value))
