@@ -231,13 +231,22 @@ async fn every_call_of_the_table_works_when_nothing_is_wrong() {
     }
 }
 
-#[tokio::test]
-async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
+/// Each of these calls is refused as `INVALID`, and changes nothing.
+async fn refused<'a>(cases: impl IntoIterator<Item = (&'a str, &'a [&'a str], Vec<String>)>) {
     let yard = Yard::start().await;
     yard.broker.link().load_library().await.unwrap();
     let mut redis = yard.server.connection().await;
     prepare(&mut redis).await;
     let before = dump(&mut redis).await;
+    for (name, own, args) in cases {
+        let error = call(&mut redis, name, own, &args).await.expect_err(name);
+        assert_eq!(error.code(), Some("INVALID"), "{name} {args:.60?}: {error}");
+    }
+    assert_eq!(before, dump(&mut redis).await);
+}
+
+#[tokio::test]
+async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
     let big = "x".repeat((1 << 20) + 1);
     let cases: Vec<(&str, &[&str], Vec<String>)> = vec![
         ("enqueue", &[], strings(&[])),
@@ -298,20 +307,11 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("set", &["audit"], strings(&["w", "overload", "drop"])),
         ("set", &["audit"], strings(&["w", "paused", "1", "overload", ""])),
     ];
-    for (name, own, args) in cases {
-        let error = call(&mut redis, name, own, &args).await.expect_err(name);
-        assert_eq!(error.code(), Some("INVALID"), "{name} {args:.60?}: {error}");
-    }
-    assert_eq!(before, dump(&mut redis).await);
+    refused(cases).await;
 }
 
 #[tokio::test]
 async fn too_few_arguments_are_refused_in_words() {
-    let yard = Yard::start().await;
-    yard.broker.link().load_library().await.unwrap();
-    let mut redis = yard.server.connection().await;
-    prepare(&mut redis).await;
-    let before = dump(&mut redis).await;
     let long = "x".repeat(257);
     let cases: [(&str, &[&str], &[&str]); 4] = [
         ("heartbeat", &["notices:x"], &[]),
@@ -319,11 +319,7 @@ async fn too_few_arguments_are_refused_in_words() {
         ("cancel", &["audit"], &["w"]),
         ("cancel", &["audit"], &["w", "held", "", &long]),
     ];
-    for (name, own, args) in cases {
-        let error = call(&mut redis, name, own, &strings(args)).await.expect_err(name);
-        assert_eq!(error.code(), Some("INVALID"), "{name} {args:.60?}: {error}");
-    }
-    assert_eq!(before, dump(&mut redis).await);
+    refused(cases.map(|(name, own, args)| (name, own, strings(args)))).await;
 }
 
 #[tokio::test]

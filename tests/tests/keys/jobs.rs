@@ -5,6 +5,19 @@ use workyard_tests::{Yard, wait_until};
 
 use crate::stand::{FILE, MARK, SOON, cli, consumer, done, everything, holds, path, stop};
 
+/// Sums the items of a file, one a chunk.
+const SUM: [&str; 9] = [
+    "map-reduce",
+    "--map",
+    "sum",
+    "--reduce",
+    "sum",
+    "--items",
+    "items",
+    "--chunk-size",
+    "1",
+];
+
 /// Text with the mark in it, and what counting its words gives.
 fn text() -> String {
     format!("{MARK} one two\ntwo {MARK} three\n").repeat(200)
@@ -117,20 +130,7 @@ async fn neither_redis_nor_the_spill_place_sees_what_a_sealed_job_reads_and_make
 async fn errors_and_chunks_of_a_sealed_job_are_for_those_with_the_keys() {
     let (yard, daemon) = with_keys(false).await;
     std::fs::write(path(&yard, "items"), json!([1, 2, MARK]).to_string()).unwrap();
-    let job = [
-        "map-reduce",
-        "--map",
-        "sum",
-        "--reduce",
-        "sum",
-        "--items",
-        "items",
-        "--chunk-size",
-        "1",
-        "--id",
-        "j",
-    ];
-    let (code, _, stderr) = cli(&yard, &[&job[..], &["--keys", "ring"]].concat());
+    let (code, _, stderr) = cli(&yard, &[&SUM[..], &["--id", "j", "--keys", "ring"]].concat());
     assert!(
         code == 1 && stderr.contains(MARK),
         "its owner sees the item: {code} {stderr}"
@@ -181,18 +181,7 @@ async fn what_was_exchanged_or_made_up_in_a_sealed_job_is_refused() {
     done(&yard, &["keys", "new", "other", "--id", "k2"]);
     std::fs::write(path(&yard, "items"), "[1, 2, 3]").unwrap();
     let submit = |id: &str, more: &[&str]| {
-        let base = [
-            "map-reduce",
-            "--map",
-            "sum",
-            "--reduce",
-            "sum",
-            "--items",
-            "items",
-            "--chunk-size",
-            "1",
-        ];
-        done(&yard, &[&base[..], &["--detach", "--id", id], more].concat());
+        done(&yard, &[&SUM[..], &["--detach", "--id", id], more].concat());
     };
     for id in ["good", "exchanged", "made-up", "functions"] {
         submit(id, &["--keys", "ring"]);
