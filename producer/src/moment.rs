@@ -35,7 +35,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match i64::try_from(self.0).ok().and_then(DateTime::from_timestamp_millis) {
             Some(at) => f.write_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            // Beyond what a calendar knows; the protocol permits up to 2^52.
+            // Beyond what a calendar knows.
             None => write!(f, "{}ms", self.0),
         }
     }

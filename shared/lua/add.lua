@@ -25,12 +25,16 @@ do
 
   -- 1973 in milliseconds, the year 5138 in seconds: what is below was meant as seconds, and would run, or expire, at once.
   local LEAST_INSTANT = 100000000000
+  -- The end of the year 9999 in milliseconds, of 1978 in microseconds: what is above was meant as these, and would never run.
+  local MOST_INSTANT = 253402300799999
 
-  local function in_seconds(options)
+  local function in_another_unit(options)
     for _, name in ipairs { 'not_before', 'expires_at' } do
-      local at = options[name]
-      if at and at > 0 and at < LEAST_INSTANT then
-        return name .. ' must be milliseconds since 1970: ' .. int(at) .. ' looks like seconds (give ' .. int(at) .. '000)'
+      local at, unit, meant = options[name], nil, nil
+      if at and at > 0 and at < LEAST_INSTANT then unit, meant = 'seconds', int(at) .. '000' end
+      if at and at > MOST_INSTANT then unit, meant = 'microseconds', int(floor(at / 1000)) end
+      if unit then
+        return name .. ' must be milliseconds since 1970: ' .. int(at) .. ' looks like ' .. unit .. ' (give ' .. meant .. ')'
       end
     end
   end
@@ -47,7 +51,7 @@ do
     end
     local options, why = parse_options(text)
     if not options then return nil, why end
-    why = in_seconds(options)
+    why = in_another_unit(options)
     if why then return nil, why end
     local relative = options.delay or options.expires_in
     text = absolute(options, text, now)

@@ -16,6 +16,8 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 pub const DEFAULT_RETRY_PRIORITY_STEP: u8 = 10;
 /// Instants below are taken for seconds: 1973 in milliseconds, the year 5138 in seconds.
 const LEAST_INSTANT_MS: u64 = 100_000_000_000;
+/// Instants above are taken for microseconds: the end of the year 9999 in milliseconds, 1978 in microseconds.
+const MOST_INSTANT_MS: u64 = 253_402_300_799_999;
 /// How long a result stays.
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(3600);
 
@@ -147,13 +149,19 @@ impl TaskOptions {
             }
         }
         for (name, at) in [("not_before", self.not_before), ("expires_at", self.expires_at)] {
-            if at.is_some_and(|ms| ms > 1 << 52 || (ms == 0 && name == "expires_at")) {
-                return wrong(format!("{name} must be milliseconds since 1970, from 1 to 2^52"));
+            let range = if name == "expires_at" { 1 } else { 0 }..=1 << 52;
+            if at.is_some_and(|ms| !range.contains(&ms)) {
+                return wrong(format!("{name} must be milliseconds since 1970, up to the year 9999"));
             }
-            // Of 1970 in milliseconds, of now in seconds: what came so would be run, or expire, at once.
-            if let Some(seconds) = at.filter(|ms| (1..LEAST_INSTANT_MS).contains(ms)) {
+            // What came so would be run, or expire, at once; or never.
+            let meant = match at {
+                Some(seconds @ 1..LEAST_INSTANT_MS) => Some(("seconds", seconds, seconds * 1000)),
+                Some(micros) if micros > MOST_INSTANT_MS => Some(("microseconds", micros, micros / 1000)),
+                _ => None,
+            };
+            if let Some((unit, given, ms)) = meant {
                 return wrong(format!(
-                    "{name} must be milliseconds since 1970: {seconds} looks like seconds (give {seconds}000)"
+                    "{name} must be milliseconds since 1970: {given} looks like {unit} (give {ms})"
                 ));
             }
         }

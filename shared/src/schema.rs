@@ -25,7 +25,7 @@ enum Span {
 #[serde(untagged)]
 enum Instant {
     /// Milliseconds since 1970.
-    Millis(u64),
+    Millis(#[schemars(range(max = 253_402_300_799_999_u64))] u64),
     /// RFC 3339, for example "2026-11-24T12:00:00Z".
     Text(String),
 }

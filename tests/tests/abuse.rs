@@ -208,6 +208,7 @@ async fn numbers_at_the_edge_of_a_double_neither_pass_nor_harm() {
         r#""delay":"1e400s""#,
         r#""delay":"NaNs""#,
         r#""expires_at":18446744073709551615"#,
+        r#""not_before":1795955940000000"#,
         r#""retention":"99999999999999999999d""#,
         r#""backoff":{"factor":1e999}"#,
     ];
@@ -217,13 +218,13 @@ async fn numbers_at_the_edge_of_a_double_neither_pass_nor_harm() {
     }
     yard.reaches("rejected", refused.len() as u64).await;
     // The latest time that is one.
-    let latest = r#"{"kind":"echo","id":"latest","not_before":4503599627370496}"#;
+    let latest = r#"{"kind":"echo","id":"latest","not_before":253402300799999}"#;
     let _: u64 = ask(&redis, &["RPUSH", "workyard:{q}:inbox", latest]).await;
     wait_until(SOON, || async { yard.overview().await.scheduled == 1 }).await;
     assert!(matches!(
         yard.look("latest").await,
         Seen::Live {
-            place: Place::Scheduled(4_503_599_627_370_496),
+            place: Place::Scheduled(253_402_300_799_999),
             ..
         }
     ));

@@ -178,9 +178,26 @@ async fn acts_are_followed_as_they_happen() {
     wait_until(SOON, || async { follower.stdout().contains("paused=1") }).await;
     yard.operator.set(&[Setting::Paused(false)]).await.unwrap();
     wait_until(SOON, || async { follower.stdout().contains("paused=0") }).await;
-    follower.signal(Signal::INT);
-    assert_eq!(follower.wait_exit(SOON).await.code(), Some(0), "{}", follower.log());
-    assert_eq!(follower.stdout().lines().count(), 2, "{}", follower.log());
+    let human = Daemon::spawn(&mut workyard(&yard, &["audit", "--follow", "--patience", "200ms"]));
+    wait_until(SOON, || async { human.stdout().contains("paused=0") }).await;
+
+    yard.server.sigstop();
+    wait_until(SOON, || async { human.stderr().contains("still following") }).await;
+    yard.server.sigcont();
+    yard.operator.set(&[Setting::Paused(true)]).await.unwrap();
+    wait_until(SOON, || async {
+        [&follower, &human]
+            .iter()
+            .all(|shown| shown.stdout().matches("paused=1").count() == 2)
+    })
+    .await;
+    let told = human.stderr();
+    assert_eq!(told.lines().count(), 2, "an outage and its end are told once: {told}");
+    for shown in [&follower, &human] {
+        shown.signal(Signal::INT);
+        assert_eq!(shown.wait_exit(SOON).await.code(), Some(0), "{}", shown.log());
+        assert_eq!(shown.stdout().lines().count(), 3, "{}", shown.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

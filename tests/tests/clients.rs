@@ -89,6 +89,11 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
         let refused = enqueue(head, "1");
         assert!(refused.contains("looks like seconds (give 1795955940000)"), "{refused}");
     }
+    let refused = enqueue("echo not_before=1795955940000123", "1");
+    assert!(
+        refused.contains("looks like microseconds (give 1795955940000)"),
+        "{refused}"
+    );
     assert_eq!(enqueue("echo priority=1 delay=50", "1e400").trim(), "c");
     yard.reaches("failed", 1).await; // serde's Value has no 1e400: the handler refuses it, the queue does not
     for (n, extra) in ["not json", "[]", r#"{"headers":5}"#, r#"{"headers":{"a":1}}"#]

@@ -15,6 +15,7 @@ use super::output::clean;
 use super::session::Session;
 use super::table::Grid;
 use super::time::Clock;
+use super::watch::Told;
 
 /// Pause between two looks of `--follow`.
 const EVERY: Duration = Duration::from_secs(1);
@@ -118,39 +119,53 @@ fn lines(found: &[(QueueName, AuditEntry)], session: &mut Session) -> Result<(),
     session.out.flush()
 }
 
-/// Looks again and again; an outage is waited out.
+/// Looks again and again; an outage is told and waited out.
 async fn follow(mut last: BTreeMap<QueueName, String>, session: &mut Session) -> Result<Exit, CliError> {
     let mut interrupted = interrupt::listen(Exit::Done);
+    let mut outage = Told::default();
     loop {
-        tokio::select! {
+        let looked = tokio::select! {
             _ = &mut interrupted => return Ok(Exit::Done),
-            () = tokio::time::sleep(EVERY) => {}
-        }
-        match news(&mut last, session).await {
-            Ok(found) => lines(&found, session)?,
-            Err(error) if error.is_temporary() => {}
-            Err(error) => return Err(error.into()),
+            // Dropped at Ctrl-C, also while it waits for Redis.
+            looked = async {
+                tokio::time::sleep(EVERY).await;
+                news(&mut last, session).await
+            } => looked,
+        };
+        match looked {
+            Ok(found) => {
+                outage.answered(&session.out);
+                lines(&found, session)?;
+            }
+            Err(error) => outage.failed(
+                error,
+                "still following, and what is done meanwhile is shown then",
+                &session.out,
+            )?,
         }
     }
 }
 
-/// What is new in the queues, those that came meanwhile included.
+/// What is new in the queues, those that came meanwhile included. A look that fails in the middle has shown nothing: the
+/// next finds it again.
 async fn news(
     last: &mut BTreeMap<QueueName, String>,
     session: &Session,
 ) -> Result<Vec<(QueueName, AuditEntry)>, Error> {
+    let mut reached = last.clone();
     if !session.named {
         for queue in session.client.queues().await? {
-            last.entry(queue).or_insert_with(|| "0".to_owned());
+            reached.entry(queue).or_insert_with(|| "0".to_owned());
         }
     }
     let mut found = Vec::new();
-    for (queue, seen) in last {
+    for (queue, seen) in &mut reached {
         for entry in session.client.audit_after(queue, seen).await? {
             seen.clone_from(&entry.id);
             found.push((queue.clone(), entry));
         }
     }
     found.sort_by_key(|(_, entry)| entry.at_ms);
+    *last = reached;
     Ok(found)
 }

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use workyard_producer::{Error, JobHandle, JobRecord, JobState};
+use tokio::sync::watch;
+use workyard_producer::{Away, Error, JobHandle, JobRecord, JobState};
 
 use super::away;
 use super::exit::CliError;
@@ -28,12 +29,14 @@ pub(crate) struct News {
     next: Instant,
     idle: Vec<String>,
     errors: Vec<String>,
+    outage: watch::Receiver<Option<Away>>,
 }
 
 impl News {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(outage: watch::Receiver<Option<Away>>, now: Instant) -> Self {
         Self {
             next: now + EVERY,
+            outage,
             idle: Vec::new(),
             errors: Vec::new(),
         }
@@ -45,6 +48,11 @@ impl News {
             return Vec::new();
         }
         self.next = Instant::now() + EVERY;
+        // Consumers need a moment too: those of a Redis that has just come back are not there yet.
+        if self.outage.has_changed().unwrap_or(false) {
+            self.outage.mark_unchanged();
+            return Vec::new();
+        }
         let mut news = Vec::new();
         if let Some(reason) = idle(record, session).await
             && !self.idle.contains(&reason)
@@ -124,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_error_is_told_once_and_of_many_only_a_few() {
-        let mut notes = News::new(Instant::now());
+        let mut notes = News::new(watch::channel(None).1, Instant::now());
         let errors = |texts: &[&str]| {
             let errors = texts
                 .iter()

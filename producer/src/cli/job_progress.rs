@@ -28,7 +28,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn wait(job: &JobHandle, timeout: Duration, session: &Session) -> Result<JobRecord, CliError> {
     let quiet = session.out.json;
     let mut shown = Shown::new(quiet, session.notes.clone());
-    let mut notes = News::new(Instant::now());
+    let mut notes = News::new(session.client.outage(), Instant::now());
     let mut interrupt = interrupt::listen(Exit::Timeout);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -13,18 +13,45 @@ use super::output::Out;
 /// How long one look waits for Redis before the outage is told.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
+/// An outage, as those who look again and again tell it: once when it is seen, once when it is over.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    away: bool,
+}
+
+impl Told {
+    /// A look got its answer; whether an outage is over with it.
+    pub(crate) fn answered(&mut self, out: &Out) -> bool {
+        let over = std::mem::take(&mut self.away);
+        if over {
+            out.note("note: Redis answers again");
+        }
+        over
+    }
+
+    /// A look has failed: an outage is waited out, anything else ends the command.
+    pub(crate) fn failed(&mut self, error: Error, goes_on: &str, out: &Out) -> Result<(), CliError> {
+        if !error.is_temporary() {
+            return Err(error.into());
+        }
+        if !std::mem::replace(&mut self.away, true) {
+            out.note(&format!("note: {error}; {goes_on}"));
+        }
+        Ok(())
+    }
+}
+
 /// What is on the screen.
 #[derive(Debug, Default)]
 pub(crate) struct Screen {
     drawn: bool,
-    away: bool,
+    outage: Told,
 }
 
 impl Screen {
     /// Shows the next picture.
     pub(crate) fn show(&mut self, text: &str, out: &mut Out) -> Result<(), CliError> {
-        if std::mem::take(&mut self.away) {
-            out.note("note: Redis answers again");
+        if self.outage.answered(out) {
             // The notes stand in the picture.
             self.drawn = false;
         }
@@ -42,13 +69,7 @@ impl Screen {
 
     /// A look has failed: an outage is told once, anything else ends the watch.
     pub(crate) fn failed(&mut self, error: Error, out: &Out) -> Result<(), CliError> {
-        if !error.is_temporary() {
-            return Err(error.into());
-        }
-        if !std::mem::replace(&mut self.away, true) {
-            out.note(&format!("note: {error}; still watching"));
-        }
-        Ok(())
+        self.outage.failed(error, "still watching", out)
     }
 }
 
