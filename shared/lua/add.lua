@@ -43,7 +43,7 @@ do
   local function parse_head(head, now)
     local line, extra = match(head, '^([^\n]*)\n?(.*)$')
     local kind, text = match(line, '^([^ ]*) ?(.*)$')
-    if #kind < 1 or #kind > 128 or find(kind, '[^%w._:-]') then return nil, 'kind must match [A-Za-z0-9._:-]{1,128}' end
+    if not is_kind(kind) then return nil, KIND_RULE end
     if #extra > MAX_EXTRA then return nil, 'headers and unknown fields exceed ' .. MAX_EXTRA .. ' bytes' end
     if find(extra, '\n', 1, true) then return nil, 'extra must be one line of JSON' end
     if text == '' then

@@ -14,14 +14,19 @@ local EACH, FIRST = 5, 3
 
 -- The ids, and what each distinct text of times says: most tasks of a batch share theirs.
 local function read_batch(argv, n)
-  local ids, times = {}, {}
+  local ids, times, kind = {}, {}, nil
   for i = 1, n do
     local at = FIRST + EACH * (i - 1)
     ids[i] = argv[at]
+    -- It becomes a field of the counts, and a word of the result's header.
+    if argv[at + 2] ~= kind then
+      kind = argv[at + 2]
+      if not is_kind(kind) then return nil, refuse('task ' .. i .. ': ' .. KIND_RULE) end
+    end
     local text = argv[at + 3]
     if not times[text] then
       local retention, created, run = match(text, '^(%d+) (%d+) ([%d-]+)$')
-      if not retention then return nil, refuse('task ' .. i .. ': times must be "retention created run" in ms') end
+      if not retention or not (run == '-' or tonumber(run)) then return nil, refuse('task ' .. i .. ': times must be "retention created run" in ms') end
       times[text] = {
         retention = tonumber(retention), created = created, run = run, -- and what is worked out once, below
         started = false, expiry = false, kind = false, head = false, head_of = false,

@@ -12,61 +12,66 @@ if the new one is more urgent than they are. At equal priority who is there stay
 then comes in whole: the last one may go over. Shedding frees no memory, since a dead letter keeps its payload: then the new is refused.
 ]]
 local MAX_SHED = 50 -- each has its record read, payload included: bounded, as in fail
-local PACE_MINUTES = 5
-local SAMPLES = 50 -- records whose sizes stand for all
-local POLICIES = { block = 'block', shed = 'shed' }
 
--- A limit among the settings; what somebody else put there is none.
-local function limit_of(setting) return tonumber(match(setting or '', '^%d+$') or '0') end
+local read_limit, full -- below, in a block: Lua allows 200 local names in one
 
--- The settings that adding needs, in one read; a queue without a limit pays nothing more.
-local function read_limit(keys, plan)
-  if call('HLEN', keys[CFG]) == 0 then return end -- most queues have no settings
-  local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload', 'max_bytes')
-  plan.paused = cfg[1] == '1'
-  local limit, max_bytes = limit_of(cfg[2]), limit_of(cfg[4])
-  if max_bytes > 0 then
-    local held = call('MEMORY', 'USAGE', keys[TASKS], 'SAMPLES', SAMPLES) or 0
-    if held >= max_bytes then plan.held_bytes, plan.max_bytes = held, max_bytes end
+do
+  local PACE_MINUTES = 5
+  local SAMPLES = 50 -- records whose sizes stand for all
+  local POLICIES = { block = 'block', shed = 'shed' }
+
+  -- A limit among the settings; what somebody else put there is none.
+  local function limit_of(setting) return tonumber(match(setting or '', '^%d+$') or '0') end
+
+  -- The settings that adding needs, in one read; a queue without a limit pays nothing more.
+  function read_limit(keys, plan)
+    if call('HLEN', keys[CFG]) == 0 then return end -- most queues have no settings
+    local cfg = call('HMGET', keys[CFG], 'paused', 'max_pending', 'overload', 'max_bytes')
+    plan.paused = cfg[1] == '1'
+    local limit, max_bytes = limit_of(cfg[2]), limit_of(cfg[4])
+    if max_bytes > 0 then
+      local held = call('MEMORY', 'USAGE', keys[TASKS], 'SAMPLES', SAMPLES) or 0
+      if held >= max_bytes then plan.held_bytes, plan.max_bytes = held, max_bytes end
+    end
+    if limit < 1 and not plan.max_bytes then return end
+    plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
+    plan.depth = call('ZCARD', keys[PENDING])
+    plan.room = math.max(0, limit - plan.depth)
   end
-  if limit < 1 and not plan.max_bytes then return end
-  plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
-  plan.depth = call('ZCARD', keys[PENDING])
-  plan.room = math.max(0, limit - plan.depth)
-end
 
--- Tasks that have left by themselves since a snapshot: completed, failed, expired, without the shed. What somebody cancelled says
--- nothing of how fast the rest will go.
-local function left_for_good(totals)
-  local sum = 0
-  for _, i in ipairs { 2, 3, 6 } do sum = sum + (tonumber(totals[i]) or 0) end
-  return sum - (tonumber(totals[SHED]) or 0)
-end
+  -- Tasks that have left by themselves since a snapshot: completed, failed, expired, without the shed. What somebody cancelled says
+  -- nothing of how fast the rest will go.
+  local function left_for_good(totals)
+    local sum = 0
+    for _, i in ipairs { 2, 3, 6 } do sum = sum + (tonumber(totals[i]) or 0) end
+    return sum - (tonumber(totals[SHED]) or 0)
+  end
 
--- How long `depth` tasks take at the pace of the last minutes, in ms; nil if none has ended in them, or nobody is there to go on.
-local function estimated_wait(keys, now, depth)
-  if call('ZCOUNT', keys[CONSUMERS], int(now), '+inf') == 0 then return nil end
-  local minute, places = floor(now / 60000), {}
-  for i = 1, PACE_MINUTES + 1 do places[i] = int((minute - PACE_MINUTES - 1 + i) % 1440) end
-  local rows = call('HMGET', keys[MINUTES], unpack(places))
-  for i, row in ipairs(rows) do -- the oldest first
-    local at = minute - PACE_MINUTES - 1 + i
-    if row and match(row, '^%d+') == int(at) then
-      local before = {}
-      for word in string.gmatch(sub(row, #int(at) + 2), '%d+') do before[#before + 1] = word end
-      local ended = left_for_good(call('HMGET', keys[STATS], unpack(COUNTERS))) - left_for_good(before)
-      local span = math.max(1000, now - at * 60000)
-      return ended > 0 and floor(depth * span / ended) or nil
+  -- How long `depth` tasks take at the pace of the last minutes, in ms; nil if none has ended in them, or nobody is there to go on.
+  local function estimated_wait(keys, now, depth)
+    if call('ZCOUNT', keys[CONSUMERS], int(now), '+inf') == 0 then return nil end
+    local minute, places = floor(now / 60000), {}
+    for i = 1, PACE_MINUTES + 1 do places[i] = int((minute - PACE_MINUTES - 1 + i) % 1440) end
+    local rows = call('HMGET', keys[MINUTES], unpack(places))
+    for i, row in ipairs(rows) do -- the oldest first
+      local at = minute - PACE_MINUTES - 1 + i
+      if row and match(row, '^%d+') == int(at) then
+        local before = {}
+        for word in string.gmatch(sub(row, #int(at) + 2), '%d+') do before[#before + 1] = word end
+        local ended = left_for_good(call('HMGET', keys[STATS], unpack(COUNTERS))) - left_for_good(before)
+        local span = math.max(1000, now - at * 60000)
+        return ended > 0 and floor(depth * span / ended) or nil
+      end
     end
   end
-end
 
--- The answer to what cannot come in; nothing has changed.
-local function full(keys, plan)
-  local wait = estimated_wait(keys, plan.now, plan.depth)
-  local why = fmt('FULL depth=%d limit=%d policy=%s wait_ms=%s', plan.depth, plan.limit, plan.policy, wait and int(wait) or 'unknown')
-  if plan.max_bytes then why = why .. fmt(' bytes=%s max_bytes=%s', int(plan.held_bytes), int(plan.max_bytes)) end
-  return redis.error_reply(why)
+  -- The answer to what cannot come in; nothing has changed.
+  function full(keys, plan)
+    local wait = estimated_wait(keys, plan.now, plan.depth)
+    local why = fmt('FULL depth=%d limit=%d policy=%s wait_ms=%s', plan.depth, plan.limit, plan.policy, wait and int(wait) or 'unknown')
+    if plan.max_bytes then why = why .. fmt(' bytes=%s max_bytes=%s', int(plan.held_bytes), int(plan.max_bytes)) end
+    return redis.error_reply(why)
+  end
 end
 
 -- The priority with which task `i` of the plan goes into pending; nil if it does not (delayed, a duplicate).

@@ -17,6 +17,10 @@ local NUMERIC = { -- option -> least, most (ms for times)
   delay = { 0, 315360000000 }, expires_in = { 1, 315360000000 },
   not_before = { 0, 4503599627370496 }, expires_at = { 1, 4503599627370496 },
 }
+-- A kind is a field of the counts and a word of every stored form.
+local KIND_RULE = 'kind must match [A-Za-z0-9._:-]{1,128}'
+local function is_kind(text) return #text > 0 and #text <= 128 and not find(text, '[^%w._:-]') end
+
 local KEEPS_FRACTION = { backoff_factor = true, backoff_jitter = true }
 local TYPES = { single = true, map = true, reduce = true }
 

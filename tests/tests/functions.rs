@@ -281,6 +281,16 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ),
         ("complete", &["running:c", "session:c"], strings(&["c", "1", "held"])),
         (
+            "complete",
+            &["running:c", "session:c"],
+            strings(&["c", "5", "held", "1", "k \n", "0 1 2", "1"]),
+        ),
+        (
+            "complete",
+            &["running:c", "session:c"],
+            strings(&["c", "5", "held", "1", "k", "0 1 2-", "1"]),
+        ),
+        (
             "fail",
             &["running:c", "session:c"],
             strings(&["c", "5", "held", "1", "retry", "-5", "0", "", ""]),
