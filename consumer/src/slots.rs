@@ -142,6 +142,11 @@ impl Slots {
         permits.saturating_sub(self.running.available_permits())
     }
 
+    /// Whether one is free.
+    pub(crate) fn has_free(&self) -> bool {
+        self.running.available_permits() > self.debt.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn try_run(&self) -> Option<OwnedSemaphorePermit> {
         if self.debt.load(Ordering::Relaxed) > 0 {
             let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);

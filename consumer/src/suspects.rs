@@ -1,31 +1,30 @@
-//! Tasks that consumers died under, one death short of the dead-letter set: in this process one of them runs at a time.
+//! Suspects: tasks that one more death of a consumer would make poison. In this process one of them runs at a time, and starts alone.
 //!
-//! All that a process holds is charged with its death, in its hands or running, in whichever queue. Invariant: while a suspect is
-//! in the hands of any queue nothing is claimed and nothing else started. It starts when Redis has taken back the others that
-//! came with it, no claim is under way, and nothing else has started for a moment, and has a second to itself; if it finds no
-//! slot in time it goes back. For some seconds behind it a claim does not come close behind a start. What kills at once, this
-//! one or one that nobody suspects yet, has done it by then: a death is charged to a suspect that did not deserve it only
-//! beside one that takes longer to kill, or that starts in the very moment in which the suspect is claimed.
+//! Of the suspects that a dead process held only the one is charged that it had told Redis of before it started it
+//! (`lua/suspect.lua`). Invariant: nothing has started for a moment when a suspect does, and nothing else starts for its first
+//! second: what kills at once has killed by then, and so one is poison by its own deaths. A death is charged to a suspect that
+//! did not deserve it only beside a task that takes longer to kill. Suspects and the others take turns, so that neither waits
+//! for long for the end of the other, however many there are.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use workyard_shared::broker::Handback;
 
-/// How long a task that consumers died under is left to others while another such one runs here.
+/// How long a suspect is left to others while another one runs here.
 pub(crate) const SUSPECT_DELAY: Duration = Duration::from_secs(1);
+/// How often those look again that hold still.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long nothing else has started before a suspect does.
 const CALM_BEFORE: Duration = Duration::from_millis(300);
-/// How long nothing is claimed or started behind it, unless it ends before.
-const CALM_BEHIND: Duration = Duration::from_secs(1);
-/// How long after one has come the next is reckoned with.
-const ALERT: Duration = Duration::from_secs(3);
-/// How long Redis may take to hear of its end: until then it is charged with a death, too.
-const SETTLING: Duration = Duration::from_millis(100);
-/// How long the others hold still for one that does not come to start: its kind is full, or every slot is.
+/// How long nothing else starts beside it.
+const ALONE: Duration = Duration::from_secs(1);
+/// How long suspects may follow each other while others hold still; at least as long is the turn of the others.
+const TURN: Duration = Duration::from_secs(1);
+/// How long the next one may take to come, in a turn.
+const BETWEEN: Duration = Duration::from_millis(30);
+/// How long the others hold still for one that does not come to start.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What all queues of this process know of them.
@@ -33,46 +32,46 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Suspects {
     permit: Arc<Semaphore>,
     begun: Instant,
-    /// When anything was started last, in ms since `begun`, and one.
+    /// When another was started last, in ms since `begun`, and one.
     started_ms: AtomicU64,
-    /// Claims whose answers are not taken in yet.
-    claims: AtomicUsize,
-    /// Whether all others hold still: looked at before each start, so it must cost nothing.
+    /// Whether the others hold still: looked at before each start, so it must cost nothing.
     still: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Handed back by a queue (its number in the process), and Redis has not said yet that they are.
-    leaving: HashSet<(usize, String)>,
-    /// Since when one is in hand that has not started.
+    /// Since when the others hold still: one that had just been let start has said so a moment later.
+    still_since: Option<Instant>,
+    /// Since when one wants to start.
     waits_since: Option<Instant>,
-    calm_until: Option<Instant>,
-    /// Suspects have come of late, and more may: claims and starts take turns.
-    alert_until: Option<Instant>,
-    /// At the start of the process: until when the queues are waited for whose first claim has not been answered.
-    opening_until: Option<Instant>,
-    opening: HashSet<usize>,
+    /// Until when the others hold still for the one that runs, or for the next.
+    still_until: Option<Instant>,
+    /// Since when suspects have had their turn.
+    turn_since: Option<Instant>,
+    /// Whether another wanted to start meanwhile.
+    held_up: bool,
+    /// Until when it is the turn of the others.
+    others_until: Option<Instant>,
 }
 
 impl State {
-    fn is_still(&self) -> bool {
-        let one = self.waits_since.or(self.calm_until);
-        one.or(self.opening_until).or(self.alert_until).is_some()
+    /// The turn of the suspects is over. Who has kept nobody waiting owes nothing.
+    fn end_turn(&mut self, now: Instant) {
+        let took = self.turn_since.take().map(|since| now.saturating_duration_since(since));
+        (self.waits_since, self.still_until) = (None, None);
+        if std::mem::take(&mut self.held_up) {
+            self.others_until = Some(now + took.unwrap_or_default().max(LONGEST_WAIT));
+        }
     }
 }
 
-/// The one that stays, while it is held.
+/// The one that may start now, until it has ended.
 #[derive(Debug)]
 pub(crate) struct Alone {
     suspects: Arc<Suspects>,
     _permit: OwnedSemaphorePermit,
 }
-
-/// A claim, until what it brought is in the lane's hands.
-#[derive(Debug)]
-pub(crate) struct ClaimUnderWay(Arc<Suspects>);
 
 impl Default for Suspects {
     fn default() -> Self {
@@ -80,7 +79,6 @@ impl Default for Suspects {
             permit: Arc::new(Semaphore::new(1)),
             begun: Instant::now(),
             started_ms: AtomicU64::new(0),
-            claims: AtomicUsize::new(0),
             still: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -88,156 +86,99 @@ impl Default for Suspects {
 }
 
 impl Suspects {
-    /// For a process with so many queues. It may have been started because it died, and what it died of comes with the first
-    /// claims: nothing starts before all of them are answered.
-    pub(crate) fn new(lanes: usize) -> Self {
-        let all = Self::default();
-        if lanes > 1 {
-            all.change(|state| {
-                state.opening = (0..lanes).collect();
-                state.opening_until = Some(Instant::now() + LONGEST_WAIT);
-            });
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state: MutexGuard<'_, State> = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = change(&mut state);
+        let still = state.waits_since.is_some() || state.still_until.is_some();
+        match still {
+            true => _ = state.still_since.get_or_insert_with(Instant::now),
+            false => state.still_since = None,
         }
-        all
+        self.still.store(still, Ordering::SeqCst);
+        answer
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether one runs for so long that others go on beside it: those that wait here had better run elsewhere.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.permit.available_permits() == 0 && !self.still.load(Ordering::SeqCst)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state();
-        change(&mut state);
-        self.still.store(state.is_still(), Ordering::SeqCst);
-    }
-
-    /// Whether a suspect may stay here: only one at a time.
-    pub(crate) fn stay(self: &Arc<Self>) -> Option<Alone> {
+    /// A suspect wants to start. From its first try on, when it is the suspects' turn, the others hold still, and it may when
+    /// nothing has started for a moment.
+    pub(crate) fn try_start(self: &Arc<Self>, now: Instant) -> Option<Alone> {
         let permit = Arc::clone(&self.permit).try_acquire_owned().ok()?;
-        let now = Instant::now();
-        self.change(|state| (state.waits_since, state.alert_until) = (Some(now), Some(now + ALERT)));
+        self.change(|state| {
+            state.others_until.take_if(|until| now >= *until);
+            if state.others_until.is_some() {
+                return None;
+            }
+            state.waits_since.get_or_insert(now);
+            state.still_until = None;
+            let all_know = state.still_since.is_some_and(|since| now >= since + LOOK_AGAIN);
+            (all_know && self.is_calm(now)).then_some(())
+        })?;
         Some(Alone {
             suspects: Arc::clone(self),
             _permit: permit,
         })
     }
 
-    /// A claim begins.
-    pub(crate) fn claim(self: &Arc<Self>) -> ClaimUnderWay {
-        self.claims.fetch_add(1, Ordering::SeqCst);
-        ClaimUnderWay(Arc::clone(self))
-    }
-
-    /// A claim of this queue has been answered.
-    pub(crate) fn answered(&self, lane: usize) {
-        if !self.still.load(Ordering::SeqCst) {
-            return;
-        }
-        self.change(|state| {
-            state.opening.remove(&lane);
-            if state.opening.is_empty() {
-                state.opening_until = None;
-            }
-        });
-    }
-
-    /// One goes back.
-    pub(crate) fn leaves(&self, lane: usize, id: &str) {
-        self.state().leaving.insert((lane, id.to_owned()));
-    }
-
-    /// Redis has answered a queue for these.
-    pub(crate) fn gone(&self, lane: usize, handbacks: &[Handback]) {
-        if handbacks.is_empty() {
-            return;
-        }
-        let mut state = self.state();
-        if !state.leaving.is_empty() {
-            handbacks.iter().for_each(|handback| {
-                state.leaving.remove(&(lane, handback.id.clone()));
-            });
-        }
-    }
-
-    /// A queue has a new session: what it held is not its own any more.
-    pub(crate) fn forget(&self, lane: usize) {
-        self.state().leaving.retain(|(of, _)| *of != lane);
-    }
-
-    /// Whether one is in hand that has waited for too long.
-    pub(crate) fn gives_up(&self) -> bool {
-        self.still.load(Ordering::SeqCst) && self.has_waited(Instant::now())
-    }
-
-    fn has_waited(&self, now: Instant) -> bool {
-        let since = self.state().waits_since;
-        since.is_some_and(|since| now.saturating_duration_since(since) >= LONGEST_WAIT)
-    }
-
-    fn may_start(&self, now: Instant) -> bool {
-        self.is_calm(now) && self.state().leaving.is_empty() && self.claims.load(Ordering::SeqCst) == 0
-    }
-
-    /// Whether nothing has started of late.
+    /// Whether nothing else has started of late.
     fn is_calm(&self, now: Instant) -> bool {
         let last = self.started_ms.load(Ordering::SeqCst).checked_sub(1);
         let since = now.saturating_duration_since(self.begun);
         last.is_none_or(|ms| since >= Duration::from_millis(ms) + CALM_BEFORE)
     }
 
-    /// Whether a task may start that has a slot.
-    pub(crate) fn lets_start(&self, is_suspect: bool) -> bool {
-        match is_suspect {
-            true => self.may_start(Instant::now()),
-            false => !self.still.load(Ordering::SeqCst) || self.others_may(Instant::now(), true),
-        }
+    /// Whether a task may start that is no suspect.
+    pub(crate) fn lets_start(&self) -> bool {
+        !self.still.load(Ordering::SeqCst) || self.others_may(Instant::now())
     }
 
-    /// Whether a claim may bring more.
-    pub(crate) fn lets_claim(&self) -> bool {
-        !self.still.load(Ordering::SeqCst) || self.others_may(Instant::now(), false)
-    }
-
-    /// A task starts.
-    pub(crate) fn started(&self, is_suspect: bool, now: Instant) {
-        if is_suspect {
-            return self.change(|state| (state.waits_since, state.calm_until) = (None, Some(now + CALM_BEHIND)));
-        }
+    /// A task starts that is no suspect.
+    pub(crate) fn started(&self, now: Instant) {
         let ms = now.saturating_duration_since(self.begun).as_millis();
         self.started_ms
             .store(u64::try_from(ms).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
     }
 
-    fn others_may(&self, now: Instant, to_start: bool) -> bool {
-        let mut may = false;
+    fn others_may(&self, now: Instant) -> bool {
         self.change(|state| {
-            for until in [&mut state.calm_until, &mut state.opening_until, &mut state.alert_until] {
-                until.take_if(|until| now >= *until);
+            let waits = state.waits_since.is_some_and(|since| now < since + LONGEST_WAIT);
+            let runs = state.still_until.is_some_and(|until| now < until);
+            state.held_up = true;
+            if !waits && !runs {
+                state.end_turn(now);
             }
-            // What starts now may kill, and what a claim brings meanwhile would be charged with it.
-            let apart = match (to_start, state.alert_until) {
-                (_, None) => true,
-                (true, Some(_)) => self.claims.load(Ordering::SeqCst) == 0,
-                (false, Some(_)) => self.is_calm(now),
-            };
-            let open = apart && (!to_start || state.opening_until.is_none());
-            may = open && state.waits_since.is_none() && state.calm_until.is_none();
-        });
-        may
+            !waits && !runs
+        })
+    }
+}
+
+impl Alone {
+    /// It starts, unless something else has meanwhile.
+    pub(crate) fn starts(&self, now: Instant) -> bool {
+        let suspects = &self.suspects;
+        suspects.is_calm(now)
+            && suspects.change(|state| {
+                (state.waits_since, state.still_until) = (None, Some(now + ALONE));
+                state.turn_since.get_or_insert(now);
+                true
+            })
     }
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        let settled = Instant::now() + SETTLING;
+        let now = Instant::now();
         self.suspects
-            .change(|state| (state.waits_since, state.calm_until) = (None, Some(settled)));
-    }
-}
-
-impl Drop for ClaimUnderWay {
-    fn drop(&mut self) {
-        self.0.claims.fetch_sub(1, Ordering::SeqCst);
+            .change(|state| match (state.turn_since, state.still_until) {
+                // The next may be there already.
+                (Some(since), Some(_)) if now < since + TURN => state.still_until = Some(now + BETWEEN),
+                (Some(_), _) => state.end_turn(now),
+                // It did not come to start, or has long been beside others.
+                (None, _) => {}
+            });
     }
 }
 
@@ -245,70 +186,81 @@ impl Drop for ClaimUnderWay {
 mod tests {
     use super::*;
 
-    fn handback(id: &str) -> Handback {
-        Handback {
-            id: id.to_owned(),
-            token: 1,
-            unhandled: false,
-            delay: SUSPECT_DELAY,
-        }
+    fn others_wait(suspects: &Suspects, at: Instant) -> bool {
+        suspects.still.load(Ordering::SeqCst) && !suspects.others_may(at)
     }
 
     #[test]
-    fn a_suspect_starts_when_the_others_are_gone_and_no_queue_claims_or_starts_until_it_has_run_a_moment() {
+    fn a_suspect_starts_when_nothing_has_for_a_moment_and_nothing_does_for_its_first_second() {
         let (suspects, now) = (Arc::new(Suspects::default()), Instant::now());
-        assert!(suspects.lets_claim() && suspects.lets_start(false));
-        let alone = suspects.stay().unwrap();
-        assert!(suspects.stay().is_none(), "one at a time, of all queues");
-        assert!(!suspects.others_may(now, true), "it goes first");
-        suspects.leaves(0, "a");
-        suspects.leaves(1, "b");
-        suspects.gone(0, &[handback("a"), handback("b")]);
-        assert!(!suspects.may_start(now), "b is another queue's");
-        suspects.gone(1, &[handback("b")]);
-        let claim = suspects.claim();
-        assert!(!suspects.may_start(now), "who knows what that brings");
-        drop(claim);
-        suspects.started(false, now);
-        assert!(
-            !suspects.may_start(now) && !suspects.may_start(now + CALM_BEFORE / 2),
-            "that one may kill, too"
-        );
-        let later = now + CALM_BEFORE * 2;
-        assert!(suspects.may_start(later));
-        suspects.started(true, later);
-        assert!(!suspects.others_may(later, true) && suspects.others_may(later + CALM_BEHIND, true));
-        suspects.started(true, later);
+        suspects.started(now);
+        assert!(suspects.try_start(now).is_none(), "that one may kill");
+        assert!(others_wait(&suspects, now), "it goes first");
+        let later = Instant::now() + CALM_BEFORE;
+        let alone = suspects.try_start(later).unwrap();
+        assert!(suspects.try_start(later).is_none(), "one at a time, of all queues");
+        assert!(others_wait(&suspects, later), "Redis is told of it");
+        assert!(alone.starts(later));
+        assert!(others_wait(&suspects, later + ALONE / 2) && !others_wait(&suspects, later + ALONE));
+        assert!(suspects.is_occupied(), "it runs on beside others");
         drop(alone);
-        assert!(suspects.others_may(Instant::now() + SETTLING, true), "it has ended");
-        assert!(suspects.stay().is_some());
+        assert!(!suspects.is_occupied() && !others_wait(&suspects, later));
     }
 
     #[test]
-    fn nothing_starts_before_each_queue_has_heard_what_its_first_claim_brings() {
-        let suspects = Suspects::new(2);
-        assert!(suspects.lets_claim() && !suspects.lets_start(false));
-        suspects.answered(1);
-        assert!(!suspects.lets_start(false) && suspects.others_may(Instant::now() + LONGEST_WAIT, true));
-        let suspects = Suspects::new(2);
-        suspects.answered(0);
-        suspects.answered(1);
-        assert!(suspects.lets_start(false) && Suspects::new(1).lets_start(false));
+    fn suspects_follow_each_other_for_a_second_and_then_the_others_have_as_long() {
+        let suspects = Arc::new(Suspects::default());
+        assert!(
+            suspects.try_start(Instant::now()).is_none(),
+            "one may have been let start just now"
+        );
+        let first = suspects.try_start(Instant::now() + LOOK_AGAIN).unwrap();
+        assert!(first.starts(Instant::now()));
+        assert!(others_wait(&suspects, Instant::now()));
+        drop(first);
+        let now = Instant::now() + LOOK_AGAIN;
+        assert!(others_wait(&suspects, now), "for the next");
+        let second = suspects.try_start(now).unwrap();
+        assert!(second.starts(now));
+        // As if it had taken so long.
+        suspects.change(|state| state.turn_since = Some(now.checked_sub(TURN * 2).unwrap()));
+        drop(second);
+        assert!(!others_wait(&suspects, now));
+        assert!(suspects.try_start(now).is_none(), "it is their turn");
+        assert!(!others_wait(&suspects, now), "and nobody holds still for the next one");
+        let late = now + TURN * 3;
+        assert!(suspects.try_start(late).is_none() && suspects.try_start(late + LOOK_AGAIN).is_some());
+    }
+
+    #[test]
+    fn suspects_alone_follow_each_other_without_a_pause() {
+        let suspects = Arc::new(Suspects::default());
+        for _ in 0..3 {
+            assert!(suspects.try_start(Instant::now()).is_none());
+            let alone = suspects.try_start(Instant::now() + LOOK_AGAIN).unwrap();
+            assert!(alone.starts(Instant::now()));
+            let now = Instant::now();
+            suspects.change(|state| state.turn_since = Some(now.checked_sub(TURN * 2).unwrap()));
+        }
+        assert!(suspects.change(|state| state.others_until).is_none());
     }
 
     #[test]
     fn one_that_does_not_come_to_start_keeps_nobody_waiting_for_long() {
         let (suspects, now) = (Arc::new(Suspects::default()), Instant::now());
-        let alone = suspects.stay();
-        suspects.leaves(3, "a");
-        assert!(!suspects.may_start(now) && !suspects.others_may(now, true) && !suspects.has_waited(now));
-        assert!(suspects.has_waited(now + LONGEST_WAIT * 2), "it goes back then");
+        suspects.started(now);
+        assert!(suspects.try_start(now).is_none());
+        assert!(others_wait(&suspects, now + LONGEST_WAIT / 2) && !others_wait(&suspects, now + LONGEST_WAIT));
+        assert!(!others_wait(&suspects, now + LONGEST_WAIT), "nor does the next try");
+        let late = now + LONGEST_WAIT * 3;
+        assert!(suspects.try_start(late).is_none());
+        let alone = suspects.try_start(late + LOOK_AGAIN).unwrap();
+        suspects.started(late);
+        assert!(
+            !alone.starts(late),
+            "Redis took so long to answer that another has started"
+        );
         drop(alone);
-        assert!(!suspects.others_may(now, true) && suspects.others_may(Instant::now() + SETTLING, true));
-        assert!(!suspects.has_waited(now + LONGEST_WAIT * 2));
-        let _alone = suspects.stay();
-        assert!(!suspects.may_start(now));
-        suspects.forget(3);
-        assert!(suspects.may_start(now), "what an old session held is not ours");
+        assert!(suspects.try_start(late).is_none() && !others_wait(&suspects, late + LONGEST_WAIT));
     }
 }

@@ -30,7 +30,6 @@ use crate::registry::Registry;
 use crate::reload::{self, Reloads};
 use crate::signals::Signals;
 use crate::slots::Slots;
-use crate::suspects::Suspects;
 use crate::telemetry::Tracing;
 use crate::worker_config::WorkerConfig;
 
@@ -206,7 +205,7 @@ impl Worker {
             middleware: self.middleware.into(),
             tracing: self.tracing,
             slots,
-            suspects: Arc::new(Suspects::new(weights.len())),
+            suspects: Arc::default(),
             counters: Counters::default(),
             meters: Meters::new(weights.len()),
             progress,

@@ -3,7 +3,7 @@
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
       | most bytes | rank when parked and its grain: the lowest `rank + token of the last claim / grain` is woken first ('' or
-      left out: the time of parking in us)
+      left out: the time of parking in us) | '1' = says which suspect it starts, by `try`
 Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
       'paused', 'lost' = no session, register anew), the fencing token of these tasks, then per task 3:
       id, record, meta ('' = none)
@@ -76,7 +76,7 @@ local function take(keys, n, room)
   return taken
 end
 
-local function hand_out(keys, running, session, taken, now, token, holding)
+local function hand_out(keys, running, session, taken, now, token, holding, tries)
   local held, reply = {}, { 'ok', token }
   call('ZREMRANGEBYRANK', keys[PENDING], '0', small(taken.count - 1))
   local start, size, holds = token .. ' ', 2, 0
@@ -97,7 +97,7 @@ local function hand_out(keys, running, session, taken, now, token, holding)
   if held[1] then
     set_wide(running, holding, held)
     call('HSET', keys[STATE], 'token', token)
-    call('HSET', session, 'claimed', token)
+    call('HSET', session, 'claimed', token, 'tries', tries)
   end
   return reply
 end
@@ -121,7 +121,7 @@ local function claim(keys, argv)
   if taken.may_end then check_finish(keys) end
 
   local reply = { paused and 'paused' or 'ok', '0' }
-  if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us)), holding) end
+  if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us)), holding, argv[8] or '0') end
   if taken.count < n and taken.count == taken.waiting then
     -- This very claim may be the last: whoever was served just now stands behind those who were not.
     local served = taken.count > 0 and reply[2] or argv[3]

@@ -6,8 +6,9 @@ reclaim: KEYS the shared keys, running:<dead>, session:<dead>, notices:<dead>
          Reply reclaimed | dead-lettered as poison | 1 if more are left
 
 Only the end of a lease makes work reclaimable. Tasks keep their score, so they are next. One whose
-consumers died 3 times (or max_attempts times, if that is more) is poison: into the dead-letter set. leave: a consumer's own good-bye, the
-same road without the crash count.
+consumers died 3 times (or max_attempts times, if that is more) is poison: into the dead-letter set. With the death that would
+be the third only that one is charged that the consumer had started last of such (see suspect.lua), if it says so at all. leave: a consumer's own
+good-bye, the same road without the crash count.
 
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
 adopt:   KEYS as reclaim   ARGV consumer | most tasks   Reply as leave. The same for keys of a consumer that has no session, which
@@ -42,18 +43,20 @@ local function dead(keys)
   return names
 end
 
--- Gives back up to `most` tasks of `running`. Returns tasks given back, poisoned ones by kind.
-local function give_back(keys, running, consumer, most, now, crashed)
+-- Gives back up to `most` tasks of `running`. Returns tasks given back, poisoned ones by kind. `tried`: which of the suspects
+-- the consumer had started; nil if it says nothing of it, and all are charged.
+local function give_back(keys, running, consumer, most, now, crashed, tried)
   local held, back, kinds, poisoned = call('HRANDFIELD', running, most, 'WITHVALUES'), 0, {}, 0
   for i = 1, #held, 2 do
-    local id, score, record = held[i], match(held[i + 1], ' (%S+)$'), nil
+    local id, token, score, record = held[i], match(held[i + 1], '^(%d+) (%S+)$')
     call('HDEL', running, id)
     if call('HEXISTS', keys[TASKS], id) == 1 then
       local m = parse_meta(call('HGET', keys[META], id))
       m.progress = ''
       if crashed then m.consumer = consumer end
-      if crashed then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
-      if crashed and m.crashes >= POISON_LIMIT then
+      local charged = crashed and not (tried and m.crashes + 1 >= POISON_LIMIT and tried ~= (token or '') .. ' ' .. id)
+      if charged then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
+      if charged and m.crashes >= POISON_LIMIT then
         record = call('HGET', keys[TASKS], id)
         if m.crashes < (options_of(record).max_attempts or 0) then record = nil end -- it was told to bear more
       end
@@ -87,8 +90,9 @@ local function take_back(keys, argv, crashed)
   if crashed and not is_dead(keys, consumer, now) then return { 0, 0, 0 } end
   check_finish(keys)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('ZCARD', keys[CONSUMERS]); call('HLEN', running)
-  local paused = is_paused(keys)
-  local back, poisoned, kinds = give_back(keys, running, consumer, most, now, crashed)
+  local paused, said = is_paused(keys), call('HMGET', keys[OWN + 2], 'tries', 'tried')
+  local tried = said[1] == '1' and (said[2] or '') or nil
+  local back, poisoned, kinds = give_back(keys, running, consumer, most, now, crashed, tried)
   bump(keys, now, { [crashed and 'reclaimed' or 'released'] = back, failed = poisoned }, { failed = kinds })
   local more = call('HLEN', running) > 0
   if not more then end_session(keys, consumer) end

@@ -35,13 +35,14 @@ pub const HELPERS: [(&str, &str); 15] = sources![
 ];
 
 /// One file per edge, or per few that belong together. Their names are their own.
-pub const EDGES: [(&str, &str); 24] = sources![
+pub const EDGES: [(&str, &str); 25] = sources![
     "enqueue",
     "ingest",
     "claim",
     "complete",
     "fail",
     "release",
+    "suspect",
     "heartbeat",
     "fleet",
     "promote",

@@ -47,6 +47,7 @@ impl Hand {
             above: self.above,
             park: false,
             rank: None,
+            tries: false,
         };
         let grants = match self.queue.claim(request).await.expect("an answer") {
             Claimed::Tasks(grants) | Claimed::More(grants) => grants,

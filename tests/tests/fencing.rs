@@ -31,6 +31,7 @@ async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> 
             above,
             park: false,
             rank: None,
+            tries: false,
         })
         .await
         .unwrap()
@@ -172,6 +173,7 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
         above: 0,
         park: true,
         rank: None,
+        tries: false,
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Lost));
 
@@ -213,6 +215,52 @@ async fn tasks_of_a_dead_consumer_come_back_in_their_old_order_and_the_third_dea
         panic!("not dead")
     };
     assert_eq!((meta.reason.as_str(), meta.failures, meta.crashes), ("poison", 0, 3));
+}
+
+/// A claim of everything by one that says which suspect it starts.
+async fn claim_and_say(queue: &Queue, consumer: &SessionId) -> Vec<Grant> {
+    let request = ClaimRequest {
+        consumer,
+        most: 100,
+        above: 0,
+        park: false,
+        rank: None,
+        tries: true,
+    };
+    match queue.claim(request).await.unwrap() {
+        Claimed::Tasks(grants) | Claimed::More(grants) => grants,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn of_the_suspects_that_a_dead_consumer_held_only_the_one_that_it_had_started_is_charged() {
+    let yard = Yard::start().await;
+    let ids = yard.add_many(5, "k", "1").await;
+    for death in 1..=6 {
+        let consumer = register(&yard.queue, LEASE).await;
+        let grants = claim_and_say(&yard.queue, &consumer).await;
+        assert_eq!(grants.len(), 5);
+        let suspects = grants.iter().filter(|grant| grant.is_suspect()).count();
+        assert_eq!(suspects, if death <= 2 { 0 } else { 5 });
+        if death == 6 {
+            // The last one counts, and only under the token of its claim.
+            for (at, token) in [(0, grants[0].token), (3, grants[3].token), (1, grants[1].token + 1)] {
+                let known = yard.queue.try_suspect(&consumer, &ids[at], token).await.unwrap();
+                assert_eq!(known, at != 1);
+            }
+        }
+        assert_eq!(reclaim_all(&yard.queue).await, if death < 6 { (5, 0) } else { (4, 1) });
+    }
+    let Seen::Live { meta, place, .. } = yard.look(&ids[3]).await else {
+        panic!("not dead");
+    };
+    assert!(matches!(place, Place::Failed(_)), "{place:?}");
+    assert_eq!((meta.reason.as_str(), meta.crashes), ("poison", 3));
+    let Seen::Live { meta, .. } = yard.look(&ids[0]).await else {
+        panic!("gone");
+    };
+    assert_eq!((meta.crashes, meta.releases), (2, 4), "it only waited there");
 }
 
 #[tokio::test]
@@ -369,6 +417,7 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
         above: 0,
         park: true,
         rank: None,
+        tries: false,
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
     assert_eq!(yard.overview().await.parked, 1);

@@ -12,7 +12,7 @@ use workyard_tests::Yard;
 const BASE: &str = "workyard:{q}:";
 
 /// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
-const CALLS: [(&str, &[&str], &[&str]); 18] = [
+const CALLS: [(&str, &[&str], &[&str]); 19] = [
     (
         "enqueue",
         &["producer:s"],
@@ -54,6 +54,7 @@ const CALLS: [(&str, &[&str], &[&str]); 18] = [
         &["running:c", "session:c"],
         &["c", "9", "held", "TOKEN", "drain", "0"],
     ),
+    ("try", &["running:c", "session:c"], &["c", "held", "TOKEN"]),
     ("heartbeat", &["notices:c"], &["c", "60000", "1"]),
     ("promote", &[], &["100"]),
     (
@@ -300,6 +301,7 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
             &["running:c", "session:c"],
             strings(&["c", "5", "held", "1", "retry", "", "2", "", ""]),
         ),
+        ("try", &["running:c", "session:c"], strings(&["c", "held", "x"])),
         ("heartbeat", &["notices:x"], strings(&["x y", "3000", "1"])),
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
@@ -386,6 +388,7 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
             above,
             park: true,
             rank: None,
+            tries: false,
         };
         let workyard_shared::broker::Claimed::Tasks(grants) = yard.consumer.claim(request).await.unwrap() else {
             panic!()

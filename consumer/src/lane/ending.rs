@@ -27,7 +27,8 @@ impl Lane {
     /// the fence refuses each and counts it; if it was not, nothing waits for the lease to end.
     pub(super) fn abandon(&mut self, old: &Arc<Lifeline>) {
         let held = self.held.cancel_all();
-        self.fleet.slots.unreserve(self.index, self.ready.len());
+        let tried = usize::from(self.stop_try().is_some());
+        self.fleet.slots.unreserve(self.index, self.ready.len() + tried);
         self.ready.clear();
         let mut turn = self.outbox.take(self.number + 1);
         self.outbox = Outbox::default();
@@ -53,10 +54,12 @@ impl Lane {
                 }
             });
         }
-        self.fleet.slots.unreserve(self.index, self.ready.len());
-        for grant in self.ready.drain(..) {
-            self.held.remove_unstarted(&grant.id);
-            self.outbox.release(grant.id, grant.token, Duration::ZERO);
+        let tried = self.stop_try();
+        let unstarted = self.ready.drain(..).map(|grant| (grant.id, grant.token)).chain(tried);
+        for (id, token) in unstarted {
+            self.held.remove_unstarted(&id);
+            self.fleet.slots.unreserve(self.index, 1);
+            self.outbox.release(id, token, Duration::ZERO);
         }
     }
 

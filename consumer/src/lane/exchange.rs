@@ -15,14 +15,13 @@ use super::Lane;
 use super::held::Inserted;
 use super::turn::{TurnDone, TurnOrder};
 use crate::health::{Share, Trial};
-use crate::suspects::SUSPECT_DELAY;
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 pub(super) const LOOKAHEAD: Duration = Duration::from_millis(20);
 
 impl Lane {
     /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
-    fn ahead(&self) -> usize {
+    pub(super) fn ahead(&self) -> usize {
         let Some(mean) = self.fleet.counters.mean_run() else {
             return 0;
         };
@@ -61,11 +60,7 @@ impl Lane {
             return;
         }
         let subscribe = (!self.subscribed).then(|| self.queue.keys().wake_channel(&session.session));
-        let wanted = if self.hungry && self.fleet.suspects.lets_claim() {
-            self.reserve()
-        } else {
-            0
-        };
+        let wanted = if self.hungry { self.reserve() } else { 0 };
         if wanted > 0 {
             self.woken = false;
             self.lighter = false;
@@ -112,9 +107,9 @@ impl Lane {
             session: self.session.as_ref()?.session.clone(),
             subscribe,
             wanted,
+            tries: self.tells,
             above: self.above,
             rank: self.desk.rank(self.trial.is_some(), self.above, self.held.len()),
-            claim: (wanted > 0).then(|| self.fleet.suspects.claim()),
         };
         let (queue, fleet) = (self.queue.clone(), &self.fleet);
         Some(Box::pin(order.send(queue, Arc::clone(fleet))))
@@ -154,7 +149,6 @@ impl Lane {
         self.clerk.queue.claimed(granted);
         self.fleet.slots.served(self.index, granted);
         if !done.turn.is_empty() {
-            self.fleet.suspects.gone(self.index, &done.turn.handbacks);
             self.outbox.settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
         }
         match answer.claimed {
@@ -186,9 +180,6 @@ impl Lane {
             }
             None => {}
         }
-        if done.wanted > 0 {
-            self.fleet.suspects.answered(self.index);
-        }
     }
 
     fn take(&mut self, grants: Vec<Grant>, mut trial: Option<Trial>) {
@@ -200,19 +191,19 @@ impl Lane {
                 }
             }
         }
+        let mut suspects = None;
         for grant in grants {
             self.above = self.above.max(grant.token);
-            let mut alone = None;
             if grant.is_suspect() && !self.held.knows(&grant) {
-                alone = self.fleet.suspects.stay();
-                if alone.is_none() {
+                let waiting = suspects.get_or_insert_with(|| self.suspects_waiting());
+                if let Some(delay) = self.leaves(&grant, *waiting) {
                     self.fleet.slots.unreserve(self.index, 1);
-                    self.fleet.suspects.leaves(self.index, &grant.id);
-                    self.outbox.release(grant.id, grant.token, SUSPECT_DELAY);
+                    self.outbox.release(grant.id, grant.token, delay);
                     continue;
                 }
+                *waiting += 1;
             }
-            let inserted = self.held.insert(&grant, trial.take(), alone);
+            let inserted = self.held.insert(&grant, trial.take());
             if inserted != Inserted::New {
                 // Reserved twice: a redelivery of what we hold, or a task that comes back to us.
                 self.fleet.slots.unreserve(self.index, 1);

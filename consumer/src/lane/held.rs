@@ -49,8 +49,8 @@ pub(super) struct Holding {
     spared: bool,
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
-    /// It is the one suspect of this worker.
-    _alone: Option<Alone>,
+    /// It is the one suspect that runs in this process.
+    alone: Option<Alone>,
 }
 
 /// The tasks of one lane.
@@ -77,6 +77,10 @@ pub(super) struct Start {
 }
 
 impl Start {
+    pub(super) fn id(&self) -> &str {
+        &self.grant.id
+    }
+
     /// Its kind, if that has slots of its own.
     pub(super) fn limited_kind(&self) -> Option<&str> {
         self.slot.1.is_some().then(|| self.record.kind())
@@ -122,7 +126,7 @@ impl Held {
 
     /// Writes a claim down. `Known`: this very claim is held already. `Replaced`: an older claim of
     /// the task, of a lost session, still had a handler that is ending.
-    pub(super) fn insert(&mut self, grant: &Grant, trial: Option<Trial>, alone: Option<Alone>) -> Inserted {
+    pub(super) fn insert(&mut self, grant: &Grant, trial: Option<Trial>) -> Inserted {
         if self.knows(grant) {
             return Inserted::Known;
         }
@@ -134,11 +138,18 @@ impl Held {
             goes_back: false,
             spared: grant.meta.releases < SPARED,
             trial,
-            _alone: alone,
+            alone: None,
         };
         match self.tasks.insert(grant.id.clone(), holding) {
             Some(_) => Inserted::Replaced,
             None => Inserted::New,
+        }
+    }
+
+    /// What starts now is a suspect, alone until it has ended.
+    pub(super) fn goes_alone(&mut self, id: &str, alone: Alone) {
+        if let Some(holding) = self.tasks.get_mut(id) {
+            holding.alone = Some(alone);
         }
     }
 

@@ -16,6 +16,7 @@ mod outbox;
 mod ration;
 mod recount;
 mod passing;
+mod suspect;
 mod turn;
 mod unstarted;
 
@@ -40,12 +41,15 @@ use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
-use crate::suspects::SUSPECT_DELAY;
+use crate::protection::Protection;
+use crate::registry::Registry;
+use crate::suspects::{Alone, LOOK_AGAIN, SUSPECT_DELAY};
 use full::FullKinds;
 use held::{Held, Judged};
 use outbox::Outbox;
 use passing::{PASSED, Passing};
 use recount::Recount;
+use suspect::{Tried, Trying};
 use turn::TurnDone;
 use unstarted::handback;
 
@@ -70,6 +74,8 @@ pub(crate) struct Lane {
     outbox: Outbox,
     settling: Option<BoxFuture<'static, TurnDone>>,
     claiming: Option<BoxFuture<'static, TurnDone>>,
+    /// The suspect that starts when Redis knows.
+    trying: Option<Trying>,
     recount: Recount,
     book: Arc<JobBook>,
     desk: Arc<Desk>,
@@ -93,6 +99,10 @@ pub(crate) struct Lane {
     passing: Passing,
     /// Tasks claimed ahead were stranded: claim none ahead until one has finished.
     cautious: bool,
+    /// Something that is ready holds still because of a suspect, or is one.
+    held_back: bool,
+    /// Redis lets itself be told of suspects.
+    tells: bool,
     subscribed: bool,
     /// Grows when the connection is lost: a subscription of an earlier one counts for nothing.
     connection: u64,
@@ -122,6 +132,7 @@ impl Lane {
             outbox: Outbox::default(),
             settling: None,
             claiming: None,
+            trying: None,
             recount: Recount::default(),
             book: JobBook::open(
                 queue.clone(),
@@ -143,6 +154,8 @@ impl Lane {
             full: FullKinds::new(),
             passing: Passing::default(),
             cautious: false,
+            held_back: false,
+            tells: true,
             subscribed: false,
             connection: 0,
             poll_at: Instant::now(),
@@ -189,6 +202,10 @@ impl Lane {
                     self.claiming = None;
                     self.finish_turn(done);
                 }
+                tried = drive_try(&mut self.trying) => {
+                    self.trying = None;
+                    self.finish_try(tried);
+                }
                 looked = drive(&mut self.recount.under_way) => {
                     self.recount.under_way = None;
                     self.finish_recount(looked);
@@ -204,7 +221,7 @@ impl Lane {
                 _ = ticks.tick() => {}
                 () = freed, if !self.ready.is_empty() || self.hungry => {}
                 // A slot that a blocking handler held beyond its task comes back unannounced.
-                () = tokio::time::sleep(RECHECK), if !self.ready.is_empty() || (self.hungry && self.claiming.is_none()) => {}
+                () = tokio::time::sleep(if self.held_back { LOOK_AGAIN } else { RECHECK }), if !self.ready.is_empty() || (self.hungry && self.claiming.is_none()) => {}
             }
         }
         self.leave().await;
@@ -234,7 +251,11 @@ impl Lane {
                 }
                 let before = self.ready.len();
                 self.ready.retain(|grant| grant.id != id);
-                let dropped = before - self.ready.len();
+                let mut dropped = before - self.ready.len();
+                if self.trying.as_ref().is_some_and(|trying| trying.id == id) {
+                    self.trying = None;
+                    dropped += 1;
+                }
                 if dropped > 0 {
                     self.let_go(&id);
                     self.fleet.slots.unreserve(self.index, dropped);
@@ -255,7 +276,6 @@ impl Lane {
             session: id,
             submitter,
         }));
-        self.fleet.suspects.forget(self.index);
         self.number = 0;
         self.above = 0;
         self.subscribed = false;
@@ -265,12 +285,12 @@ impl Lane {
     /// Starts what is ready as far as there are slots.
     fn start_ready(&mut self) {
         let Some(session) = self.session.clone() else { return };
+        self.held_back = false;
         if self.ready.is_empty() {
             self.fleet.slots.park(self.index, 0);
             return;
         }
-        self.return_suspect();
-        let (registry, protection) = (self.fleet.registry(), self.fleet.protection());
+        let with = Starting::new(&self.fleet, session);
         let standing = self.fleet.slots.standing(self.index);
         // Of a kind that is full there may be hundreds, and this is gone through with each end: they stay where they are.
         let mut full: Vec<String> = Vec::new();
@@ -281,12 +301,25 @@ impl Lane {
                 at += 1;
                 continue;
             }
-            let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
+            let slots = with.registry.get(kind).and_then(|entry| entry.slots.as_ref());
             if slots.is_some_and(|slots| !slots.has_room(standing)) {
                 full.push(kind.to_owned());
                 continue;
             }
-            if !self.fleet.suspects.lets_start(is_suspect) {
+            let mut alone = None;
+            if is_suspect {
+                if self.fleet.suspects.is_occupied() {
+                    self.return_suspect(at);
+                    continue;
+                }
+                if !self.fleet.slots.has_free() {
+                    self.return_stranded();
+                    break;
+                }
+                alone = self.fleet.suspects.try_start(Instant::now());
+            }
+            if is_suspect && alone.is_none() || !is_suspect && !self.fleet.suspects.lets_start() {
+                self.held_back = true;
                 at += 1;
                 continue;
             }
@@ -296,53 +329,75 @@ impl Lane {
                 self.hand_back(handback, |trial| trial.passed(pause));
                 continue;
             }
-            match self
-                .held
-                .judge(&self.fleet, &registry, &protection, &self.book, &self.desk, grant)
-            {
-                Judged::Run(job) => {
-                    if let Some(kind) = job.limited_kind() {
-                        self.full.started(kind);
-                    }
-                    self.held
-                        .spawn(&self.fleet, &protection, &session, &mut self.clerk, *job, &self.done_in);
-                    self.started_at = Instant::now();
-                    self.fleet.suspects.started(is_suspect, self.started_at);
+            let alone = match alone {
+                Some(alone) if self.tells => {
+                    self.begin_try(&with.session, grant, alone);
+                    continue;
                 }
-                Judged::NoSlot(grant) => {
+                Some(alone) => alone.starts(Instant::now()).then_some(alone),
+                None => None,
+            };
+            match self.start(&with, grant, alone) {
+                Some(Judged::NoSlot(grant)) => {
                     self.ready.insert(at, grant);
                     self.return_stranded();
                     break;
                 }
-                Judged::KindFull(grant) => {
+                Some(Judged::KindFull(grant)) => {
                     full.push(grant.kind().to_owned());
                     self.ready.insert(at, grant);
                 }
-                Judged::Refused(done) => {
-                    if done.is_refused_step() {
-                        self.clerk.queue.refused();
-                    }
-                    let (id, _) = done.claim();
-                    self.let_go(id);
-                    self.fleet.slots.unreserve(self.index, 1);
-                    self.outbox.add(done);
-                }
-                Judged::Unhandled(handback) if handback.unhandled => self.hand_back(handback, Trial::nothing),
-                Judged::Unhandled(handback) => self.hand_back(handback, drop),
+                _ => {}
             }
         }
         // What was passed over waits for a slot of its kind.
         let parked = if full.is_empty() { 0 } else { at.min(self.ready.len()) };
         self.fleet.slots.park(self.index, parked);
-        self.return_excess(&registry, &full);
+        self.return_excess(&with.registry, &full);
     }
 
-    /// Hands back the one that all others hold still for, if it has found no slot in time.
-    fn return_suspect(&mut self) {
-        if self.fleet.suspects.gives_up()
-            && let Some(at) = self.ready.iter().position(Grant::is_suspect)
-            && let Some(grant) = self.ready.remove(at)
-        {
+    /// Starts a task, or tells why it has no slot; what else becomes of it is done here.
+    fn start(&mut self, with: &Starting, grant: Grant, alone: Option<Alone>) -> Option<Judged> {
+        let Starting {
+            session,
+            registry,
+            protection,
+        } = with;
+        let judged = self
+            .held
+            .judge(&self.fleet, registry, protection, &self.book, &self.desk, grant);
+        match judged {
+            Judged::Run(job) => {
+                if let Some(kind) = job.limited_kind() {
+                    self.full.started(kind);
+                }
+                self.started_at = Instant::now();
+                match alone {
+                    Some(alone) => self.held.goes_alone(job.id(), alone),
+                    None => self.fleet.suspects.started(self.started_at),
+                }
+                self.held
+                    .spawn(&self.fleet, protection, session, &mut self.clerk, *job, &self.done_in);
+            }
+            Judged::Refused(done) => {
+                if done.is_refused_step() {
+                    self.clerk.queue.refused();
+                }
+                let (id, _) = done.claim();
+                self.let_go(id);
+                self.fleet.slots.unreserve(self.index, 1);
+                self.outbox.add(done);
+            }
+            Judged::Unhandled(handback) if handback.unhandled => self.hand_back(handback, Trial::nothing),
+            Judged::Unhandled(handback) => self.hand_back(handback, drop),
+            Judged::NoSlot(_) | Judged::KindFull(_) => return Some(judged),
+        }
+        None
+    }
+
+    /// Hands back one that would wait for long here.
+    fn return_suspect(&mut self, at: usize) {
+        if let Some(grant) = self.ready.remove(at) {
             self.hand_back(handback(&grant, false, SUSPECT_DELAY), drop);
         }
     }
@@ -374,6 +429,30 @@ impl Lane {
             self.let_go(&grant.id);
             self.outbox.release(grant.id, grant.token, Duration::ZERO);
         }
+    }
+}
+
+/// What tasks are started with, for one look at those that are ready.
+struct Starting {
+    session: Arc<Lifeline>,
+    registry: Arc<Registry>,
+    protection: Arc<Protection>,
+}
+
+impl Starting {
+    fn new(fleet: &Fleet, session: Arc<Lifeline>) -> Self {
+        Self {
+            session,
+            registry: fleet.registry(),
+            protection: fleet.protection(),
+        }
+    }
+}
+
+async fn drive_try(trying: &mut Option<Trying>) -> Tried {
+    match trying {
+        Some(trying) => (&mut trying.call).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use workyard_shared::broker::{Broker, Claimed, Settled, Turn, TurnAnswer};
+use workyard_shared::broker::{Broker, Claimed, Turn, TurnAnswer};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName};
 use workyard_shared::outage::Watch;
@@ -67,7 +67,6 @@ fn empty_reply(lane: &Lane, connection: u64) -> TurnDone {
             claimed: Some(Claimed::Tasks(Vec::new())),
             ..TurnAnswer::default()
         }),
-        _claim: None,
     }
 }
 
@@ -140,7 +139,7 @@ fn suspect(id: &str) -> Grant {
 }
 
 #[tokio::test]
-async fn a_suspect_starts_when_redis_has_taken_back_those_that_came_with_it() {
+async fn a_suspect_starts_when_redis_knows_of_it_and_others_that_came_with_it_wait() {
     let mut lane = lane_with_a_claim_under_way();
     let mut registry = Registry::new();
     registry
@@ -153,31 +152,14 @@ async fn a_suspect_starts_when_redis_has_taken_back_those_that_came_with_it() {
     done.answer.as_mut().unwrap().claimed = Some(Claimed::More(["a", "b", "c"].map(suspect).into()));
     lane.claiming = None;
     lane.finish_turn(done);
+    assert_eq!(lane.ready.len(), 1);
+    assert!(!lane.outbox.is_empty(), "others may have time for these");
     lane.start_ready();
-    assert_eq!(lane.ready.len(), 1, "its death would be charged to the others");
-    lane.next_settle();
-    lane.next_claim(false);
     assert!(
-        lane.settling.is_some() && lane.claiming.is_none(),
-        "a claim could bring more of them"
+        lane.ready.is_empty() && lane.suspects_waiting() == 1,
+        "Redis is being told"
     );
-    let handbacks = ["b", "c"].map(|id| workyard_shared::broker::Handback {
-        id: id.to_owned(),
-        token: 7,
-        unhandled: false,
-        delay: Duration::ZERO,
-    });
-    let mut done = empty_reply(&lane, 0);
-    done.wanted = 0;
-    done.turn.handbacks = handbacks.into();
-    done.answer = Some(TurnAnswer {
-        handbacks: vec![Settled::Released; 2],
-        ..TurnAnswer::default()
-    });
-    lane.settling = None;
-    lane.finish_turn(done);
-    lane.start_ready();
-    assert!(lane.ready.is_empty() && lane.held.len() == 1);
-    lane.next_claim(false);
-    assert!(lane.claiming.is_none(), "what kills at once kills now");
+    assert!(!lane.fleet.suspects.lets_start(), "nothing else starts meanwhile");
+    lane.hear(LaneEvent::Cancel("a".to_owned()));
+    assert!(lane.trying.is_none() && lane.held.is_empty());
 }

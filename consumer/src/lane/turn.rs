@@ -16,7 +16,6 @@ use workyard_shared::outage::Patience;
 
 use crate::fleet::Fleet;
 use crate::metrics::Call;
-use crate::suspects::ClaimUnderWay;
 
 /// What to send.
 pub(super) struct TurnOrder {
@@ -31,8 +30,8 @@ pub(super) struct TurnOrder {
     pub(super) above: u64,
     /// Where to stand among those that wait; `None`: by the time of parking.
     pub(super) rank: Option<Rank>,
-    /// If it claims: until what it brings is in the lane's hands.
-    pub(super) claim: Option<ClaimUnderWay>,
+    /// Whether Redis will be told of each suspect that starts.
+    pub(super) tries: bool,
 }
 
 /// What became of it.
@@ -44,7 +43,6 @@ pub(super) struct TurnDone {
     pub(super) connection: u64,
     /// `None`: given up.
     pub(super) answer: Option<TurnAnswer>,
-    pub(super) _claim: Option<ClaimUnderWay>,
 }
 
 impl TurnOrder {
@@ -68,7 +66,6 @@ impl TurnOrder {
             subscribed,
             connection: self.connection,
             answer,
-            _claim: self.claim,
         }
     }
 
@@ -122,6 +119,7 @@ impl TurnOrder {
             above: self.above,
             park: true,
             rank: self.rank,
+            tries: self.tries,
         });
         if self.only_subscribes() {
             return Ok(TurnAnswer::default());

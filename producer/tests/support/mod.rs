@@ -279,6 +279,7 @@ impl Hands {
             above: self.above,
             park: false,
             rank: None,
+            tries: false,
         };
         match self.queue.claim(request).await.unwrap() {
             Claimed::Tasks(grants) | Claimed::More(grants) => {

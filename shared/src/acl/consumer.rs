@@ -6,7 +6,7 @@ use super::grant::{Grant, Reach, channels, functions, on};
 /// Its selectors, the busiest first: Redis tries them in this order.
 pub(super) const GRANTS: &[Grant] = &[
     functions(
-        "claim complete fail release progress enqueue heartbeat survey fleet promote dead reclaim leave unpark \
+        "claim try complete fail release progress enqueue heartbeat survey fleet promote dead reclaim leave unpark \
          pass_on sweep peek ingest inspect overview job_settle job_tend job_backup job_reducing",
     ),
     // Settings among them, which no other selector names.

@@ -23,6 +23,8 @@ pub struct ClaimRequest<'a> {
     pub park: bool,
     /// The rank when parked; `None`: the time of parking.
     pub rank: Option<Rank>,
+    /// Whether the consumer says which suspect it starts ([`Queue::try_suspect`]): then its death condemns no other.
+    pub tries: bool,
 }
 
 /// One task handed out.
@@ -96,6 +98,9 @@ impl Queue {
             Some(rank) => cmd.arg(rank.base).arg(rank.grain),
             None => cmd.arg("").arg(1),
         };
+        if request.tries {
+            cmd.arg(1);
+        }
         cmd
     }
 

@@ -186,6 +186,18 @@ impl Queue {
         self.link.call(&self.fcall("pass_on", &[])).await.map(|_| ())
     }
 
+    /// Says that a task starts that one more death would make poison ([`super::Grant::is_suspect`]): if this consumer dies now,
+    /// it is charged with that, and no other of its suspects. False: the task is not the consumer's any more.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them; saying it again is harmless.
+    pub async fn try_suspect(&self, consumer: &SessionId, id: &str, token: u64) -> Result<bool, Error> {
+        let (running, session) = (self.keys.running(consumer), self.keys.session(consumer));
+        let mut cmd = self.fcall("try", &[&running, &session]);
+        cmd.arg(consumer.as_str()).arg(id).arg(token);
+        Ok(reply::string(self.link.call(&cmd).await?)? == "ok")
+    }
+
     /// Says good-bye: gives back what is still held, in steps, and ends the session.
     ///
     /// # Errors

@@ -116,6 +116,7 @@ impl World {
             above,
             park,
             rank: None,
+            tries: false,
         };
         let claimed = self.queue.claim(request).await.map_err(|e| e.to_string())?;
         let (status, grants) = match claimed {

@@ -1,0 +1,123 @@
+//! A suspect from its claim to its start: how many wait here, and Redis is told of each before it starts.
+//!
+//! Invariant: none starts that Redis has not been told of, and one at a time is on its way. It holds up no claim.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tracing::warn;
+use workyard_shared::Error;
+use workyard_shared::broker::{Grant, Queue};
+use workyard_shared::outage::Patience;
+
+use super::unstarted::handback;
+use super::{Judged, Lane, Starting};
+use crate::context::Lifeline;
+use crate::fleet::Fleet;
+use crate::suspects::{Alone, SUSPECT_DELAY};
+
+/// How much work of suspects is kept here; others may have time for more.
+const KEPT: Duration = Duration::from_millis(250);
+/// What telling Redis of one takes, roughly.
+const TOLD: Duration = Duration::from_millis(2);
+
+/// Redis is being told of it.
+pub(super) struct Trying {
+    pub(super) id: String,
+    pub(super) token: u64,
+    pub(super) call: BoxFuture<'static, Tried>,
+}
+
+/// Redis knows.
+pub(super) struct Tried {
+    grant: Grant,
+    alone: Alone,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Known,
+    /// It is not ours any more.
+    Stale,
+    /// Who loaded an older library, or may call less: it would be refused each time.
+    Refused,
+}
+
+impl Lane {
+    /// For how long a suspect that was just claimed goes back; `None`: it stays, beside as many others as wait here.
+    pub(super) fn leaves(&self, grant: &Grant, waiting: usize) -> Option<Duration> {
+        let kind = grant.kind();
+        let registry = self.fleet.registry();
+        let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
+        let is_full = slots.is_some_and(|slots| !slots.has_room(self.fleet.slots.standing(self.index)));
+        let run = self.desk.usual_run(kind).unwrap_or(KEPT) + TOLD;
+        let in_time = usize::try_from(KEPT.as_nanos() / run.as_nanos()).unwrap_or(usize::MAX);
+        let most = in_time.min((self.fleet.slots.usable() + self.ahead()) / 2).max(1);
+        let stays = !is_full && waiting < most && !self.fleet.suspects.is_occupied();
+        (!stays).then(|| self.desk.away(kind, SUSPECT_DELAY))
+    }
+
+    /// How many suspects wait here.
+    pub(super) fn suspects_waiting(&self) -> usize {
+        let ready = self.ready.iter().filter(|grant| grant.is_suspect()).count();
+        ready + usize::from(self.trying.is_some())
+    }
+
+    /// Tells Redis which suspect starts.
+    pub(super) fn begin_try(&mut self, session: &Arc<Lifeline>, grant: Grant, alone: Alone) {
+        let (id, token) = (grant.id.clone(), grant.token);
+        let (queue, session, fleet) = (self.queue.clone(), Arc::clone(session), Arc::clone(&self.fleet));
+        let call = async move {
+            let answer = tell(&queue, &session, &fleet, &grant).await;
+            Tried { grant, alone, answer }
+        };
+        let call = Box::pin(call);
+        self.trying = Some(Trying { id, token, call });
+    }
+
+    /// It starts now, if it still may.
+    pub(super) fn finish_try(&mut self, tried: Tried) {
+        let Tried { grant, alone, answer } = tried;
+        let Some(session) = self.session.clone() else { return };
+        if answer == Answer::Stale {
+            // The recount or the next beat finds out why.
+            self.let_go(&grant.id);
+            self.fleet.slots.unreserve(self.index, 1);
+        } else if answer == Answer::Refused {
+            // From the next claim on nothing is promised, and all are charged.
+            self.tells = false;
+            self.hand_back(handback(&grant, false, SUSPECT_DELAY), drop);
+        } else if !alone.starts(Instant::now()) {
+            self.ready.push_front(grant);
+        } else if let Some(Judged::NoSlot(grant) | Judged::KindFull(grant)) =
+            self.start(&Starting::new(&self.fleet, session), grant, Some(alone))
+        {
+            self.ready.push_front(grant);
+        }
+    }
+
+    /// What was on its way does not start: its id and token, if there was one.
+    pub(super) fn stop_try(&mut self) -> Option<(String, u64)> {
+        self.trying.take().map(|trying| (trying.id, trying.token))
+    }
+}
+
+async fn tell(queue: &Queue, session: &Lifeline, fleet: &Fleet, grant: &Grant) -> Answer {
+    let mut patience = Patience::default();
+    loop {
+        match queue.try_suspect(&session.session, &grant.id, grant.token).await {
+            Ok(is_ours) => {
+                fleet.watch.succeeded();
+                return if is_ours { Answer::Known } else { Answer::Stale };
+            }
+            Err(error @ (Error::Invalid(_) | Error::Denied(_) | Error::Protocol(_))) => {
+                warn!(task = %grant.id, %error, "Redis cannot be told of a task that consumers died under");
+                return Answer::Refused;
+            }
+            Err(error) => fleet.watch.failed(&error),
+        }
+        patience.wait().await;
+    }
+}
