@@ -216,6 +216,7 @@ mod tests {
             queue: "q".to_owned(),
             pending: 9,
             scheduled: 0,
+            handed_back: 0,
             running: 0,
             failed: 0,
             results: 0,

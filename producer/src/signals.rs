@@ -78,7 +78,8 @@ fn rates((minute, before): &Row, totals: &BTreeMap<String, u64>, now_ms: u64) ->
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Signals {
-    /// Tasks that could run now: pending, and raw items that wait to be ingested.
+    /// Tasks that could run now: pending, handed back for a while because their kind is full or its breaker open, and raw items
+    /// that wait to be ingested.
     pub backlog: u64,
     /// How long the oldest pending task has been so, in ms; absent if nothing is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,8 +102,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    fn of(stats: &QueueStats, pace: Pace, serving: Serving) -> Self {
-        let backlog = stats.pending + stats.inbox;
+    /// `stuck`: some kind's breaker is open, and more consumers would help what was handed back to nothing.
+    fn of(stats: &QueueStats, pace: Pace, serving: Serving, stuck: bool) -> Self {
+        let backlog = stats.pending + stats.inbox + stats.handed_back;
+        let moves = if stuck { backlog - stats.handed_back } else { backlog };
         let rounded = |rate: f64| (rate * 1000.0).round() / 1000.0;
         Self {
             backlog,
@@ -112,7 +115,7 @@ impl Signals {
             time_to_drain_ms: if backlog == 0 { Some(0) } else { pace.takes_ms(backlog) },
             healthy_consumers: serving.healthy,
             slots: serving.slots,
-            wanted_consumers: wanted(backlog, stats.running, pace, serving),
+            wanted_consumers: wanted(moves, stats.running, pace, serving),
         }
     }
 }
@@ -159,7 +162,8 @@ impl Client {
     pub async fn signals(&self, queue: &QueueName, stats: &QueueStats) -> Result<Signals, Error> {
         let serving = self.serving(queue).await?;
         let pace = self.pace(queue, stats, serving).await?;
-        Ok(Signals::of(stats, pace, serving))
+        let stuck = stats.handed_back > 0 && !self.broken_kinds(queue).await?.is_empty();
+        Ok(Signals::of(stats, pace, serving, stuck))
     }
 }
 

@@ -26,6 +26,9 @@ pub struct QueueStats {
     pub pending: u64,
     /// Delayed tasks and retries.
     pub scheduled: u64,
+    /// About how many of these were handed back unstarted, because their kind is full or its breaker open, and wait as what is
+    /// pending does.
+    pub handed_back: u64,
     /// Tasks that consumers hold.
     pub running: u64,
     /// Dead letters.
@@ -68,6 +71,7 @@ impl QueueStats {
             queue: queue.to_string(),
             pending: overview.pending,
             scheduled: overview.scheduled,
+            handed_back: overview.handed_back,
             running: overview.running,
             failed: overview.failed,
             results: overview.results,

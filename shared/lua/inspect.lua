@@ -5,7 +5,8 @@ inspect: KEYS the shared keys   ARGV ids
          record or terminal text, meta ('' = none)
 overview: KEYS the shared keys
          Reply pending | scheduled | failed | tasks | results | parked | consumers | paused (0, 1) | now in ms
-         | ms since when the oldest pending task is so ('' = none) | then the stats, name and value in turn
+         | ms since when the oldest pending task is so ('' = none) | then the stats, name and value in turn, and
+         as `handed_back` about how many of the scheduled were handed back unstarted and wait
 ]]
 local function place_of(keys, id)
   for _, place in ipairs { { 'pending', PENDING }, { 'scheduled', SCHEDULED }, { 'failed', FAILED } } do
@@ -64,6 +65,7 @@ local function overview(keys)
     pending_since(keys) }
   local stats = call('HGETALL', keys[STATS])
   for i = 1, #stats do reply[#reply + 1] = stats[i] end
+  reply[#reply + 1], reply[#reply + 2] = 'handed_back', handed_back(keys, now)
   return reply
 end
 

@@ -8,17 +8,46 @@ above the limit for a while; until it is below again, nothing new comes in.
 waits and asks again), shed sends the least urgent pending tasks into the dead-letter set, reason `shed`,
 if the new one is more urgent than they are. At equal priority who is there stays.
 
+What was handed back for a while counts as what waits: else a kind with few slots, or one whose breaker is open, would keep
+the door open for good.
+
 `max_bytes` bounds the memory of all records, delayed and running tasks and dead letters too. It is looked at before a call, which
 then comes in whole: the last one may go over. Shedding frees no memory, since a dead letter keeps its payload: then the new is refused.
 ]]
 local MAX_SHED = 50 -- each has its record read, payload included: bounded, as in fail
 
-local read_limit, full -- below, in a block: Lua allows 200 local names in one
+local read_limit, full, handed_back -- below, in a block: Lua allows 200 local names in one
 
 do
   local PACE_MINUTES = 5
   local SAMPLES = 50 -- records whose sizes stand for all
   local POLICIES = { block = 'block', shed = 'shed' }
+
+  local AWAY = 80000 -- ms: nothing is handed back for longer
+
+  -- How many tasks were handed back unstarted for a while, because their kind is full or its breaker open, and are only for
+  -- that scheduled: they wait as much as what is pending. Each that was handed back before says so in its meta; of many a few
+  -- are looked at. A delayed task has no meta.
+  function handed_back(keys, now)
+    local n = call('ZCOUNT', keys[SCHEDULED], '-inf', int(now + AWAY))
+    if n == 0 or call('HLEN', keys[META]) == 0 then return 0 end
+    local ids, seen = {}, 0
+    if n <= SAMPLES then
+      ids = call('ZRANGE', keys[SCHEDULED], '0', int(n - 1))
+    else
+      local part, each = floor(n / 5), floor(SAMPLES / 5) -- five runs of ten
+      for i = 0, 4 do
+        local from = i * part + now % (part - each + 1)
+        local run = call('ZRANGE', keys[SCHEDULED], int(from), int(from + each - 1))
+        for j = 1, #run do ids[#ids + 1] = run[j] end
+      end
+    end
+    local metas = call('HMGET', keys[META], unpack(ids))
+    for i = 1, #ids do
+      if metas[i] and match(metas[i], '^%d+ %d+ ([1-9])') then seen = seen + 1 end
+    end
+    return floor(n * seen / #ids + 0.5)
+  end
 
   -- A limit among the settings; what somebody else put there is none.
   local function limit_of(setting) return tonumber(match(setting or '', '^%d+$') or '0') end
@@ -35,7 +64,7 @@ do
     end
     if limit < 1 and not plan.max_bytes then return end
     plan.limit, plan.policy = limit, POLICIES[cfg[3]] or 'reject'
-    plan.depth = call('ZCARD', keys[PENDING])
+    plan.depth = call('ZCARD', keys[PENDING]) + handed_back(keys, plan.now)
     plan.room = math.max(0, limit - plan.depth)
   end
 

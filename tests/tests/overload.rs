@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, Error, NewTask, Overload, QueueName, Setting, task};
 use workyard_shared::Error as CallError;
-use workyard_shared::broker::{JobVerdict, Place, Seen};
+use workyard_shared::broker::{Handback, JobVerdict, Place, Seen, Settled, Turn};
 use workyard_shared::job::{Form, JobState};
 use workyard_shared::name::TaskId;
 use workyard_tests::hand::{Hand, job_id, spec, submit};
@@ -400,6 +400,45 @@ async fn a_retry_a_promotion_and_what_a_dead_consumer_held_come_in_whatever_the_
         full(client(&yard, SOON).enqueue(&q(), urgent("a", 0)).await),
         (3, 1, Overload::Reject)
     );
+}
+
+/// As a consumer does with tasks whose kind is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_consumers_handed_back_for_a_while_waits_too_and_what_is_delayed_does_not() {
+    let yard = Yard::start().await;
+    let delayed = |options: &mut workyard_shared::options::TaskOptions| options.delay = Some(Duration::from_secs(30));
+    for _ in 0..30 {
+        yard.add("echo", "1", delayed).await;
+    }
+    let client = client(&yard, SOON);
+    for (held, about) in [(6, 6..=6), (200, 170..=220)] {
+        limit(&yard, 0, Overload::Reject).await;
+        let there = usize::try_from(yard.overview().await.handed_back).unwrap();
+        yard.add_many(held - there, "echo", "1").await;
+        let mut hand = Hand::register(&yard.consumer).await;
+        let handbacks = hand.claim(held).await.into_iter().map(|grant| Handback {
+            id: grant.id,
+            token: grant.token,
+            unhandled: false,
+            delay: SOON,
+        });
+        let turn = Turn {
+            number: 1,
+            handbacks: handbacks.collect(),
+            ..Turn::default()
+        };
+        let answer = turn.send(&yard.consumer, &hand.consumer, None).await.unwrap();
+        assert!(answer.handbacks.iter().all(|settled| *settled == Settled::Released));
+        let seen = yard.overview().await;
+        assert_eq!((seen.pending, seen.scheduled), (0, 30 + held as u64));
+        // Of many a few are looked at.
+        assert!(about.contains(&seen.handed_back), "{}", seen.handed_back);
+        limit(&yard, held as u64 / 2, Overload::Reject).await;
+        let (depth, ..) = full(client.enqueue(&q(), urgent("new", 0)).await);
+        assert!(about.contains(&depth), "{depth}");
+        let stats = client.stats(&q()).await.unwrap();
+        assert!(about.contains(&client.signals(&q(), &stats).await.unwrap().backlog));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

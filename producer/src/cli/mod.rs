@@ -183,7 +183,8 @@ async fn is_waited_for(queue: &Queue) -> Result<bool, CallError> {
     if settings.max_bytes > 0 && queue.held_bytes().await? >= settings.max_bytes {
         return Ok(true);
     }
-    Ok(settings.max_pending > 0 && queue.overview().await?.pending >= settings.max_pending)
+    let seen = queue.overview().await?;
+    Ok(settings.max_pending > 0 && seen.pending + seen.handed_back >= settings.max_pending)
 }
 
 async fn connected(command: Command, session: &mut Session) -> Result<Exit, CliError> {

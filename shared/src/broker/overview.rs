@@ -34,6 +34,8 @@ pub struct Overview {
     pub pending: u64,
     /// Delayed tasks and retries.
     pub scheduled: u64,
+    /// About how many of the scheduled were handed back unstarted, and wait as what is pending does.
+    pub handed_back: u64,
     /// Tasks that a consumer holds.
     pub running: u64,
     /// The dead-letter set.
@@ -83,6 +85,7 @@ impl Overview {
         while let (Some(name), Some(value)) = (stats.next(), stats.next()) {
             overview.add(&reply::string(name)?, reply::count(&value)?);
         }
+        overview.handed_back = overview.totals.remove("handed_back").unwrap_or_default();
         Ok(overview)
     }
 
