@@ -23,8 +23,10 @@ use crate::metrics::{Call, QueueMeter};
 use crate::report::Reporter;
 
 /// Beats per health report of a consumer that runs nothing, so that an idle one sends next to nothing; one that runs
-/// something reports with each. A report lives nine beats.
-const BEATS_PER_REPORT: u32 = 3;
+/// something reports with each.
+const BEATS_PER_REPORT: u32 = 5;
+/// How many beats a report lives.
+const REPORT_LIVES: u32 = 12;
 /// Urgent news waits at least this long behind the last beat.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// How long Redis may take to hear that the health key goes.
@@ -220,7 +222,7 @@ impl Pulse {
 
     async fn report(&self, every: Duration) {
         let json = self.reporter.json(&self.fleet);
-        let ttl = every * BEATS_PER_REPORT * 3;
+        let ttl = every * REPORT_LIVES;
         if let Err(error) = self.broker.report_health(&self.base, &json, ttl).await {
             debug!(%error, "the health key could not be written");
         }

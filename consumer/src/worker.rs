@@ -157,7 +157,8 @@ impl Worker {
         let outside = Outside::start(&self.config, &progress, &notifier, &stop)?;
         let watching = CancellationToken::new();
         let _until_the_end = watching.clone().drop_guard();
-        tick(&progress, broker.queue(&self.config.queues[0].0), watching.clone());
+        let (first, silence) = (broker.queue(&self.config.queues[0].0), outside.view.long_silence());
+        tick(&progress, first, silence, watching.clone());
         let watch = Watch::default();
         let outcome = match prepare(&broker, &self.config, &watch, &notifier, &stop).await {
             Ok(true) => {

@@ -3,7 +3,8 @@
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
       | most bytes | rank when parked and its grain: the lowest `rank + token of the last claim / grain` is woken first ('' or
-      left out: the time of parking in us) | '1' = says which suspect it starts, by `try`
+      left out: the time of parking in us) | '1' = says which suspect it starts, by `try`; '2' = and holds nothing in any
+      queue: if this brings one task, that is said of it
 Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
       'paused', 'lost' = no session, register anew), the fencing token of these tasks, then per task 3:
       id, record, meta ('' = none)
@@ -97,7 +98,12 @@ local function hand_out(keys, running, session, taken, now, token, holding, trie
   if held[1] then
     set_wide(running, holding, held)
     call('HSET', keys[STATE], 'token', token)
-    call('HSET', session, 'claimed', token, 'tries', tries)
+    local tried = tries == '2' and holding == 0 and holds == 2 and token .. ' ' .. held[1]
+    if tried then
+      call('HSET', session, 'claimed', token, 'tries', '1', 'tried', tried)
+    else
+      call('HSET', session, 'claimed', token, 'tries', tries == '0' and '0' or '1')
+    end
   end
   return reply
 end

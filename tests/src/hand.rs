@@ -47,7 +47,7 @@ impl Hand {
             above: self.above,
             park: false,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         };
         let grants = match self.queue.claim(request).await.expect("an answer") {
             Claimed::Tasks(grants) | Claimed::More(grants) => grants,

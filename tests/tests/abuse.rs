@@ -365,7 +365,7 @@ async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
         above: u64::MAX,
         park: false,
         rank: None,
-        tries: false,
+        tries: workyard_shared::broker::Tries::Never,
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(none) if none.is_empty()));
 }

@@ -511,7 +511,7 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
             above: 0,
             park: true,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         };
         yard.consumer.claim(request).await.unwrap();
     }

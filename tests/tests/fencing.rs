@@ -31,7 +31,7 @@ async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> 
             above,
             park: false,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         })
         .await
         .unwrap()
@@ -173,7 +173,7 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
         above: 0,
         park: true,
         rank: None,
-        tries: false,
+        tries: workyard_shared::broker::Tries::Never,
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Lost));
 
@@ -225,7 +225,7 @@ async fn claim_and_say(queue: &Queue, consumer: &SessionId) -> Vec<Grant> {
         above: 0,
         park: false,
         rank: None,
-        tries: true,
+        tries: workyard_shared::broker::Tries::Always,
     };
     match queue.claim(request).await.unwrap() {
         Claimed::Tasks(grants) | Claimed::More(grants) => grants,
@@ -417,7 +417,7 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
         above: 0,
         park: true,
         rank: None,
-        tries: false,
+        tries: workyard_shared::broker::Tries::Never,
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
     assert_eq!(yard.overview().await.parked, 1);

@@ -101,7 +101,7 @@ async fn a_partition_has_a_slot_of_its_own_and_works_like_the_plain_queue() {
         above: 0,
         park: true,
         rank: None,
-        tries: false,
+        tries: workyard_shared::broker::Tries::Never,
     };
     let (Claimed::Tasks(grants) | Claimed::More(grants)) = queue.claim(request).await.unwrap() else {
         panic!()

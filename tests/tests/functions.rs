@@ -388,7 +388,7 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
             above,
             park: true,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         };
         let workyard_shared::broker::Claimed::Tasks(grants) = yard.consumer.claim(request).await.unwrap() else {
             panic!()

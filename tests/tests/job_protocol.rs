@@ -796,7 +796,7 @@ async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no
             above: 0,
             park: false,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         };
         let claimed = yard.consumer.claim(claim).await.unwrap();
         assert!(matches!(&claimed, Claimed::Tasks(grants) | Claimed::More(grants) if grants.len() == 1));

@@ -59,7 +59,7 @@ async fn a_wake_up_that_is_passed_on_late_leaves_who_parked_again_to_be_woken() 
         above: 0,
         park: true,
         rank: None,
-        tries: false,
+        tries: workyard_shared::broker::Tries::Never,
     };
     yard.consumer.claim(claim).await.unwrap();
     yard.consumer.pass_on().await.unwrap();

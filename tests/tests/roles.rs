@@ -221,7 +221,7 @@ async fn a_producer_cannot_claim_by_any_road() {
         above: 0,
         park: false,
         rank: None,
-        tries: false,
+        tries: workyard_shared::broker::Tries::Never,
     };
     let queue = queue(&url);
     let claimed = queue.link().call(&queue.claim_cmd(request)).await;

@@ -107,7 +107,7 @@ impl Lane {
             session: self.session.as_ref()?.session.clone(),
             subscribe,
             wanted,
-            tries: self.tells,
+            tries: self.tries(),
             above: self.above,
             rank: self.desk.rank(self.trial.is_some(), self.above, self.held.len()),
         };

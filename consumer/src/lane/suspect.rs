@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tracing::warn;
 use workyard_shared::Error;
-use workyard_shared::broker::{Grant, Queue};
+use workyard_shared::broker::{Grant, Queue, Tries};
 use workyard_shared::outage::Patience;
 
 use super::unstarted::handback;
@@ -57,6 +57,15 @@ impl Lane {
         let most = in_time.min((self.fleet.slots.usable() + self.ahead()) / 2).max(1);
         let stays = !is_full && waiting < most && !self.fleet.suspects.is_occupied();
         (!stays).then(|| self.desk.away(kind, SUSPECT_DELAY))
+    }
+
+    /// What the next claim promises to say of suspects.
+    pub(super) fn tries(&self) -> Tries {
+        match self.tells {
+            false => Tries::Never,
+            true if self.held.is_empty() && self.fleet.desks.len() == 1 => Tries::HoldsNothing,
+            true => Tries::Always,
+        }
     }
 
     /// How many suspects wait here.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::error;
 use workyard_shared::Error;
 use workyard_shared::balance::Rank;
-use workyard_shared::broker::{ClaimRequest, Queue, Turn, TurnAnswer};
+use workyard_shared::broker::{ClaimRequest, Queue, Tries, Turn, TurnAnswer};
 use workyard_shared::name::SessionId;
 use workyard_shared::outage::Patience;
 
@@ -30,8 +30,8 @@ pub(super) struct TurnOrder {
     pub(super) above: u64,
     /// Where to stand among those that wait; `None`: by the time of parking.
     pub(super) rank: Option<Rank>,
-    /// Whether Redis will be told of each suspect that starts.
-    pub(super) tries: bool,
+    /// What Redis will be told of suspects.
+    pub(super) tries: Tries,
 }
 
 /// What became of it.
@@ -81,6 +81,7 @@ impl TurnOrder {
                     // Redis lets one subscribe also while it loads its data and refuses all else.
                     if !self.only_subscribes() {
                         watch.succeeded();
+                        fleet.progress.link.now();
                     }
                     return Some(answer);
                 }

@@ -92,6 +92,11 @@ impl View {
         self.broker.queue(queue).unpark(&SessionId::fresh()).await
     }
 
+    /// A silence of the shared connection after which it is asked for an answer: long before it counts as stuck.
+    pub(crate) fn long_silence(&self) -> Duration {
+        self.stuck / 3
+    }
+
     /// Redis answers this thread, or does not.
     fn heard(&self, answers: bool) {
         let mut since = self.answering_since.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,9 +81,9 @@ impl Progress {
     }
 }
 
-/// Marks runtime and connection until `stop`. Two loops: a connection that does not answer must not look like a
+/// Marks runtime and connection until `stop`; the connection is asked when it has had no answer for `silence`. Two loops: a connection that does not answer must not look like a
 /// runtime that does not run.
-pub(crate) fn tick(progress: &Arc<Progress>, queue: Queue, stop: CancellationToken) {
+pub(crate) fn tick(progress: &Arc<Progress>, queue: Queue, silence: Duration, stop: CancellationToken) {
     let (runtime, link) = (Arc::clone(progress), Arc::clone(progress));
     let ended = stop.clone();
     tokio::spawn(async move {
@@ -94,13 +94,16 @@ pub(crate) fn tick(progress: &Arc<Progress>, queue: Queue, stop: CancellationTok
     });
     tokio::spawn(async move {
         while !stop.is_cancelled() {
+            tokio::time::sleep(2 * TICK).await;
+            if link.link.age(link.now()) < silence {
+                continue;
+            }
             // Any answer shows that the connection works, also a refusal.
             match tokio::time::timeout(ANSWER_TIME, queue.now_us()).await {
                 Ok(Err(error)) if error.is_temporary() => {}
                 Ok(_) => link.link.now(),
                 Err(_) => {}
             }
-            tokio::time::sleep(2 * TICK).await;
         }
     });
 }

@@ -279,7 +279,7 @@ impl Hands {
             above: self.above,
             park: false,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         };
         match self.queue.claim(request).await.unwrap() {
             Claimed::Tasks(grants) | Claimed::More(grants) => {

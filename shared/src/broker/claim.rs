@@ -23,8 +23,19 @@ pub struct ClaimRequest<'a> {
     pub park: bool,
     /// The rank when parked; `None`: the time of parking.
     pub rank: Option<Rank>,
-    /// Whether the consumer says which suspect it starts ([`Queue::try_suspect`]): then its death condemns no other.
-    pub tries: bool,
+    /// What the consumer promises to say of suspects.
+    pub tries: Tries,
+}
+
+/// Whether a consumer says which suspect it starts ([`Queue::try_suspect`]), so that its death condemns no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tries {
+    /// It does not: all that it holds is charged.
+    Never,
+    /// It does.
+    Always,
+    /// It does, and its process holds nothing: if the claim brings one task, that is said of it by this.
+    HoldsNothing,
 }
 
 /// One task handed out.
@@ -98,8 +109,10 @@ impl Queue {
             Some(rank) => cmd.arg(rank.base).arg(rank.grain),
             None => cmd.arg("").arg(1),
         };
-        if request.tries {
-            cmd.arg(1);
+        match request.tries {
+            Tries::Never => {}
+            Tries::Always => drop(cmd.arg(1)),
+            Tries::HoldsNothing => drop(cmd.arg(2)),
         }
         cmd
     }

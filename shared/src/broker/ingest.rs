@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::link::Link;
 
 /// Longest wait of one BLMOVE; then the connection has shown that it lives.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(8);
 
 /// An item at the head of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ mod wait;
 mod header_tests;
 
 pub use audit::AuditEntry;
-pub use claim::{ClaimRequest, Claimed, Grant};
+pub use claim::{ClaimRequest, Claimed, Grant, Tries};
 pub use doctor::{Care, KeyFacts, Odd, ScanPage};
 pub use enqueue::{Accepted, Batch};
 pub use figures::{CircuitCount, QueueFigures};

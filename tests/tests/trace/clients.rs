@@ -116,7 +116,7 @@ impl World {
             above,
             park,
             rank: None,
-            tries: false,
+            tries: workyard_shared::broker::Tries::Never,
         };
         let claimed = self.queue.claim(request).await.map_err(|e| e.to_string())?;
         let (status, grants) = match claimed {
