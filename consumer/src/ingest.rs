@@ -35,11 +35,6 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
         () = async {
             loop {
                 if let Err(error) = serve(&watch, &queue, &mut patience).await {
-                    if let Error::Full { estimated_wait, .. } = error {
-                        // No trouble: what is in the inbox waits there for room, and room comes as tasks end.
-                        tokio::time::sleep(for_room(estimated_wait)).await;
-                        continue;
-                    }
                     // What the other loops meet too, they report.
                     if matches!(error, Error::Unavailable { outage: Outage::OutOfMemory, .. }) {
                         watch.failed(&error);
@@ -54,13 +49,28 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
     }
 }
 
-/// Longest and shortest pause between looks for room in a queue that is at its limit.
-const FOR_ROOM: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(5)];
+/// Shortest and longest pause before the first look for room in a queue that is at its limit.
+const FOR_ROOM: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+/// No later is room noticed that came after all.
+const LATEST: Duration = Duration::from_secs(1);
 
-/// A quarter of the time in which the queue would run dry, so that consumers never wait for what lies in the inbox.
-fn for_room(estimated_wait: Option<Duration>) -> Duration {
-    let [longest, shortest] = FOR_ROOM;
-    estimated_wait.map_or(longest, |dry| (dry / 4).clamp(shortest, longest))
+/// The pauses of a queue that is full. Nobody tells of room: it is looked for, and seldom where none comes.
+#[derive(Debug, Default)]
+struct ForRoom {
+    /// Looks since there was some.
+    in_vain: u32,
+}
+
+impl ForRoom {
+    /// A quarter of the time in which the queue would run dry, so that consumers never wait for what lies in the inbox; twice
+    /// as long after each look in vain, as the pace is that of the last minutes and may be none by now.
+    fn pause(&mut self, estimated_wait: Option<Duration>) -> Duration {
+        let [shortest, longest] = FOR_ROOM;
+        let first = estimated_wait.map_or(longest, |dry| (dry / 4).clamp(shortest, longest));
+        let pause = first.saturating_mul(2_u32.saturating_pow(self.in_vain)).min(LATEST);
+        self.in_vain = self.in_vain.saturating_add(1);
+        pause
+    }
 }
 
 /// Serves until an error.
@@ -69,7 +79,7 @@ async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<
     let (inbox, ingesting) = (queue.keys().inbox(), queue.keys().ingesting());
     loop {
         for source in [&ingesting, &inbox] {
-            while step(queue, source).await? {}
+            take_in(queue, source).await?;
         }
         // Reading is served where writing is not (a replica, no memory left): only BLMOVE shows it.
         loop {
@@ -83,12 +93,39 @@ async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<
     }
 }
 
-/// One bounded step; true if there may be more.
-async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
-    let items = queue.peek(source, STEP_ITEMS, STEP_BYTES).await?;
-    if items.is_empty() {
-        return Ok(false);
+/// Takes in all that is there. In a full queue that takes as long as room needs to come, and each look is a small one.
+async fn take_in(queue: &Queue, source: &str) -> Result<(), Error> {
+    // Only who saw the first item stay behind asks for room: one that is delayed, or here already, needs none.
+    let (mut wants_room, mut for_room) = (false, ForRoom::default());
+    loop {
+        let look = if wants_room {
+            queue.peek_for_room(source, STEP_ITEMS, STEP_BYTES).await
+        } else {
+            queue.peek(source, STEP_ITEMS, STEP_BYTES).await
+        };
+        let stepped = match look {
+            Ok(items) if items.is_empty() => return Ok(()),
+            Ok(items) => {
+                for_room = ForRoom::default();
+                step(queue, source, items).await
+            }
+            Err(error) => Err(error),
+        };
+        match stepped {
+            Ok(all) => wants_room = !all,
+            // No trouble: what is in the inbox waits there for room, and room comes as tasks end.
+            Err(Error::Full { estimated_wait, .. }) => {
+                wants_room = true;
+                tokio::time::sleep(for_room.pause(estimated_wait)).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
+}
+
+/// Judges some items and moves them; true if none of them stayed behind.
+async fn step(queue: &Queue, source: &str, items: Vec<InboxItem>) -> Result<bool, Error> {
+    let looked_at = items.len() as u64;
     let judged: Vec<(InboxItem, Verdict)> = items
         .into_iter()
         .map(|item| {
@@ -109,7 +146,7 @@ async fn step(queue: &Queue, source: &str) -> Result<bool, Error> {
     if done.accepted > 0 {
         debug!(queue = %name, tasks = done.accepted, "ingested {} tasks from the inbox", done.accepted);
     }
-    Ok(true)
+    Ok(done.moved == looked_at)
 }
 
 /// As one call with all of them, but what the function refuses is rejected with its reason.
@@ -170,10 +207,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_inbox_is_looked_at_again_before_the_queue_runs_dry() {
+    fn the_inbox_is_looked_at_again_before_the_queue_runs_dry_and_seldom_if_no_room_comes() {
         let ms = Duration::from_millis;
-        for (dry, pause) in [(None, 100), (Some(60_000), 100), (Some(200), 50), (Some(1), 5)] {
-            assert_eq!(for_room(dry.map(ms)), ms(pause), "{dry:?}");
+        for (dry, pauses) in [
+            (None, [100, 200, 400, 800, 1000]),
+            (Some(60_000), [100, 200, 400, 800, 1000]),
+            (Some(200), [50, 100, 200, 400, 800]),
+            (Some(1), [5, 10, 20, 40, 80]),
+        ] {
+            let mut for_room = ForRoom::default();
+            assert_eq!(pauses.map(|_| for_room.pause(dry.map(ms))), pauses.map(ms), "{dry:?}");
         }
+        let mut for_room = ForRoom { in_vain: u32::MAX };
+        assert_eq!(for_room.pause(Some(ms(1))), LATEST);
     }
 }

@@ -3,8 +3,10 @@
 Two readers of one inbox are harmless: ingest moves only what still stands at the head, byte for
 byte. A lost reply is too: the head has moved on, and the caller peeks again.
 
-peek:   KEYS the shared keys, source list   ARGV most items, most bytes
-        Reply the head items whole; an item over the byte limit as its length (an integer) alone
+peek:   KEYS the shared keys, source list   ARGV most items, most bytes, optionally 'room'
+        Reply the head items whole; an item over the byte limit as its length (an integer) alone. With 'room' the
+        error FULL while the queue takes nothing new, so that who waits for room reads no items meanwhile, and else one
+        item more than there is room for: if that one stays behind, the queue is full again
 ingest: KEYS the shared keys, source list, rejected list   ARGV per item 5: raw | 'a' accept, 'r' reject,
         'o' reject unseen because of its length (raw = the length) | id or rejected entry (a JSON object; of 'o' bytes and
         raw are added to it), head, payload
@@ -30,6 +32,13 @@ end
 local function peek(keys, argv)
   local source, most, room, items = keys[OWN + 1], tonumber(argv[1]), tonumber(argv[2]), {}
   local limit = room
+  if argv[3] == 'room' then
+    local plan = { now = clock() }
+    read_limit(keys, plan)
+    local bounded = plan.limit and plan.policy ~= 'shed' -- one that sheds decides about each item, room or not
+    if plan.max_bytes or bounded and plan.room == 0 then return full(keys, plan) end
+    if bounded then most = math.min(most, plan.room + 1) end
+  end
   for i = 0, most - 1 do
     local raw = call('LINDEX', source, i)
     if not raw then break end

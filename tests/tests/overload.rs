@@ -460,6 +460,24 @@ async fn the_steps_of_a_job_are_neither_refused_nor_shed() {
     client.enqueue(&q(), urgent("a", 0)).await.unwrap();
 }
 
+/// Bytes of a payload that nobody should read without need.
+const LARGE: usize = 100_000;
+
+/// Calls of functions so far, connections, bytes that Redis sent.
+async fn traffic(redis: &mut MultiplexedConnection) -> [u64; 3] {
+    let mut cmd = redis::cmd("INFO");
+    let info: String = cmd.arg("stats").arg("commandstats").query_async(redis).await.unwrap();
+    [
+        "cmdstat_fcall:calls=",
+        "total_connections_received:",
+        "total_net_output_bytes:",
+    ]
+    .map(|name| {
+        let rest = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        rest.trim().split(',').next().unwrap().parse().unwrap()
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_pushed_raw_waits_in_the_inbox_of_a_full_queue_and_comes_in_with_the_room() {
     let yard = Yard::start().await;
@@ -468,26 +486,25 @@ async fn what_is_pushed_raw_waits_in_the_inbox_of_a_full_queue_and_comes_in_with
     let worker = yard.work(registry(), yard.config()).await;
     let mut redis = yard.server.connection().await;
     for n in 0..20 {
-        push(&mut redis, &format!("raw{n:02}"), 5).await;
+        let item = format!(
+            r#"{{"kind":"echo","id":"raw{n:02}","payload":"{}"}}"#,
+            "x".repeat(LARGE)
+        );
+        let mut cmd = redis::cmd("RPUSH");
+        cmd.arg("workyard:{q}:inbox").arg(item);
+        cmd.exec_async(&mut redis).await.unwrap();
     }
     wait_until(SOON, || async { yard.overview().await.pending == 3 }).await;
     assert_eq!(yard.queue.inbox_len().await.unwrap(), 17);
-    // A full queue does not keep Redis busy: count the calls of a second.
-    let calls = |info: &str| -> u64 {
-        let line = info.lines().find(|line| line.starts_with("cmdstat_fcall:")).unwrap();
-        line.split(['=', ',']).nth(1).unwrap().parse().unwrap()
-    };
-    let stats = |mut redis: MultiplexedConnection| async move {
-        redis::cmd("INFO")
-            .arg("commandstats")
-            .query_async::<String>(&mut redis)
-            .await
-            .unwrap()
-    };
-    let before = calls(&stats(redis.clone()).await);
-    tokio::time::sleep(Duration::from_secs(1)).await; // a rate needs a span
-    let during = calls(&stats(redis.clone()).await) - before;
-    assert!(during < 60, "{during} calls in a second");
+    // A full queue does not keep Redis busy: no item is read in vain, on no new connection.
+    let [calls, connections, bytes] = traffic(&mut redis).await;
+    tokio::time::sleep(Duration::from_secs(2)).await; // a rate needs a span
+    let after = traffic(&mut redis).await;
+    let during = [after[0] - calls, after[1] - connections, after[2] - bytes];
+    assert!(
+        during[0] < 40 && during[1] == 0 && during[2] < LARGE as u64,
+        "calls, connections, bytes in two seconds: {during:?}"
+    );
     yard.operator.set_paused(false).await.unwrap();
     yard.reaches("completed", 20).await;
     worker.stop().await;

@@ -101,7 +101,33 @@ impl Queue {
     pub async fn peek(&self, source: &str, most: usize, max_bytes: usize) -> Result<Vec<InboxItem>, Error> {
         let mut cmd = self.fcall("peek", &[source]);
         cmd.arg(most).arg(max_bytes);
-        reply::array(self.link.call(&cmd).await?)?
+        self.peeked(&cmd).await
+    }
+
+    /// As [`Self::peek`], of a queue that was full: no item is read while it still is, and then about as many as there is
+    /// room for.
+    ///
+    /// # Errors
+    /// [`Error::Full`] while the queue takes nothing new; else as [`Error`] sorts them.
+    pub async fn peek_for_room(&self, source: &str, most: usize, max_bytes: usize) -> Result<Vec<InboxItem>, Error> {
+        let mut cmd = self.fcall("peek", &[source]);
+        cmd.arg(most).arg(max_bytes).arg("room");
+        self.peeked(&cmd).await
+    }
+
+    /// Whether what lies in the inbox waits for room.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn inbox_is_blocked(&self) -> Result<bool, Error> {
+        match self.peek_for_room(&self.keys.inbox(), 0, 0).await {
+            Err(Error::Full { .. }) => Ok(true),
+            other => other.map(|_| false),
+        }
+    }
+
+    async fn peeked(&self, cmd: &redis::Cmd) -> Result<Vec<InboxItem>, Error> {
+        reply::array(self.link.call(cmd).await?)?
             .into_iter()
             .map(|value| match value {
                 Value::Int(n) => Ok(InboxItem::Oversize(u64::try_from(n).unwrap_or_default())),
