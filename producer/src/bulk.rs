@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use workyard_shared::Error as CallError;
 use workyard_shared::broker::Batch;
 use workyard_shared::envelope::NewTask;
 use workyard_shared::name::{QueueName, SessionId};
@@ -21,7 +22,7 @@ use crate::client::{Client, Gate};
 use crate::durability::{Durability, Kept};
 use crate::enqueue::{Receipt, receipts};
 use crate::error::Error;
-use crate::full::until_room;
+use crate::full::{Stopped, until_room};
 
 /// Tasks in one call: more gains nothing, and Redis serves others in between.
 const CALL_TASKS: usize = 500;
@@ -32,7 +33,7 @@ const UNDER_WAY: usize = 2;
 /// Batch numbers that a call may use: one per task is more than enough.
 const NUMBERS_PER_CALL: u64 = 1000;
 
-type Call = Pin<Box<dyn Future<Output = Result<Vec<Receipt>, Error>> + Send>>;
+type Call = Pin<Box<dyn Future<Output = Result<Vec<Receipt>, Stopped<Receipt>>> + Send>>;
 
 /// A bulk enqueue into one queue; see [`Client::bulk`].
 pub struct Bulk {
@@ -43,6 +44,10 @@ pub struct Bulk {
     tasks: Vec<NewTask>,
     bytes: usize,
     under_way: VecDeque<Call>,
+    /// Receipts that nobody was given yet.
+    received: Vec<Receipt>,
+    /// A call ended so that nobody knows what became of it.
+    lost: bool,
 }
 
 impl std::fmt::Debug for Bulk {
@@ -59,8 +64,7 @@ impl Bulk {
     /// order of the tasks.
     ///
     /// # Errors
-    /// As [`Client::enqueue`], of any earlier task. Then stop: tasks without a receipt may or may
-    /// not have been added.
+    /// As [`Client::enqueue`], of any earlier task. Then stop: [`Self::remains`] says what is known of the rest.
     pub async fn push(&mut self, task: NewTask) -> Result<Vec<Receipt>, Error> {
         task.options.validate()?;
         self.bytes += task.payload.len();
@@ -68,27 +72,44 @@ impl Bulk {
         if self.tasks.len() < CALL_TASKS && self.bytes < CALL_BYTES {
             return Ok(Vec::new());
         }
-        self.send().await
+        self.send().await?;
+        Ok(std::mem::take(&mut self.received))
     }
 
     /// Sends what is left and waits for all answers.
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub async fn finish(mut self) -> Result<Vec<Receipt>, Error> {
-        let mut received = if self.tasks.is_empty() {
-            Vec::new()
-        } else {
-            self.send().await?
-        };
-        while let Some(call) = self.under_way.pop_front() {
-            received.extend(call.await?);
+    pub async fn finish(&mut self) -> Result<Vec<Receipt>, Error> {
+        if !self.tasks.is_empty() {
+            self.send().await?;
         }
-        Ok(received)
+        while let Some(call) = self.under_way.pop_front() {
+            self.answer(call).await?;
+        }
+        Ok(std::mem::take(&mut self.received))
     }
 
-    async fn send(&mut self) -> Result<Vec<Receipt>, Error> {
-        let mut received = Vec::new();
+    /// After an error: the receipts of tasks that are in nevertheless, and whether others may be, without one. What a full
+    /// queue refused is not.
+    #[must_use]
+    pub fn remains(self) -> (Vec<Receipt>, bool) {
+        (self.received, self.lost || !self.under_way.is_empty())
+    }
+
+    async fn answer(&mut self, call: Call) -> Result<(), Error> {
+        match call.await {
+            Ok(receipts) => self.received.extend(receipts),
+            Err(Stopped { error, received }) => {
+                self.received.extend(received);
+                self.lost |= !matches!(error, Error::Call(CallError::Full { .. }));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<(), Error> {
         // The first call may have to load the functions and come again: none may overtake it. Durable
         // calls go out on connections of their own: one at a time keeps their order.
         let alone = self.calls <= 1 || self.client.durability != Durability::Memory;
@@ -96,7 +117,7 @@ impl Bulk {
         if self.under_way.len() >= most
             && let Some(call) = self.under_way.pop_front()
         {
-            received = call.await?;
+            self.answer(call).await?;
         }
         self.client.announce(&self.gate).await;
         self.bytes = 0;
@@ -107,7 +128,7 @@ impl Bulk {
             call = Box::pin(ready(answer));
         }
         self.under_way.push_back(call);
-        Ok(received)
+        Ok(())
     }
 
     fn call(&mut self, tasks: Vec<NewTask>) -> Result<Call, Error> {
@@ -167,6 +188,8 @@ impl Client {
             tasks: Vec::new(),
             bytes: 0,
             under_way: VecDeque::new(),
+            received: Vec::new(),
+            lost: false,
         }
     }
 

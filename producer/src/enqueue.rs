@@ -15,7 +15,7 @@ use workyard_shared::name::{QueueName, SessionId, TaskId};
 use crate::client::{Client, Gate};
 use crate::durability::{Durability, Kept};
 use crate::error::Error;
-use crate::full::until_room;
+use crate::full::{Stopped, until_room};
 use crate::trace::inject_current;
 
 /// The proof that a task was accepted.
@@ -105,7 +105,7 @@ impl Client {
         tasks: Vec<(TaskId, NewTask)>,
         fresh: bool,
         waiter: Option<SessionId>,
-    ) -> Result<Vec<Receipt>, Error> {
+    ) -> Result<Vec<Receipt>, Stopped<Receipt>> {
         let tasks: Arc<[(TaskId, NewTask)]> = tasks.into();
         let adding = until_room(self.inner.config.block_timeout, tasks.len(), |piece| {
             let part = if piece.len() == tasks.len() {

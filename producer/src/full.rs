@@ -16,6 +16,21 @@ use crate::error::Error;
 /// Most tasks that shed others in one call: what `lua/overload.lua` permits.
 const SHED_PIECE: usize = 50;
 
+/// What ended the sending before all tasks were in.
+#[derive(Debug)]
+pub(crate) struct Stopped<T> {
+    pub(crate) error: Error,
+    /// What the pieces before it brought.
+    pub(crate) received: Vec<T>,
+}
+
+/// Of a single task there is nothing else to say.
+impl<T> From<Stopped<T>> for Error {
+    fn from(stopped: Stopped<T>) -> Self {
+        stopped.error
+    }
+}
+
 /// Sends the tasks `0..total`, all at once or, where the queue has no room for all, in pieces that fit. Waits for room
 /// at most `block` since the last piece went in.
 ///
@@ -25,7 +40,7 @@ pub(crate) async fn until_room<T, F>(
     block: Duration,
     total: usize,
     mut send: impl FnMut(Range<usize>) -> F,
-) -> Result<Vec<T>, Error>
+) -> Result<Vec<T>, Stopped<T>>
 where
     F: Future<Output = Result<Vec<T>, Error>>,
 {
@@ -48,7 +63,7 @@ where
             depth, limit, policy, ..
         }) = &error
         else {
-            return Err(error);
+            return Err(Stopped { error, received });
         };
         let room = usize::try_from(limit.saturating_sub(*depth)).unwrap_or(usize::MAX);
         match policy {
@@ -59,12 +74,12 @@ where
                 let until = *give_up.get_or_insert_with(|| Instant::now().checked_add(block));
                 let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
                 if left.is_zero() {
-                    return Err(error);
+                    return Err(Stopped { error, received });
                 }
                 tokio::time::sleep(patience.next_delay(fastrand::f64()).min(left)).await;
                 most = room.clamp(1, piece.len());
             }
-            Overload::Reject | Overload::Shed => return Err(error),
+            Overload::Reject | Overload::Shed => return Err(Stopped { error, received }),
         }
     }
     Ok(received)
@@ -99,6 +114,11 @@ mod tests {
             }
         })
         .await;
+        let received = match &result {
+            Ok(all) => all.len(),
+            Err(stopped) => stopped.received.len(),
+        };
+        assert_eq!(received, sent.iter().map(|(from, to)| to - from).sum::<usize>());
         (sent, result.is_ok_and(|all| all.len() == total))
     }
 

@@ -141,6 +141,30 @@ async fn of_a_file_that_did_not_fit_nobody_says_that_nothing_came_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_file_that_was_refused_whole_nobody_says_that_some_may_be_in() {
+    let server = Server::start(&[]).await;
+    server.run(&["queue", "set", "default", "max_pending=5"]).ok();
+    let lines = "{\"kind\":\"k\"}\n".repeat(20);
+    let file = ["enqueue", "--from-file", "-", "--block-timeout", "100ms"];
+    let refused = server.feed(&file, lines.as_bytes()).fails(4, "nothing was enqueued");
+    assert!(
+        refused.err.contains("0 of 20 tasks were accepted before") && !refused.err.contains("may be in"),
+        "{refused:?}"
+    );
+    assert_eq!(server.run(&["stats", "--json"]).ok().json()[0]["pending"], 0);
+    // One that waits lets in what fits, and then knows what is in.
+    server.run(&["queue", "set", "default", "overload=block"]).ok();
+    let refused = server
+        .feed(&file, lines.as_bytes())
+        .fails(3, "none of the others was enqueued");
+    assert!(
+        refused.err.contains("5 of 20 tasks were accepted before") && !refused.err.contains("may be in"),
+        "{refused:?}"
+    );
+    assert_eq!(server.run(&["stats", "--json"]).ok().json()[0]["pending"], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_enqueue_without_a_healthy_consumer_warns_or_fails_as_asked() {
     let server = Server::start(&[]).await;
     let text = "no healthy consumer for queue default";

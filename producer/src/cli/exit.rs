@@ -102,14 +102,18 @@ impl CliError {
         }
     }
 
-    /// The same of a file of tasks: its calls before this one are in, and of a call that was refused for lack of room a part.
-    pub(crate) fn of_many(self) -> Self {
-        let some = "of the last call some may be in: without ids of their own they would be there twice; ";
+    /// The same of a file of tasks of which `known` are in, and with `in_doubt` more may be.
+    pub(crate) fn of_many(self, known: u64, in_doubt: bool) -> Self {
+        let rest = match (known, in_doubt) {
+            (_, true) => "of the last call some may be in: without ids of their own they would be there twice; ",
+            (0, false) => return self,
+            (_, false) => "none of the others was enqueued; ",
+        };
         match self {
             Self::Told { exit, message, hint } => Self::Told {
                 exit,
                 message,
-                hint: hint.map(|hint| hint.replacen("nothing was enqueued; ", some, 1)),
+                hint: hint.map(|hint| hint.replacen("nothing was enqueued; ", rest, 1)),
             },
             Self::PipeClosed => Self::PipeClosed,
         }

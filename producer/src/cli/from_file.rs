@@ -92,13 +92,16 @@ pub(crate) async fn run(path: &Path, args: &EnqueueArgs, session: &mut Session) 
     }
     file.rewind().map_err(cannot)?;
     let mut sent = Sent::default();
-    if let Err(error) = send(&file, &checked, &mut sent, args.ids, session).await {
+    let mut bulks = HashMap::new();
+    if let Err(error) = send(&file, &checked, &mut bulks, &mut sent, args.ids, session).await {
+        let in_doubt = count_remains(bulks, &mut sent, args.ids, session)?;
         let known = sent.created + sent.duplicates;
+        let sure = if in_doubt { " for sure" } else { "" };
         session.out.note(&format!(
-            "{known} of {} tasks were accepted for sure before this happened:",
+            "{known} of {} tasks were accepted{sure} before this happened:",
             checked.good
         ));
-        return Err(error.of_many());
+        return Err(error.of_many(known, in_doubt));
     }
     report(&checked, &sent, warning, args, session)
 }
@@ -202,6 +205,7 @@ fn bad_line(number: u64, reason: &str, as_json: bool) {
 async fn send(
     file: &File,
     checked: &Checked,
+    bulks: &mut HashMap<QueueName, Bulk>,
     sent: &mut Sent,
     ids: bool,
     session: &mut Session,
@@ -210,7 +214,6 @@ async fn send(
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, file));
     // A bar would stand between the ids.
     let mut progress = Progress::new("enqueued", checked.good, session.out.json || ids);
-    let mut bulks: HashMap<QueueName, Bulk> = HashMap::new();
     let (mut good, mut bad) = (0, 0);
     let trace = trace::surrounding(&session.out);
     while let Some(line) = lines.next().map_err(cannot)? {
@@ -245,12 +248,31 @@ async fn send(
         let receipts = bulk.finish().await?;
         sent.count(&receipts);
         if ids {
-            tell(&queue, &receipts, &mut session.out)?;
+            tell(queue, &receipts, &mut session.out)?;
         }
         progress.set(sent.created + sent.duplicates);
     }
     progress.end();
     Ok(())
+}
+
+/// Counts what is in although the sending failed; true if more may be.
+fn count_remains(
+    bulks: HashMap<QueueName, Bulk>,
+    sent: &mut Sent,
+    ids: bool,
+    session: &mut Session,
+) -> Result<bool, CliError> {
+    let mut in_doubt = false;
+    for (queue, bulk) in bulks {
+        let (receipts, more) = bulk.remains();
+        in_doubt |= more;
+        sent.count(&receipts);
+        if ids {
+            tell(&queue, &receipts, &mut session.out)?;
+        }
+    }
+    Ok(in_doubt)
 }
 
 /// A task that is in.
