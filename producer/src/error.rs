@@ -34,6 +34,19 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// As [`Self::NotFound`]; but it may have been pushed raw, and wait in the inbox behind the items that were looked at.
+    #[error(
+        "no task {id} in queue {queue}, unless it is among the {unseen} items of the inbox that were not looked at (the first \
+         1,000 or 4 MiB are)"
+    )]
+    NotSeen {
+        /// The queue that was asked.
+        queue: String,
+        /// The id.
+        id: String,
+        /// Items of the inbox that were not looked at.
+        unseen: u64,
+    },
     /// The task is completed, and its result cannot be opened with the keys of this client.
     #[error("the result of task {id} is {why}")]
     Sealed {

@@ -4,6 +4,7 @@
 //! What the words are is for whoever shows them. Reads only, in a handful of bounded looks.
 
 use serde::Serialize;
+use workyard_shared::Error as CallError;
 use workyard_shared::balance::{Breaker, Bulletin};
 use workyard_shared::broker::Queue;
 use workyard_shared::name::QueueName;
@@ -11,6 +12,7 @@ use workyard_shared::record::State;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::inbox::InboxPlace;
 use crate::moment::Moment;
 use crate::reason::Reason;
 use crate::serving::Serving;
@@ -142,8 +144,8 @@ impl Client {
     /// Why a task is not running, what it waits for, and about when it starts.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it is not here, not in the first 1,000 items of the inbox either, and no result of it is
-    /// kept; [`Error::Call`].
+    /// [`Error::NotFound`] if it is not here, not in the inbox either, and no result of it is kept; [`Error::NotSeen`] if
+    /// the inbox has more than the 1,000 items that are looked at; [`Error::Call`].
     pub async fn explain(&self, queue: &QueueName, id: &str) -> Result<Explanation, Error> {
         let view = self.task(queue, id).await;
         let stats = self.stats(queue).await?;
@@ -168,7 +170,14 @@ impl Client {
                 (Some(view.state), reasons(&facts))
             }
             Err(error @ Error::NotFound { .. }) => {
-                let ahead = self.ahead_in_inbox(queue, id).await?.ok_or(error)?;
+                let ahead = match self.place_in_inbox(queue, id).await? {
+                    InboxPlace::Behind(ahead) => ahead,
+                    InboxPlace::Unseen(unseen) => {
+                        let (queue, id) = (queue.to_string(), id.to_owned());
+                        return Err(Error::NotSeen { queue, id, unseen });
+                    }
+                    InboxPlace::Absent => return Err(error),
+                };
                 (None, self.in_inbox(queue, &stats, serving, ahead).await?)
             }
             Err(error) => return Err(error),
@@ -195,9 +204,20 @@ impl Client {
         serving: Serving,
         ahead: u64,
     ) -> Result<Vec<Reason>, Error> {
-        let settings = self.settings(queue).await?;
-        let full = settings.max_pending > 0 && stats.pending >= settings.max_pending;
+        let calls = self.queue(queue);
+        let full = match self.patiently(|| calls.inbox_is_blocked()).await {
+            // A user of old rules, who may not ask how much memory the tasks take.
+            Err(Error::Call(CallError::Denied(_))) => {
+                let settings = self.settings(queue).await?;
+                settings.max_pending > 0 && stats.pending >= settings.max_pending
+            }
+            other => other?,
+        };
         let mut reasons = vec![Reason::InInbox { ahead, full }];
+        // It comes in all the same, where there is room; but no room comes, and it would not run.
+        if stats.paused {
+            reasons.push(Reason::Paused);
+        }
         if serving.healthy == 0 {
             reasons.push(Reason::NoConsumer { alive: serving.alive });
         }

@@ -26,29 +26,47 @@ fn id_of(item: &InboxItem) -> Option<String> {
     }
 }
 
-/// How many items are taken in before the one of this id; `None` if it is not among the first.
-pub(crate) async fn ahead(calls: &Queue, id: &str) -> Result<Option<u64>, CallError> {
+/// What a bounded look into the inbox says of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InboxPlace {
+    /// It is there: so many items are taken in before it.
+    Behind(u64),
+    /// It is not among the first items, and so many more were not looked at.
+    Unseen(u64),
+    /// It is not there.
+    Absent,
+}
+
+/// Where the item of this id is.
+pub(crate) async fn place(calls: &Queue, id: &str) -> Result<InboxPlace, CallError> {
     let (most, bytes) = SEEN;
-    let place = |items: &[InboxItem]| {
+    let position = |items: &[InboxItem]| {
         items
             .iter()
             .position(|item| id_of(item).is_some_and(|found| found == id))
     };
     let coming = calls.peek(&calls.keys().inbox(), most, bytes).await?;
     let judged = calls.peek(&calls.keys().ingesting(), most, bytes).await?;
-    let found = place(&judged).or_else(|| place(&coming).map(|n| n + judged.len()));
-    Ok(found.map(|n| n as u64))
+    if let Some(n) = position(&judged).or_else(|| position(&coming).map(|n| n + judged.len())) {
+        return Ok(InboxPlace::Behind(n as u64));
+    }
+    let seen = (judged.len() + coming.len()) as u64;
+    Ok(match calls.inbox_len().await?.saturating_sub(seen) {
+        0 => InboxPlace::Absent,
+        unseen => InboxPlace::Unseen(unseen),
+    })
 }
 
 impl Client {
-    /// How many items of the inbox are taken in before the task of this id, which was pushed raw (`RPUSH`): as long as it
-    /// is there, it is no task yet, and no other call knows it. `None` if it is not among the first 1,000 items or 4 MiB.
+    /// Where in the inbox the task of this id is, which was pushed raw (`RPUSH`): as long as it is there, it is no task
+    /// yet, and no other call knows it. The first 1,000 items or 4 MiB are looked at.
     ///
     /// # Errors
     /// [`Error::Call`].
-    pub async fn ahead_in_inbox(&self, queue: &QueueName, id: &str) -> Result<Option<u64>, Error> {
+    pub async fn place_in_inbox(&self, queue: &QueueName, id: &str) -> Result<InboxPlace, Error> {
         let calls = self.queue(queue);
-        self.patiently(|| ahead(&calls, id)).await
+        self.patiently(|| place(&calls, id)).await
     }
 }
 

@@ -57,6 +57,7 @@ pub use explain::Explanation;
 pub use filter::{Cursor, Filter};
 pub use fleet::ConsumerView;
 pub use follow::{Follow, News};
+pub use inbox::InboxPlace;
 pub use job::{FileFormat, ItemFormat, JobHandle, MapReduce, Pairs};
 pub use listing::Page;
 pub use moment::Moment;

@@ -94,7 +94,7 @@ pub enum Reason {
     InInbox {
         /// How many items are before it.
         ahead: u64,
-        /// The queue is at its limit: the inbox waits for room.
+        /// The queue is at a limit, `max_pending` or `max_bytes`: the inbox waits for room.
         full: bool,
     },
 }

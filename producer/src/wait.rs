@@ -17,7 +17,7 @@ use crate::board::Ask;
 use crate::client::Client;
 use crate::enqueue::Receipt;
 use crate::error::Error;
-use crate::inbox;
+use crate::inbox::{self, InboxPlace};
 
 /// How long the look at the end of a wait may take.
 const LAST_LOOK: Duration = Duration::from_secs(1);
@@ -51,10 +51,10 @@ impl Client {
                 Err(unknown @ Error::NotFound { .. }) if !has_left => unknown,
                 other => return other,
             };
-            match inbox::ahead(&calls, id).await {
-                Ok(Some(_)) => pause.wait().await,
+            match inbox::place(&calls, id).await {
+                Ok(InboxPlace::Behind(_)) => pause.wait().await,
                 // It may be a task by now.
-                Ok(None) => has_left = true,
+                Ok(_) => has_left = true,
                 // The next ask waits until Redis is back.
                 Err(error) if error.is_temporary() => pause.wait().await,
                 // A user that may not look there.
@@ -175,7 +175,7 @@ impl Client {
     }
 
     async fn is_in_inbox(&self, calls: &Queue, id: &str) -> bool {
-        let look = tokio::time::timeout(LAST_LOOK, inbox::ahead(calls, id)).await;
-        matches!(look, Ok(Ok(Some(_))))
+        let look = tokio::time::timeout(LAST_LOOK, inbox::place(calls, id)).await;
+        matches!(look, Ok(Ok(InboxPlace::Behind(_))))
     }
 }

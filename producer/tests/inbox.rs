@@ -65,3 +65,25 @@ async fn what_is_in_the_inbox_is_said_to_be_there_and_can_be_waited_for() {
     hands.complete(&grant, "7").await;
     assert_eq!(Ran::of(waiting.wait_with_output().unwrap()).ok().out, "7\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_lies_behind_the_items_that_are_looked_at_nobody_says_that_it_was_never_there() {
+    let server = Server::start(&[]).await;
+    let mut junk = redis::cmd("RPUSH");
+    junk.arg("workyard:{default}:inbox").arg(vec!["junk"; 1001]);
+    junk.exec_async(&mut server.redis().await).await.unwrap();
+    push(&server, RAW).await;
+    for command in ["explain", "task", "wait"] {
+        let ran = server.run(&[command, "i1"]).fails(
+            1,
+            "no task i1 in queue default, unless it is among the 2 items of the inbox that were not looked at",
+        );
+        assert!(!ran.err.contains("never enqueued"), "{ran:?}");
+    }
+    let mut trim = redis::cmd("LTRIM");
+    trim.arg("workyard:{default}:inbox").arg(2).arg(-1);
+    trim.exec_async(&mut server.redis().await).await.unwrap();
+    let ran = server.run(&["explain", "i1"]).ok();
+    assert!(ran.out.contains("behind 999 others"), "{ran:?}");
+    server.run(&["explain", "i2"]).fails(1, "never enqueued there");
+}

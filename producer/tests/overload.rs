@@ -294,6 +294,22 @@ async fn explain_says_what_a_task_waits_for() {
         (names.as_str(), &json["reasons"][0]["ahead"]),
         ("in-inbox no-consumer", &1.into())
     );
+    // Each limit for itself keeps it there, and a paused queue makes no room.
+    let full = || {
+        let (names, json) = why(&server, "raw");
+        (names, json["reasons"][0]["full"].as_bool().unwrap())
+    };
+    assert!(!full().1);
+    server.run(&["enqueue", "k", "--id", "first"]).ok();
+    server.run(&["queue", "set", "default", "paused=1"]).ok();
+    for (limit, none) in [("max_bytes=1", "max_bytes=0"), ("max_pending=1", "max_pending=0")] {
+        server.run(&["queue", "set", "default", limit]).ok();
+        assert_eq!(full(), ("in-inbox paused no-consumer".to_owned(), true), "{limit}");
+        server.run(&["queue", "set", "default", none]).ok();
+        assert!(!full().1, "{none}");
+    }
+    server.run(&["resume"]).ok();
+    server.run(&["cancel", "first"]).ok();
     for (id, more) in [("a", &[][..]), ("b", &[]), ("later", &["--delay", "1h"])] {
         server.run(&[&["enqueue", "k", "--id", id], more].concat()).ok();
     }

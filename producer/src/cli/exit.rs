@@ -185,7 +185,9 @@ impl From<Error> for CliError {
                 Exit::BadUse,
                 Some("--keys names a key ring; `workyard keys list` shows which keys it has"),
             ),
-            Error::NotFound { .. } | Error::NoJob { .. } | Error::JobState { .. } => (Exit::TaskFailed, None),
+            Error::NotFound { .. } | Error::NotSeen { .. } | Error::NoJob { .. } | Error::JobState { .. } => {
+                (Exit::TaskFailed, None)
+            }
             Error::JobDeleted { .. } => (
                 Exit::TaskFailed,
                 Some("nothing of it runs; the same command submits it anew"),

@@ -60,7 +60,7 @@ pub(crate) async fn cancel(args: &SomeArgs, session: &mut Session) -> Result<Exi
         let answer = match session.client.cancel(&session.queue, id.as_str()).await? {
             CancelAnswer::Cancelled => "cancelled",
             CancelAnswer::Finished => "has ended already",
-            CancelAnswer::Unknown if why::ahead_in_inbox(id.as_str(), session).await.is_some() => NOT_CANCELLED,
+            CancelAnswer::Unknown if why::is_in_inbox(id.as_str(), session).await => NOT_CANCELLED,
             CancelAnswer::Unknown => NOT_FOUND,
         };
         if answer == NOT_FOUND
@@ -150,7 +150,7 @@ pub(crate) async fn delete(args: &SomeArgs, session: &mut Session) -> Result<Exi
     let mut answered = Vec::with_capacity(ids.len());
     for (id, deleted) in ids.into_iter().zip(&gone) {
         let answer = match word(deleted) {
-            NOT_FOUND if why::ahead_in_inbox(&id, session).await.is_some() => NOT_DELETED,
+            NOT_FOUND if why::is_in_inbox(&id, session).await => NOT_DELETED,
             answer => answer,
         };
         answered.push((id, answer));

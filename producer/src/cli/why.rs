@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use workyard_producer::{Error, JobId, Moment, QueueName, Reason};
+use workyard_producer::{Error, InboxPlace, JobId, Moment, QueueName, Reason};
 use workyard_shared::duration;
 
 use super::away;
@@ -50,11 +50,19 @@ pub(crate) async fn looked_in(session: &Session) -> String {
     }
 }
 
-/// How many items of the inbox are before the one of this id, if a bounded look finds it there.
-pub(crate) async fn ahead_in_inbox(id: &str, session: &Session) -> Option<u64> {
-    let look = session.client.ahead_in_inbox(&session.queue, id);
+/// Where in the inbox the item of this id is, as far as a bounded look tells.
+async fn place_in_inbox(id: &str, session: &Session) -> InboxPlace {
+    let look = session.client.place_in_inbox(&session.queue, id);
     // It may say nothing.
-    tokio::time::timeout(LOOK, look).await.ok()?.ok()?
+    match tokio::time::timeout(LOOK, look).await {
+        Ok(Ok(place)) => place,
+        _ => InboxPlace::Absent,
+    }
+}
+
+/// Whether a bounded look finds the item of this id in the inbox.
+pub(crate) async fn is_in_inbox(id: &str, session: &Session) -> bool {
+    matches!(place_in_inbox(id, session).await, InboxPlace::Behind(_))
 }
 
 /// What to do about a task that is in the inbox.
@@ -77,15 +85,21 @@ fn in_inbox(id: &str, ahead: u64, session: &Session) -> CliError {
 
 /// The error of a look or a wait; one that ran out of time also says what the task waits for.
 pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
-    if let Error::NotFound { id, .. } = &error {
-        if let Some(ahead) = ahead_in_inbox(id, session).await {
-            return in_inbox(id, ahead, session);
-        }
+    if let Error::NotFound { queue, id } | Error::NotSeen { queue, id, .. } = &error {
+        let not_there = match place_in_inbox(id, session).await {
+            InboxPlace::Behind(ahead) => return in_inbox(id, ahead, session),
+            InboxPlace::Unseen(unseen) => Error::NotSeen {
+                queue: queue.clone(),
+                id: id.clone(),
+                unseen,
+            },
+            _ => error.clone(),
+        };
         let hint = match job_instead(id, session).await {
             Some(hint) => hint,
             None => looked_in(session).await,
         };
-        return CliError::from(error).because(&[hint]);
+        return CliError::from(not_there).because(&[hint]);
     }
     let Error::Timeout { id, .. } = &error else {
         return away::given_up(error, &session.client);

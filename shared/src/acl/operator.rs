@@ -15,6 +15,8 @@ pub(super) const GRANTS: &[Grant] = &[
          zcount zrank llen lrange lindex get xlen xrange xrevrange",
         "*",
     ),
+    // `max_bytes`: whether what is in an inbox waits for room.
+    on(Reach::Read, "memory|usage", "tasks"),
     on(
         Reach::Write,
         "hset",
