@@ -25,6 +25,10 @@ pub(crate) type Over = std::sync::Arc<std::sync::atomic::AtomicBool>;
 pub(crate) enum Duty {
     /// A heartbeat was answered: whether we are the maintainer, and when something is due.
     Beat { maintainer: bool, due_in: Option<Duration> },
-    /// Something is due earlier than expected.
+    /// A task is due earlier than expected.
     Due,
+    /// The consumers should be compared at once.
+    Look,
+    /// A job should be looked after at once.
+    Jobs,
 }

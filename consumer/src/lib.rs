@@ -48,6 +48,7 @@ mod ops;
 mod lane;
 mod wake;
 mod ingest;
+mod agenda;
 mod maintain;
 mod pulse;
 mod signals;

@@ -1,7 +1,8 @@
 //! Maintenance of one queue: promote, reclaim, expire, sweep; and the ingester while it lasts.
 //!
 //! Any consumer may become the maintainer with any heartbeat; two at once do no harm, because each
-//! step is one function. Invariant: it sleeps until something is due; it never scans.
+//! step is one function. Invariant: it sleeps until something is due; it never scans; what many tasks give reason for is done for
+//! all of them at once.
 //! If we die here, another consumer's next heartbeat finds our lease ended and takes over.
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use workyard_shared::Error;
 use workyard_shared::broker::Queue;
 use workyard_shared::name::SessionId;
 
+use crate::agenda::Agenda;
 use crate::event::Duty;
 use crate::fleet::Fleet;
 use crate::health::FleetWatch;
@@ -22,6 +24,12 @@ use crate::jobs::JobChores;
 
 /// Tasks promoted in one call: about a millisecond of Redis.
 const PROMOTE_STEP: usize = 200;
+/// Where many tasks come due one after the other they are promoted together: at most so often.
+const PROMOTE_EVERY: Duration = Duration::from_millis(25);
+/// Pause between two looks for leases that ended and unstarted tasks that expired, however many tasks come due.
+const ENDS_EVERY: Duration = Duration::from_millis(250);
+/// The consumers are compared at most so often, however many of them say that it is urgent.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Items of each sort swept in one call.
 const SWEEP_STEP: usize = 200;
 /// Pause between sweeps when nothing is due.
@@ -42,53 +50,66 @@ impl Maintainer {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ingester: Option<CancellationToken> = None;
-        let mut due: Option<Instant> = None;
-        let mut sweep_at = Instant::now();
-        let mut jobs_at: Option<Instant> = None;
-        let mut health_at = Instant::now();
+        let mut agenda = Agenda::new(Instant::now());
         loop {
-            let active = ingester.is_some();
-            let next = [due, jobs_at]
-                .into_iter()
-                .flatten()
-                .fold(sweep_at.min(health_at), Instant::min);
+            let next = agenda.next().filter(|_| ingester.is_some());
             tokio::select! {
                 () = stop.cancelled() => break,
                 duty = self.duties.recv() => match duty {
-                    Some(Duty::Beat { maintainer, due_in }) => {
-                        if maintainer && !active && let Err(error) = self.health.take_over().await {
-                            self.fleet.watch.failed(&error);
-                        }
-                        self.set_active(&mut ingester, maintainer);
-                        due = due_in.map(|span| Instant::now() + span);
-                    }
-                    Some(Duty::Due) => {
-                        due = Some(Instant::now());
-                        jobs_at = due;
-                        health_at = Instant::now();
-                    }
+                    Some(duty) => self.hear(duty, &mut agenda, &mut ingester).await,
                     None => break,
                 },
-                () = tokio::time::sleep_until(next.into()), if active => {
-                    let now = Instant::now();
-                    if due.is_some_and(|at| at <= now) {
-                        due = self.step().await;
-                    }
-                    if sweep_at <= now {
-                        sweep_at = now + SWEEP_EVERY;
-                        self.sweep().await;
-                        jobs_at = jobs_at.or(Some(now));
-                    }
-                    if health_at <= now {
-                        health_at = now + self.look_at_fleet().await;
-                    }
-                    if jobs_at.is_some_and(|at| at <= now) {
-                        jobs_at = self.tend_jobs().await;
-                    }
-                }
+                () = at(next) => self.do_what_is_due(&mut agenda).await,
             }
         }
         self.set_active(&mut ingester, false);
+    }
+
+    async fn hear(&mut self, duty: Duty, agenda: &mut Agenda, ingester: &mut Option<CancellationToken>) {
+        match duty {
+            Duty::Beat { maintainer, due_in } => {
+                if maintainer
+                    && ingester.is_none()
+                    && let Err(error) = self.health.take_over().await
+                {
+                    self.fleet.watch.failed(&error);
+                }
+                self.set_active(ingester, maintainer);
+                agenda.promote.set(due_in.map(|span| Instant::now() + span));
+            }
+            Duty::Due => agenda.promote.by(Instant::now()),
+            Duty::Look => agenda.look.by(Instant::now()),
+            Duty::Jobs => agenda.jobs.by(Instant::now()),
+        }
+    }
+
+    async fn do_what_is_due(&mut self, agenda: &mut Agenda) {
+        let now = Instant::now();
+        if agenda.promote.is_due(now) {
+            let (moved, next) = self.promote().await;
+            // One that comes due alone is not kept waiting for that of which a look only told when it is due.
+            let pause = if moved > 0 { PROMOTE_EVERY } else { Duration::ZERO };
+            agenda.promote.done(next, Instant::now(), pause);
+            // A beat says when something is due, and not what.
+            agenda.ends.by(now);
+        }
+        if agenda.ends.is_due(now) {
+            let next = self.see_ends().await;
+            agenda.ends.done(next, Instant::now(), ENDS_EVERY);
+        }
+        if agenda.sweep.is_due(now) {
+            self.sweep().await;
+            agenda.sweep.set(Some(now + SWEEP_EVERY));
+            agenda.jobs.by(now);
+        }
+        if agenda.look.is_due(now) {
+            let pause = self.look_at_fleet().await;
+            agenda.look.done(Some(now + pause), Instant::now(), LOOK_EVERY);
+        }
+        if agenda.jobs.is_due(now) {
+            let next = self.tend_jobs().await;
+            agenda.jobs.set(next);
+        }
     }
 
     /// Starts or stops the ingester with the office.
@@ -107,32 +128,40 @@ impl Maintainer {
         }
     }
 
-    /// Does what is due; answers when something is due next.
-    async fn step(&self) -> Option<Instant> {
-        match self.try_step().await {
-            Ok(next) => next,
+    /// Promotes what is due; answers how many, and when something is due next.
+    async fn promote(&self) -> (u64, Option<Instant>) {
+        let mut all = 0;
+        loop {
+            match self.queue.promote(PROMOTE_STEP).await {
+                // More are due: one bounded call after the other, others get their turn between.
+                Ok((moved, Some(span))) if span.is_zero() && moved > 0 => {
+                    all += moved;
+                    tokio::task::yield_now().await;
+                }
+                Ok((moved, next)) => return (all + moved, next.map(|span| Instant::now() + span)),
+                Err(error) => {
+                    self.fleet.watch.failed(&error);
+                    return (all, Some(Instant::now() + AFTER_TROUBLE));
+                }
+            }
+        }
+    }
+
+    /// Takes back what the dead held, and ends what expired unstarted; answers when to try again, if that failed.
+    async fn see_ends(&self) -> Option<Instant> {
+        let seen = async {
+            for dead in self.queue.dead_consumers().await? {
+                self.reclaim(&dead).await?;
+            }
+            self.sweep_all().await
+        };
+        match seen.await {
+            Ok(()) => None,
             Err(error) => {
                 self.fleet.watch.failed(&error);
                 Some(Instant::now() + AFTER_TROUBLE)
             }
         }
-    }
-
-    async fn try_step(&self) -> Result<Option<Instant>, Error> {
-        let next = loop {
-            let (_, due_in) = self.queue.promote(PROMOTE_STEP).await?;
-            match due_in {
-                // More are due: one bounded call after the other, others get their turn between.
-                Some(span) if span.is_zero() => tokio::task::yield_now().await,
-                other => break other,
-            }
-        };
-        for dead in self.queue.dead_consumers().await? {
-            self.reclaim(&dead).await?;
-        }
-        // Unstarted tasks that expire are due like everything else.
-        self.sweep_all().await?;
-        Ok(next.map(|span| Instant::now() + span))
     }
 
     /// Compares the consumers; answers after how long to look again.
@@ -193,5 +222,13 @@ impl Maintainer {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Then, or never.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -63,16 +63,19 @@ impl Switchboard {
         let Some(route) = self.route(&channel) else {
             return;
         };
-        match message.split_once(' ') {
-            Some(("cancel", id)) => {
-                route.lane.send(LaneEvent::Cancel(id.to_owned())).ok();
-            }
-            _ if message == "due" => {
-                route.duty.send(Duty::Due).ok();
-            }
+        if let Some(("cancel", id)) = message.split_once(' ') {
+            route.lane.send(LaneEvent::Cancel(id.to_owned())).ok();
+            return;
+        }
+        let duty = match &*message {
+            "due" => Duty::Due,
+            "look" => Duty::Look,
+            "jobs" => Duty::Jobs,
             _ => {
                 route.lane.send(LaneEvent::Work).ok();
+                return;
             }
-        }
+        };
+        route.duty.send(duty).ok();
     }
 }

@@ -202,6 +202,6 @@ local function add_tasks(keys, list, plan, waiter)
   end
   bump(keys, now, { submitted = count, duplicate = duplicates }, { submitted = kinds })
   if waiting > 0 and plan.parked > 0 and not plan.paused then wake(keys, waiting / 2) end
-  if plan.earliest and (not plan.next_due or plan.earliest < tonumber(plan.next_due)) then wake_maintainer(keys) end
+  if plan.earliest and (not plan.next_due or plan.earliest < tonumber(plan.next_due)) then wake_maintainer(keys, 'due') end
   return letters, made
 end

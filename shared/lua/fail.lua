@@ -64,7 +64,7 @@ local function fail(keys, argv)
   end
   bump(keys, now, { retried = retried, failed = failed, stale = stale }, kinds)
   follow(keys, now, dead, 'failed')
-  if earliest and (not next_due or earliest < tonumber(next_due)) then wake_maintainer(keys) end
+  if earliest and (not next_due or earliest < tonumber(next_due)) then wake_maintainer(keys, 'due') end
   letters = table.concat(letters)
   call('HSET', session, 'fail', batch .. ' ' .. letters)
   return letters

@@ -69,7 +69,7 @@ local function heartbeat(keys, argv)
   if report ~= '' then call('HSET', vitals, consumer, report) end
   -- Whoever waits long must not stand where it stood when it was last busy.
   if rank then call('ZADD', keys[PARKED], 'XX', int(rank), consumer) end
-  if argv[7] == '1' then wake_maintainer(keys) end
+  if argv[7] == '1' then wake_maintainer(keys, 'look') end
   if heard[1] then call('LTRIM', notices, #heard, -1) end
   return { 'ok', elect(keys, consumer, now) and 1 or 0, due, news, unpack(heard) }
 end

@@ -119,7 +119,7 @@ local MEND_JOB = {
   ['untended-job'] = function(keys, job, now)
     call('ZADD', keys[JOBS], int(job.created), job.id)
     call('ZADD', keys[JOBS_DUE], int(now), job.id)
-    wake_maintainer(keys)
+    wake_maintainer(keys, 'jobs')
   end,
   ['job-counts'] = function(keys, job, now)
     for name, n in pairs(counted(keys, job)) do job[name] = n end

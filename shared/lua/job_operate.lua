@@ -29,7 +29,7 @@ local function job_cancel(keys, argv)
   if JOB_OVER[job.state] then return 'finished' end
   end_job(keys, job, 'cancelled', 'cancelled', now)
   save_job(keys, job, now)
-  wake_maintainer(keys) -- more of its tasks may have to go
+  wake_maintainer(keys, 'jobs') -- more of its tasks may have to go
   note(audit, who, 'cancel-job', 1, job.id)
   return 'cancelled'
 end
@@ -77,7 +77,7 @@ local function job_retry(keys, argv)
   call('ZADD', keys[JOBS_DUE], int(now + TEND_EVERY), job.id)
   feed(keys, job)
   save_job(keys, job, now)
-  wake_maintainer(keys)
+  wake_maintainer(keys, 'jobs')
   note(audit, who, 'retry-job', 1, job.id)
   return 'retrying'
 end

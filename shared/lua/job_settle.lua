@@ -248,7 +248,7 @@ local function job_settle(keys, argv)
   end
   add_ready(keys, job)
   save_job(keys, job, now)
-  if job.earliest and (not next_due or job.earliest < tonumber(next_due)) then wake_maintainer(keys) end
+  if job.earliest and (not next_due or job.earliest < tonumber(next_due)) then wake_maintainer(keys, 'due') end
   return letters
 end
 

@@ -92,7 +92,7 @@ local function seal(keys, job, now)
     for level = 1, top do job.reduces = job.reduces + sizes[level] end
   end
   feed(keys, job)
-  wake_maintainer(keys) -- it looks after active jobs, and only then
+  wake_maintainer(keys, 'jobs') -- it looks after active jobs, and only then
 end
 
 local function job_submit(keys, argv)

@@ -16,10 +16,10 @@ local function release(keys, argv)
   if before then return before end
   if gone then return all_stale(keys, n) end
   check_finish(keys)
-  call('ZCARD', keys[PENDING]); call('ZCARD', keys[SCHEDULED]); call('ZCARD', keys[PARKED]); call('HLEN', running)
-  local paused, now = is_paused(keys), clock()
+  call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('HLEN', running)
+  local next_due, paused, now = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2], is_paused(keys), clock()
 
-  local letters, ready, released, failed, stale, kinds, delayed = {}, 0, 0, 0, 0, {}, false
+  local letters, ready, released, failed, stale, kinds, earliest = {}, 0, 0, 0, 0, {}, nil
   for i = 1, n do
     local at = 4 * i - 1
     local id, reason, delay = argv[at], argv[at + 2], tonumber(argv[at + 3])
@@ -48,7 +48,7 @@ local function release(keys, argv)
         score = held_order(keys, id, score)
         if delay > 0 then
           call('ZADD', keys[SCHEDULED], due_score(now + delay, floor(tonumber(score) / PRIORITY_SPAN)), id)
-          delayed = true
+          earliest = math.min(earliest or math.huge, now + delay)
         else
           call('ZADD', keys[PENDING], score, id)
           ready = ready + 1
@@ -59,7 +59,7 @@ local function release(keys, argv)
   bump(keys, now, { released = released, failed = failed, stale = stale }, { failed = kinds })
   letters = table.concat(letters)
   call('HSET', session, 'release', batch .. ' ' .. letters)
-  if delayed then wake_maintainer(keys) end
+  if earliest and (not next_due or earliest < floor(tonumber(next_due))) then wake_maintainer(keys, 'due') end
   if ready > 0 and not paused then wake(keys, ready) end
   return letters
 end

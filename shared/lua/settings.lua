@@ -48,7 +48,7 @@ local function set(keys, argv)
   for i = 2, #argv, 2 do call('HSET', keys[CFG], argv[i], argv[i + 1]) end
   note(audit, who, 'set', #said, table.concat(said, ' '))
   if not is_paused(keys) then wake(keys, MAX_WOKEN) end
-  wake_maintainer(keys) -- it tells everybody how the queue balances now
+  wake_maintainer(keys, 'look') -- it tells everybody how the queue balances now
   return redis.status_reply('OK')
 end
 

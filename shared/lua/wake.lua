@@ -18,8 +18,9 @@ end
 
 local function is_paused(keys) return call('HGET', keys[CFG], 'paused') == '1' end
 
--- The maintainer sleeps until the next due time; an earlier one has to reach it.
-local function wake_maintainer(keys)
+-- The maintainer sleeps until something is due; what is due earlier has to reach it: 'due' (a task), 'look' (the
+-- fleet) or 'jobs'.
+local function wake_maintainer(keys, why)
   local maintainer = call('HGET', keys[STATE], 'maintainer')
-  if maintainer then call('SPUBLISH', prefix_of(keys) .. 'wake:' .. maintainer, 'due') end
+  if maintainer then call('SPUBLISH', prefix_of(keys) .. 'wake:' .. maintainer, why) end
 end

@@ -1,0 +1,130 @@
+//! What the maintainer does is bounded by what there is to do, and not by how many tasks give it a reason.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::Value;
+use workyard_consumer::{Context, Failure, Registry};
+use workyard_shared::balance::Policy;
+use workyard_shared::settings::Setting;
+use workyard_tests::{Yard, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn quick() -> Registry {
+    let mut registry = Registry::new();
+    registry
+        .register("work", |_: Context, (): ()| async { Ok::<(), Failure>(()) })
+        .unwrap();
+    registry
+}
+
+/// From now on the server writes down each call.
+async fn note_calls(yard: &Yard) -> redis::aio::MultiplexedConnection {
+    let mut redis = yard.server.connection().await;
+    for (name, value) in [("slowlog-max-len", "100000"), ("slowlog-log-slower-than", "0")] {
+        let mut set = redis::cmd("CONFIG");
+        let _: () = set
+            .arg("SET")
+            .arg(name)
+            .arg(value)
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+    }
+    let _: () = redis::cmd("SLOWLOG")
+        .arg("RESET")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    redis
+}
+
+/// How often each function was called, and `jobs:due` looked at.
+async fn calls(redis: &mut redis::aio::MultiplexedConnection) -> HashMap<String, usize> {
+    let entries: Vec<Value> = redis::cmd("SLOWLOG")
+        .arg("GET")
+        .arg(-1)
+        .query_async(redis)
+        .await
+        .unwrap();
+    let mut counts = HashMap::new();
+    for entry in entries {
+        let Value::Array(fields) = entry else { continue };
+        let words: Vec<String> = redis::from_redis_value(fields[3].clone()).unwrap_or_default();
+        let function = words.get(1).and_then(|word| word.strip_prefix("workyard_1_"));
+        let jobs = words
+            .iter()
+            .any(|word| word.ends_with("jobs:due"))
+            .then_some("jobs:due");
+        if let Some(name) = function.or(jobs) {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn of(calls: &HashMap<String, usize>, name: &str) -> usize {
+    calls.get(name).copied().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_due_earlier_is_no_reason_to_compare_the_consumers_nor_to_look_after_jobs() {
+    const TASKS: u64 = 200;
+    let yard = Yard::start().await;
+    let worker = yard.work(quick(), yard.config()).await;
+    wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
+    let mut redis = note_calls(&yard).await;
+    for n in 0..TASKS {
+        let delay = Duration::from_secs(3600 - n);
+        yard.add("work", "null", |options| options.delay = Some(delay)).await;
+    }
+    let seen = calls(&mut redis).await;
+    println!("{seen:?}");
+    // Each of them was the earliest. What is looked at by time comes a few times as well.
+    for name in ["survey", "jobs:due", "dead", "sweep"] {
+        assert!(of(&seen, name) < 60, "{name}: {seen:?}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_come_due_one_after_the_other_are_promoted_together() {
+    const TASKS: usize = 300;
+    let yard = Yard::start().await;
+    let worker = yard.work(quick(), yard.config()).await;
+    wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
+    let mut redis = note_calls(&yard).await;
+    for n in 0..TASKS {
+        let delay = Duration::from_secs(3) + Duration::from_millis(4) * u32::try_from(n).unwrap();
+        yard.add("work", "null", |options| options.delay = Some(delay)).await;
+    }
+    yard.reaches("completed", TASKS as u64).await;
+    let seen = calls(&mut redis).await;
+    println!("{seen:?}");
+    for name in ["promote", "dead", "sweep"] {
+        assert!(of(&seen, name) < TASKS / 2, "{name}: {seen:?}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consumers_are_compared_at_once_when_a_setting_changes() {
+    let yard = Yard::start().await;
+    let worker = yard.work(quick(), yard.config()).await;
+    wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
+    // An idle fleet is looked at four times a minute.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for policy in [Policy::Adaptive, Policy::RoundRobin, Policy::Pull] {
+        yard.operator.set(&[Setting::Balance(policy)]).await.unwrap();
+        let said = format!("\"policy\":\"{policy}\"");
+        let took = wait_until(Duration::from_secs(10), || async {
+            let fleet = yard.queue.fleet().await.unwrap();
+            fleet.is_some_and(|json| json.contains(&said))
+        })
+        .await;
+        println!("{policy}: {took:?}");
+    }
+    worker.stop().await;
+}
