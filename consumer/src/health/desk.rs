@@ -22,6 +22,10 @@ use super::host::Host;
 /// A task that failed as a probe of its kind comes again after this.
 const PROBE_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long the probes of a consumer that left a retry to others come behind everyone: so many others of its sort may have to
+/// leave it, one after the other, before it comes to the one that runs it well.
+const YIELDS: Duration = Duration::from_secs(5);
+
 /// How much this consumer may claim now.
 pub(crate) enum Share {
     /// Up to so many.
@@ -37,6 +41,8 @@ struct Inner {
     bulletin: Bulletin,
     version: u64,
     circuit: Circuit,
+    /// Until then its probes come behind everyone.
+    yields_until: Duration,
     served: u64,
     /// Beats that still say the rank, after a change of the policy.
     moving: u32,
@@ -47,10 +53,32 @@ struct Inner {
     load: f64,
 }
 
+impl Inner {
+    /// Where this consumer stands while it waits.
+    fn rank(&self, probe: bool, now: Duration) -> Option<Rank> {
+        if probe && now < self.yields_until {
+            return Some(Rank::LAST);
+        }
+        Rank::of(self.bulletin.policy, self.load, probe)
+    }
+
+    /// Whether a failure here says nothing of the task: the circuit is not closed, and somebody else runs the kind well.
+    fn fails_what_others_complete(&self, who: u32, kind: &str) -> bool {
+        !self.circuit.is_closed() && self.runs_well_beside(who, kind)
+    }
+
+    fn runs_well_beside(&self, who: u32, kind: &str) -> bool {
+        let kinds = &self.bulletin.fleet.kinds;
+        kinds.get(kind).is_some_and(|all| all.runs_well_beside(who))
+    }
+}
+
 /// The desk of one queue.
 pub(crate) struct Desk {
     /// Something happened that the fleet should hear before the next beat.
     pub(crate) urgent: Arc<Notify>,
+    /// A number by which it knows itself in what the maintainer says.
+    who: u32,
     queue: String,
     host: Arc<Host>,
     started: Instant,
@@ -72,10 +100,13 @@ impl Trial {
         self.desk.with(|inner| inner.circuit.on_nothing(self.number, now));
     }
 
-    /// Its task is left to another consumer, which has until then to take it.
+    /// Its task is left to another consumer, which has until then to take it; and it comes before this one for longer.
     pub(crate) fn passed(self, pause: Duration) {
         let until = self.desk.now() + pause;
-        self.desk.with(|inner| inner.circuit.on_passed(self.number, until));
+        self.desk.with(|inner| {
+            inner.circuit.on_passed(self.number, until);
+            inner.yields_until = until + YIELDS;
+        });
     }
 }
 
@@ -102,6 +133,7 @@ impl Desk {
     pub(crate) fn new(queue: &str, host: Arc<Host>, urgent: Arc<Notify>) -> Self {
         Self {
             urgent,
+            who: fastrand::u32(1..),
             queue: queue.to_owned(),
             host,
             started: Instant::now(),
@@ -110,6 +142,7 @@ impl Desk {
                 bulletin: Bulletin::default(),
                 version: 0,
                 circuit: Circuit::new(),
+                yields_until: Duration::ZERO,
                 served: 0,
                 moving: 0,
                 busy: false,
@@ -128,13 +161,18 @@ impl Desk {
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A task has ended. If it failed as a probe of a kind that fails everywhere, that was no attempt of its own: the
-    /// answer says after how long it may be tried again.
-    pub(crate) fn ended(&self, kind: &str, outcome: Outcome, took: Duration) -> Option<Duration> {
+    /// A task has ended. If it failed as a probe of a kind that fails everywhere, that was no attempt of its own; nor if it is a
+    /// retry that a consumer with an open circuit ran, though somebody else runs the kind well. Then the answer says after how
+    /// long it may be tried again.
+    pub(crate) fn ended(&self, kind: &str, outcome: Outcome, took: Duration, is_retry: bool) -> Option<Duration> {
         let (now, ok) = (self.now(), outcome.is_ok());
         let (probe, urgent) = self.with(|inner| {
+            let others_would = is_retry && inner.fails_what_others_complete(self.who, kind);
+            if ok {
+                inner.yields_until = Duration::ZERO;
+            }
             let watch = &mut inner.gauges.of(kind).watch;
-            let probe = outcome == Outcome::Failure && watch.is_probing();
+            let probe = outcome == Outcome::Failure && (watch.is_probing() || others_would);
             watch.record(outcome, took, now);
             let failing = !ok && watch.is_failing();
             let turn = inner.circuit.on_result(ok, took, now);
@@ -170,6 +208,7 @@ impl Desk {
     /// Scores and circuit from what is known now. True if the circuit has turned.
     fn judge(&self, inner: &mut Inner, now: Duration) -> bool {
         let mut vitals = Vitals {
+            who: self.who,
             capacity: inner.vitals.capacity,
             running: inner.vitals.running,
             lag_ms: inner.vitals.lag_ms,
@@ -203,7 +242,7 @@ impl Desk {
             // Only load changes while one waits, and a policy that is new.
             let moves = inner.bulletin.policy == Policy::Adaptive || inner.moving > 0;
             inner.moving = inner.moving.saturating_sub(1);
-            let rank = Rank::of(inner.bulletin.policy, inner.load, !inner.circuit.is_closed()).filter(|_| moves);
+            let rank = inner.rank(!inner.circuit.is_closed(), now).filter(|_| moves);
             Report {
                 vitals,
                 known: inner.version,
@@ -271,6 +310,7 @@ impl Desk {
 
     /// The rank with which this consumer parks; `None`: the time of parking. `served` is the token of its last claim.
     pub(crate) fn rank(&self, probe: bool, served: u64, running: usize) -> Option<Rank> {
+        let now = self.now();
         self.with(|inner| {
             inner.served = served;
             if inner.bulletin.policy == Policy::Adaptive {
@@ -278,7 +318,7 @@ impl Desk {
                 inner.vitals.running = u32::try_from(running).unwrap_or(u32::MAX);
                 inner.load = load_score(&inner.vitals, &inner.bulletin.fleet);
             }
-            Rank::of(inner.bulletin.policy, inner.load, probe)
+            inner.rank(probe, now)
         })
     }
 
@@ -311,12 +351,12 @@ impl Desk {
     }
 
     /// Whether a retry of this kind had better run elsewhere: the kind fails here more often than not, or the circuit is not
-    /// closed, and somebody runs it well.
+    /// closed, and somebody else runs it well.
     pub(crate) fn is_better_elsewhere(&self, kind: &str) -> bool {
         let now = self.now();
         self.with(|inner| {
-            let well = inner.bulletin.fleet.kinds.get(kind).is_some_and(|all| all.well > 0);
-            well && (!inner.circuit.is_closed() || inner.gauges.of(kind).watch.fails_mostly(now))
+            inner.runs_well_beside(self.who, kind)
+                && (!inner.circuit.is_closed() || inner.gauges.of(kind).watch.fails_mostly(now))
         })
     }
 
@@ -353,7 +393,10 @@ impl Desk {
             health: two_decimals(inner.health),
             load: two_decimals(inner.load),
             circuit: inner.circuit.name(),
-            vitals: inner.vitals.clone(),
+            vitals: Vitals {
+                who: 0,
+                ..inner.vitals.clone()
+            },
         })
     }
 }
@@ -377,4 +420,76 @@ fn in_our_time(breaker: Breaker, fleet_now_ms: u64, now: Duration) -> Breaker {
 
 fn two_decimals(n: f64) -> f64 {
     (n * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use workyard_shared::balance::{Fleet, KindFleet};
+
+    use super::*;
+
+    /// A desk whose circuit is open, since it fails what the consumers with this number in `only_well` run well.
+    fn opened(only_well: impl FnOnce(u32) -> u32) -> Arc<Desk> {
+        let desk = Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())));
+        let mail = KindFleet {
+            consumers: 2,
+            runs: 100,
+            well: 50,
+            only_well: only_well(desk.who),
+            ..KindFleet::default()
+        };
+        let fleet = Fleet {
+            consumers: 2,
+            kinds: [("mail".to_owned(), mail)].into(),
+        };
+        let bulletin = Bulletin {
+            policy: Policy::Pull,
+            now_ms: 1,
+            fleet,
+        };
+        desk.heard(1, &serde_json::to_string(&bulletin).unwrap());
+        let begun = Instant::now();
+        while desk.is_well() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", desk.standings());
+            desk.ended("mail", Outcome::Failure, Duration::ZERO, false);
+            desk.beat(1, 4, false);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        desk
+    }
+
+    fn probe(desk: &Arc<Desk>) -> Trial {
+        loop {
+            match desk.share(1, 0) {
+                Share::Probe(trial) => return trial,
+                Share::Nothing(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+                Share::Some(_) => unreachable!("its circuit is open"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_retry_that_fails_where_the_circuit_is_open_burns_no_attempt_if_somebody_else_runs_its_kind_well() {
+        let failed = |desk: &Desk, is_retry| desk.ended("mail", Outcome::Failure, Duration::ZERO, is_retry);
+        let desk = opened(|own| own ^ 1);
+        assert_eq!(failed(&desk, true), Some(PROBE_AGAIN));
+        assert_eq!(failed(&desk, false), None, "a first attempt says something of the task");
+        assert!(desk.is_better_elsewhere("mail"));
+        let alone = opened(|own| own);
+        assert_eq!(failed(&alone, true), None);
+        assert!(!alone.is_better_elsewhere("mail"), "nobody else runs it well");
+    }
+
+    #[test]
+    fn the_probes_of_one_that_left_a_retry_to_others_come_behind_them_until_one_succeeds() {
+        let desk = opened(|own| own ^ 1);
+        let first = Rank::of(Policy::Pull, 0.0, true);
+        assert_eq!(desk.rank(true, 9, 0), first);
+        probe(&desk).passed(Duration::ZERO);
+        assert_eq!(desk.rank(true, 9, 0), Some(Rank::LAST));
+        let trial = probe(&desk);
+        desk.ended("mail", Outcome::Success, Duration::ZERO, false);
+        drop(trial);
+        assert_eq!(desk.rank(true, 9, 0), first);
+    }
 }

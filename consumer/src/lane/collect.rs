@@ -35,7 +35,7 @@ impl Lane {
             }
             self.fleet.counters.ran(run, done.is_failure());
             match self
-                .measure(&registry, &done, run)
+                .measure(&registry, &done, run, Held::is_retry(&holding))
                 .filter(|_| Held::is_spared(&holding))
                 .and_then(|again| done.as_handback(again))
             {
@@ -54,12 +54,12 @@ impl Lane {
     }
 
     /// Tells whoever measures; see `Desk::ended` for the answer.
-    fn measure(&mut self, registry: &Registry, done: &Done, run: Duration) -> Option<Duration> {
+    fn measure(&mut self, registry: &Registry, done: &Done, run: Duration, is_retry: bool) -> Option<Duration> {
         self.clerk.ended(done, run);
         let (kind, ok) = (done.kind()?, !done.is_failure());
         if let Some(slots) = registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
             slots.ended(run, ok);
         }
-        self.desk.ended(kind, done.outcome(), run)
+        self.desk.ended(kind, done.outcome(), run, is_retry)
     }
 }

@@ -32,8 +32,8 @@ use crate::registry::Registry;
 use crate::suspects::Alone;
 use crate::telemetry::{Claimed, RunSpan, Tracing};
 
-/// A task that was handed back so often, an hour or more behind an open breaker, is spared no longer: its failure as a probe
-/// is an attempt of its own, so that what always fails ends, where nothing else of its kind ever succeeds.
+/// A task that was handed back so often, an hour or more behind an open breaker, is spared no longer: its failure as a probe,
+/// of its kind or of our circuit, is an attempt of its own, so that what always fails ends, where nothing else of its kind ever succeeds.
 const SPARED: u32 = 1000;
 
 /// One task of it.
@@ -45,8 +45,10 @@ pub(super) struct Holding {
     slot: Weak<Slot>,
     /// It goes back when its program is gone.
     goes_back: bool,
-    /// A failure as a probe of its kind is no attempt of its own.
+    /// A failure as a probe, of its kind or of our circuit, is no attempt of its own.
     spared: bool,
+    /// It failed before.
+    is_retry: bool,
     /// It is the probe of an open circuit, until it is not held any more.
     trial: Option<Trial>,
     /// It is the one suspect that runs in this process.
@@ -137,6 +139,7 @@ impl Held {
             slot: Weak::new(),
             goes_back: false,
             spared: grant.meta.releases < SPARED,
+            is_retry: grant.meta.failures > 0,
             trial,
             alone: None,
         };
@@ -158,7 +161,12 @@ impl Held {
         holding.goes_back
     }
 
-    /// Whether a failure of what was held so, as a probe of its kind, burns no attempt.
+    /// Whether what was held so had failed before.
+    pub(super) fn is_retry(holding: &Holding) -> bool {
+        holding.is_retry
+    }
+
+    /// Whether a failure of what was held so, as a probe, burns no attempt.
     pub(super) fn is_spared(holding: &Holding) -> bool {
         holding.spared
     }

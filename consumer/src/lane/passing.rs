@@ -2,7 +2,8 @@
 //!
 //! One that fails fast is free more often than those who work, and gets a retry again and again: all attempts of a task could be
 //! burnt here before the circuit opens, and single ones by its probes. Invariant: it takes somebody who runs the kind well, and
-//! a bounded number of hand-backs per failure; then the task runs here, whoever is at fault. No attempt is burnt by it.
+//! a bounded number of hand-backs per failure; then the task runs here, whoever is at fault. No attempt is burnt by it. Where
+//! several fail everything, each counts for itself: `Desk` sees to it that the retry comes to somebody else meanwhile.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

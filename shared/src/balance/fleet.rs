@@ -56,6 +56,9 @@ pub struct KindFleet {
     /// The most runs of one consumer that fails no more than half of them.
     #[serde(skip_serializing_if = "is_zero")]
     pub well: u32,
+    /// Who that is, if it is the only one; 0: there are others, or it did not say.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub only_well: u32,
     /// How long those are worth waiting for who run tasks of the kind and have no result yet, in ms; 0 if there is none.
     #[serde(skip_serializing_if = "is_zero")]
     pub silent_ms: u64,
@@ -75,7 +78,7 @@ impl Fleet {
         for vitals in reports {
             next.consumers += 1;
             for (kind, seen) in &vitals.kinds {
-                gathered.entry(kind).or_default().add(seen);
+                gathered.entry(kind).or_default().add(vitals.who, seen);
             }
         }
         for (kind, gathered) in gathered {
@@ -115,6 +118,12 @@ impl KindFleet {
         self.consumers > 0 && self.error_rate > MAX_ERROR_RATE
     }
 
+    /// Whether somebody runs it well beside the consumer with this number.
+    #[must_use]
+    pub fn runs_well_beside(&self, who: u32) -> bool {
+        self.well > 0 && (self.only_well == 0 || self.only_well != who)
+    }
+
     /// Whether what it depends on is gone: so often do its better consumers fail with what is not the task's own fault.
     #[must_use]
     pub fn is_out(&self) -> bool {
@@ -146,6 +155,10 @@ struct Gathered {
     errors: u32,
     few: KindVitals,
     well: u32,
+    /// Those who run it well.
+    well_ones: u32,
+    /// The last of them.
+    well_one: u32,
     /// Consumers that said something of it.
     heard: u32,
     /// The longest mean of those without a result.
@@ -153,7 +166,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, seen: &KindVitals) {
+    fn add(&mut self, who: u32, seen: &KindVitals) {
         self.heard += 1;
         if seen.runs == 0 {
             if seen.running > 0 {
@@ -163,6 +176,8 @@ impl Gathered {
         }
         if f64::from(seen.outages()) <= MAX_ERROR_RATE * f64::from(seen.runs) {
             self.well = self.well.max(seen.runs);
+            self.well_ones += 1;
+            self.well_one = who;
         }
         self.runs = self.runs.saturating_add(seen.runs);
         self.errors = self.errors.saturating_add(seen.outages());
@@ -196,6 +211,7 @@ impl Gathered {
             consumers: u32::try_from(self.rates.len()).unwrap_or(u32::MAX),
             median_ms,
             well: self.well,
+            only_well: if self.well_ones == 1 { self.well_one } else { 0 },
             silent_ms: self.silent_ms.map_or(0, |mean_ms| patience(mean_ms.max(median_ms))),
             out_since_ms: 0,
             error_rate: lowest_tenth(self.rates),
@@ -283,6 +299,23 @@ mod tests {
         let kind = of(&[(20, 20, 0.0), (2, 0, 4000.0)]);
         assert_eq!((kind.consumers, kind.error_rate, kind.outage_rate), (1, 1.0, 0.0));
         assert_eq!((kind.well, kind.breaker), (2, Breaker::Closed));
+    }
+
+    #[test]
+    fn whoever_runs_a_kind_well_alone_is_nobody_else_to_itself() {
+        let named = |who, errors| Vitals {
+            who,
+            ..report(10, errors, 5.0)
+        };
+        let beside = |reports: &[Vitals], who| {
+            let fleet = Fleet::default().next(reports, Duration::ZERO);
+            fleet.kinds["mail"].runs_well_beside(who)
+        };
+        let one = [named(7, 0), named(8, 10)];
+        assert!(!beside(&one, 7));
+        assert!(beside(&one, 8));
+        assert!(beside(&[named(7, 0), named(8, 1)], 7));
+        assert!(!beside(&[named(8, 10)], 7), "nobody does");
     }
 
     #[test]

@@ -87,6 +87,12 @@ pub struct Rank {
 }
 
 impl Rank {
+    /// Behind everyone, under every policy.
+    pub const LAST: Self = Self {
+        base: EXACT,
+        grain: 1 << 52,
+    };
+
     /// Where a consumer of this load stands; `None`: by the time of parking. A due probe comes before everyone: it
     /// is one task per pause, and behind idle healthy consumers it would never come.
     #[must_use]

@@ -35,6 +35,7 @@ fn vitals(rng: &mut fastrand::Rng) -> Vitals {
         )
     });
     Vitals {
+        who: 0,
         kinds: kinds.collect(),
         capacity: rng.u32(0..20),
         running: rng.u32(0..25),

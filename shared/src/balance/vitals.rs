@@ -19,6 +19,9 @@ pub const MAX_KINDS: usize = 32;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Vitals {
+    /// A number of its own, by which it knows itself in what is said of the fleet; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub who: u32,
     /// Tasks that it runs at once, at most.
     pub capacity: u32,
     /// Tasks that it runs now.
