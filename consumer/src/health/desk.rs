@@ -423,12 +423,16 @@ fn two_decimals(n: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the desk has a clock of its own; nothing else runs on the thread"
+)]
 mod tests {
     use workyard_shared::balance::{Fleet, KindFleet};
 
     use super::*;
 
-    /// A desk whose circuit is open, since it fails what the consumers with this number in `only_well` run well.
+    /// A desk whose circuit is open, since it fails what others run well; `only_well` says who that is, by its own number.
     fn opened(only_well: impl FnOnce(u32) -> u32) -> Arc<Desk> {
         let desk = Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())));
         let mail = KindFleet {
