@@ -282,16 +282,6 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ),
         ("complete", &["running:c", "session:c"], strings(&["c", "1", "held"])),
         (
-            "complete",
-            &["running:c", "session:c"],
-            strings(&["c", "5", "held", "1", "k \n", "0 1 2", "1"]),
-        ),
-        (
-            "complete",
-            &["running:c", "session:c"],
-            strings(&["c", "5", "held", "1", "k", "0 1 2-", "1"]),
-        ),
-        (
             "fail",
             &["running:c", "session:c"],
             strings(&["c", "5", "held", "1", "retry", "-5", "0", "", ""]),
@@ -301,7 +291,6 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
             &["running:c", "session:c"],
             strings(&["c", "5", "held", "1", "retry", "", "2", "", ""]),
         ),
-        ("try", &["running:c", "session:c"], strings(&["c", "held", "x"])),
         ("heartbeat", &["notices:x"], strings(&["x y", "3000", "1"])),
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
@@ -318,6 +307,17 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("set", &["audit"], strings(&["w", "max_bytes", "1125899906842625"])),
         ("set", &["audit"], strings(&["w", "overload", "drop"])),
         ("set", &["audit"], strings(&["w", "paused", "1", "overload", ""])),
+    ];
+    refused(cases).await;
+}
+
+#[tokio::test]
+async fn what_is_no_kind_no_run_time_and_no_token_is_refused_and_changes_nothing() {
+    let own: &[&str] = &["running:c", "session:c"];
+    let cases = [
+        ("complete", own, strings(&["c", "5", "held", "1", "k \n", "0 1 2", "1"])),
+        ("complete", own, strings(&["c", "5", "held", "1", "k", "0 1 2-", "1"])),
+        ("try", own, strings(&["c", "held", "x"])),
     ];
     refused(cases).await;
 }
