@@ -94,6 +94,12 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
             error: view.error.clone(),
             until: view.due_at,
         }),
+        State::Scheduled if view.releases > 0 && view.unhandled == 0 => reasons.push(Reason::HandedBack {
+            kind: view.kind.clone(),
+            times: view.releases,
+            waiting: stats.handed_back.max(1),
+            until: view.due_at,
+        }),
         State::Scheduled => reasons.push(Reason::NotDue { until: view.due_at }),
         State::Pending => {}
     }
@@ -114,8 +120,10 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
     }
     reasons.extend(breakers(facts));
     if let Some(ahead) = facts.ahead {
-        // What nothing else holds up starts when those before it have gone.
-        let starts_in_ms = facts.pace.takes_ms(ahead).filter(|_| reasons.is_empty());
+        // What nothing else holds up starts when those before it have gone; where some are handed back, their kind is in the
+        // way of it, and the pace of all says nothing of one.
+        let by_pace = reasons.is_empty() && stats.handed_back == 0;
+        let starts_in_ms = facts.pace.takes_ms(ahead).filter(|_| by_pace);
         reasons.push(Reason::Queued { ahead, starts_in_ms });
     }
     reasons
@@ -250,28 +258,59 @@ mod tests {
         }
     }
 
-    fn find(state: State, unhandled: u32, paused: bool, alive: u64, healthy: u64, drain: f64) -> Vec<Reason> {
-        let mut view = TaskView::bare(&QueueName::new("q").unwrap(), "a", state);
-        view.kind = "k".to_owned();
-        view.unhandled = unhandled;
-        let facts = Facts {
-            view: &view,
-            stats: &stats(paused),
+    #[test]
+    fn what_was_handed_back_is_not_merely_delayed_and_where_some_are_no_start_is_promised() {
+        let mut view = TaskView::bare(&QueueName::new("q").unwrap(), "a", State::Scheduled);
+        (view.kind, view.releases) = ("k".to_owned(), 7);
+        let mut stats = stats(false);
+        stats.handed_back = 40;
+        let mut facts = facts_of(&view, &stats);
+        let handed_back = Reason::HandedBack {
+            kind: "k".to_owned(),
+            times: 7,
+            waiting: 40,
+            until: None,
+        };
+        assert_eq!(reasons(&facts), [handed_back]);
+        let pending = TaskView::bare(&QueueName::new("q").unwrap(), "b", State::Pending);
+        (facts.view, facts.ahead) = (&pending, Some(6));
+        let queued = Reason::Queued {
+            ahead: 6,
+            starts_in_ms: None,
+        };
+        assert_eq!(reasons(&facts), [queued]);
+    }
+
+    fn facts_of<'a>(view: &'a TaskView, stats: &'a QueueStats) -> Facts<'a> {
+        Facts {
+            view,
+            stats,
             serving: Serving {
-                alive,
-                healthy,
-                slots: healthy,
+                alive: 1,
+                healthy: 1,
+                slots: 1,
                 rate: 0.0,
             },
             pace: Pace {
                 arrival: 0.0,
-                drain,
-                clears: drain,
+                drain: 2.0,
+                clears: 2.0,
             },
             bulletin: Bulletin::default(),
             lease_ended: None,
-            ahead: (state == State::Pending).then_some(6),
-        };
+            ahead: None,
+        }
+    }
+
+    fn find(state: State, unhandled: u32, paused: bool, alive: u64, healthy: u64, drain: f64) -> Vec<Reason> {
+        let mut view = TaskView::bare(&QueueName::new("q").unwrap(), "a", state);
+        view.kind = "k".to_owned();
+        view.unhandled = unhandled;
+        let stats = stats(paused);
+        let mut facts = facts_of(&view, &stats);
+        (facts.serving.alive, facts.serving.healthy, facts.serving.slots) = (alive, healthy, healthy);
+        (facts.pace.drain, facts.pace.clears) = (drain, drain);
+        facts.ahead = (state == State::Pending).then_some(6);
         reasons(&facts)
     }
 

@@ -51,6 +51,18 @@ pub enum Reason {
         #[serde(skip_serializing_if = "Option::is_none")]
         until: Option<Moment>,
     },
+    /// Consumers handed it back for a while: the slots of its kind are taken, or something else keeps it from starting there.
+    HandedBack {
+        /// Its kind.
+        kind: String,
+        /// How often.
+        times: u32,
+        /// About how many tasks of the queue wait so, this one included.
+        waiting: u64,
+        /// When it comes again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Moment>,
+    },
     /// It failed and will be tried again.
     Retrying {
         /// How often it has failed.

@@ -122,6 +122,13 @@ pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     CliError::from(error).because(&reasons)
 }
 
+fn often(times: u32) -> String {
+    match times {
+        1 => "once".to_owned(),
+        _ => format!("{times} times"),
+    }
+}
+
 /// What holds up a kind.
 pub(crate) fn breaker(kind: &str) -> String {
     format!("kind {kind} fails everywhere: its breaker is open, and only a few probes run until one succeeds")
@@ -153,24 +160,31 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
             clock.full(*at)
         ),
         Reason::NotDue { until } => format!("it is due{}", due(until)),
+        Reason::HandedBack {
+            kind,
+            times,
+            waiting,
+            until,
+        } => format!(
+            "consumers handed it back {}, as the slots of kind {kind} are taken or it fares badly there; it comes again{}. \
+             About {waiting} tasks of the queue wait so",
+            often(*times),
+            due(until)
+        ),
         Reason::Retrying { failures, error, until } => {
-            let times = if *failures > 1 {
-                format!(" {failures} times")
-            } else {
-                String::new()
-            };
+            let times = (*failures > 1)
+                .then(|| format!(" {failures} times"))
+                .unwrap_or_default();
             let error = error
                 .as_ref()
                 .map(|text| format!("; its last error: {}", clean(text, SHOWN)));
             format!("it failed{times} and is due{}{}", due(until), error.unwrap_or_default())
         }
         Reason::Unhandled { kind, times } => {
-            let times = if *times == 1 {
-                "once".to_owned()
-            } else {
-                format!("{times} times")
-            };
-            format!("consumers that know no handler for kind {kind} handed it back {times}")
+            format!(
+                "consumers that know no handler for kind {kind} handed it back {}",
+                often(*times)
+            )
         }
         Reason::Paused => format!("queue {queue} is paused"),
         Reason::BreakerOpen { kind } => breaker(kind),
