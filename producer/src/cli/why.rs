@@ -122,6 +122,14 @@ pub(crate) async fn explained(error: Error, session: &Session) -> CliError {
     CliError::from(error).because(&reasons)
 }
 
+fn handed_back(kind: &str, times: u32, waiting: u64, due: &str) -> String {
+    format!(
+        "consumers handed it back {}, as the slots of kind {kind} are taken or it fares badly there; it comes again{due}. \
+         About {waiting} tasks of the queue wait so",
+        often(times)
+    )
+}
+
 fn often(times: u32) -> String {
     match times {
         1 => "once".to_owned(),
@@ -165,16 +173,13 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
             times,
             waiting,
             until,
-        } => format!(
-            "consumers handed it back {}, as the slots of kind {kind} are taken or it fares badly there; it comes again{}. \
-             About {waiting} tasks of the queue wait so",
-            often(*times),
-            due(until)
-        ),
+        } => handed_back(kind, *times, *waiting, &due(until)),
         Reason::Retrying { failures, error, until } => {
-            let times = (*failures > 1)
-                .then(|| format!(" {failures} times"))
-                .unwrap_or_default();
+            let times = if *failures > 1 {
+                format!(" {failures} times")
+            } else {
+                String::new()
+            };
             let error = error
                 .as_ref()
                 .map(|text| format!("; its last error: {}", clean(text, SHOWN)));
