@@ -99,8 +99,10 @@ impl Suspects {
     }
 
     /// Whether one runs for so long that others go on beside it: those that wait here had better run elsewhere.
-    pub(crate) fn is_occupied(&self) -> bool {
-        self.permit.available_permits() == 0 && !self.still.load(Ordering::SeqCst)
+    pub(crate) fn is_occupied(&self, now: Instant) -> bool {
+        let is_alone =
+            |state: &mut State| state.waits_since.is_some() || state.still_until.is_some_and(|until| now < until);
+        self.permit.available_permits() == 0 && !(self.still.load(Ordering::SeqCst) && self.change(is_alone))
     }
 
     /// A suspect wants to start. From its first try on, when it is the suspects' turn, the others hold still, and it may when
@@ -201,10 +203,14 @@ mod tests {
         assert!(suspects.try_start(later).is_none(), "one at a time, of all queues");
         assert!(others_wait(&suspects, later), "Redis is told of it");
         assert!(alone.starts(later));
+        assert!(
+            !suspects.is_occupied(later + ALONE / 2) && suspects.is_occupied(later + ALONE),
+            "it runs on beside others"
+        );
         assert!(others_wait(&suspects, later + ALONE / 2) && !others_wait(&suspects, later + ALONE));
-        assert!(suspects.is_occupied(), "it runs on beside others");
+        assert!(suspects.is_occupied(later + ALONE));
         drop(alone);
-        assert!(!suspects.is_occupied() && !others_wait(&suspects, later));
+        assert!(!suspects.is_occupied(later + ALONE) && !others_wait(&suspects, later));
     }
 
     #[test]

@@ -308,7 +308,7 @@ impl Lane {
             }
             let mut alone = None;
             if is_suspect {
-                if self.fleet.suspects.is_occupied() {
+                if self.fleet.suspects.is_occupied(Instant::now()) {
                     self.return_suspect(at);
                     continue;
                 }

@@ -55,7 +55,7 @@ impl Lane {
         let run = self.desk.usual_run(kind).unwrap_or(KEPT) + TOLD;
         let in_time = usize::try_from(KEPT.as_nanos() / run.as_nanos()).unwrap_or(usize::MAX);
         let most = in_time.min((self.fleet.slots.usable() + self.ahead()) / 2).max(1);
-        let stays = !is_full && waiting < most && !self.fleet.suspects.is_occupied();
+        let stays = !is_full && waiting < most && !self.fleet.suspects.is_occupied(Instant::now());
         (!stays).then(|| self.desk.away(kind, SUSPECT_DELAY))
     }
 
