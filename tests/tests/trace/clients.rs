@@ -14,7 +14,7 @@ use workyard_tests::new_task;
 use super::op::{Expiry, How, Spec};
 use super::reference::HOUR_MS;
 use super::rules::Known;
-use super::world::{LEASE, World, same, session, task_id};
+use super::world::{LEASE, World, same, session, task_id, tries_of};
 
 const HOUR: Duration = Duration::from_millis(HOUR_MS);
 
@@ -116,7 +116,7 @@ impl World {
             above,
             park,
             rank: None,
-            tries: workyard_shared::broker::Tries::Never,
+            tries: tries_of(by),
         };
         let claimed = self.queue.claim(request).await.map_err(|e| e.to_string())?;
         let (status, grants) = match claimed {
@@ -241,6 +241,36 @@ impl World {
         let answer = self.queue.progress(&self.names[by], &task.id, task.token, "half").await;
         let expected = self.reference.progress(by, &task.id, task.token, "half");
         same("progress", &answer.map_err(|e| e.to_string())?, &expected)
+    }
+
+    pub async fn try_suspect(&mut self, by: usize, of: usize, pick: u8) -> Result<(), String> {
+        let known = &self.clients[of].known;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let task = known[known.len() - 1 - usize::from(pick) % known.len().min(6)].clone();
+        self.say_try(by, &task.id, task.token).await
+    }
+
+    /// Of what it holds that under which most have died.
+    pub async fn try_the_most_suspect(&mut self, by: usize) -> Result<(), String> {
+        let deaths = |id: &str| {
+            self.reference.tasks[id]
+                .counts
+                .as_ref()
+                .map_or(0, |counts| counts.crashes)
+        };
+        let held = self.reference.held_by(by);
+        match held.into_iter().max_by_key(|(id, _)| deaths(id)) {
+            Some((id, token)) => self.say_try(by, &id, token).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn say_try(&mut self, by: usize, id: &str, token: u64) -> Result<(), String> {
+        let answer = self.queue.try_suspect(&self.names[by], id, token).await;
+        let expected = self.reference.try_suspect(by, id, token);
+        same("try", &answer.map_err(|e| e.to_string())?, &expected)
     }
 
     pub async fn beat(&mut self, by: usize, register: bool) -> Result<(), String> {

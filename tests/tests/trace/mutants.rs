@@ -13,7 +13,7 @@ const fn mutant(name: &'static str, from: &'static str, to: &'static str) -> Mut
     Mutant { name, from, to }
 }
 
-pub const MUTANTS: [Mutant; 24] = [
+pub const MUTANTS: [Mutant; 26] = [
     mutant(
         "the fence of fail and release does not look at the token",
         "if value and sub(value, 1, #token + 1) == token .. ' ' then return sub(value, #token + 2) end",
@@ -111,8 +111,18 @@ pub const MUTANTS: [Mutant; 24] = [
     ),
     mutant(
         "the fourth death is poison",
-        "if crashed and m.crashes >= POISON_LIMIT then",
-        "if crashed and m.crashes > POISON_LIMIT then",
+        "if charged and m.crashes >= POISON_LIMIT then",
+        "if charged and m.crashes > POISON_LIMIT then",
+    ),
+    mutant(
+        "the third death condemns also what only waited in the same hands",
+        " and tried ~= (token or '') .. ' ' .. id)",
+        " and false)",
+    ),
+    mutant(
+        "a suspect that was said to start is not charged",
+        "  call('HSET', session, 'tried', token .. ' ' .. id)\n",
+        "",
     ),
     mutant(
         "two maintainers",

@@ -78,14 +78,21 @@ pub enum Op {
         of: u8,
         pick: u8,
     },
+    /// It says which suspect it starts.
+    Try {
+        by: u8,
+        of: u8,
+        pick: u8,
+    },
     Beat {
         by: u8,
     },
     /// A process starts: a new session.
     Join,
-    /// A consumer dies, is found out, and another process starts.
+    /// A consumer dies, maybe of what it said last that it starts, is found out, and another process starts.
     Die {
         of: u8,
+        tries: bool,
     },
     EndLease {
         of: u8,
@@ -209,8 +216,10 @@ fn op() -> impl Strategy<Value = Op> {
         20 => settle(),
         7 => (who(), 0..2_u8).prop_map(|(by, back)| Op::Resettle { by, back }),
         2 => (who(), who(), pick()).prop_map(|(by, of, pick)| Op::Progress { by, of, pick }),
+        5 => (who(), prop::option::weighted(0.15, who()), pick())
+            .prop_map(|(by, of, pick)| Op::Try { by, of: of.unwrap_or(by), pick }),
         4 => who().prop_map(|by| Op::Beat { by }),
-        6 => who().prop_map(|of| Op::Die { of }),
+        6 => (who(), any::<bool>()).prop_map(|(of, tries)| Op::Die { of, tries }),
         4 => Just(Op::Join),
         5 => who().prop_map(|of| Op::EndLease { of }),
         2 => who().prop_map(|by| Op::Leave { by }),

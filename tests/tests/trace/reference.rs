@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use workyard_shared::broker::Tries;
+
 use super::op::{Expiry, Spec};
+use super::world::tries_of;
 
 /// A day and more: nothing that lies so far ahead happens in a test.
 pub const HOUR_MS: u64 = 3_600_000;
@@ -83,6 +86,8 @@ pub struct Session {
     pub claimed: u64,
     pub answers: BTreeMap<&'static str, (u64, String)>,
     pub notices: Vec<String>,
+    /// The suspect that it said it starts, under the token of its claim.
+    pub tried: Option<(String, u64)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -285,7 +290,11 @@ impl Reference {
     /// All that a session holds goes back. Back and poisoned.
     pub fn take_back(&mut self, session: usize, crashed: bool) -> (u64, u64) {
         let (mut back, mut poisoned) = (0, 0);
-        for (id, _) in self.held_by(session) {
+        let tried = self.sessions[session].tried.take();
+        for held in self.held_by(session) {
+            // Of the suspects of one that says which it starts only that one can have killed it.
+            let is_tried = tried.as_ref() == Some(&held) || tries_of(session) == Tries::Never;
+            let (id, _) = held;
             let task = self.tasks.get_mut(&id).expect("a task");
             let bears = task.spec.max_attempts.unwrap_or(0).max(POISON);
             let Place::Running { score, .. } = task.place else {
@@ -293,12 +302,13 @@ impl Reference {
             };
             let counts = task.counts();
             counts.progress.clear();
-            *(if crashed {
+            let charged = crashed && (is_tried || counts.crashes + 1 < POISON);
+            *(if charged {
                 &mut counts.crashes
             } else {
                 &mut counts.releases
             }) += 1;
-            if crashed && counts.crashes >= bears {
+            if charged && counts.crashes >= bears {
                 self.bury(&id, "poison");
                 poisoned += 1;
             } else {

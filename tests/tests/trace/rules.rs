@@ -1,7 +1,10 @@
 //! The edges of the protocol on the reference: what each call answers and changes.
 
+use workyard_shared::broker::Tries;
+
 use super::op::{Expiry, How};
 use super::reference::{Place, Reference, Session};
+use super::world::tries_of;
 
 /// A task that a claim handed out, as its consumer knows it.
 #[derive(Debug, Clone)]
@@ -61,9 +64,13 @@ impl Reference {
             };
             given.push((id.clone(), token));
         }
+        let holds_one = given.len() == 1 && tries_of(by) == Tries::HoldsNothing && self.held_by(by).len() == 1;
         if !given.is_empty() {
             self.token = token;
             self.sessions[by].claimed = token;
+            if holds_one {
+                self.sessions[by].tried = given.first().cloned();
+            }
         }
         let mut status = if self.paused { "paused" } else { "ok" };
         if taken.len() < most {
@@ -137,6 +144,14 @@ impl Reference {
         }
         text.clone_into(&mut self.tasks.get_mut(id).expect("a task").counts().progress);
         true
+    }
+
+    pub fn try_suspect(&mut self, by: usize, id: &str, token: u64) -> bool {
+        let is_held = self.held(by, id, token).is_some();
+        if is_held {
+            self.sessions[by].tried = Some((id.to_owned(), token));
+        }
+        is_held
     }
 
     /// None: lost. Else whether it is the maintainer, and what was cancelled under it.

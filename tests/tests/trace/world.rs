@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use workyard_shared::broker::{Queue, Turn};
+use workyard_shared::broker::{Queue, Tries, Turn};
 use workyard_shared::name::SessionId;
 
 use super::op::{How, Op, Spec};
@@ -65,6 +65,11 @@ pub fn session_name(n: usize) -> String {
     format!("c{n:02}") // sorts as they were made
 }
 
+/// What the consumer of a session says of suspects: of each sort there are some.
+pub fn tries_of(n: usize) -> Tries {
+    [Tries::Always, Tries::Never, Tries::Always, Tries::HoldsNothing][n % 4]
+}
+
 pub fn task_id(n: u8) -> String {
     format!("t{n}")
 }
@@ -115,6 +120,7 @@ impl World {
             Op::Settle { by, of, how, picks } => self.settle(self.pick(*by), self.pick(*of), *how, picks).await,
             Op::Resettle { by, back } => self.resettle(self.pick(*by), *back).await,
             Op::Progress { by, of, pick } => self.progress(self.pick(*by), self.pick(*of), *pick).await,
+            Op::Try { by, of, pick } => self.try_suspect(self.pick(*by), self.pick(*of), *pick).await,
             Op::Beat { by } => self.beat(self.pick(*by), false).await,
             Op::Join => self.join().await,
             Op::Dead => self.dead().await,
@@ -137,8 +143,11 @@ impl World {
                 self.queue.set_paused(*on).await.map_err(|e| e.to_string())
             }
             Op::Wait { id } => self.wait(&task_id(*id)).await,
-            Op::Die { of } => {
+            Op::Die { of, tries } => {
                 let of = self.pick(*of);
+                if *tries {
+                    self.try_the_most_suspect(of).await?;
+                }
                 self.grace_over().await?;
                 self.end_lease(of).await?;
                 self.reclaim(of).await?;
