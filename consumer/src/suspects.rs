@@ -178,8 +178,8 @@ impl Drop for Alone {
                 // The next may be there already.
                 (Some(since), Some(_)) if now < since + TURN => state.still_until = Some(now + BETWEEN),
                 (Some(_), _) => state.end_turn(now),
-                // It did not come to start, or has long been beside others.
-                (None, _) => {}
+                // It did not come to start, and nobody holds still for it any more; or it has long been beside others.
+                (None, _) => state.waits_since = None,
             });
     }
 }
@@ -266,7 +266,9 @@ mod tests {
             !alone.starts(late),
             "Redis took so long to answer that another has started"
         );
+        assert!(others_wait(&suspects, late));
         drop(alone);
+        assert!(suspects.lets_start(), "it went elsewhere");
         assert!(suspects.try_start(late).is_none() && !others_wait(&suspects, late + LONGEST_WAIT));
     }
 }

@@ -155,7 +155,10 @@ async fn a_suspect_starts_when_redis_knows_of_it_and_others_that_came_with_it_wa
     assert_eq!(lane.ready.len(), 1);
     assert!(!lane.outbox.is_empty(), "others may have time for these");
     lane.start_ready();
-    assert!(lane.held_back && lane.trying.is_none(), "another may have been let start just now");
+    assert!(
+        lane.held_back && lane.trying.is_none(),
+        "another may have been let start just now"
+    );
     tokio::time::sleep(LOOK_AGAIN).await;
     lane.start_ready();
     assert!(
