@@ -1,7 +1,7 @@
 //! Waiting out an outage: delays that grow with jitter, and one log line per change.
 //!
 //! Invariant: nobody spins and nobody floods the log. However many loops share a [`Watch`], the log
-//! says once that Redis is gone and once that it is back.
+//! says once that Redis is gone and once that it is back; and where it goes and comes, ever more seldom.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +15,10 @@ use crate::error::Error;
 const FIRST: Duration = Duration::from_millis(50);
 /// Longest wait of a [`Patience`].
 const LONGEST: Duration = Duration::from_secs(2);
+/// So long behind a return nothing is said of a failure, in ms: it may be the late answer of a call that began before. It
+/// doubles with each outage that follows soon, up to the other.
+const QUIET: u64 = 2000;
+const LONGEST_QUIET: u64 = 60_000;
 
 /// Delays of one caller that repeats a call: 50 ms doubling to 2 s, half of each by chance, so that
 /// a fleet does not come back in one step.
@@ -55,6 +59,9 @@ pub struct Watch {
     away: Arc<AtomicBool>,
     born: Instant,
     since: Arc<AtomicU64>,
+    /// When Redis was back last, in ms since `born`, and how long nothing is said behind that; 0: it never was away.
+    back: Arc<AtomicU64>,
+    quiet: Arc<AtomicU64>,
     /// Failed calls, in the order of [`Error::CLASSES`].
     errors: Arc<[AtomicU64; Error::CLASSES.len()]>,
 }
@@ -65,6 +72,8 @@ impl Default for Watch {
             away: Arc::default(),
             born: Instant::now(),
             since: Arc::default(),
+            back: Arc::default(),
+            quiet: Arc::default(),
             errors: Arc::default(),
         }
     }
@@ -76,17 +85,33 @@ impl Watch {
         if let Some(at) = Error::CLASSES.iter().position(|class| *class == error.class()) {
             self.errors[at].fetch_add(1, Ordering::Relaxed);
         }
-        if !self.away.swap(true, Ordering::Relaxed) {
-            self.since.store(self.elapsed_ms(), Ordering::Relaxed);
+        if self.begins(self.elapsed_ms()) {
             let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
             warn!(error = %error, "Redis cannot serve: waiting, nothing is lost{remedy}");
         }
     }
 
+    /// Whether a failure at `now` is the first of an outage that is to be told.
+    fn begins(&self, now: u64) -> bool {
+        let (back, quiet) = (self.back.load(Ordering::Relaxed), self.quiet.load(Ordering::Relaxed));
+        if self.is_away() || now < back + quiet || self.away.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let next = match quiet > 0 && now < back + quiet + LONGEST_QUIET {
+            true => (quiet * 2).min(LONGEST_QUIET),
+            false => QUIET,
+        };
+        self.quiet.store(next, Ordering::Relaxed);
+        self.since.store(now, Ordering::Relaxed);
+        true
+    }
+
     /// A call succeeded.
     pub fn succeeded(&self) {
         if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
-            let away_ms = self.elapsed_ms().saturating_sub(self.since.load(Ordering::Relaxed));
+            let now = self.elapsed_ms();
+            self.back.store(now, Ordering::Relaxed);
+            let away_ms = now.saturating_sub(self.since.load(Ordering::Relaxed));
             info!(away_ms, "Redis serves again");
         }
     }
@@ -120,6 +145,28 @@ mod tests {
         watch.failed(&Error::Protocol(String::new()));
         let counted: Vec<_> = watch.errors().filter(|(_, n)| *n > 0).collect();
         assert_eq!(counted, [("reply_lost", 2), ("protocol", 1)]);
+    }
+
+    #[test]
+    fn an_outage_is_told_once_and_one_that_comes_and_goes_ever_more_seldom() {
+        let watch = Watch::default();
+        let back_at = |ms| {
+            watch.away.store(false, Ordering::Relaxed);
+            watch.back.store(ms, Ordering::Relaxed);
+        };
+        assert!(watch.begins(100) && !watch.begins(200), "once");
+        back_at(1000);
+        assert!(!watch.begins(1400) && !watch.is_away(), "a late answer");
+        assert!(watch.begins(3000));
+        back_at(3001);
+        assert!(!watch.begins(7000) && watch.begins(7001), "twice as long");
+        back_at(8000);
+        assert!(watch.begins(8000 + 8000 + LONGEST_QUIET));
+        back_at(100_000);
+        assert!(
+            !watch.begins(101_999) && watch.begins(102_000),
+            "as at first, after a minute of peace"
+        );
     }
 
     #[test]
