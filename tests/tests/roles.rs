@@ -7,6 +7,7 @@ use redis::Value;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, JobState, task};
 use workyard_shared::Error;
+use workyard_shared::acl::{Access, Role};
 use workyard_shared::broker::{Broker, ClaimRequest, Queue};
 use workyard_shared::check::Finding;
 use workyard_shared::link::{Link, LinkConfig};
@@ -449,4 +450,35 @@ async fn a_kind_too_many_is_counted_with_others_whoever_counts_it() {
     }
     let counted: Vec<Option<u64>> = look.query_async(&mut redis).await.unwrap();
     assert_eq!(counted, [None, Some(2), Some(2)]);
+}
+
+/// Its rules were printed by a release that did not know of suspects.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_may_not_say_which_suspect_it_starts_runs_it_all_the_same() {
+    let yard = guarded().await;
+    let mut redis = yard.server.connection().await;
+    let rules = Access::new(Role::Consumer, Prefix::default()).rules();
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("older").arg(format!(">{PASSWORD}"));
+    for rule in &rules {
+        user.arg(rule.replace(" +fcall|workyard_1_try ", " "));
+    }
+    let () = user.query_async(&mut redis).await.unwrap();
+    let ids = yard.add_many(3, "echo", "1").await;
+    for id in &ids {
+        let mut meta = redis::cmd("HSET");
+        meta.arg("workyard:{q}:meta").arg(id).arg("0 2 0 0 0 - 0 -\n\n");
+        let _: u64 = meta.query_async(&mut redis).await.unwrap();
+    }
+    let mut config = yard.config();
+    let url = yard.server.consumer_url().replacen("//consumer:", "//older:", 1);
+    config.link = LinkConfig::from_url(&url).unwrap();
+    let mut registry = Registry::new();
+    let echo = |_: Context, payload: serde_json::Value| async move { Ok::<_, Failure>(payload) };
+    registry.register("echo", echo).unwrap();
+    let worker = yard.work(registry, config).await;
+    yard.reaches("completed", 3).await;
+    let denied = typed(&url, "FCALL workyard_1_try 0").await.unwrap_err();
+    assert_eq!(denied.code(), Some("NOPERM"), "{denied}");
+    worker.stop().await;
 }
