@@ -120,9 +120,9 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
     }
     reasons.extend(breakers(facts));
     if let Some(ahead) = facts.ahead {
-        // What nothing else holds up starts when those before it have gone; where some are handed back, their kind is in the
-        // way of it, and the pace of all says nothing of one.
-        let by_pace = reasons.is_empty() && stats.handed_back == 0;
+        // What nothing else holds up starts when those before it have gone; where more than these are handed back, a full kind
+        // is in the way, and the pace of all says nothing of one.
+        let by_pace = reasons.is_empty() && stats.handed_back <= ahead;
         let starts_in_ms = facts.pace.takes_ms(ahead).filter(|_| by_pace);
         reasons.push(Reason::Queued { ahead, starts_in_ms });
     }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_back_is_not_merely_delayed_and_where_some_are_no_start_is_promised() {
+    fn what_was_handed_back_is_not_merely_delayed_and_where_many_are_no_start_is_promised() {
         let mut view = TaskView::bare(&QueueName::new("q").unwrap(), "a", State::Scheduled);
         (view.kind, view.releases) = ("k".to_owned(), 7);
         let mut stats = stats(false);
