@@ -80,7 +80,11 @@ impl JobChores {
                 self.cursors.remove(job);
                 return Ok(None);
             };
-            if let Some(which) = tended.spill.filter(|_| gone.is_none()) {
+            // Its retention may be over while the intermediate files go: then all have to, and not a minute later.
+            if let Some(which) = tended
+                .spill
+                .filter(|which| gone != Some(*which) && gone != Some(Spilled::All))
+            {
                 if self.remove_spilled(job, which).await? {
                     gone = Some(which);
                     continue;
