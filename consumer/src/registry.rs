@@ -187,6 +187,11 @@ impl Registry {
         self.entries.get(kind)
     }
 
+    /// The slots of a kind that has its own.
+    pub(crate) fn slots(&self, kind: &str) -> Option<&Arc<KindSlots>> {
+        self.get(kind)?.slots.as_ref()
+    }
+
     /// The kinds whose slots are limited.
     pub(crate) fn limited(&self) -> impl Iterator<Item = (&str, &Arc<KindSlots>)> {
         self.entries

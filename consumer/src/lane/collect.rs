@@ -57,7 +57,7 @@ impl Lane {
     fn measure(&mut self, registry: &Registry, done: &Done, run: Duration, is_retry: bool) -> Option<Duration> {
         self.clerk.ended(done, run);
         let (kind, ok) = (done.kind()?, !done.is_failure());
-        if let Some(slots) = registry.get(kind).and_then(|entry| entry.slots.as_ref()) {
+        if let Some(slots) = registry.slots(kind) {
             slots.ended(run, ok);
         }
         self.desk.ended(kind, done.outcome(), run, is_retry)

@@ -219,7 +219,7 @@ impl Lane {
     /// hand it out, or what came last would be the last, however urgent, and the first to be handed back.
     fn line_up(&mut self, grant: Grant) {
         let registry = self.fleet.registry();
-        let is_limited = registry.get(grant.kind()).is_some_and(|entry| entry.slots.is_some());
+        let is_limited = registry.slots(grant.kind()).is_some();
         let mut place = self.ready.len();
         if is_limited {
             let urgency = grant.urgency();

@@ -102,7 +102,7 @@ impl Lane {
     /// How often a slot of a kind comes free, by what its runs take, and how long its tasks may wait for one here: at least
     /// twice as long as what is claimed ahead takes. Where no run has ended yet: by whether any starts.
     fn pace(&self, registry: &Registry, kind: &str) -> (Duration, Duration) {
-        let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
+        let slots = registry.slots(kind);
         let limit = u32::try_from(slots.map_or(1, |slots| slots.now().limit).max(1)).unwrap_or(u32::MAX);
         let usable = u32::try_from(self.fleet.slots.usable()).unwrap_or(u32::MAX);
         let started = self.full.started.get(kind);

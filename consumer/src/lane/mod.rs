@@ -13,9 +13,10 @@ mod exchange;
 mod full;
 mod held;
 mod outbox;
+mod passing;
 mod ration;
 mod recount;
-mod passing;
+mod start;
 mod suspect;
 mod turn;
 mod unstarted;
@@ -41,17 +42,14 @@ use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
-use crate::protection::Protection;
-use crate::registry::Registry;
-use crate::suspects::{Alone, LOOK_AGAIN, SUSPECT_DELAY};
+use crate::suspects::LOOK_AGAIN;
 use full::FullKinds;
-use held::{Held, Judged};
+use held::Held;
 use outbox::Outbox;
-use passing::{PASSED, Passing};
+use passing::Passing;
 use recount::Recount;
-use suspect::{Tried, Trying};
+use suspect::Trying;
 use turn::TurnDone;
-use unstarted::handback;
 
 /// How long tasks that were claimed ahead may wait while nothing starts; then they go back.
 const STRANDED: Duration = Duration::from_millis(250);
@@ -202,7 +200,7 @@ impl Lane {
                     self.claiming = None;
                     self.finish_turn(done);
                 }
-                tried = drive_try(&mut self.trying) => {
+                tried = drive(&mut self.trying) => {
                     self.trying = None;
                     self.finish_try(tried);
                 }
@@ -251,11 +249,8 @@ impl Lane {
                 }
                 let before = self.ready.len();
                 self.ready.retain(|grant| grant.id != id);
-                let mut dropped = before - self.ready.len();
-                if self.trying.as_ref().is_some_and(|trying| trying.id == id) {
-                    self.trying = None;
-                    dropped += 1;
-                }
+                let tried = self.trying.take_if(|trying| trying.id == id);
+                let dropped = before - self.ready.len() + usize::from(tried.is_some());
                 if dropped > 0 {
                     self.let_go(&id);
                     self.fleet.slots.unreserve(self.index, dropped);
@@ -280,126 +275,6 @@ impl Lane {
         self.above = 0;
         self.subscribed = false;
         self.hungry = true;
-    }
-
-    /// Starts what is ready as far as there are slots.
-    fn start_ready(&mut self) {
-        let Some(session) = self.session.clone() else { return };
-        self.held_back = false;
-        if self.ready.is_empty() {
-            self.fleet.slots.park(self.index, 0);
-            return;
-        }
-        let with = Starting::new(&self.fleet, session);
-        let standing = self.fleet.slots.standing(self.index);
-        // Of a kind that is full there may be hundreds, and this is gone through with each end: they stay where they are.
-        let mut full: Vec<String> = Vec::new();
-        let mut at = 0;
-        while let Some(next) = self.ready.get(at) {
-            let (kind, is_suspect) = (next.kind(), next.is_suspect());
-            if full.iter().any(|other| other == kind) {
-                at += 1;
-                continue;
-            }
-            let slots = with.registry.get(kind).and_then(|entry| entry.slots.as_ref());
-            if slots.is_some_and(|slots| !slots.has_room(standing)) {
-                full.push(kind.to_owned());
-                continue;
-            }
-            let mut alone = None;
-            if is_suspect {
-                if self.fleet.suspects.is_occupied(Instant::now()) {
-                    self.return_suspect(at);
-                    continue;
-                }
-                if !self.fleet.slots.has_free() {
-                    self.return_stranded();
-                    break;
-                }
-                alone = self.fleet.suspects.try_start(Instant::now());
-            }
-            if is_suspect && alone.is_none() || !is_suspect && !self.fleet.suspects.lets_start() {
-                self.held_back = true;
-                at += 1;
-                continue;
-            }
-            let Some(grant) = self.ready.remove(at) else { break };
-            if let Some(handback) = self.passing.on(&grant, &self.desk) {
-                let pause = handback.delay + PASSED;
-                self.hand_back(handback, |trial| trial.passed(pause));
-                continue;
-            }
-            let alone = match alone {
-                Some(alone) if self.tells => {
-                    self.begin_try(&with.session, grant, alone);
-                    continue;
-                }
-                Some(alone) => alone.starts(Instant::now()).then_some(alone),
-                None => None,
-            };
-            match self.start(&with, grant, alone) {
-                Some(Judged::NoSlot(grant)) => {
-                    self.ready.insert(at, grant);
-                    self.return_stranded();
-                    break;
-                }
-                Some(Judged::KindFull(grant)) => {
-                    full.push(grant.kind().to_owned());
-                    self.ready.insert(at, grant);
-                }
-                _ => {}
-            }
-        }
-        // What was passed over waits for a slot of its kind.
-        let parked = if full.is_empty() { 0 } else { at.min(self.ready.len()) };
-        self.fleet.slots.park(self.index, parked);
-        self.return_excess(&with.registry, &full);
-    }
-
-    /// Starts a task, or tells why it has no slot; what else becomes of it is done here.
-    fn start(&mut self, with: &Starting, grant: Grant, alone: Option<Alone>) -> Option<Judged> {
-        let Starting {
-            session,
-            registry,
-            protection,
-        } = with;
-        let judged = self
-            .held
-            .judge(&self.fleet, registry, protection, &self.book, &self.desk, grant);
-        match judged {
-            Judged::Run(job) => {
-                if let Some(kind) = job.limited_kind() {
-                    self.full.started(kind);
-                }
-                self.started_at = Instant::now();
-                match alone {
-                    Some(alone) => self.held.goes_alone(job.id(), alone),
-                    None => self.fleet.suspects.started(self.started_at),
-                }
-                self.held
-                    .spawn(&self.fleet, protection, session, &mut self.clerk, *job, &self.done_in);
-            }
-            Judged::Refused(done) => {
-                if done.is_refused_step() {
-                    self.clerk.queue.refused();
-                }
-                let (id, _) = done.claim();
-                self.let_go(id);
-                self.fleet.slots.unreserve(self.index, 1);
-                self.outbox.add(done);
-            }
-            Judged::Unhandled(handback) if handback.unhandled => self.hand_back(handback, Trial::nothing),
-            Judged::Unhandled(handback) => self.hand_back(handback, drop),
-            Judged::NoSlot(_) | Judged::KindFull(_) => return Some(judged),
-        }
-        None
-    }
-
-    /// Hands back one that would wait for long here.
-    fn return_suspect(&mut self, at: usize) {
-        if let Some(grant) = self.ready.remove(at) {
-            self.hand_back(handback(&grant, false, SUSPECT_DELAY), drop);
-        }
     }
 
     /// A task that was claimed goes back without having started; if it was a probe, that ends so.
@@ -432,34 +307,10 @@ impl Lane {
     }
 }
 
-/// What tasks are started with, for one look at those that are ready.
-struct Starting {
-    session: Arc<Lifeline>,
-    registry: Arc<Registry>,
-    protection: Arc<Protection>,
-}
-
-impl Starting {
-    fn new(fleet: &Fleet, session: Arc<Lifeline>) -> Self {
-        Self {
-            session,
-            registry: fleet.registry(),
-            protection: fleet.protection(),
-        }
-    }
-}
-
-async fn drive_try(trying: &mut Option<Trying>) -> Tried {
-    match trying {
-        Some(trying) => (&mut trying.call).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// What is under way, or never.
-async fn drive<T>(turn: &mut Option<BoxFuture<'static, T>>) -> T {
-    match turn {
-        Some(turn) => turn.await,
+async fn drive<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
+    match under_way {
+        Some(under_way) => under_way.await,
         None => std::future::pending().await,
     }
 }

@@ -2,17 +2,22 @@
 //!
 //! Invariant: none starts that Redis has not been told of, and one at a time is on its way. It holds up no claim.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::warn;
 use workyard_shared::Error;
 use workyard_shared::broker::{Grant, Queue, Tries};
 use workyard_shared::outage::Patience;
 
+use super::Lane;
+use super::held::Judged;
+use super::start::Starting;
 use super::unstarted::handback;
-use super::{Judged, Lane, Starting};
 use crate::context::Lifeline;
 use crate::fleet::Fleet;
 use crate::suspects::{Alone, SUSPECT_DELAY};
@@ -26,7 +31,7 @@ const TOLD: Duration = Duration::from_millis(2);
 pub(super) struct Trying {
     pub(super) id: String,
     pub(super) token: u64,
-    pub(super) call: BoxFuture<'static, Tried>,
+    call: BoxFuture<'static, Tried>,
 }
 
 /// Redis knows.
@@ -45,13 +50,56 @@ enum Answer {
     Refused,
 }
 
+/// Tells Redis.
+impl Future for Trying {
+    type Output = Tried;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Tried> {
+        self.call.poll_unpin(cx)
+    }
+}
+
+/// Whether a task may start whose kind has room.
+pub(super) enum Gate {
+    /// It may; a suspect as the only one.
+    Open(Option<Alone>),
+    /// Not in this moment.
+    Closed,
+    /// Another suspect runs here, and for long.
+    Occupied,
+    /// It is a suspect, and every slot is taken.
+    NoSlot,
+}
+
 impl Lane {
+    pub(super) fn gate(&self, is_suspect: bool) -> Gate {
+        let suspects = &self.fleet.suspects;
+        if !is_suspect {
+            return if suspects.lets_start() {
+                Gate::Open(None)
+            } else {
+                Gate::Closed
+            };
+        }
+        let now = Instant::now();
+        if suspects.is_occupied(now) {
+            Gate::Occupied
+        } else if !self.fleet.slots.has_free() {
+            Gate::NoSlot
+        } else {
+            suspects
+                .try_start(now)
+                .map_or(Gate::Closed, |alone| Gate::Open(Some(alone)))
+        }
+    }
+
     /// For how long a suspect that was just claimed goes back; `None`: it stays, beside as many others as wait here.
     pub(super) fn leaves(&self, grant: &Grant, waiting: usize) -> Option<Duration> {
         let kind = grant.kind();
         let registry = self.fleet.registry();
-        let slots = registry.get(kind).and_then(|entry| entry.slots.as_ref());
-        let is_full = slots.is_some_and(|slots| !slots.has_room(self.fleet.slots.standing(self.index)));
+        let is_full = registry
+            .slots(kind)
+            .is_some_and(|slots| !slots.has_room(self.fleet.slots.standing(self.index)));
         let run = self.desk.usual_run(kind).unwrap_or(KEPT) + TOLD;
         let in_time = usize::try_from(KEPT.as_nanos() / run.as_nanos()).unwrap_or(usize::MAX);
         let most = in_time.min((self.fleet.slots.usable() + self.ahead()) / 2).max(1);
