@@ -90,8 +90,8 @@ local function take_back(keys, argv, crashed)
   if crashed and not is_dead(keys, consumer, now) then return { 0, 0, 0 } end
   check_finish(keys)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('ZCARD', keys[CONSUMERS]); call('HLEN', running)
-  local paused, said = is_paused(keys), call('HMGET', keys[OWN + 2], 'tries', 'tried')
-  local tried = said[1] == '1' and (said[2] or '') or nil
+  local paused, said = is_paused(keys), crashed and call('HMGET', keys[OWN + 2], 'tries', 'tried')
+  local tried = said and said[1] == '1' and (said[2] or '') or nil
   local back, poisoned, kinds = give_back(keys, running, consumer, most, now, crashed, tried)
   bump(keys, now, { [crashed and 'reclaimed' or 'released'] = back, failed = poisoned }, { failed = kinds })
   local more = call('HLEN', running) > 0
