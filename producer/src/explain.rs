@@ -217,7 +217,7 @@ impl Client {
             // A user of old rules, who may not ask how much memory the tasks take.
             Err(Error::Call(CallError::Denied(_))) => {
                 let settings = self.settings(queue).await?;
-                settings.max_pending > 0 && stats.pending >= settings.max_pending
+                settings.max_pending > 0 && stats.pending + stats.handed_back >= settings.max_pending
             }
             other => other?,
         };
