@@ -41,14 +41,7 @@ impl Hand {
 
     /// Claims up to `most` tasks.
     pub async fn claim(&mut self, most: usize) -> Vec<Grant> {
-        let request = ClaimRequest {
-            consumer: &self.consumer,
-            most,
-            above: self.above,
-            park: false,
-            rank: None,
-            tries: workyard_shared::broker::Tries::Never,
-        };
+        let request = ClaimRequest::new(&self.consumer, most, self.above);
         let grants = match self.queue.claim(request).await.expect("an answer") {
             Claimed::Tasks(grants) | Claimed::More(grants) => grants,
             other => panic!("{other:?}"),

@@ -145,6 +145,24 @@ impl Yard {
         running
     }
 
+    /// From now on the server writes down each call that takes as long; what it did before is forgotten. Its connection.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn note_calls(&self, slower_than: Duration) -> redis::aio::MultiplexedConnection {
+        let mut redis = self.server.connection().await;
+        let mut pipe = redis::pipe();
+        for (name, value) in [
+            ("slowlog-max-len", 100_000),
+            ("slowlog-log-slower-than", slower_than.as_micros()),
+        ] {
+            pipe.cmd("CONFIG").arg("SET").arg(name).arg(value.to_string());
+        }
+        pipe.cmd("SLOWLOG").arg("RESET");
+        pipe.exec_async(&mut redis).await.expect("an answer");
+        redis
+    }
+
     /// Depths and counters.
     pub async fn overview(&self) -> Overview {
         // The link of the test itself may just be coming back.

@@ -359,14 +359,7 @@ async fn junk_in_what_a_consumer_holds_costs_no_task_its_place() {
     assert_eq!(yard.overview().await.pending, 6);
     let mut next = Hand::register(&yard.consumer).await;
     assert_eq!(next.claim(6).await.len(), 6);
-    let request = workyard_shared::broker::ClaimRequest {
-        consumer: &next.consumer,
-        most: 1,
-        above: u64::MAX,
-        park: false,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Never,
-    };
+    let request = workyard_shared::broker::ClaimRequest::new(&next.consumer, 1, u64::MAX);
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(none) if none.is_empty()));
 }
 

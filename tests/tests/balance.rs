@@ -506,12 +506,8 @@ async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
             .unwrap();
         yard.consumer.heartbeat(&consumer, SOON * 4, true).await.unwrap();
         let request = workyard_shared::broker::ClaimRequest {
-            consumer: &consumer,
-            most: 4,
-            above: 0,
             park: true,
-            rank: None,
-            tries: workyard_shared::broker::Tries::Never,
+            ..workyard_shared::broker::ClaimRequest::new(&consumer, 4, 0)
         };
         yard.consumer.claim(request).await.unwrap();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_shared::broker::{
     Beat, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Handback, Place, Queue, Seen, Settled,
-    Turn,
+    Tries, Turn,
 };
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_tests::{Yard, new_task, wait_until};
@@ -24,18 +24,11 @@ async fn register(queue: &Queue, lease: Duration) -> SessionId {
 }
 
 async fn claim(queue: &Queue, consumer: &SessionId, most: usize, above: u64) -> Vec<Grant> {
-    match queue
-        .claim(ClaimRequest {
-            consumer,
-            most,
-            above,
-            park: false,
-            rank: None,
-            tries: workyard_shared::broker::Tries::Never,
-        })
-        .await
-        .unwrap()
-    {
+    claim_as(queue, ClaimRequest::new(consumer, most, above)).await
+}
+
+async fn claim_as(queue: &Queue, request: ClaimRequest<'_>) -> Vec<Grant> {
+    match queue.claim(request).await.unwrap() {
         Claimed::Tasks(grants) | Claimed::More(grants) => grants,
         other => panic!("{other:?}"),
     }
@@ -168,12 +161,8 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
         Beat::Lost
     );
     let request = ClaimRequest {
-        consumer: &frozen,
-        most: 1,
-        above: 0,
         park: true,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Never,
+        ..ClaimRequest::new(&frozen, 1, 0)
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Lost));
 
@@ -217,29 +206,17 @@ async fn tasks_of_a_dead_consumer_come_back_in_their_old_order_and_the_third_dea
     assert_eq!((meta.reason.as_str(), meta.failures, meta.crashes), ("poison", 0, 3));
 }
 
-/// A claim of everything by one that says which suspect it starts.
-async fn claim_and_say(queue: &Queue, consumer: &SessionId) -> Vec<Grant> {
-    let request = ClaimRequest {
-        consumer,
-        most: 100,
-        above: 0,
-        park: false,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Always,
-    };
-    match queue.claim(request).await.unwrap() {
-        Claimed::Tasks(grants) | Claimed::More(grants) => grants,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn of_the_suspects_that_a_dead_consumer_held_only_the_one_that_it_had_started_is_charged() {
     let yard = Yard::start().await;
     let ids = yard.add_many(5, "k", "1").await;
     for death in 1..=6 {
         let consumer = register(&yard.queue, LEASE).await;
-        let grants = claim_and_say(&yard.queue, &consumer).await;
+        let request = ClaimRequest {
+            tries: Tries::Always,
+            ..ClaimRequest::new(&consumer, 100, 0)
+        };
+        let grants = claim_as(&yard.queue, request).await;
         assert_eq!(grants.len(), 5);
         let suspects = grants.iter().filter(|grant| grant.is_suspect()).count();
         assert_eq!(suspects, if death <= 2 { 0 } else { 5 });
@@ -412,12 +389,8 @@ async fn an_idle_consumer_that_was_woken_and_froze_does_not_keep_the_task_from_o
     let yard = Yard::start().await;
     let frozen = register(&yard.queue, LEASE).await;
     let request = ClaimRequest {
-        consumer: &frozen,
-        most: 1,
-        above: 0,
         park: true,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Never,
+        ..ClaimRequest::new(&frozen, 1, 0)
     };
     assert!(matches!(yard.consumer.claim(request).await.unwrap(), Claimed::Tasks(g) if g.is_empty()));
     assert_eq!(yard.overview().await.parked, 1);

@@ -96,12 +96,8 @@ async fn a_partition_has_a_slot_of_its_own_and_works_like_the_plain_queue() {
         Beat::Ok { .. }
     ));
     let request = ClaimRequest {
-        consumer: &consumer,
-        most: 10,
-        above: 0,
         park: true,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Never,
+        ..ClaimRequest::new(&consumer, 10, 0)
     };
     let (Claimed::Tasks(grants) | Claimed::More(grants)) = queue.claim(request).await.unwrap() else {
         panic!()

@@ -362,19 +362,7 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
     let yard = Yard::start().await;
     yard.add_many(200_000, "k", "\"some payload of usual size, give or take a few bytes\"")
         .await;
-    let mut redis = yard.server.connection().await;
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("slowlog-log-slower-than")
-        .arg(5_000)
-        .query_async(&mut redis)
-        .await
-        .unwrap();
-    let _: () = redis::cmd("SLOWLOG")
-        .arg("RESET")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    let mut redis = yard.note_calls(Duration::from_millis(5)).await;
     let consumer = workyard_shared::name::SessionId::fresh();
     yard.consumer
         .heartbeat(&consumer, Duration::from_secs(60), true)
@@ -383,12 +371,8 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
     let mut above = 0;
     for _ in 0..20 {
         let request = workyard_shared::broker::ClaimRequest {
-            consumer: &consumer,
-            most: 1000,
-            above,
             park: true,
-            rank: None,
-            tries: workyard_shared::broker::Tries::Never,
+            ..workyard_shared::broker::ClaimRequest::new(&consumer, 1000, above)
         };
         let workyard_shared::broker::Claimed::Tasks(grants) = yard.consumer.claim(request).await.unwrap() else {
             panic!()

@@ -790,14 +790,7 @@ async fn a_chunk_under_which_three_consumers_died_has_failed_as_poison_and_is_no
     for _ in 0..3 {
         let mortal = SessionId::fresh();
         yard.consumer.heartbeat(&mortal, BRIEF, true).await.unwrap();
-        let claim = ClaimRequest {
-            consumer: &mortal,
-            most: 1,
-            above: 0,
-            park: false,
-            rank: None,
-            tries: workyard_shared::broker::Tries::Never,
-        };
+        let claim = ClaimRequest::new(&mortal, 1, 0);
         let claimed = yard.consumer.claim(claim).await.unwrap();
         assert!(matches!(&claimed, Claimed::Tasks(grants) | Claimed::More(grants) if grants.len() == 1));
         workyard_tests::wait_until(SOON, || async {

@@ -20,27 +20,6 @@ fn quick() -> Registry {
     registry
 }
 
-/// From now on the server writes down each call.
-async fn note_calls(yard: &Yard) -> redis::aio::MultiplexedConnection {
-    let mut redis = yard.server.connection().await;
-    for (name, value) in [("slowlog-max-len", "100000"), ("slowlog-log-slower-than", "0")] {
-        let mut set = redis::cmd("CONFIG");
-        let _: () = set
-            .arg("SET")
-            .arg(name)
-            .arg(value)
-            .query_async(&mut redis)
-            .await
-            .unwrap();
-    }
-    let _: () = redis::cmd("SLOWLOG")
-        .arg("RESET")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
-    redis
-}
-
 /// How often each function was called, and `jobs:due` looked at.
 async fn calls(redis: &mut redis::aio::MultiplexedConnection) -> HashMap<String, usize> {
     let entries: Vec<Value> = redis::cmd("SLOWLOG")
@@ -75,7 +54,7 @@ async fn a_task_that_is_due_earlier_is_no_reason_to_compare_the_consumers_nor_to
     let yard = Yard::start().await;
     let worker = yard.work(quick(), yard.config()).await;
     wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
-    let mut redis = note_calls(&yard).await;
+    let mut redis = yard.note_calls(Duration::ZERO).await;
     for n in 0..TASKS {
         let before = of(&calls(&mut redis).await, "promote");
         // Each of them is the earliest, and the maintainer looks when it is due.
@@ -102,7 +81,7 @@ async fn tasks_that_come_due_one_after_the_other_are_promoted_together() {
     let yard = Yard::start().await;
     let worker = yard.work(quick(), yard.config()).await;
     wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
-    let mut redis = note_calls(&yard).await;
+    let mut redis = yard.note_calls(Duration::ZERO).await;
     for n in 0..TASKS {
         let delay = Duration::from_secs(3) + Duration::from_millis(4) * u32::try_from(n).unwrap();
         yard.add("work", "null", |options| options.delay = Some(delay)).await;

@@ -54,12 +54,8 @@ async fn a_wake_up_that_is_passed_on_late_leaves_who_parked_again_to_be_woken() 
     let hand = Hand::register(&yard.consumer).await;
     // It was woken without room, and passes that on; before the call arrives it had room again, and found nothing.
     let claim = ClaimRequest {
-        consumer: &hand.consumer,
-        most: 10,
-        above: 0,
         park: true,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Never,
+        ..ClaimRequest::new(&hand.consumer, 10, 0)
     };
     yard.consumer.claim(claim).await.unwrap();
     yard.consumer.pass_on().await.unwrap();

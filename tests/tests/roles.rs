@@ -216,14 +216,7 @@ async fn a_producer_cannot_claim_by_any_road() {
     .await
     .unwrap();
     yard.queue.heartbeat(&me, Duration::from_secs(60), true).await.unwrap();
-    let request = ClaimRequest {
-        consumer: &me,
-        most: 1,
-        above: 0,
-        park: false,
-        rank: None,
-        tries: workyard_shared::broker::Tries::Never,
-    };
+    let request = ClaimRequest::new(&me, 1, 0);
     let queue = queue(&url);
     let claimed = queue.link().call(&queue.claim_cmd(request)).await;
     assert!(matches!(claimed, Err(Error::Denied(_))), "{claimed:?}");

@@ -36,6 +36,28 @@ async fn add(queue: &Queue, id: &str, kind: &str, payload: &str) {
     submitter.submit(tasks, false, None, SOON).await.unwrap();
 }
 
+/// A daemon on both queues.
+fn start(yard: &Yard, text: &str) -> Daemon {
+    let file = yard.server.dir().join("workyard.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = workspace_binary("workyard-consumer");
+    command
+        .arg("--config")
+        .arg(&file)
+        .env("WORKYARD_REDIS_URL", yard.server.consumer_url());
+    Daemon::spawn(&mut command)
+}
+
+async fn stop(daemon: &Daemon) {
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+}
+
+async fn total(queue: &Queue, counter: &str) -> u64 {
+    let seen = queue.overview().await.unwrap();
+    seen.totals.get(counter).copied().unwrap_or(0)
+}
+
 /// As if two consumers had died under it.
 async fn make_suspect(yard: &Yard, id: &str) {
     let mut redis = yard.server.connection().await;
@@ -60,34 +82,24 @@ async fn a_killer_in_one_queue_makes_no_poison_of_an_innocent_in_another() {
     for n in 0..3 {
         add(&other, &format!("killer-{n}"), "killer", "null").await;
     }
-    let file = yard.server.dir().join("workyard.toml");
-    std::fs::write(&file, FILE).unwrap();
     let ended = async || {
-        let (good, bad) = (yard.queue.overview().await.unwrap(), other.overview().await.unwrap());
-        let of = |totals: &std::collections::BTreeMap<String, u64>, name| totals.get(name).copied().unwrap_or(0);
         (
-            of(&good.totals, "completed"),
-            of(&good.totals, "failed"),
-            of(&bad.totals, "failed"),
+            total(&yard.queue, "completed").await,
+            total(&yard.queue, "failed").await,
+            total(&other, "failed").await,
         )
     };
     // Started again whenever it dies, as systemd does.
     let mut deaths = 0;
     loop {
-        let mut command = workspace_binary("workyard-consumer");
-        command
-            .arg("--config")
-            .arg(&file)
-            .env("WORKYARD_REDIS_URL", yard.server.consumer_url());
-        let daemon = Daemon::spawn(&mut command);
+        let daemon = start(&yard, FILE);
         wait_until(SOON, || async {
             let (completed, failed, poisoned) = ended().await;
             completed + failed == 6 && poisoned == 3 || !daemon.is_running()
         })
         .await;
         if daemon.is_running() {
-            daemon.signal(Signal::TERM);
-            assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+            stop(&daemon).await;
             break;
         }
         deaths += 1;
@@ -107,19 +119,9 @@ async fn many_suspects_and_one_whose_kind_is_full_hold_up_others_for_half_of_the
     let yard = Yard::start().await;
     let other = yard.broker.queue(&queue_name("other"));
     add(&yard.queue, "fills-its-kind", "narrow", "{\"ms\": 60000}").await;
-    let file = yard.server.dir().join("workyard.toml");
     let narrow = "\n[handlers.narrow]\ntype = \"builtin\"\nfunction = \"sleep\"\nconcurrency = 1\n";
-    std::fs::write(
-        &file,
-        FILE.replace("lease =", "drain_timeout = \"0s\"\nlease =") + narrow,
-    )
-    .unwrap();
-    let mut command = workspace_binary("workyard-consumer");
-    command
-        .arg("--config")
-        .arg(&file)
-        .env("WORKYARD_REDIS_URL", yard.server.consumer_url());
-    let daemon = Daemon::spawn(&mut command);
+    let text = FILE.replace("lease =", "drain_timeout = \"0s\"\nlease =") + narrow;
+    let daemon = start(&yard, &text);
     wait_until(SOON, || async { yard.overview().await.running == 1 }).await;
     yard.operator.set(&[Setting::Paused(true)]).await.unwrap();
     for n in 0..4 {
@@ -137,19 +139,9 @@ async fn many_suspects_and_one_whose_kind_is_full_hold_up_others_for_half_of_the
     }
     let began = Instant::now();
     yard.operator.set(&[Setting::Paused(false)]).await.unwrap();
-    let completed = async |queue: &Queue| {
-        queue
-            .overview()
-            .await
-            .unwrap()
-            .totals
-            .get("completed")
-            .copied()
-            .unwrap_or(0)
-    };
-    wait_until(SOON, || async { completed(&other).await == 1000 }).await;
+    wait_until(SOON, || async { total(&other, "completed").await == 1000 }).await;
     println!("the others: {:.1} s", began.elapsed().as_secs_f64());
-    wait_until(SOON, || async { completed(&yard.queue).await == 100 }).await;
+    wait_until(SOON, || async { total(&yard.queue, "completed").await == 100 }).await;
     // One at a time with a pause for each took 0.6 s a task, 70 s in all.
     println!(
         "100 suspects: {:.1} s, {} hand-backs",
@@ -158,6 +150,5 @@ async fn many_suspects_and_one_whose_kind_is_full_hold_up_others_for_half_of_the
     );
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(yard.total("failed").await, 0);
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+    stop(&daemon).await;
 }

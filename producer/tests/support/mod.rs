@@ -273,14 +273,7 @@ impl Hands {
 
     /// What is there now, up to `most`.
     pub(crate) async fn claim(&mut self, most: usize) -> Vec<Grant> {
-        let request = ClaimRequest {
-            consumer: &self.id,
-            most,
-            above: self.above,
-            park: false,
-            rank: None,
-            tries: workyard_shared::broker::Tries::Never,
-        };
+        let request = ClaimRequest::new(&self.id, most, self.above);
         match self.queue.claim(request).await.unwrap() {
             Claimed::Tasks(grants) | Claimed::More(grants) => {
                 self.above = grants.iter().map(|grant| grant.token).max().unwrap_or(self.above);

@@ -27,6 +27,21 @@ pub struct ClaimRequest<'a> {
     pub tries: Tries,
 }
 
+impl<'a> ClaimRequest<'a> {
+    /// One that neither parks nor promises anything.
+    #[must_use]
+    pub fn new(consumer: &'a SessionId, most: usize, above: u64) -> Self {
+        Self {
+            consumer,
+            most,
+            above,
+            park: false,
+            rank: None,
+            tries: Tries::Never,
+        }
+    }
+}
+
 /// Whether a consumer says which suspect it starts ([`Queue::try_suspect`]), so that its death condemns no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tries {

@@ -182,14 +182,18 @@ impl World {
         same("priority of a grant", &record.options().priority, &task.spec.priority)
     }
 
-    pub async fn settle(&mut self, by: usize, of: usize, how: How, picks: &[u8]) -> Result<(), String> {
+    /// A task that a consumer received, the newest first: what is picked is mostly still held. None: it received none.
+    fn received(&self, of: usize, pick: u8) -> Option<Known> {
         let known = &self.clients[of].known;
-        if known.is_empty() {
+        let last = known.len().checked_sub(1)?;
+        Some(known[last - usize::from(pick) % known.len().min(6)].clone())
+    }
+
+    pub async fn settle(&mut self, by: usize, of: usize, how: How, picks: &[u8]) -> Result<(), String> {
+        let tasks: Vec<_> = picks.iter().filter_map(|pick| self.received(of, *pick)).collect();
+        if tasks.is_empty() {
             return Ok(());
         }
-        // The newest first: what is picked is mostly still held.
-        let nth = |n: &u8| known[known.len() - 1 - usize::from(*n) % known.len().min(6)].clone();
-        let tasks: Vec<_> = picks.iter().map(nth).collect();
         let client = &mut self.clients[by];
         client.number += 1;
         client.sent.push((client.number, how, tasks.clone()));
@@ -233,22 +237,18 @@ impl World {
     }
 
     pub async fn progress(&mut self, by: usize, of: usize, pick: u8) -> Result<(), String> {
-        let known = &self.clients[of].known;
-        if known.is_empty() {
+        let Some(task) = self.received(of, pick) else {
             return Ok(());
-        }
-        let task = known[known.len() - 1 - usize::from(pick) % known.len().min(6)].clone();
+        };
         let answer = self.queue.progress(&self.names[by], &task.id, task.token, "half").await;
         let expected = self.reference.progress(by, &task.id, task.token, "half");
         same("progress", &answer.map_err(|e| e.to_string())?, &expected)
     }
 
     pub async fn try_suspect(&mut self, by: usize, of: usize, pick: u8) -> Result<(), String> {
-        let known = &self.clients[of].known;
-        if known.is_empty() {
+        let Some(task) = self.received(of, pick) else {
             return Ok(());
-        }
-        let task = known[known.len() - 1 - usize::from(pick) % known.len().min(6)].clone();
+        };
         self.say_try(by, &task.id, task.token).await
     }
 
