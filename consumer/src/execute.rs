@@ -86,6 +86,21 @@ impl Done {
         })
     }
 
+    /// A failure that another attempt may mend is none: of a run that was told to end and goes back.
+    pub(crate) fn unless_failed(mut self) -> Self {
+        match &mut self {
+            Self::Failed(report, _) if report.verdict == FailVerdict::Retry => Self::Dropped {
+                id: std::mem::take(&mut report.id),
+                token: report.token,
+            },
+            Self::Member(_, _, outcome) if outcome.verdict == JobVerdict::Retry => {
+                outcome.verdict = JobVerdict::Drop;
+                self
+            }
+            _ => self,
+        }
+    }
+
     /// Whether no handler saw it: that tells nothing of this consumer or of the kind.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Failed(report, _) if report.verdict == FailVerdict::Refused)
@@ -357,5 +372,34 @@ fn settle_member(
         run,
         error,
         parts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(verdict: FailVerdict) -> Done {
+        let report = FailureReport {
+            id: "a".to_owned(),
+            token: 7,
+            verdict,
+            delay: None,
+            random: 0.0,
+            run: Duration::ZERO,
+            error: "told to end".to_owned(),
+        };
+        Done::Failed(report, "kind".to_owned())
+    }
+
+    #[test]
+    fn a_run_that_was_told_to_end_and_failed_burns_no_attempt_unless_it_gave_up_for_good() {
+        let Done::Dropped { id, token } = failed(FailVerdict::Retry).unless_failed() else {
+            panic!("a failure that another attempt may mend")
+        };
+        assert_eq!((id.as_str(), token), ("a", 7));
+        for verdict in [FailVerdict::Final, FailVerdict::Refused, FailVerdict::Timeout] {
+            assert!(failed(verdict).unless_failed().is_failure());
+        }
     }
 }

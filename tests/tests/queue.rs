@@ -405,30 +405,44 @@ async fn a_drain_lets_running_tasks_finish_and_hands_the_rest_back_unburnt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_outlast_the_drain_timeout_go_back_at_once_without_burning_an_attempt() {
     let yard = Yard::start().await;
-    let started = Arc::new(Notify::new());
+    let started = Arc::new(Semaphore::new(0));
     let s = Arc::clone(&started);
-    let endless = registry(|r| {
-        r.register("endless", move |_: Context, _: Json| {
-            s.notify_one();
+    let stubborn_and_polite = registry(|r| {
+        let deaf = Arc::clone(&s);
+        r.register("deaf", move |_: Context, _: Json| {
+            deaf.add_permits(1);
             std::future::pending::<Result<(), Failure>>()
+        })
+        .unwrap();
+        r.register("polite", move |ctx: Context, _: Json| {
+            s.add_permits(1);
+            async move {
+                ctx.cancellation().cancelled().await;
+                Err::<(), _>(Failure::retry("told to end"))
+            }
         })
         .unwrap();
     });
     let mut config = yard.config();
     config.drain_timeout = Duration::from_millis(200);
-    let worker = yard.work(endless, config).await;
-    let id = yard.add("endless", "null", |o| o.max_attempts = Some(1)).await;
-    started.notified().await;
+    let worker = yard.work(stubborn_and_polite, config).await;
+    let mut ids = Vec::new();
+    for kind in ["deaf", "polite"] {
+        ids.push(yard.add(kind, "null", |o| o.max_attempts = Some(1)).await);
+    }
+    started.acquire_many(2).await.unwrap().forget();
     worker.stop().await;
-    let Seen::Live {
-        place: Place::Pending,
-        meta,
-        ..
-    } = yard.look(&id).await
-    else {
-        panic!("not pending")
-    };
-    assert_eq!((meta.failures, meta.crashes, meta.releases), (0, 0, 1));
+    for id in ids {
+        let Seen::Live {
+            place: Place::Pending,
+            meta,
+            ..
+        } = yard.look(&id).await
+        else {
+            panic!("not pending: {id}")
+        };
+        assert_eq!((meta.failures, meta.crashes, meta.releases), (0, 0, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

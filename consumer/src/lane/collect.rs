@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Lane;
-use super::held::Held;
+use super::held::{Held, Returns};
 use crate::execute::Done;
 use crate::registry::Registry;
 
@@ -16,7 +16,7 @@ impl Lane {
         if !self.desk.is_well() {
             self.hungry = true;
         }
-        for (done, run) in finished.drain(..) {
+        for (mut done, run) in finished.drain(..) {
             let (id, token) = done.claim();
             // One that is no longer held was given up with its session. Kept until it is measured: a probe ends then.
             let Some(holding) = self.held.finish(id, token) else {
@@ -24,13 +24,18 @@ impl Lane {
             };
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
+            // Told to end, a handler says that it failed, and may say so before the stop of its run is seen: no fault of its own.
+            if Held::returns(&holding) != Returns::No {
+                done = done.unless_failed();
+            }
+            let (id, token) = done.claim();
             if done.is_refusal() {
                 self.clerk.queue.refused();
                 // Neither measured nor handed back: it says nothing of our health, and nobody else shall try it.
                 self.outbox.add(done);
                 continue;
             }
-            if matches!(done, Done::Dropped { .. }) && Held::goes_back(&holding) {
+            if matches!(done, Done::Dropped { .. }) && Held::returns(&holding) == Returns::WhenEnded {
                 self.outbox.release(id.to_owned(), token, Duration::ZERO);
             }
             self.fleet.counters.ran(run, done.is_failure());

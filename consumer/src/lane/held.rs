@@ -43,8 +43,7 @@ pub(super) struct Holding {
     started: bool,
     /// What its run takes up, while it lasts.
     slot: Weak<Slot>,
-    /// It goes back when its program is gone.
-    goes_back: bool,
+    returns: Returns,
     /// A failure as a probe, of its kind or of our circuit, is no attempt of its own.
     spared: bool,
     /// It failed before.
@@ -53,6 +52,17 @@ pub(super) struct Holding {
     trial: Option<Trial>,
     /// It is the one suspect that runs in this process.
     alone: Option<Alone>,
+}
+
+/// Whether a task that runs is to go back to the queue, since the time for draining is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Returns {
+    /// It is not.
+    No,
+    /// It has gone back, and its handler was told to end.
+    Gone,
+    /// It does when its program is gone.
+    WhenEnded,
 }
 
 /// The tasks of one lane.
@@ -137,7 +147,7 @@ impl Held {
             cancel: CancellationToken::new(),
             started: false,
             slot: Weak::new(),
-            goes_back: false,
+            returns: Returns::No,
             spared: grant.meta.releases < SPARED,
             is_retry: grant.meta.failures > 0,
             trial,
@@ -156,9 +166,9 @@ impl Held {
         }
     }
 
-    /// Whether what was held so is still to go back to the queue.
-    pub(super) fn goes_back(holding: &Holding) -> bool {
-        holding.goes_back
+    /// Whether what was held so goes back to the queue, or has.
+    pub(super) fn returns(holding: &Holding) -> Returns {
+        holding.returns
     }
 
     /// Whether what was held so had failed before.
@@ -224,8 +234,9 @@ impl Held {
             let Some(holding) = self.tasks.get_mut(&handback.id) else {
                 return true;
             };
-            holding.goes_back = holding.slot.upgrade().is_some_and(|slot| !slot.wind_down().is_zero());
-            !holding.goes_back
+            let winds_down = holding.slot.upgrade().is_some_and(|slot| !slot.wind_down().is_zero());
+            holding.returns = if winds_down { Returns::WhenEnded } else { Returns::Gone };
+            !winds_down
         });
         (all, back)
     }
