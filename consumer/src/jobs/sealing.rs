@@ -16,10 +16,7 @@ use workyard_shared::name::{JobId, QueueName};
 use crate::context::Context;
 use crate::handler::Failure;
 use crate::protection::Protection;
-use crate::stage::blocking::blocking;
-
-/// What is sealed or opened where it is, without a thread of its own.
-const SHORT_BYTES: usize = 64 << 10;
+use crate::stage::blocking::by_length;
 
 /// What a step may open, and must find sealed.
 #[derive(Debug, Clone)]
@@ -136,7 +133,7 @@ impl SealedJob<'_> {
         }
         let (keys, binding) = (self.sealing.keys.clone(), self.binding().clone());
         let name = OutputName::Data(name.to_owned());
-        let opened = at_length(stored.len(), move || {
+        let opened = by_length(stored.len(), move || {
             open_output(keys.as_deref(), &binding, &name, &stored).map_err(|why| refused("its input is", &why))
         });
         let opened = opened.await?;
@@ -157,7 +154,7 @@ impl SealedJob<'_> {
         let keys = self.sealing.keys.clone().ok_or_else(no_keys)?;
         let binding = self.binding().clone();
         let names: Vec<OutputName> = outputs.iter().map(|(part, _)| name(*part)).collect();
-        at_length(outputs.iter().map(|(_, lines)| lines.len()).sum(), move || {
+        by_length(outputs.iter().map(|(_, lines)| lines.len()).sum(), move || {
             let seal = |((part, lines), name): ((u32, Vec<u8>), OutputName)| {
                 let sealed = keys.seal_output(&binding, &name, &lines);
                 Ok((part, sealed.map_err(|why| Failure::fatal(why.to_string()))?))
@@ -188,15 +185,4 @@ fn plain(what: &str) -> Failure {
 /// All of a job is sealed, or nothing: somebody has put something else there.
 fn mixed() -> Failure {
     Failure::fatal("refused: some of what it reads is sealed, and some is not")
-}
-
-/// Here if it is short, on a thread of its own if it is long.
-async fn at_length<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    match bytes {
-        ..=SHORT_BYTES => work(),
-        _ => blocking(work).await,
-    }
 }

@@ -57,6 +57,15 @@ impl StageInput {
         }
     }
 
+    /// How long it is.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Chunk(records) => records.bytes(),
+            Self::Values(parts) => parts.iter().map(Bytes::len).sum(),
+            Self::Groups(groups) => groups.bytes(),
+        }
+    }
+
     /// All of it as JSON lines.
     pub(crate) fn into_json_lines(self, ctx: &StageContext) -> Result<VecDeque<Bytes>, Failure> {
         match self {

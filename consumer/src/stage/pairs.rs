@@ -82,6 +82,11 @@ impl Groups {
         Ok(Self { sources, groups })
     }
 
+    /// How long the texts are that they were read from.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sources.iter().map(Bytes::len).sum()
+    }
+
     /// Whether there is no key.
     pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use workyard_shared::job::{Chunk, Slice};
 
-use super::blocking::blocking;
+use super::blocking::{blocking, by_length};
 use super::places::Places;
 use super::records::{CsvText, FileText, Records};
 use super::{MAX_BYTES, Origin, StageContext, lines};
@@ -24,14 +24,17 @@ const STEP: usize = 8 << 20;
 /// Reads a chunk; and where its items come from.
 pub(super) async fn read(places: &Places, ctx: &StageContext, chunk: Chunk) -> Result<(Records, Origin), Failure> {
     match chunk {
-        Chunk::Items(items) => blocking(move || Ok((items_as_lines(items), Origin::default()))).await,
+        Chunk::Items(items) => {
+            let bytes = items.iter().map(|item| item.get().len()).sum();
+            by_length(bytes, move || Ok((items_as_lines(items), Origin::default()))).await
+        }
         Chunk::Lines(slices) => {
             let (text, origin) = join(places, ctx, slices).await?;
             Ok((Records::Lines(text), origin))
         }
         Chunk::JsonLines(slices) => {
             let (text, origin) = join(places, ctx, slices).await?;
-            blocking(move || Ok((Records::json(text, &origin)?, origin))).await
+            by_length(text.len(), move || Ok((Records::json(text, &origin)?, origin))).await
         }
         Chunk::Csv(csv) => {
             let wrong = || Failure::fatal(format!("{:?} cannot stand between the fields of CSV", csv.delimiter));

@@ -102,6 +102,14 @@ impl Records {
         }
     }
 
+    /// How long they are.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Files(files) => files.iter().map(|file| file.text.len()).sum(),
+            Self::Lines(_) | Self::Json(_) | Self::Csv(_) => self.text().len(),
+        }
+    }
+
     /// The text that offsets of items are in; empty for whole files.
     pub(super) fn text(&self) -> &[u8] {
         match self {

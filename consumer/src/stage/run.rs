@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use workyard_shared::job::{Chunk, Form, Function, JobSpec};
 
-use super::blocking::blocking;
+use super::blocking::by_length;
 use super::emitted;
 use super::pairs::{self, Groups};
 use super::{Role, Stage, StageContext, StageInput, Stages, lines, read};
@@ -42,7 +42,7 @@ pub(crate) async fn run_map(
         let combined = combine.run_for_map(StageInput::Groups(groups)).await?;
         groups = combine.group(vec![combined.into()]).await?;
     }
-    blocking(move || Ok(groups.into_partitions(partitions))).await
+    by_length(groups.bytes(), move || Ok(groups.into_partitions(partitions))).await
 }
 
 /// Reduces the outputs of children, given in the order of chunks: a sequence, or pairs in order.
@@ -66,13 +66,14 @@ pub(crate) async fn run_reduce(
         Form::Fold { .. } if !is_top && inputs.iter().all(Bytes::is_empty) => Ok(Vec::new()),
         Form::Fold { .. } => reduce.run(StageInput::Values(inputs)).await,
         Form::Keyed { .. } => {
-            let groups = blocking(move || Groups::read(inputs, "the maps' output")).await?;
+            let bytes = inputs.iter().map(Bytes::len).sum();
+            let groups = by_length(bytes, move || Groups::read(inputs, "the maps' output")).await?;
             if groups.is_empty() {
                 return Ok(Vec::new());
             }
             let emitted = reduce.run(StageInput::Groups(groups)).await?;
             let by = reduce.source();
-            blocking(move || pairs::sorted(emitted, &by)).await
+            by_length(emitted.len(), move || pairs::sorted(emitted, &by)).await
         }
     }
 }
@@ -143,6 +144,7 @@ impl Call {
 
     async fn group(&self, texts: Vec<Bytes>) -> Result<Groups, Failure> {
         let by = self.source();
-        blocking(move || Groups::read(texts, &by)).await
+        let bytes = texts.iter().map(Bytes::len).sum();
+        by_length(bytes, move || Groups::read(texts, &by)).await
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn find(kind: &str) -> Option<Arc<dyn Stage>> {
         "sum-by-key" => (true, tables::sum_by_key),
         _ => return None,
     };
-    let stage = Pure::new(folds_parts, move |ctx: &StageContext, input: StageInput| {
+    let stage = Pure::linear(folds_parts, move |ctx: &StageContext, input: StageInput| {
         check(ctx)?;
         function(ctx, &input)
     });
