@@ -411,7 +411,8 @@ async fn what_consumers_handed_back_for_a_while_waits_too_and_what_is_delayed_do
         yard.add("echo", "1", delayed).await;
     }
     let client = client(&yard, SOON);
-    for (held, about) in [(6, 6..=6), (200, 170..=220)] {
+    // Of 230 five runs of ten are looked at: in the last fifth the run may meet the 30 delayed ones, all ten of them or none.
+    for (held, about) in [(6, 6..=6), (200, 184..=230)] {
         limit(&yard, 0, Overload::Reject).await;
         let there = usize::try_from(yard.overview().await.handed_back).unwrap();
         yard.add_many(held - there, "echo", "1").await;
@@ -431,7 +432,6 @@ async fn what_consumers_handed_back_for_a_while_waits_too_and_what_is_delayed_do
         assert!(answer.handbacks.iter().all(|settled| *settled == Settled::Released));
         let seen = yard.overview().await;
         assert_eq!((seen.pending, seen.scheduled), (0, 30 + held as u64));
-        // Of many a few are looked at.
         assert!(about.contains(&seen.handed_back), "{}", seen.handed_back);
         limit(&yard, held as u64 / 2, Overload::Reject).await;
         let (depth, ..) = full(client.enqueue(&q(), urgent("new", 0)).await);
