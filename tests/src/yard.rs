@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 use workyard_consumer::{Registry, Worker, WorkerConfig};
 use workyard_shared::Error;
 use workyard_shared::acl::Role;
-use workyard_shared::broker::{Broker, Overview, Queue, Seen};
+use workyard_shared::broker::{Broker, Overview, Place, Queue, Seen};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
 use workyard_shared::options::TaskOptions;
-use workyard_shared::record::{Ended, State};
+use workyard_shared::record::{Ended, Meta, State};
 use workyard_shared::submit::Submitter;
 
 use crate::{TestServer, wait_for, wait_until};
@@ -184,6 +184,21 @@ impl Yard {
     /// What is known of a task.
     pub async fn look(&self, id: &str) -> Seen {
         self.queue.inspect(&[id]).await.expect("an answer").remove(0)
+    }
+
+    /// Where a task is that has not ended, or is a dead letter, and what is known of its attempts.
+    pub async fn live(&self, id: &str) -> (Place, Meta) {
+        match self.look(id).await {
+            Seen::Live { place, meta, .. } => (place, meta),
+            other => panic!("{id} is neither alive nor a dead letter: {other:?}"),
+        }
+    }
+
+    /// What is known of the attempts of a dead letter.
+    pub async fn dead(&self, id: &str) -> Meta {
+        let (place, meta) = self.live(id).await;
+        assert!(matches!(place, Place::Failed(_)), "{id} is {place:?}");
+        meta
     }
 
     /// Waits until a task has ended in other than the dead-letter set.

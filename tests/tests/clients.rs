@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
-use workyard_shared::broker::{Place, Seen};
 use workyard_shared::keys::SHARED;
 use workyard_tests::{Running, Yard, queue_name, spawn, wait_until};
 
@@ -53,14 +52,7 @@ async fn redis_py_enqueues_by_inbox_and_by_function() {
     assert!(refused(&rejected[0]).0.contains("not UTF-8"), "{rejected:?}");
     assert_eq!(refused(&rejected[1]).1, "{not json");
     yard.reaches("failed", 1).await;
-    let Seen::Live {
-        place: Place::Failed(_),
-        meta,
-        ..
-    } = yard.look("py-malformed").await
-    else {
-        panic!("not dead")
-    };
+    let meta = yard.dead("py-malformed").await;
     assert_eq!((meta.reason.as_str(), meta.failures), ("malformed", 1));
     assert_eq!(yard.total("submitted").await, 4, "the repeated batch added a task");
     worker.stop().await;
@@ -102,9 +94,7 @@ async fn redis_cli_enqueues_by_inbox_and_by_function() {
     {
         enqueue_as(&format!("extra-{n}"), &format!("echo\n{extra}"), "1");
         yard.reaches("failed", 2 + n as u64).await;
-        let Seen::Live { meta, .. } = yard.look(&format!("extra-{n}")).await else {
-            panic!("not dead");
-        };
+        let meta = yard.dead(&format!("extra-{n}")).await;
         assert_eq!(meta.reason, "malformed", "{extra}");
     }
     enqueue_as("extra", "echo\n{\"headers\":{\"a\":\"b\"},\"c\":1}", "1");

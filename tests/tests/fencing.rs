@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_shared::broker::{
-    Beat, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Handback, Place, Queue, Seen, Settled,
-    Tries, Turn,
+    Beat, ClaimRequest, Claimed, Completion, FailVerdict, FailureReport, Grant, Handback, Queue, Settled, Tries, Turn,
 };
 use workyard_shared::name::{SessionId, TaskId};
 use workyard_tests::{Yard, new_task, wait_until};
@@ -195,14 +194,7 @@ async fn tasks_of_a_dead_consumer_come_back_in_their_old_order_and_the_third_dea
     }
     let seen = yard.overview().await;
     assert_eq!((seen.failed, seen.pending, seen.running), (450, 0, 0));
-    let Seen::Live {
-        place: Place::Failed(_),
-        meta,
-        ..
-    } = yard.look(&ids[0]).await
-    else {
-        panic!("not dead")
-    };
+    let meta = yard.dead(&ids[0]).await;
     assert_eq!((meta.reason.as_str(), meta.failures, meta.crashes), ("poison", 0, 3));
 }
 
@@ -229,14 +221,9 @@ async fn of_the_suspects_that_a_dead_consumer_held_only_the_one_that_it_had_star
         }
         assert_eq!(reclaim_all(&yard.queue).await, if death < 6 { (5, 0) } else { (4, 1) });
     }
-    let Seen::Live { meta, place, .. } = yard.look(&ids[3]).await else {
-        panic!("not dead");
-    };
-    assert!(matches!(place, Place::Failed(_)), "{place:?}");
+    let meta = yard.dead(&ids[3]).await;
     assert_eq!((meta.reason.as_str(), meta.crashes), ("poison", 3));
-    let Seen::Live { meta, .. } = yard.look(&ids[0]).await else {
-        panic!("gone");
-    };
+    let (_, meta) = yard.live(&ids[0]).await;
     assert_eq!((meta.crashes, meta.releases), (2, 4), "it only waited there");
 }
 
@@ -356,14 +343,7 @@ async fn a_kind_that_nobody_knows_burns_no_attempt_and_is_dead_lettered_after_te
         let settled = turn.send(&yard.queue, &consumer, None).await.unwrap().handbacks[0];
         assert_eq!(settled, if round < 10 { Settled::Released } else { Settled::Failed });
     }
-    let Seen::Live {
-        place: Place::Failed(_),
-        meta,
-        ..
-    } = yard.look(&id).await
-    else {
-        panic!("not dead")
-    };
+    let meta = yard.dead(&id).await;
     assert_eq!(meta.reason, "no-handler");
     assert!(meta.error.contains("mystery"));
 }

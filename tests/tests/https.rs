@@ -70,9 +70,7 @@ async fn a_payload_goes_only_to_a_server_whose_certificate_is_trusted() {
         .add("echo", "\"unseen\"", |options| options.max_attempts = Some(1))
         .await;
     wait_until(SOON, || async { yard.total("failed").await == 1 }).await;
-    let workyard_shared::broker::Seen::Live { meta, .. } = yard.look(&id).await else {
-        panic!("it is no dead letter");
-    };
+    let meta = yard.dead(&id).await;
     assert!(meta.error.contains("certificate"), "{}", meta.error);
     stranger.signal(Signal::TERM);
     assert_eq!(stranger.wait_exit(SOON).await.code(), Some(0), "{}", stranger.log());

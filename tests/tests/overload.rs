@@ -311,14 +311,7 @@ async fn the_least_urgent_give_way_to_more_urgent_ones_and_wait_as_dead_letters(
     let mut shed = yard.queue.page("failed", 0, 10, false).await.unwrap();
     shed.sort();
     assert_eq!(shed, ["b", "c", "e", "f"]);
-    let Seen::Live {
-        place: Place::Failed(_),
-        meta,
-        ..
-    } = yard.look("b").await
-    else {
-        panic!("not a dead letter")
-    };
+    let meta = yard.dead("b").await;
     assert_eq!((meta.reason.as_str(), meta.failures), ("shed", 0));
     assert!(meta.error.contains("max_pending=4"), "{}", meta.error);
     assert_eq!((yard.total("shed").await, yard.total("failed").await), (4, 4));

@@ -179,14 +179,7 @@ async fn a_failed_attempt_waits_outside_of_its_slot_and_the_last_one_is_dead_let
         (hopeless, 1, "final", "no way"),
         (panics, 1, "attempts", "panicked: oh no"),
     ] {
-        let Seen::Live {
-            place: Place::Failed(_),
-            meta,
-            ..
-        } = yard.look(&id).await
-        else {
-            panic!("{id} is not dead")
-        };
+        let meta = yard.dead(&id).await;
         assert_eq!((meta.failures, meta.reason.as_str()), (failures, reason));
         assert!(meta.error.contains(text), "{}", meta.error);
         assert!(meta.started_ms > 0 && !meta.consumer.is_empty(), "{meta:?}");
@@ -311,14 +304,7 @@ async fn a_task_that_exceeds_its_timeout_is_failed_at_once_and_a_blocking_one_ke
         })
         .await;
     yard.reaches("failed", 1).await;
-    let Seen::Live {
-        place: Place::Failed(_),
-        meta,
-        ..
-    } = yard.look(&stuck).await
-    else {
-        panic!("not failed")
-    };
+    let meta = yard.dead(&stuck).await;
     assert_eq!(meta.reason, "timeout");
     // The function has not returned: its slot is the only one.
     let echo = yard.add("echo", "7", |_| {}).await;
@@ -433,14 +419,8 @@ async fn tasks_that_outlast_the_drain_timeout_go_back_at_once_without_burning_an
     started.acquire_many(2).await.unwrap().forget();
     worker.stop().await;
     for id in ids {
-        let Seen::Live {
-            place: Place::Pending,
-            meta,
-            ..
-        } = yard.look(&id).await
-        else {
-            panic!("not pending: {id}")
-        };
+        let (place, meta) = yard.live(&id).await;
+        assert_eq!(place, Place::Pending);
         assert_eq!((meta.failures, meta.crashes, meta.releases), (0, 0, 1));
     }
 }
@@ -647,14 +627,8 @@ async fn a_handler_can_say_how_far_it_is_and_enqueue_more() {
     let worker = yard.work(registry, yard.config()).await;
     let id = yard.add("parent", "null", |_| {}).await;
     assert_eq!(yard.result(&format!("{id}-child")).await, "\"child\"");
-    let Seen::Live {
-        place: Place::Running,
-        meta,
-        ..
-    } = yard.look(&id).await
-    else {
-        panic!("not running")
-    };
+    let (place, meta) = yard.live(&id).await;
+    assert_eq!(place, Place::Running);
     assert_eq!(meta.progress, "half way");
     gate.notify_one();
     yard.ended(&id).await;
