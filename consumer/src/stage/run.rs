@@ -66,8 +66,7 @@ pub(crate) async fn run_reduce(
         Form::Fold { .. } if !is_top && inputs.iter().all(Bytes::is_empty) => Ok(Vec::new()),
         Form::Fold { .. } => reduce.run(StageInput::Values(inputs)).await,
         Form::Keyed { .. } => {
-            let bytes = inputs.iter().map(Bytes::len).sum();
-            let groups = by_length(bytes, move || Groups::read(inputs, "the maps' output")).await?;
+            let groups = read_groups(inputs, "the maps' output".to_owned()).await?;
             if groups.is_empty() {
                 return Ok(Vec::new());
             }
@@ -143,8 +142,11 @@ impl Call {
     }
 
     async fn group(&self, texts: Vec<Bytes>) -> Result<Groups, Failure> {
-        let by = self.source();
-        let bytes = texts.iter().map(Bytes::len).sum();
-        by_length(bytes, move || Groups::read(texts, &by)).await
+        read_groups(texts, self.source()).await
     }
+}
+
+async fn read_groups(texts: Vec<Bytes>, by: String) -> Result<Groups, Failure> {
+    let bytes = texts.iter().map(Bytes::len).sum();
+    by_length(bytes, move || Groups::read(texts, &by)).await
 }

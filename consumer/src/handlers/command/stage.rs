@@ -6,7 +6,7 @@
 use super::super::result::is_json;
 use super::{Ask, CommandHandler, argv, exchange};
 use crate::config::{Output, Records};
-use crate::stage::blocking::blocking;
+use crate::stage::blocking::by_length;
 use crate::stage::{MAX_BYTES, lines};
 use crate::{BoxFuture, Failure, Stage, StageContext, StageInput};
 
@@ -17,7 +17,7 @@ impl Stage for CommandHandler {
             let args = argv::expand(&config.args, ctx.args.as_bytes(), config.allow_dash_args)
                 .map_err(|reason| Failure::fatal(reason.replacen("payload field", "argument", 1)))?;
             let text = config.records == Records::Text;
-            let (input, ctx) = blocking(move || {
+            let (input, ctx) = by_length(input.bytes(), move || {
                 let input = if text {
                     input.into_text_lines(&ctx)?
                 } else {
@@ -42,7 +42,7 @@ impl Stage for CommandHandler {
                 tabs: text && ctx.is_keyed(),
                 keyed: ctx.is_keyed(),
             };
-            blocking(move || rules.apply(&out)).await
+            by_length(out.len(), move || rules.apply(&out)).await
         })
     }
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::interrupt::Interrupt;
 use super::{DEFAULT_TIMEOUT, HttpHandler};
-use crate::stage::blocking::blocking;
+use crate::stage::blocking::by_length;
 use crate::stage::{MAX_BYTES, lines_of_array};
 use crate::{BoxFuture, Failure, Stage, StageContext, StageInput};
 
@@ -23,7 +23,7 @@ impl Stage for HttpHandler {
         let this = self.clone();
         Box::pin(async move {
             let task = ctx.task.clone();
-            let body = blocking(move || request(&ctx, input)).await?;
+            let body = by_length(input.bytes(), move || request(&ctx, input)).await?;
             let unlimited = task.deadline().is_none().then_some(DEFAULT_TIMEOUT);
             let interrupt = Interrupt::start(&task, this.timeout.or(unlimited));
             let limit = usize::try_from(MAX_BYTES)?;
@@ -31,7 +31,7 @@ impl Stage for HttpHandler {
                 answer = this.exchange(&task, &interrupt, body.into(), limit) => answer?,
                 failure = interrupt.fired() => return Err(failure),
             };
-            blocking(move || lines_of_array("the answer", &answer)).await
+            by_length(answer.len(), move || lines_of_array("the answer", &answer)).await
         })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::WorkerHandler;
 use super::protocol::Call;
-use crate::stage::blocking::blocking;
+use crate::stage::blocking::by_length;
 use crate::stage::{MAX_BYTES, lines_of_array};
 use crate::{BoxFuture, Failure, Stage, StageContext, StageInput};
 
@@ -23,9 +23,9 @@ impl Stage for WorkerHandler {
                 limit: usize::try_from(MAX_BYTES)?,
             };
             let task = ctx.task.clone();
-            let payload = blocking(move || input.into_json_array(&ctx)).await?;
+            let payload = by_length(input.bytes(), move || input.into_json_array(&ctx)).await?;
             let result = pool.run(task, Some(Arc::new(call)), payload.into()).await?;
-            blocking(move || lines_of_array("the worker's result", &result)).await
+            by_length(result.len(), move || lines_of_array("the worker's result", &result)).await
         })
     }
 }
