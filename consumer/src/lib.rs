@@ -25,6 +25,7 @@ mod context;
 mod handler;
 mod middleware;
 mod protection;
+mod done;
 mod execute;
 mod telemetry;
 mod typed;

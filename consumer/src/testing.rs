@@ -12,7 +12,8 @@ use workyard_shared::envelope::check_payload;
 use workyard_shared::options::{DEFAULT_MAX_ATTEMPTS, DEFAULT_RETENTION};
 
 use crate::context::Context;
-use crate::execute::{Done, Run, Work, execute};
+use crate::done::Done;
+use crate::execute::{Run, Work, execute};
 use crate::handler::Failure;
 use crate::registry::Registry;
 

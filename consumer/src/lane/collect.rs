@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Lane;
 use super::held::{Held, Returns};
-use crate::execute::Done;
+use crate::done::Done;
 use crate::registry::Registry;
 
 impl Lane {
@@ -24,19 +24,21 @@ impl Lane {
             };
             self.cautious = false;
             self.fleet.slots.unreserve(self.index, 1);
+            let returns = Held::returns(&holding);
             // Told to end, a handler says that it failed, and may say so before the stop of its run is seen: no fault of its own.
-            if Held::returns(&holding) != Returns::No {
+            if returns != Returns::No {
                 done = done.unless_failed();
             }
-            let (id, token) = done.claim();
             if done.is_refusal() {
                 self.clerk.queue.refused();
                 // Neither measured nor handed back: it says nothing of our health, and nobody else shall try it.
                 self.outbox.add(done);
                 continue;
             }
-            if matches!(done, Done::Dropped { .. }) && Held::returns(&holding) == Returns::WhenEnded {
-                self.outbox.release(id.to_owned(), token, Duration::ZERO);
+            if returns == Returns::WhenEnded
+                && let Done::Dropped { id, token } = &done
+            {
+                self.outbox.release(id.clone(), *token, Duration::ZERO);
             }
             self.fleet.counters.ran(run, done.is_failure());
             match self

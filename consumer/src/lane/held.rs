@@ -21,7 +21,8 @@ use super::unstarted::{
     ELSEWHERE_DELAY, NEWER_DELAY, UNHANDLED_DELAY, handback, malformed, member_elsewhere, member_failed,
 };
 use crate::context::{Attempt, Lifeline, Slot};
-use crate::execute::{Done, Run, Work, execute};
+use crate::done::Done;
+use crate::execute::{Run, Work, execute};
 use crate::fleet::Fleet;
 use crate::health::{Desk, Running, Trial};
 use crate::jobs::{JobBook, MemberTask, Sealing};

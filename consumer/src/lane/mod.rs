@@ -35,8 +35,8 @@ use workyard_shared::name::SessionId;
 use workyard_shared::submit::Submitter;
 
 use crate::context::Lifeline;
+use crate::done::Done;
 use crate::event::{LaneEvent, Over};
-use crate::execute::Done;
 use crate::fleet::Fleet;
 use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;

@@ -15,7 +15,7 @@ use workyard_shared::limits::{MAX_BATCH, MAX_CLAIM_BYTES};
 use workyard_shared::name::JobId;
 
 use super::ration::Ration;
-use crate::execute::Done;
+use crate::done::Done;
 use crate::fleet::Fleet;
 use crate::metrics::QueueMeter;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use workyard_shared::broker::{FailVerdict, FailureReport, Grant, Handback, JobOutcome, JobVerdict};
 use workyard_shared::record::Record;
 
-use crate::execute::Done;
+use crate::done::Done;
 use crate::jobs::MemberTask;
 
 /// How long a task of a kind that nobody here knows, but somebody elsewhere, is left to those.

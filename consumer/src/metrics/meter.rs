@@ -11,7 +11,7 @@ use std::time::Duration;
 use workyard_shared::metrics::OTHER;
 
 use super::spread::{BATCH, CALL_US, RUN_US, Spread};
-use crate::execute::Done;
+use crate::done::Done;
 
 /// Pairs of queue and kind that are counted apart; each queue may have `other` besides.
 const MOST_PAIRS: usize = 128;

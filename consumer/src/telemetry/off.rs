@@ -7,7 +7,7 @@ use workyard_shared::Error;
 use workyard_shared::trace_context::TraceContext;
 
 use super::{Claimed, Settings};
-use crate::execute::Done;
+use crate::done::Done;
 
 /// No tracer.
 #[derive(Clone)]

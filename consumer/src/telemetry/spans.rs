@@ -18,7 +18,7 @@ use workyard_shared::broker::{FailVerdict, JobVerdict};
 use workyard_shared::trace_context::TraceContext;
 
 use super::Claimed;
-use crate::execute::Done;
+use crate::done::Done;
 
 /// Longest text of an error in a span, in characters.
 const MAX_ERROR: usize = 1024;
