@@ -26,6 +26,13 @@ impl Paced {
         self.due = due;
     }
 
+    /// Due then, says one who may have looked before the last reason came up: what is due already stays so.
+    pub(crate) fn hear(&mut self, due: Option<Instant>, now: Instant) {
+        if self.due.is_none_or(|known| known > now) {
+            self.due = due;
+        }
+    }
+
     /// Due then or sooner.
     pub(crate) fn by(&mut self, due: Instant) {
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
@@ -107,6 +114,22 @@ mod tests {
         assert_eq!(duty.when(), Some(at(700)));
         duty.set(None);
         assert!(!duty.is_due(at(1000)));
+    }
+
+    #[test]
+    fn what_is_due_is_not_put_off_by_one_who_looked_before() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut duty = Paced::default();
+        duty.hear(Some(at(900)), start);
+        duty.hear(Some(at(3600)), start);
+        assert_eq!(duty.when(), Some(at(3600)), "of what lies ahead the last word counts");
+        duty.by(at(100));
+        duty.hear(Some(at(3600)), at(100));
+        assert!(duty.is_due(at(100)), "a task came in between");
+        duty.done(None, at(100), Duration::ZERO);
+        duty.hear(None, at(200));
+        assert_eq!(duty.when(), None);
     }
 
     #[test]

@@ -75,7 +75,9 @@ impl Maintainer {
                     self.fleet.watch.failed(&error);
                 }
                 self.set_active(ingester, maintainer);
-                agenda.promote.set(due_in.map(|span| Instant::now() + span));
+                // On its way here it may have been overtaken by the message that something is due sooner.
+                let now = Instant::now();
+                agenda.promote.hear(due_in.map(|span| now + span), now);
             }
             Duty::Due => agenda.promote.by(Instant::now()),
             Duty::Look => agenda.look.by(Instant::now()),
