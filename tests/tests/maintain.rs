@@ -57,8 +57,8 @@ async fn a_task_that_is_due_earlier_is_no_reason_to_compare_the_consumers_nor_to
     let mut redis = yard.note_calls(Duration::ZERO).await;
     for n in 0..TASKS {
         let before = of(&calls(&mut redis).await, "promote");
-        // Each of them is the earliest, and the maintainer looks when it is due.
-        let delay = Duration::from_secs(3600 - n as u64);
+        // Each of them is the earliest by far, however long the one before took, and the maintainer looks when it is due.
+        let delay = Duration::from_secs(60 * (60 - n as u64));
         yard.add("work", "null", |options| options.delay = Some(delay)).await;
         wait_until(SOON, || {
             let mut redis = redis.clone();
