@@ -1,7 +1,7 @@
 //! Map-reduce jobs that Redis cannot read: through the real programs, in both forms, in Redis and at a spill place.
 
 use serde_json::json;
-use workyard_tests::{Yard, wait_until};
+use workyard_tests::{Signal, Yard, wait_until};
 
 use crate::stand::{FILE, MARK, SOON, cli, consumer, done, everything, holds, path, stop};
 
@@ -218,6 +218,75 @@ async fn what_was_exchanged_or_made_up_in_a_sealed_job_is_refused() {
     assert!(
         code == 1 && stderr.contains("sealed with key k1, and no key ring was given here"),
         "{code} {stderr}"
+    );
+    stop(&daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_outlives_the_exchange_of_its_key_and_fails_by_name_when_that_is_removed() {
+    let yard = Yard::start().await;
+    done(&yard, &["keys", "new", "ring", "--id", "old"]);
+    // A map waits until there is a file for its item.
+    let gated = r#"
+[handlers.gated]
+type = "command"
+argv = ["sh", "-c", "while read -r item; do until [ -e go$item ]; do sleep 0.02; done; echo $item; done"]
+"#;
+    let keys = "[keys]\nfile = \"ring\"\nrequire_sealed = true\n";
+    let daemon = consumer(&yard, &(file(&yard, keys) + gated), &["--concurrency", "4"]);
+    wait_until(SOON, || async { yard.overview().await.consumers > 0 }).await;
+    let open = |item: &str| std::fs::write(path(&yard, &format!("go{item}")), "").unwrap();
+    let reload = |times: usize| {
+        daemon.signal(Signal::HUP);
+        let log = || daemon.log().matches("the new configuration holds").count();
+        wait_until(SOON, move || async move { log() == times })
+    };
+    // Half of each job is done when the ring changes: outputs of maps are there, and a map is still under way.
+    for (id, items) in [("exchanged", "[1, 2, 3]"), ("removed", "[1, 2, 4]")] {
+        std::fs::write(path(&yard, "items"), items).unwrap();
+        let gated = ["map-reduce", "--map", "gated", "--reduce", "sum", "--items", "items"];
+        let more = ["--chunk-size", "1", "--id", id, "--detach", "--keys", "ring"];
+        done(&yard, &[&gated[..], &more].concat());
+    }
+    open("1");
+    open("2");
+    wait_until(SOON, || async {
+        ["exchanged", "removed"].iter().all(|id| {
+            let record: serde_json::Value = serde_json::from_str(&done(&yard, &["job", id, "--json"])).unwrap();
+            record["maps"]["done"] == 2
+        })
+    })
+    .await;
+    std::fs::copy(path(&yard, "ring"), path(&yard, "before")).unwrap();
+    done(&yard, &["keys", "new", "ring", "--id", "new"]);
+    done(&yard, &["keys", "use", "ring", "new"]);
+    reload(1).await;
+    open("3");
+    assert_eq!(
+        done(
+            &yard,
+            &["job", "wait", "exchanged", "--timeout", "30s", "--keys", "ring"]
+        ),
+        "6"
+    );
+    // Without the key nobody can read what the job has: it says so at once, in words that name the key.
+    done(&yard, &["keys", "remove", "ring", "old"]);
+    reload(2).await;
+    open("4");
+    let (code, stdout, stderr) = cli(
+        &yard,
+        &["job", "wait", "removed", "--timeout", "30s", "--keys", "before"],
+    );
+    assert!(
+        code == 1 && stdout.is_empty() && stderr.contains("sealed with key old, which is not in the key ring"),
+        "{code} {stdout} {stderr}"
+    );
+    let record = done(&yard, &["job", "removed", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(
+        (&record["state"], &record["reduces"]["retried"]),
+        (&json!("failed"), &json!(0)),
+        "{record}"
     );
     stop(&daemon).await;
 }
