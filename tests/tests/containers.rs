@@ -191,6 +191,119 @@ async fn sigterm_drains_within_its_limit_and_a_second_container_takes_over_what_
     assert_eq!(next.wait_exit(LIMIT).await.code(), Some(0));
 }
 
+/// Whether `.dockerignore` keeps a file out of what the image is built from; the last rule that names it decides.
+fn is_left_out(file: &str) -> bool {
+    let rules = read(".dockerignore");
+    let rules = rules.lines().filter(|rule| !rule.is_empty() && !rule.starts_with('#'));
+    rules.fold(false, |out, rule| {
+        let (keeps, pattern) = match rule.strip_prefix('!') {
+            Some(pattern) => (true, pattern),
+            None => (false, rule),
+        };
+        // A star stands for names of one folder: of the first, here.
+        let names = match pattern.strip_prefix('*') {
+            Some(end) => !file.contains('/') && file.ends_with(end),
+            None => file == pattern || file.starts_with(&format!("{pattern}/")),
+        };
+        if names { !keeps } else { out }
+    })
+}
+
+/// Files that a source file has the compiler read, as paths from the root of the repository.
+fn compiled_in(source: &Path, root: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(source).unwrap();
+    let named = text
+        .match_indices("include_str!(\"")
+        .map(|(at, word)| &text[at + word.len()..]);
+    let folder = source.parent().unwrap();
+    let files = named.map(|rest| folder.join(rest.split('"').next().unwrap()).canonicalize().unwrap());
+    files
+        .map(|file| file.strip_prefix(root).unwrap().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_from_all_that_is_compiled_in() {
+    let root = path(".").canonicalize().unwrap();
+    let mut all = Vec::new();
+    for package in ["shared", "producer", "consumer"] {
+        sources(&root.join(package).join("src"), &mut all);
+    }
+    let files: Vec<String> = all.iter().flat_map(|source| compiled_in(source, &root)).collect();
+    assert!(files.contains(&"docs/workers.md".to_owned()), "{files:?}");
+    // Only tests, which the image does not build, read these.
+    let of_tests = ["docs/balancing.md", "examples/workyard.toml"];
+    for file in files.iter().filter(|file| !of_tests.contains(&file.as_str())) {
+        assert!(
+            !is_left_out(file),
+            "{file} is compiled in, and .dockerignore keeps it out"
+        );
+    }
+    assert!(is_left_out("docs/jobs.md") && is_left_out("target/debug/workyard") && !is_left_out("README.md"));
+    assert!(is_left_out("CHANGELOG.md") && !is_left_out("Cargo.toml"));
+}
+
+/// The mode of a file or folder that the guide has one install into `/etc/workyard`.
+fn documented_mode(guide: &str, what: &str) -> u32 {
+    let line = guide.lines().find(|line| line.starts_with(what)).unwrap();
+    let mode = line.split("-m ").nth(1).unwrap().split(' ').next().unwrap();
+    u32::from_str_radix(mode, 8).unwrap()
+}
+
+#[test]
+fn the_unit_s_dynamic_user_can_read_what_the_guide_has_one_install() {
+    let unit = read("scripts/systemd/workyard-consumer@.service");
+    assert!(unit.contains("DynamicUser=yes"), "else this is about nothing");
+    if !rustix::process::getuid().is_root() {
+        return eprintln!("skipped: only root can be another user");
+    }
+    let guide = read("docs/operations.md");
+    let etc = tempfile::tempdir().unwrap();
+    let file = etc.path().join("emails.toml");
+    std::fs::write(
+        &file,
+        FILE.replace("{ file = \"redis_url\" }", "\"redis://127.0.0.1:1/\""),
+    )
+    .unwrap();
+    for (what, path) in [
+        ("sudo install -d -m", etc.path()),
+        ("sudo install -m 644 emails.toml", &file),
+    ] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(documented_mode(&guide, what))).unwrap();
+    }
+    assert_eq!(documented_mode(&guide, "sudo install -m 600 emails.env"), 0o600);
+    let daemon = workspace_binary("workyard-consumer");
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid",
+        "61184",
+        "--regid",
+        "61184",
+        "--clear-groups",
+        "--no-new-privs",
+        "--",
+    ]);
+    command
+        .arg(daemon.get_program())
+        .arg("--config")
+        .arg(&file)
+        .arg("--check")
+        .current_dir("/");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn grace_periods_are_longer_than_the_drain() {
     let seconds = |text: &str, name: &str| -> u64 {
