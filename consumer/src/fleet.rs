@@ -10,12 +10,13 @@ use workyard_shared::broker::Broker;
 use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
-use crate::health::{Desk, Host};
+use crate::health::Host;
 use crate::jobs::Spill;
 use crate::metrics::Meters;
 use crate::middleware::Middleware;
 use crate::ops::Progress;
 use crate::protection::Protection;
+use crate::queues::{Queues, Served};
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::stage::Stages;
@@ -40,8 +41,7 @@ pub(crate) struct Fleet {
     pub(crate) host: Arc<Host>,
     /// Something should be reported before the next beat.
     pub(crate) urgent: Arc<Notify>,
-    /// One per queue, in the order of the queues.
-    pub(crate) desks: Vec<Arc<Desk>>,
+    pub(crate) queues: Queues,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
     /// `None`: nobody wants spans.
     pub(crate) tracing: Option<Tracing>,
@@ -67,12 +67,12 @@ pub(crate) struct Fleet {
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 impl Fleet {
-    /// Returns when nobody waits any longer for the answer to a turn that settles something, or to one that only claims.
-    pub(crate) async fn gives_up(&self, settles: bool) {
+    /// Returns when nobody waits any longer for the answer to a turn of a queue that settles something, or only claims.
+    pub(crate) async fn gives_up(&self, queue: &Served, settles: bool) {
         if settles {
             self.over.cancelled().await;
         } else {
-            self.drain.cancelled().await;
+            queue.drain.cancelled().await;
         }
         tokio::time::sleep(LAST_ANSWER).await;
     }

@@ -132,7 +132,7 @@ impl KindSlots {
         );
         let room = free > turns.before(who, now);
         if !room {
-            turns.waits(who.lane, now);
+            turns.waits(who, now);
         }
         room
     }
@@ -192,6 +192,7 @@ mod tests {
 
     const ALONE: Standing = Standing {
         lane: 0,
+        rank: 0,
         weight: 1,
         order: QueueOrder::Strict,
         alone: true,

@@ -3,27 +3,22 @@
 //! Invariant: the heartbeat begins before the first claim and ends after the last settle; no loop ends because of an
 //! error of the world.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use workyard_shared::Error;
 use workyard_shared::name::SessionId;
 
-use crate::event::{Duty, LaneEvent, Over};
+use crate::crew::Crew;
 use crate::fleet::Fleet;
-use crate::health::FleetWatch;
-use crate::jobs::JobChores;
-use crate::lane::Lane;
-use crate::maintain::Maintainer;
 use crate::ops::Notifier;
-use crate::pulse::{self, Station};
+use crate::pulse;
 use crate::report::Reporter;
 use crate::tuner::Tuner;
-use crate::wake::{Route, Switchboard};
+use crate::wake::Switchboard;
 use crate::worker_config::WorkerConfig;
 
 /// How long after the drain time is over Redis may take to hear what is left to say.
@@ -35,7 +30,8 @@ const RETIRE_TIME: Duration = Duration::from_secs(5);
 
 /// The running loops of a worker.
 pub(crate) struct Loops {
-    lanes: Vec<tokio::task::JoinHandle<()>>,
+    /// Those of its queues.
+    pub(crate) crew: Arc<Crew>,
     helpers: Vec<tokio::task::JoinHandle<()>>,
     pulse: std::thread::JoinHandle<()>,
     stop_helpers: CancellationToken,
@@ -49,49 +45,20 @@ impl Loops {
         pushes: UnboundedReceiver<redis::PushInfo>,
     ) -> Result<Self, Error> {
         let stop_helpers = CancellationToken::new();
-        let (mut lanes, mut helpers, mut stations, mut routes) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
-        for (index, (name, _)) in config.queues.iter().enumerate() {
-            let queue = fleet.broker.queue(name);
-            let (lane, events) = mpsc::unbounded_channel::<LaneEvent>();
-            let (duty, duties) = mpsc::unbounded_channel::<Duty>();
-            routes.insert(
-                queue.keys().named(""),
-                Route {
-                    lane: lane.clone(),
-                    duty: duty.clone(),
-                },
-            );
-            let over = Over::default();
-            stations.push(Station {
-                queue: name.clone(),
-                lane,
-                duty,
-                over: over.clone(),
-                desk: Arc::clone(&fleet.desks[index]),
-                meter: Arc::clone(&fleet.meters.queues[index]),
-            });
-            lanes.push(tokio::spawn(
-                Lane::new(Arc::clone(fleet), queue.clone(), index, events, over).run(),
-            ));
-            let maintainer = Maintainer {
-                fleet: Arc::clone(fleet),
-                health: FleetWatch::new(queue.clone()),
-                chores: JobChores::new(queue.clone(), Arc::clone(&fleet.spill)),
-                queue,
-                duties,
-            };
-            helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
-        }
+        let (crew, stations) = Crew::new(fleet, config.drain_timeout, &stop_helpers);
+        crew.serve(&config.queues);
         // Also when no kind moves now: a reload may bring one.
         let tuner = Tuner {
             fleet: Arc::clone(fleet),
         };
-        helpers.push(tokio::spawn(tuner.run(stop_helpers.clone())));
-        helpers.push(tokio::spawn(Switchboard { routes }.run(pushes)));
+        let switchboard = Switchboard { routes: crew.routes() };
+        let helpers = vec![
+            tokio::spawn(tuner.run(stop_helpers.clone())),
+            tokio::spawn(switchboard.run(pushes)),
+        ];
         let reporter = Reporter {
             consumer: id.clone(),
             host: config.name.clone(),
-            queues: config.queues.iter().map(|(name, _)| name.clone()).collect(),
             started: Instant::now(),
         };
         let pulse = pulse::start(
@@ -105,7 +72,7 @@ impl Loops {
         )
         .map_err(|e| Error::Invalid(format!("the heartbeat thread cannot start: {e}")))?;
         Ok(Self {
-            lanes,
+            crew,
             helpers,
             pulse,
             stop_helpers,
@@ -121,7 +88,7 @@ impl Loops {
     ) {
         tokio::select! {
             () = stop.cancelled() => info!("stopping: no more claims, running tasks may finish"),
-            () = all_empty(fleet, config), if config.until_empty => info!("all queues are empty"),
+            () = all_empty(fleet), if config.until_empty => info!("all queues are empty"),
         }
         fleet.drain.cancel();
         notifier.stopping("draining");
@@ -132,17 +99,14 @@ impl Loops {
             tokio::time::sleep(LAST_WORD).await;
             over.cancel();
         });
-        for lane in self.lanes {
-            if let Err(error) = lane.await {
-                error!(%error, "a queue's loop broke; its tasks come back when the lease ends");
-            }
-        }
+        self.crew.ended().await;
         timer.abort();
         close_handlers(fleet).await;
         self.stop_helpers.cancel();
         for helper in self.helpers {
             helper.abort();
         }
+        self.crew.stop_maintainers();
         let pulse = self.pulse;
         // The thread removes the health key; it is bounded by its own response timeout.
         drop(tokio::task::spawn_blocking(move || pulse.join()).await);
@@ -160,11 +124,10 @@ async fn close_handlers(fleet: &Fleet) {
 }
 
 /// Returns when no queue has anything left to do.
-async fn all_empty(fleet: &Fleet, config: &WorkerConfig) {
-    let queues: Vec<_> = config.queues.iter().map(|(name, _)| fleet.broker.queue(name)).collect();
+async fn all_empty(fleet: &Fleet) {
     loop {
         let mut left = 0;
-        for queue in &queues {
+        for queue in fleet.queues.names().iter().map(|name| fleet.broker.queue(name)) {
             left += match (queue.inbox_len().await, queue.overview().await) {
                 (Ok(inbox), Ok(seen)) => inbox + seen.pending + seen.scheduled + seen.running,
                 (Err(error), _) | (_, Err(error)) => {

@@ -6,10 +6,10 @@
 //! itself and the work is taken.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use workyard_shared::broker::{Beat, Broker, Queue};
@@ -49,7 +49,6 @@ struct Session {
     calls: Queue,
     id: SessionId,
     registered: bool,
-    rounds: u32,
 }
 
 /// Starts the thread. It ends when `stop` is cancelled.
@@ -58,7 +57,7 @@ pub(crate) fn start(
     mut config: LinkConfig,
     base: SessionId,
     lease: Duration,
-    stations: Vec<Station>,
+    stations: UnboundedReceiver<Station>,
     reporter: Reporter,
     stop: CancellationToken,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
@@ -77,6 +76,7 @@ pub(crate) fn start(
                             base,
                             lease,
                             reporter,
+                            rounds: AtomicU32::new(0),
                         }
                         .run(stations, stop)
                         .await;
@@ -93,20 +93,16 @@ struct Pulse {
     base: SessionId,
     lease: Duration,
     reporter: Reporter,
+    /// Sessions that began under an id with a number behind it.
+    rounds: AtomicU32,
 }
 
 impl Pulse {
-    async fn run(self, stations: Vec<Station>, stop: CancellationToken) {
-        let mut sessions: Vec<Session> = stations
-            .into_iter()
-            .map(|station| Session {
-                calls: self.broker.queue(&station.queue),
-                station,
-                id: self.base.clone(),
-                registered: false,
-                rounds: 0,
-            })
-            .collect();
+    async fn run(self, mut stations: UnboundedReceiver<Station>, stop: CancellationToken) {
+        let mut sessions: Vec<Session> = Vec::new();
+        while let Ok(station) = stations.try_recv() {
+            sessions.push(self.session(station, self.base.clone()));
+        }
         let every = self.lease / BEATS_PER_LEASE;
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,7 +113,17 @@ impl Pulse {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => false,
                 () = self.urgent(last) => true,
+                // A reload brought a queue. It may have been here before: what of its old session is still on its way to
+                // Redis must not count for the new one.
+                Some(station) = stations.recv() => {
+                    sessions.push(self.session(station, self.next_id()));
+                    false
+                }
             };
+            // At the end of everything they stay: the last health report is still made.
+            if !self.fleet.drain.is_cancelled() {
+                sessions.retain(|session| !session.station.over.load(Ordering::SeqCst));
+            }
             last = Instant::now();
             let beats_of_all =
                 futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent)));
@@ -140,6 +146,21 @@ impl Pulse {
             Ok(Err(error)) => debug!(%error, "the health key stays until it expires"),
             Err(_) => debug!("no answer in time: the health key stays until it expires"),
         }
+    }
+
+    fn session(&self, station: Station, id: SessionId) -> Session {
+        Session {
+            calls: self.broker.queue(&station.queue),
+            station,
+            id,
+            registered: false,
+        }
+    }
+
+    /// An id that no session of this consumer had.
+    fn next_id(&self) -> SessionId {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
+        SessionId::new(format!("{}.{round}", self.base)).unwrap_or_else(|_| self.base.clone())
     }
 
     /// Returns when there is something that should not wait for the next beat.
@@ -202,13 +223,10 @@ impl Pulse {
     /// The lease is lost: begin a new session under a new id, so that nothing of the old one can
     /// be taken for the new one's.
     fn renew(&self, session: &mut Session) {
-        session.rounds += 1;
         session.station.meter.leases_lost.fetch_add(1, Ordering::Relaxed);
         let queue = session.calls.name();
         warn!(consumer = %session.id, %queue, "the session lease was lost and its work taken; starting a new session");
-        if let Ok(id) = SessionId::new(format!("{}.{}", self.base, session.rounds)) {
-            session.id = id;
-        }
+        session.id = self.next_id();
         session.registered = false;
         session
             .station

@@ -1,8 +1,8 @@
-//! SIGHUP: other concurrency, weights, log level and handlers, without letting go of a task.
+//! SIGHUP: other concurrency, queues, log level, handlers and keys, without letting go of a task.
 //!
 //! Invariant: all of a new configuration holds, or none of it. Tasks that run go on with the handlers that they began
-//! with; a handler that is gone is closed when its last task has ended. What would change who this consumer is (Redis,
-//! prefix, queues, lease, places) is not applied: whoever reads the file refuses it.
+//! with; a handler that is gone is closed when its last task has ended, and so is a queue. What would change who this consumer
+//! is (Redis, prefix, lease, places) is not applied: whoever reads the file refuses it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -12,8 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 use workyard_shared::Error;
+use workyard_shared::name::QueueName;
 
 use crate::Registry;
+use crate::crew::Crew;
 use crate::fleet::Fleet;
 use crate::ops::Notifier;
 use crate::protection::Protection;
@@ -27,8 +29,10 @@ pub(crate) struct Fresh {
     pub(crate) registry: Registry,
     pub(crate) protection: Protection,
     pub(crate) concurrency: usize,
-    /// In the order of the worker's queues.
-    pub(crate) weights: Vec<usize>,
+    /// In their order, with their weights.
+    pub(crate) queues: Vec<(QueueName, usize)>,
+    /// Called when it holds.
+    pub(crate) holds: Box<dyn FnOnce() + Send>,
 }
 
 /// Reads the settings anew; the error says why they cannot be used, or not without a restart.
@@ -43,33 +47,39 @@ pub(crate) fn hangups(reloads: Option<&Reloads>) -> Result<Option<Signal>, Error
 /// Reloads at every signal, until aborted.
 pub(crate) fn start(
     fleet: &Arc<Fleet>,
+    crew: &Arc<Crew>,
     reloads: Option<Reloads>,
     notifier: &Arc<Notifier>,
     hangups: Option<Signal>,
 ) -> JoinHandle<()> {
-    let (fleet, notifier) = (Arc::clone(fleet), Arc::clone(notifier));
+    let (fleet, crew, notifier) = (Arc::clone(fleet), Arc::clone(crew), Arc::clone(notifier));
     tokio::spawn(async move {
         let (Some(reloads), Some(mut hangups)) = (reloads, hangups) else {
             return;
         };
         while hangups.recv().await.is_some() {
             notifier.reloading();
-            let status = reload(&fleet, Arc::clone(&reloads)).await;
+            let status = reload(&fleet, &crew, Arc::clone(&reloads)).await;
             notifier.ready(&status);
         }
     })
 }
 
 /// Reloads once; the status says what came of it.
-async fn reload(fleet: &Arc<Fleet>, reloads: Reloads) -> String {
+async fn reload(fleet: &Arc<Fleet>, crew: &Arc<Crew>, reloads: Reloads) -> String {
     // Files and programs are looked at: not on a thread of the loops.
     let fresh = tokio::task::spawn_blocking(move || reloads()).await;
-    let fresh = fresh.unwrap_or_else(|broken| Err(format!("it could not be read: {broken}")));
+    let mut fresh = fresh.unwrap_or_else(|broken| Err(format!("it could not be read: {broken}")));
+    if let Ok(Fresh { queues, .. }) = &fresh
+        && let Err(error) = crew.may_serve(queues).await
+    {
+        fresh = Err(error.to_string());
+    }
     let refused = fresh.is_err();
     fleet.meters.reloads[usize::from(refused)].fetch_add(1, Ordering::Relaxed);
     match fresh {
         Ok(fresh) => {
-            apply(fleet, fresh);
+            apply(fleet, crew, fresh);
             info!("reloaded: the new configuration holds");
             "reloaded".to_owned()
         }
@@ -80,7 +90,8 @@ async fn reload(fleet: &Arc<Fleet>, reloads: Reloads) -> String {
     }
 }
 
-fn apply(fleet: &Arc<Fleet>, fresh: Fresh) {
+fn apply(fleet: &Arc<Fleet>, crew: &Arc<Crew>, fresh: Fresh) {
+    (fresh.holds)();
     let mut registry = fresh.registry;
     registry.keep_from_jobs(&fresh.protection.signed_kinds);
     let registry = Arc::new(registry);
@@ -95,7 +106,9 @@ fn apply(fleet: &Arc<Fleet>, fresh: Fresh) {
     }
     // Last: it wakes the lanes, which then find all of the new.
     let usable = registry.usable(fresh.concurrency);
-    fleet.slots.resize(fresh.concurrency, usable, &fresh.weights);
+    fleet.slots.resize(fresh.concurrency, usable);
+    let new = crew.serve(&fresh.queues);
+    crew.announce(new);
 }
 
 /// Closes a handler when nobody has it any more: its tasks hold it while they run.

@@ -16,7 +16,6 @@ use crate::kind_slots::SlotsNow;
 pub(crate) struct Reporter {
     pub(crate) consumer: SessionId,
     pub(crate) host: String,
-    pub(crate) queues: Vec<QueueName>,
     pub(crate) started: Instant,
 }
 
@@ -47,12 +46,13 @@ struct Report<'a> {
 impl Reporter {
     pub(crate) fn json(&self, fleet: &Fleet) -> String {
         let registry = fleet.registry();
+        let (all, names) = (fleet.queues.all(), fleet.queues.names());
         let report = Report {
             consumer: self.consumer.as_str(),
             host: &self.host,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
-            queues: self.queues.iter().map(QueueName::as_str).collect(),
+            queues: names.iter().map(QueueName::as_str).collect(),
             kinds: registry.kinds(),
             capacity: fleet.slots.usable(),
             running: fleet.slots.running(),
@@ -62,9 +62,9 @@ impl Reporter {
             mean_run_ms: fleet.counters.mean_run().map(|mean| mean.as_secs_f64() * 1000.0),
             up_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: fleet.drain.is_cancelled(),
-            healthy: fleet.desks.iter().all(|desk| desk.is_well()),
+            healthy: all.iter().all(|queue| queue.desk.is_well()),
             concurrency: registry.limited().map(|(kind, slots)| (kind, slots.now())).collect(),
-            balance: fleet.desks.iter().map(|desk| desk.standings()).collect(),
+            balance: all.iter().map(|queue| queue.desk.standings()).collect(),
         };
         // Numbers, text and lists: this cannot fail.
         serde_json::to_string(&report).unwrap_or_default()

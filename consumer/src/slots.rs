@@ -5,7 +5,7 @@
 //! permits pay when they come back: nothing that runs is stopped for it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -28,9 +28,14 @@ pub enum QueueOrder {
     Weighted,
 }
 
+/// The rank of a queue that is not served, or not any more.
+const NONE: usize = usize::MAX;
+
 /// One queue's standing among those of the worker.
 #[derive(Debug)]
 struct Share {
+    /// Its place in the order of the queues, or [`NONE`].
+    rank: AtomicUsize,
     weight: AtomicUsize,
     /// Nothing was left at the last claim.
     dry: AtomicBool,
@@ -41,6 +46,20 @@ struct Share {
 }
 
 impl Share {
+    fn new() -> Self {
+        Self {
+            rank: AtomicUsize::new(NONE),
+            weight: AtomicUsize::new(1),
+            dry: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
+            parked: AtomicUsize::new(0),
+        }
+    }
+
+    fn rank(&self) -> usize {
+        self.rank.load(Ordering::Relaxed)
+    }
+
     /// How many of the worker's slots it has use for; in its own view all that it holds counts.
     fn wants(&self, own: bool) -> usize {
         let held = self.held.load(Ordering::Relaxed);
@@ -63,7 +82,8 @@ pub(crate) struct Slots {
     order: QueueOrder,
     /// Tasks that a queue may run in the slot of another whose turn it is.
     burst: AtomicUsize,
-    shares: Vec<Share>,
+    /// By the numbers of the lanes. Taken before `reserving` where both are, and only a reload writes it.
+    shares: RwLock<Vec<Share>>,
     /// Serialises reservations, and says whose turn it is; held for nanoseconds, never over an await.
     reserving: Mutex<Turns>,
     /// A slot was freed or a queue ran dry: others may have their turn.
@@ -72,34 +92,59 @@ pub(crate) struct Slots {
 
 impl Slots {
     pub(crate) fn new(total: usize, order: QueueOrder, weights: &[usize]) -> Self {
-        let shares = weights
-            .iter()
-            .map(|&weight| Share {
-                weight: AtomicUsize::new(weight),
-                dry: AtomicBool::new(false),
-                held: AtomicUsize::new(0),
-                parked: AtomicUsize::new(0),
-            })
-            .collect();
-        Self {
+        let slots = Self {
             running: Arc::new(Semaphore::new(total)),
             total: AtomicUsize::new(total),
             debt: AtomicUsize::new(0),
             usable: AtomicUsize::new(total),
             order,
             burst: AtomicUsize::new(0),
-            shares,
+            shares: RwLock::default(),
             reserving: Mutex::new(Turns::default()),
             freed: Notify::new(),
+        };
+        let lanes: Vec<_> = weights.iter().map(|weight| (slots.enlist(None), *weight)).collect();
+        slots.rank(&lanes);
+        slots
+    }
+
+    fn shares(&self) -> RwLockReadGuard<'_, Vec<Share>> {
+        self.shares.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a lane that begins, which has no turn before it is given a rank; that of one that has ended, or a new one.
+    pub(crate) fn enlist(&self, ended: Option<usize>) -> usize {
+        let mut shares = self.shares.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = ended {
+            shares[lane] = Share::new();
+            return lane;
         }
+        shares.push(Share::new());
+        shares.len() - 1
+    }
+
+    /// Which lanes are served now, in the order of their queues, with their weights. What others hold they may finish.
+    pub(crate) fn rank(&self, lanes: &[(usize, usize)]) {
+        let shares = self.shares();
+        let mut turns = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        for (lane, share) in shares.iter().enumerate() {
+            let place = lanes.iter().position(|(served, _)| *served == lane);
+            share.rank.store(place.unwrap_or(NONE), Ordering::Relaxed);
+            match place {
+                Some(place) => share.weight.store(lanes[place].1, Ordering::Relaxed),
+                None => turns.rests(lane),
+            }
+        }
+        drop((turns, shares));
+        self.freed.notify_waiters();
     }
 
     pub(crate) fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// More or fewer slots, and other weights; at once, but what runs goes on.
-    pub(crate) fn resize(&self, total: usize, usable: usize, weights: &[usize]) {
+    /// More or fewer slots; at once, but what runs goes on.
+    pub(crate) fn resize(&self, total: usize, usable: usize) {
         let guard = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.total.swap(total, Ordering::Relaxed);
         let debt = self.debt.load(Ordering::Relaxed);
@@ -111,9 +156,6 @@ impl Slots {
         );
         self.usable.store(usable.min(total), Ordering::Relaxed);
         self.pay();
-        for (share, weight) in self.shares.iter().zip(weights) {
-            share.weight.store(*weight, Ordering::Relaxed);
-        }
         drop(guard);
         self.freed.notify_waiters();
     }
@@ -158,11 +200,17 @@ impl Slots {
 
     /// How this queue stands among those of the worker.
     pub(crate) fn standing(&self, lane: usize) -> Standing {
+        self.standing_among(&self.shares(), lane)
+    }
+
+    fn standing_among(&self, shares: &[Share], lane: usize) -> Standing {
+        let mut others = shares.iter().enumerate().filter(|(of, _)| *of != lane);
         Standing {
             lane,
-            weight: self.shares[lane].weight.load(Ordering::Relaxed),
+            rank: shares[lane].rank(),
+            weight: shares[lane].weight.load(Ordering::Relaxed),
             order: self.order,
-            alone: self.shares.len() == 1,
+            alone: others.all(|(_, share)| share.rank() == NONE),
             burst: self.burst.load(Ordering::Relaxed),
         }
     }
@@ -179,15 +227,16 @@ impl Slots {
     /// Reserves up to `ahead` more than the free slots for a queue; 0 if it is not its turn. Where slots come free one at a time
     /// nobody takes the one that another, whose turn it is, has asked for in vain.
     pub(crate) fn reserve(&self, lane: usize, ahead: usize, most: usize) -> usize {
-        let (who, now) = (self.standing(lane), Instant::now());
+        let shares = self.shares();
+        let (who, now) = (self.standing_among(&shares, lane), Instant::now());
         let mut turns = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         // What another queue has parked keeps no slot from this one; its own does, or it would claim ever more of the same.
-        let all = self.shares.iter().enumerate();
+        let all = shares.iter().enumerate();
         let held: usize = all.map(|(of, share)| share.wants(of == lane)).sum();
         // Blocking handlers that outlived their task hold a permit, but no task.
         let lost = self.running().saturating_sub(held);
         let room = (self.usable() + ahead).saturating_sub(held + lost);
-        let allowed = self.allowance(lane, ahead).min(most);
+        let allowed = self.allowance(&shares, who, ahead).min(most);
         let mut n = room.min(allowed);
         if !who.alone {
             n = match (turns.before(who, now), self.order) {
@@ -196,11 +245,11 @@ impl Slots {
                 (before, QueueOrder::Weighted) => room.saturating_sub(before).min(allowed),
             };
             // One that has its share already, or its hands full of what cannot start, waits for nobody's slot.
-            if n == 0 && allowed > 0 && !self.is_stuck(lane) {
-                turns.waits(lane, now);
+            if n == 0 && allowed > 0 && !self.is_stuck(&shares[lane]) {
+                turns.waits(who, now);
             }
         }
-        self.shares[lane].held.fetch_add(n, Ordering::Relaxed);
+        shares[lane].held.fetch_add(n, Ordering::Relaxed);
         drop(turns);
         n
     }
@@ -214,23 +263,21 @@ impl Slots {
         }
     }
 
-    fn allowance(&self, lane: usize, ahead: usize) -> usize {
-        let is_wet = |lane: usize| !self.shares[lane].dry.load(Ordering::Relaxed) && !self.is_stuck(lane);
+    fn allowance(&self, shares: &[Share], who: Standing, ahead: usize) -> usize {
+        let others = shares.iter().enumerate().filter(|(lane, _)| *lane != who.lane);
+        let mut wet = others.map(|(_, share)| share).filter(|share| {
+            let is_served = share.rank() != NONE;
+            is_served && !share.dry.load(Ordering::Relaxed) && !self.is_stuck(share)
+        });
         match self.order {
-            QueueOrder::Strict if (0..lane).any(is_wet) => 0,
+            QueueOrder::Strict if wet.any(|share| share.rank() < who.rank) => 0,
             QueueOrder::Strict => usize::MAX,
             QueueOrder::Weighted => {
-                let mine = &self.shares[lane];
-                let others: usize = self
-                    .shares
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, _)| *i != lane && is_wet(*i))
-                    .map(|(_, s)| s.weight.load(Ordering::Relaxed))
-                    .sum();
-                let weight = mine.weight.load(Ordering::Relaxed);
-                let share = ((self.usable() + ahead) * weight).div_ceil(weight + others).max(1);
-                share.saturating_sub(mine.held.load(Ordering::Relaxed))
+                let others: usize = wet.map(|share| share.weight.load(Ordering::Relaxed)).sum();
+                let share = ((self.usable() + ahead) * who.weight)
+                    .div_ceil(who.weight + others)
+                    .max(1);
+                share.saturating_sub(shares[who.lane].held.load(Ordering::Relaxed))
             }
         }
     }
@@ -238,8 +285,9 @@ impl Slots {
     /// Gives back `n` of a queue's reservations or finished tasks.
     pub(crate) fn unreserve(&self, lane: usize, n: usize) {
         if n > 0 {
-            self.shares[lane].held.fetch_sub(n, Ordering::Relaxed);
-            if self.shares.len() > 1 {
+            let shares = self.shares();
+            shares[lane].held.fetch_sub(n, Ordering::Relaxed);
+            if shares.len() > 1 {
                 self.freed.notify_waiters();
             }
         }
@@ -247,31 +295,33 @@ impl Slots {
 
     /// So many of what a queue holds wait for slots of their kinds.
     pub(crate) fn park(&self, lane: usize, tasks: usize) {
-        if self.shares.len() == 1 {
+        let shares = self.shares();
+        if shares.len() == 1 {
             return;
         }
-        let before = self.is_stuck(lane);
-        self.shares[lane].parked.store(tasks, Ordering::Relaxed);
-        if self.is_stuck(lane) && !before {
+        let before = self.is_stuck(&shares[lane]);
+        shares[lane].parked.store(tasks, Ordering::Relaxed);
+        if self.is_stuck(&shares[lane]) && !before {
             self.freed.notify_waiters();
         }
     }
 
     /// Whether a queue's hands are full of what waits for slots of its kinds: it claims nothing then, whatever else it has, and
     /// the worker's free slots are the others'.
-    fn is_stuck(&self, lane: usize) -> bool {
-        self.shares[lane].parked.load(Ordering::Relaxed) * 2 >= self.usable().max(1)
+    fn is_stuck(&self, share: &Share) -> bool {
+        share.parked.load(Ordering::Relaxed) * 2 >= self.usable().max(1)
     }
 
     pub(crate) fn set_dry(&self, lane: usize, dry: bool) {
-        if dry && self.shares.len() > 1 {
+        let shares = self.shares();
+        if dry && shares.len() > 1 {
             self.reserving
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .rests(lane);
         }
-        let was = self.shares[lane].dry.swap(dry, Ordering::Relaxed);
-        if was != dry && self.shares.len() > 1 {
+        let was = shares[lane].dry.swap(dry, Ordering::Relaxed);
+        if was != dry && shares.len() > 1 {
             self.freed.notify_waiters();
         }
     }
@@ -310,21 +360,44 @@ mod tests {
     fn fewer_slots_are_taken_away_as_they_come_back_and_more_are_there_at_once() {
         let slots = Slots::new(3, QueueOrder::Strict, &[1]);
         let held: Vec<_> = (0..3).filter_map(|_| slots.try_run()).collect();
-        slots.resize(1, 1, &[1]);
+        slots.resize(1, 1);
         assert_eq!((held.len(), slots.running(), slots.total()), (3, 3, 1));
         drop(held);
         let one = slots.try_run();
         assert!(one.is_some() && slots.try_run().is_none(), "one slot, not three");
         assert_eq!(slots.running(), 1);
-        slots.resize(2, 2, &[1]);
+        slots.resize(2, 2);
         assert!(slots.try_run().is_some());
         let held = (slots.try_run(), slots.try_run());
         assert!(held.0.is_some() && held.1.is_none());
         // Smaller and larger again while all are held: the debt is forgiven first.
-        slots.resize(1, 1, &[1]);
-        slots.resize(2, 2, &[1]);
+        slots.resize(1, 1);
+        slots.resize(2, 2);
         drop((one, held));
         assert_eq!((slots.running(), slots.reserve(0, 0, 9)), (0, 2));
+    }
+
+    #[test]
+    fn a_queue_that_is_left_keeps_what_it_holds_and_nobody_waits_for_its_turn() {
+        let slots = Slots::new(4, QueueOrder::Strict, &[1, 1]);
+        assert_eq!((slots.reserve(0, 0, 3), slots.reserve(1, 0, 100)), (3, 0));
+        slots.rank(&[(1, 1)]);
+        assert_eq!(slots.reserve(1, 0, 100), 1, "three run on");
+        slots.unreserve(0, 3);
+        assert_eq!(slots.reserve(1, 0, 100), 3);
+        slots.unreserve(1, 4);
+        // Another takes its number, and goes behind.
+        assert_eq!(slots.enlist(Some(0)), 0);
+        slots.rank(&[(1, 1), (0, 1)]);
+        assert_eq!(slots.reserve(0, 0, 100), 0, "the first may have work");
+        assert_eq!(slots.reserve(1, 0, 100), 4);
+        slots.rank(&[(0, 1), (1, 1)]);
+        slots.unreserve(1, 4);
+        assert_eq!(
+            (slots.reserve(1, 0, 100), slots.reserve(0, 0, 100)),
+            (0, 4),
+            "now it is the first"
+        );
     }
 
     #[test]

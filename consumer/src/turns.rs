@@ -15,6 +15,8 @@ const FORGOTTEN: Duration = Duration::from_millis(700);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
     pub(crate) lane: usize,
+    /// Its place in the order of the queues, which a reload may change.
+    pub(crate) rank: usize,
     pub(crate) weight: usize,
     pub(crate) order: QueueOrder,
     /// There is no other queue.
@@ -33,6 +35,8 @@ struct Turn {
     pass: f64,
     /// When it asked last, if that was in vain.
     asked: Option<Instant>,
+    /// Its place among the queues, when it asked last.
+    rank: usize,
     /// It wants nothing at present.
     resting: bool,
 }
@@ -56,8 +60,8 @@ impl Turns {
                 .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN)
         });
         waiting
-            .filter(|(lane, turn)| match who.order {
-                QueueOrder::Strict => *lane < who.lane,
+            .filter(|(_, turn)| match who.order {
+                QueueOrder::Strict => turn.rank < who.rank,
                 QueueOrder::Weighted => turn.pass + burst < mine.pass,
             })
             .count()
@@ -80,8 +84,9 @@ impl Turns {
     }
 
     /// It asked in vain.
-    pub(crate) fn waits(&mut self, lane: usize, now: Instant) {
-        self.of(lane).asked = Some(now);
+    pub(crate) fn waits(&mut self, who: Standing, now: Instant) {
+        let turn = self.of(who.lane);
+        (turn.asked, turn.rank) = (Some(now), who.rank);
     }
 
     /// It got so many.
@@ -110,6 +115,7 @@ mod tests {
     fn standing(lane: usize, weight: usize, order: QueueOrder) -> Standing {
         Standing {
             lane,
+            rank: lane,
             weight,
             order,
             alone: false,
@@ -122,7 +128,7 @@ mod tests {
         let (mut turns, mut got, now) = (Turns::default(), vec![0; all.len()], Instant::now());
         for _ in 0..n {
             for who in all {
-                turns.waits(who.lane, now);
+                turns.waits(*who, now);
             }
             let next = all.iter().rev().find(|who| turns.before(**who, now) == 0).unwrap();
             turns.served(*next, 1);
@@ -160,16 +166,16 @@ mod tests {
         let [a, b] = [0, 1].map(|lane| standing(lane, 1, QueueOrder::Weighted));
         let (mut turns, now) = (Turns::default(), Instant::now());
         turns.served(b, 100);
-        turns.waits(0, now);
+        turns.waits(a, now);
         assert_eq!(turns.before(b, now), 1);
         assert_eq!(turns.before(b, now + FORGOTTEN), 0);
         turns.rests(0);
         assert_eq!(turns.before(b, now), 0);
         assert_eq!(turns.before(a, now), 0);
-        turns.waits(0, now);
+        turns.waits(a, now);
         assert_eq!(turns.before(b, now), 0, "what it did not want is not owed to it");
         turns.served(a, 1);
-        turns.waits(1, now);
+        turns.waits(b, now);
         assert_eq!(turns.before(a, now), 1);
     }
 }

@@ -4,6 +4,7 @@
 //! connection is itself told to every lane, which subscribes and looks again.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -18,9 +19,12 @@ pub(crate) struct Route {
     pub(crate) duty: UnboundedSender<Duty>,
 }
 
+/// By the base of each queue's keys; a reload adds and takes.
+pub(crate) type Routes = Arc<RwLock<HashMap<String, Route>>>;
+
 /// Routes pushes by channel; `{base}wake:<consumer>` has the queue's key base as its beginning.
 pub(crate) struct Switchboard {
-    pub(crate) routes: HashMap<String, Route>,
+    pub(crate) routes: Routes,
 }
 
 impl Switchboard {
@@ -29,7 +33,7 @@ impl Switchboard {
         while let Some(push) = pushes.recv().await {
             match push.kind {
                 PushKind::Disconnection => {
-                    for route in self.routes.values() {
+                    for route in self.routes.read().unwrap_or_else(PoisonError::into_inner).values() {
                         // A lane that has ended needs no news.
                         route.lane.send(LaneEvent::Disconnected).ok();
                     }
@@ -50,9 +54,10 @@ impl Switchboard {
         }
     }
 
-    fn route(&self, channel: &str) -> Option<&Route> {
+    fn route(&self, channel: &str) -> Option<Route> {
         let (base, _) = channel.rsplit_once("wake:")?;
-        self.routes.get(base)
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.get(base).cloned()
     }
 
     fn deliver(&self, data: &[Value]) {

@@ -6,26 +6,27 @@
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 use workyard_shared::Error;
 use workyard_shared::broker::Broker;
 use workyard_shared::link::Link;
-use workyard_shared::name::{QueueName, SessionId};
+use workyard_shared::name::SessionId;
 use workyard_shared::outage::Watch;
 
 use crate::counters::Counters;
 use crate::fleet::Fleet;
 use crate::handler::BoxFuture;
-use crate::health::{Desk, Host};
+use crate::health::Host;
 use crate::jobs::Spill;
 use crate::loops::Loops;
 use crate::metrics::Meters;
 use crate::middleware::Middleware;
 use crate::ops::{Notifier, Outside, Progress, tick};
 use crate::prepare::prepare;
+use crate::queues::Queues;
 use crate::registry::Registry;
 use crate::reload::{self, Reloads};
 use crate::signals::Signals;
@@ -146,7 +147,7 @@ impl Worker {
         let link = Link::new(self.config.link.clone(), Some(push_in))?;
         let broker = Broker::new(link, self.config.prefix.clone());
         let bulk = Broker::new(Link::new(self.config.link.clone(), None)?, self.config.prefix.clone());
-        let progress = Arc::new(Progress::new(self.config.queues.len()));
+        let progress = Arc::new(Progress::new());
         let notifier = Arc::new(match self.config.notify {
             true => Notifier::from_env(),
             false => Notifier::off(),
@@ -165,12 +166,16 @@ impl Worker {
                 let (config, reloads) = (self.config.clone(), self.reloads.clone());
                 let host = Host::start(self.config.watch_host, watching.clone());
                 let fleet = Arc::new(self.fleet(broker, bulk, watch, &host, progress));
+                let id = fresh_id(&config.name)?;
+                info!(consumer = %id, queues = config.queues.len(), concurrency = config.concurrency, "consumer {id} starts");
+                let loops = Loops::start(&fleet, &config, &id, pushes)?;
                 outside.view.show(&fleet);
                 notifier.ready("working");
-                let reloading = reload::start(&fleet, reloads, &notifier, hangups);
-                let outcome = work(&fleet, &config, pushes, &notifier, stop).await;
+                let reloading = reload::start(&fleet, &loops.crew, reloads, &notifier, hangups);
+                loops.until_stopped(&fleet, &config, &notifier, stop).await;
                 reloading.abort();
-                outcome
+                info!(consumer = %id, "consumer {id} has ended");
+                Ok(())
             }
             Ok(false) => {
                 notifier.stopping("stopped while it waited for Redis");
@@ -185,17 +190,12 @@ impl Worker {
     /// What the loops share.
     fn fleet(self, broker: Broker, bulk: Broker, watch: Watch, host: &Arc<Host>, progress: Arc<Progress>) -> Fleet {
         let (config, urgent) = (self.config, Arc::new(Notify::new()));
-        let weights: Vec<usize> = config.queues.iter().map(|(_, weight)| *weight).collect();
-        let desk = |(queue, _): &(QueueName, usize)| {
-            let (host, urgent) = (Arc::clone(host), Arc::clone(&urgent));
-            Arc::new(Desk::new(queue.as_str(), host, urgent))
-        };
-        let slots = Slots::new(config.concurrency, config.order, &weights);
+        let slots = Slots::new(config.concurrency, config.order, &[]);
         slots.set_usable(self.registry.usable(config.concurrency));
         Fleet {
             broker,
             bulk,
-            desks: config.queues.iter().map(desk).collect(),
+            queues: Queues::default(),
             host: Arc::clone(host),
             urgent: Arc::clone(&urgent),
             stages: Arc::new(self.registry.stages(&config.jobs.read)),
@@ -208,7 +208,7 @@ impl Worker {
             slots,
             suspects: Arc::default(),
             counters: Counters::default(),
-            meters: Meters::new(weights.len()),
+            meters: Meters::new(),
             progress,
             watch,
             drain: CancellationToken::new(),
@@ -218,21 +218,4 @@ impl Worker {
             prefetch: config.prefetch,
         }
     }
-}
-
-/// The loops, from their start to their end.
-async fn work(
-    fleet: &Arc<Fleet>,
-    config: &WorkerConfig,
-    pushes: UnboundedReceiver<redis::PushInfo>,
-    notifier: &Notifier,
-    stop: CancellationToken,
-) -> Result<(), Error> {
-    let id = fresh_id(&config.name)?;
-    info!(consumer = %id, queues = config.queues.len(), concurrency = config.concurrency, "consumer {id} starts");
-    Loops::start(fleet, config, &id, pushes)?
-        .until_stopped(fleet, config, notifier, stop)
-        .await;
-    info!(consumer = %id, "consumer {id} has ended");
-    Ok(())
 }

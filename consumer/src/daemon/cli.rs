@@ -22,7 +22,7 @@ use crate::ops::Healthcheck;
         workyard-consumer --config workyard.toml --check\n  \
         workyard-consumer --jobs-read /data --redis-url managed\n\n\
         Exit codes: 0 drained, 2 bad use or configuration (a Redis that may evict tasks, too), 4 Redis refuses this user.\n\
-        SIGTERM and SIGINT drain; a second one exits at once. SIGHUP reloads concurrency, weights, log level,\n\
+        SIGTERM and SIGINT drain; a second one exits at once. SIGHUP reloads concurrency, queues, log level,\n\
         handlers and keys; a file that changes anything else is refused whole."
 )]
 pub struct Cli {

@@ -31,14 +31,14 @@ impl Reloading {
         Arc::new(move || self.reload().map_err(|failure| failure.to_string()))
     }
 
-    fn reload(&self) -> Result<Fresh, Failure> {
+    fn reload(self: &Arc<Self>) -> Result<Fresh, Failure> {
         let file = load(&self.cli)?;
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = needs_restart(&self.cli, &holds.0, &file);
         if !changed.is_empty() {
             let changed = changed.join(", ");
             let why = format!(
-                "only a restart can change {changed}; a reload can change concurrency, weights, log, handlers and keys"
+                "only a restart can change {changed}; a reload can change concurrency, queues, log, handlers and keys"
             );
             return Err(workyard_shared::Error::Invalid(why).into());
         }
@@ -47,30 +47,28 @@ impl Reloading {
             settings::queues(&self.cli, &file)?,
             settings::protection(&self.cli, &file)?,
         );
-        self.logging.apply(file.log.as_ref());
-        let fresh = Fresh {
+        drop(holds);
+        let this = Arc::clone(self);
+        Ok(Fresh {
             registry: registry.clone(),
             protection,
             concurrency: self.cli.concurrency.unwrap_or(file.concurrency),
-            weights: queues.into_iter().map(|(_, weight)| weight).collect(),
-        };
-        *holds = (file, registry);
-        Ok(fresh)
+            queues,
+            holds: Box::new(move || {
+                this.logging.apply(file.log.as_ref());
+                *this.holds.lock().unwrap_or_else(PoisonError::into_inner) = (file, registry);
+            }),
+        })
     }
 }
 
 /// Settings that differ and that a running worker cannot change. What a flag says, the file does not.
 fn needs_restart(cli: &Cli, old: &DaemonConfig, new: &DaemonConfig) -> Vec<&'static str> {
     let url = |file: &DaemonConfig| file.redis_url.as_ref().map(Secret::expose).map(str::to_owned);
-    let names = |file: &DaemonConfig| file.queues.iter().map(|queue| queue.name.clone()).collect::<Vec<_>>();
     let table = [
         ("redis_url", cli.redis_url.is_none() && url(old) != url(new)),
         ("redis_user, redis_password or files of TLS", old.access != new.access),
         ("prefix", cli.prefix.is_none() && old.prefix != new.prefix),
-        (
-            "the names or order of queues",
-            cli.queues.is_empty() && names(old) != names(new),
-        ),
         ("queue_order", old.queue_order != new.queue_order),
         ("lease", old.lease != new.lease),
         ("drain_timeout", old.drain_timeout != new.drain_timeout),
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_concurrency_weights_log_handlers_and_keys_need_no_restart() {
+    fn only_concurrency_queues_log_handlers_and_keys_need_no_restart() {
         let whole = "concurrency = 2";
         for (from, to) in [
             (whole, "concurrency = 3"),
@@ -111,6 +109,8 @@ mod tests {
             (whole, "[keys]\nfile = \"ring\"\nrequire_sealed = true"),
             ("name = \"q\"", "name = \"q\"\nsigned = true"),
             ("name = \"q\"", "name = \"q\"\nweight = 7"),
+            ("name = \"q\"", "name = \"r\""),
+            ("name = \"q\"", "name = \"r\"\n[[queues]]\nname = \"q\""),
             ("[handlers.a]", "[handlers.b]"),
         ] {
             assert_eq!(changes(&[], from, to), [""; 0], "{to}");
@@ -127,7 +127,6 @@ mod tests {
         ] {
             assert_eq!(changes(&[], whole, to), [name]);
         }
-        assert_eq!(changes(&[], "\"q\"", "\"r\""), ["the names or order of queues"]);
         assert_eq!(
             changes(&["--http", "9464"], whole, "http = 1"),
             [""; 0],

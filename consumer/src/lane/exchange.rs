@@ -111,8 +111,8 @@ impl Lane {
             above: self.above,
             rank: self.desk.rank(self.trial.is_some(), self.above, self.held.len()),
         };
-        let (queue, fleet) = (self.queue.clone(), &self.fleet);
-        Some(Box::pin(order.send(queue, Arc::clone(fleet))))
+        let (queue, served, fleet) = (self.queue.clone(), &self.served, &self.fleet);
+        Some(Box::pin(order.send(queue, Arc::clone(served), Arc::clone(fleet))))
     }
 
     /// We were woken and have no room (another queue took it): wake another in our place.

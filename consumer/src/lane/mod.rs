@@ -42,6 +42,7 @@ use crate::health::{Desk, Trial};
 use crate::jobs::JobBook;
 use crate::metrics::Clerk;
 use crate::ops::TICK;
+use crate::queues::Served;
 use crate::suspects::LOOK_AGAIN;
 use full::FullKinds;
 use held::Held;
@@ -60,6 +61,8 @@ const RECHECK: Duration = Duration::from_millis(250);
 pub(crate) struct Lane {
     fleet: Arc<Fleet>,
     queue: Queue,
+    served: Arc<Served>,
+    /// Its number among the shares of the slots.
     index: usize,
     submitter: Submitter,
     session: Option<Arc<Lifeline>>,
@@ -110,11 +113,11 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(
         fleet: Arc<Fleet>,
-        queue: Queue,
-        index: usize,
+        served: Arc<Served>,
         events: UnboundedReceiver<LaneEvent>,
         over: Over,
     ) -> Self {
+        let (queue, index) = (fleet.broker.queue(&served.name), served.lane);
         let (done_in, done_out) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
         Self {
@@ -139,8 +142,9 @@ impl Lane {
                 Arc::clone(&fleet.spill),
                 closing.clone(),
             ),
-            desk: Arc::clone(&fleet.desks[index]),
-            clerk: Clerk::new(Arc::clone(&fleet.meters.queues[index])),
+            desk: Arc::clone(&served.desk),
+            clerk: Clerk::new(Arc::clone(&served.meter)),
+            served,
             trial: None,
             _book_open: closing.drop_guard(),
             number: 0,
@@ -165,14 +169,14 @@ impl Lane {
     /// Runs until everything is drained.
     pub(crate) async fn run(mut self) {
         let mut finished: Vec<(Done, Duration)> = Vec::new();
-        let fleet = Arc::clone(&self.fleet);
+        let (fleet, served) = (Arc::clone(&self.fleet), Arc::clone(&self.served));
         let mut draining = false;
         let mut halted = false;
         let mut ticks = tokio::time::interval(TICK);
         loop {
-            fleet.progress.lanes[self.index].now();
+            served.mark.now();
             // Below it is the last to be heard of, and with much to do the others always have something to tell.
-            if !draining && fleet.drain.is_cancelled() {
+            if !draining && served.drain.is_cancelled() {
                 draining = true;
                 self.begin_drain();
             }
@@ -209,8 +213,8 @@ impl Lane {
                     self.finish_recount(looked);
                 }
                 _ = self.done_out.recv_many(&mut finished, MAX_BATCH) => self.collect(&mut finished),
-                () = fleet.drain.cancelled(), if !draining => {}
-                () = fleet.halt.cancelled(), if draining && !halted => {
+                () = served.drain.cancelled(), if !draining => {}
+                () = served.halt.cancelled(), if draining && !halted => {
                     halted = true;
                     self.give_back_all();
                 }
@@ -223,7 +227,7 @@ impl Lane {
             }
         }
         self.leave().await;
-        fleet.progress.lanes[self.index].end();
+        served.mark.end();
     }
 
     fn is_idle(&self) -> bool {

@@ -111,7 +111,7 @@ impl Lane {
     pub(super) fn tries(&self) -> Tries {
         match self.tells {
             false => Tries::Never,
-            true if self.held.is_empty() && self.fleet.desks.len() == 1 => Tries::HoldsNothing,
+            true if self.held.is_empty() && self.fleet.queues.all().len() == 1 => Tries::HoldsNothing,
             true => Tries::Always,
         }
     }

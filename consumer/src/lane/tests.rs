@@ -15,6 +15,7 @@ use crate::health::{Desk, Host};
 use crate::jobs::Spill;
 use crate::metrics::Meters;
 use crate::ops::Progress;
+use crate::queues::{Queues, Served};
 use crate::registry::Registry;
 use crate::slots::{QueueOrder, Slots};
 
@@ -22,7 +23,6 @@ use crate::slots::{QueueOrder, Slots};
 fn lane_with_a_claim_under_way() -> Lane {
     let link = Link::new(LinkConfig::from_url("redis://127.0.0.1:1/").unwrap(), None).unwrap();
     let broker = Broker::new(link, Prefix::default());
-    let queue = broker.queue(&QueueName::new("q").unwrap());
     let fleet = Fleet {
         bulk: broker.clone(),
         broker,
@@ -30,7 +30,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         spill: Arc::new(Spill::new(Vec::new())),
         host: Arc::new(Host::new()),
         urgent: Arc::new(Notify::new()),
-        desks: vec![Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())))],
+        queues: Queues::default(),
         handlers: std::sync::RwLock::new(Arc::new(Registry::new())),
         protection: std::sync::RwLock::default(),
         retiring: tokio_util::task::TaskTracker::new(),
@@ -39,8 +39,8 @@ fn lane_with_a_claim_under_way() -> Lane {
         suspects: Arc::default(),
         slots: Slots::new(4, QueueOrder::Strict, &[1]),
         counters: Counters::default(),
-        meters: Meters::new(1),
-        progress: Arc::new(Progress::new(1)),
+        meters: Meters::new(),
+        progress: Arc::new(Progress::new()),
         watch: Watch::default(),
         drain: CancellationToken::new(),
         halt: CancellationToken::new(),
@@ -49,7 +49,16 @@ fn lane_with_a_claim_under_way() -> Lane {
         prefetch: 0,
     };
     let (_, events) = mpsc::unbounded_channel();
-    let mut lane = Lane::new(Arc::new(fleet), queue, 0, events, Over::default());
+    let served = Served {
+        name: QueueName::new("q").unwrap(),
+        lane: 0,
+        desk: Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new()))),
+        meter: fleet.meters.queue(),
+        mark: fleet.progress.mark(),
+        drain: fleet.drain.child_token(),
+        halt: fleet.halt.child_token(),
+    };
+    let mut lane = Lane::new(Arc::new(fleet), Arc::new(served), events, Over::default());
     lane.hear(LaneEvent::Session(SessionId::fresh()));
     lane.next_claim(false);
     assert!(lane.claiming.is_some());

@@ -16,6 +16,7 @@ use workyard_shared::outage::Patience;
 
 use crate::fleet::Fleet;
 use crate::metrics::Call;
+use crate::queues::Served;
 
 /// What to send.
 pub(super) struct TurnOrder {
@@ -47,10 +48,10 @@ pub(super) struct TurnDone {
 
 impl TurnOrder {
     /// Sends until answered.
-    pub(super) async fn send(self, queue: Queue, fleet: Arc<Fleet>) -> TurnDone {
+    pub(super) async fn send(self, queue: Queue, served: Arc<Served>, fleet: Arc<Fleet>) -> TurnDone {
         let answer = tokio::select! {
             answer = self.until_answered(&queue, &fleet) => answer,
-            () = fleet.gives_up(!self.turn.is_empty()) => {
+            () = fleet.gives_up(&served, !self.turn.is_empty()) => {
                 let tasks = self.turn.completions.len() + self.turn.failures.len();
                 if tasks > 0 {
                     error!(tasks, "outcomes could not be delivered before the drain timeout; their tasks will run again");

@@ -34,9 +34,9 @@ pub(crate) fn collect(out: &mut Exposition, fleet: &Fleet, started: Instant) {
     for (outcome, n) in ["applied", "refused"].into_iter().zip(&fleet.meters.reloads) {
         out.count(Family::RELOADS, &[outcome], n.load(Ordering::Relaxed));
     }
-    for (desk, meter) in fleet.desks.iter().zip(&fleet.meters.queues) {
-        add_desk(out, desk);
-        add_queue(out, desk.queue(), meter);
+    for queue in fleet.queues.all().iter() {
+        add_desk(out, &queue.desk);
+        add_queue(out, queue.name.as_str(), &queue.meter);
     }
 }
 

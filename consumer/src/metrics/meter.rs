@@ -174,32 +174,33 @@ impl Call {
 /// All counters of a daemon.
 #[derive(Debug)]
 pub(crate) struct Meters {
-    /// In the order of the daemon's queues.
-    pub(crate) queues: Vec<Arc<QueueMeter>>,
+    /// Pairs of queue and kind that are told apart, in all queues.
+    pairs: Arc<AtomicUsize>,
     pub(super) calls: [Spread; 3],
     /// Reloads that were applied, and that were refused.
     pub(crate) reloads: [AtomicU64; 2],
 }
 
 impl Meters {
-    pub(crate) fn new(queues: usize) -> Self {
-        let pairs = Arc::new(AtomicUsize::new(0));
-        let queue = || {
-            Arc::new(QueueMeter {
-                kinds: Mutex::default(),
-                claimed: Spread::new(&BATCH),
-                settled: Spread::new(&BATCH),
-                stale: AtomicU64::new(0),
-                refused: AtomicU64::new(0),
-                leases_lost: AtomicU64::new(0),
-                pairs: Arc::clone(&pairs),
-            })
-        };
+    pub(crate) fn new() -> Self {
         Self {
-            queues: (0..queues).map(|_| queue()).collect(),
+            pairs: Arc::default(),
             calls: std::array::from_fn(|_| Spread::new(&CALL_US)),
             reloads: Default::default(),
         }
+    }
+
+    /// Counters for one more queue.
+    pub(crate) fn queue(&self) -> Arc<QueueMeter> {
+        Arc::new(QueueMeter {
+            kinds: Mutex::default(),
+            claimed: Spread::new(&BATCH),
+            settled: Spread::new(&BATCH),
+            stale: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            leases_lost: AtomicU64::new(0),
+            pairs: Arc::clone(&self.pairs),
+        })
     }
 
     /// Redis answered a call after this long.
@@ -214,24 +215,22 @@ mod tests {
 
     #[test]
     fn kinds_beyond_the_limit_are_counted_as_other_and_not_remembered() {
-        let meters = Meters::new(2);
-        let mut clerk = Clerk::new(Arc::clone(&meters.queues[0]));
+        let meters = Meters::new();
+        let queues = [meters.queue(), meters.queue()];
+        let mut clerk = Clerk::new(Arc::clone(&queues[0]));
         for i in 0..500 {
             clerk.waited(&format!("k{i}"), Duration::from_millis(1));
         }
-        let mut second = Clerk::new(Arc::clone(&meters.queues[1]));
+        let mut second = Clerk::new(Arc::clone(&queues[1]));
         second.waited("k1", Duration::from_millis(1));
         assert_eq!(clerk.known.len(), MOST_PAIRS);
-        let kinds = meters.queues[0].kinds.lock().unwrap();
+        let kinds = queues[0].kinds.lock().unwrap();
         assert_eq!(kinds.len(), MOST_PAIRS + 1);
         let other = kinds[OTHER].wait.read(1.0).unwrap();
         assert_eq!(
             other.buckets.iter().map(|(_, n)| n).sum::<u64>(),
             500 - MOST_PAIRS as u64
         );
-        assert_eq!(
-            meters.queues[1].kinds.lock().unwrap().keys().collect::<Vec<_>>(),
-            [OTHER]
-        );
+        assert_eq!(queues[1].kinds.lock().unwrap().keys().collect::<Vec<_>>(), [OTHER]);
     }
 }

@@ -13,4 +13,4 @@ mod verdict;
 pub(crate) use healthcheck::{Healthcheck, healthcheck};
 pub(crate) use notify::Notifier;
 pub(crate) use outside::Outside;
-pub(crate) use progress::{Progress, TICK, tick};
+pub(crate) use progress::{Mark, Progress, TICK, tick};

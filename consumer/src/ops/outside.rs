@@ -29,7 +29,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// What can be seen of a worker from outside.
 pub(crate) struct View {
     pub(super) started: Instant,
-    pub(super) queues: Vec<QueueName>,
+    /// What it serves at first.
+    queues: Vec<QueueName>,
     pub(super) progress: Arc<Progress>,
     /// Set when its loops run.
     pub(super) fleet: OnceLock<Arc<Fleet>>,
@@ -54,14 +55,20 @@ impl View {
     /// What does not.
     pub(super) fn alive(&self) -> Result<(), String> {
         let since = *self.answering_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let started = self.fleet.get().is_some();
+        let queues = self.fleet.get().map(|fleet| fleet.queues.all());
         verdict::alive(
             &self.progress,
-            &self.queues,
-            started,
+            queues.as_deref(),
             self.stuck,
             since.map(|at| at.elapsed()),
         )
+    }
+
+    /// What it serves now.
+    pub(super) fn queues(&self) -> Vec<QueueName> {
+        self.fleet
+            .get()
+            .map_or_else(|| self.queues.clone(), |fleet| fleet.queues.names())
     }
 
     /// Whether it works on tasks: Redis answers a function that may write, its session lives, it does not drain.
@@ -86,10 +93,10 @@ impl View {
     /// Unparking nobody changes nothing, and Redis refuses it when it would refuse every settle too: it loads, is a
     /// replica, cannot write to its disk, or does not know the functions and this user may not load them.
     async fn function_answers(&self) -> Result<(), Error> {
-        let Some(queue) = self.queues.first() else {
+        let Some(queue) = self.queues().into_iter().next() else {
             return Ok(());
         };
-        self.broker.queue(queue).unpark(&SessionId::fresh()).await
+        self.broker.queue(&queue).unpark(&SessionId::fresh()).await
     }
 
     /// A silence of the shared connection after which it is asked for an answer: long before it counts as stuck.

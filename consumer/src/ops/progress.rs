@@ -60,20 +60,24 @@ pub(crate) struct Progress {
     pub(crate) link: Mark,
     /// A heartbeat was answered.
     pub(crate) pulse: Mark,
-    /// The loops of the queues, in their order.
-    pub(crate) lanes: Vec<Mark>,
 }
 
 impl Progress {
-    pub(crate) fn new(queues: usize) -> Self {
+    pub(crate) fn new() -> Self {
         let born = Instant::now();
         Self {
             born,
             runtime: Mark::new(born),
             link: Mark::new(born),
             pulse: Mark::new(born),
-            lanes: (0..queues).map(|_| Mark::new(born)).collect(),
         }
+    }
+
+    /// A mark for the loop of a queue, which begins now.
+    pub(crate) fn mark(&self) -> Mark {
+        let mark = Mark::new(self.born);
+        mark.now();
+        mark
     }
 
     pub(super) fn now(&self) -> Duration {

@@ -90,7 +90,7 @@ async fn expose(view: &View, open: bool) -> String {
     if let Some(fleet) = view.fleet.get() {
         metrics::collect(&mut out, fleet, view.started);
     }
-    let read = tokio::time::timeout(REDIS_TIME, queues::read(&mut out, &view.broker, &view.queues)).await;
+    let read = tokio::time::timeout(REDIS_TIME, queues::read(&mut out, &view.broker, &view.queues())).await;
     if !matches!(read, Ok(Ok(()))) {
         out.gauge(Family::REDIS_UP, &[], 0);
     }

@@ -3,22 +3,21 @@
 //! Invariant: an outage of Redis never makes it dead: a restart would mend nothing. Its own connections being
 //! dead while Redis answers another one does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use workyard_shared::name::QueueName;
-
 use super::progress::Progress;
+use crate::queues::Served;
 
 /// Whether everything that must go round does.
 ///
-/// `answering`: for how long Redis has answered the judge's own connection; `None`: it does not.
+/// `queues`: those that have a loop; `None` before the loops run. `answering`: for how long Redis has answered the judge's own connection; `None`: it does not.
 ///
 /// # Errors
 /// The reason, for people.
 pub(super) fn alive(
     progress: &Progress,
-    queues: &[QueueName],
-    started: bool,
+    queues: Option<&[Arc<Served>]>,
     limit: Duration,
     answering: Option<Duration>,
 ) -> Result<(), String> {
@@ -29,16 +28,12 @@ pub(super) fn alive(
     if stuck(age) {
         return Err(format!("the runtime has made no progress for {} s", seconds(age)));
     }
-    if !started {
-        return Ok(());
-    }
-    for (queue, mark) in queues.iter().zip(&progress.lanes) {
-        let age = mark.age(now);
+    let Some(queues) = queues else { return Ok(()) };
+    for queue in queues {
+        let age = queue.mark.age(now);
         if stuck(age) {
-            return Err(format!(
-                "the loop of queue {queue} has made no progress for {} s",
-                seconds(age)
-            ));
+            let (name, age) = (&queue.name, seconds(age));
+            return Err(format!("the loop of queue {name} has made no progress for {age} s"));
         }
     }
     // Whoever was cut off with Redis gets the same time anew when it is back.
@@ -62,18 +57,37 @@ pub(super) fn alive(
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Notify;
+    use tokio_util::sync::CancellationToken;
+    use workyard_shared::name::QueueName;
+
     use super::*;
+    use crate::health::{Desk, Host};
+    use crate::metrics::Meters;
 
     const LIMIT: Duration = Duration::from_millis(40);
     const LONG: Option<Duration> = Some(Duration::from_secs(60));
 
+    fn queue(progress: &Progress) -> Arc<Served> {
+        Arc::new(Served {
+            name: QueueName::new("q").unwrap(),
+            lane: 0,
+            desk: Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new()))),
+            meter: Meters::new().queue(),
+            mark: progress.mark(),
+            drain: CancellationToken::new(),
+            halt: CancellationToken::new(),
+        })
+    }
+
     /// Everything went round but what `leave_out` says.
     async fn judged(leave_out: &str, started: bool, answering: Option<Duration>) -> Result<(), String> {
-        let progress = Progress::new(1);
+        let progress = Progress::new();
+        let queue = queue(&progress);
         tokio::time::sleep(2 * LIMIT).await;
         let marks = [
             ("runtime", &progress.runtime),
-            ("lane", &progress.lanes[0]),
+            ("lane", &queue.mark),
             ("link", &progress.link),
             ("pulse", &progress.pulse),
         ];
@@ -82,7 +96,8 @@ mod tests {
                 mark.now();
             }
         }
-        alive(&progress, &[QueueName::new("q").unwrap()], started, LIMIT, answering)
+        let queues = [queue];
+        alive(&progress, started.then_some(&queues[..]), LIMIT, answering)
     }
 
     #[tokio::test]
@@ -106,11 +121,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_has_ended_is_not_stuck() {
-        let progress = Progress::new(1);
-        progress.lanes[0].end();
+        let progress = Progress::new();
+        let queue = queue(&progress);
+        queue.mark.end();
         tokio::time::sleep(2 * LIMIT).await;
         progress.runtime.now();
-        let verdict = alive(&progress, &[QueueName::new("q").unwrap()], true, LIMIT, None);
+        let verdict = alive(&progress, Some(&[queue]), LIMIT, None);
         assert_eq!(verdict, Ok(()));
     }
 }
