@@ -61,6 +61,8 @@ pub(crate) struct Slot {
     _permits: (OwnedSemaphorePermit, Option<KindPermit>),
     /// How long the run may go on once it is stopped, in ms.
     wind_down_ms: AtomicU64,
+    /// It was ended because its time was over, the task's or its handler's.
+    out_of_time: AtomicBool,
 }
 
 impl Slot {
@@ -68,6 +70,7 @@ impl Slot {
         Self {
             _permits: (permit, of_kind),
             wind_down_ms: AtomicU64::new(0),
+            out_of_time: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +108,18 @@ impl Context {
             let ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
             slot.wind_down_ms.fetch_max(ms, Ordering::Relaxed);
         }
+    }
+
+    /// Its time is over: whatever is said of it now, that is why it failed.
+    pub(crate) fn ran_out_of_time(&self) {
+        if let Some(slot) = &self.attempt.slot {
+            slot.out_of_time.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        let slot = self.attempt.slot.as_ref();
+        slot.is_some_and(|slot| slot.out_of_time.load(Ordering::Relaxed))
     }
 
     /// How long it may go on after it was stopped.

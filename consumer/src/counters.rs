@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::done::Done;
+
 /// Weight of the newest run in the mean: about the last 20 runs count.
 const NEWEST: u64 = 20;
 
@@ -16,11 +18,15 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Counts a finished run. Two threads may overwrite each other's mean: it is a mean.
-    pub(crate) fn ran(&self, run: Duration, failed: bool) {
+    /// Counts a finished run. Two threads may overwrite each other's mean: it is a mean. Only of runs to a good end: how soon tasks fail, or
+    /// are cancelled, says nothing of how long one takes, and estimates come from it.
+    pub(crate) fn ran(&self, run: Duration, done: &Done) {
         self.processed.fetch_add(1, Ordering::Relaxed);
-        if failed {
+        if done.is_failure() {
             self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        if done.kind().is_none() || done.is_failure() {
+            return;
         }
         let run = u64::try_from(run.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mean = self.mean_run_ns.load(Ordering::Relaxed);

@@ -50,8 +50,23 @@ pub(crate) struct Run {
 enum Ended {
     Outcome(Outcome),
     Parts(Vec<(u32, Part)>),
-    TimedOut,
+    /// With what its program said last, if it has one that did.
+    TimedOut(Option<String>),
     Cancelled,
+}
+
+impl Ended {
+    /// Told to end, a handler says that it failed, and may say so before the stop of its run is seen: that is no failure, of the
+    /// task or of its kind.
+    fn unless_cancelled(self, ctx: &Context) -> Self {
+        let is_told = ctx.cancellation().is_cancelled() && !ctx.is_out_of_time();
+        match self {
+            Self::Outcome(Err(failure)) if is_told && matches!(failure.next, Next::Retry | Next::RetryAfter(_)) => {
+                Self::Cancelled
+            }
+            other => other,
+        }
+    }
 }
 
 impl From<MemberEnd> for Ended {
@@ -79,14 +94,14 @@ pub(crate) async fn execute(mut task: Run, middleware: Arc<[Arc<dyn Middleware>]
     let started = Instant::now();
     let ended = attempt(&task).await;
     let run = started.elapsed();
-    let timed_out = matches!(ended, Ended::TimedOut);
+    let timed_out = matches!(ended, Ended::TimedOut(_)) || task.ctx.is_out_of_time();
     let (outcome, parts) = match ended {
         Ended::Outcome(outcome) => (check_size(outcome), Vec::new()),
         Ended::Parts(parts) => (Ok(Bytes::from_static(b"null")), parts),
-        Ended::TimedOut => {
+        Ended::TimedOut(said) => {
             let limit = workyard_shared::duration::format(task.timeout.unwrap_or_default());
-            let failure = Failure::retry(format!("timeout: ran longer than {limit}"));
-            (Err(failure), Vec::new())
+            let message = said.unwrap_or_else(|| format!("timed out after {limit}"));
+            (Err(Failure::retry(message)), Vec::new())
         }
         Ended::Cancelled => return (dropped(&task), run),
     };
@@ -126,22 +141,29 @@ async fn attempt(task: &Run) -> Ended {
         }
     };
     let mut run = std::pin::pin!(run);
-    let stopped = tokio::select! {
+    let mut stopped = tokio::select! {
         biased;
         ended = &mut run => {
-            return ended.unwrap_or_else(|panic| Ended::Outcome(Err(Failure::retry(describe(&*panic)))));
+            let ended = ended.unwrap_or_else(|panic| Ended::Outcome(Err(Failure::retry(describe(&*panic)))));
+            return ended.unless_cancelled(&task.ctx);
         }
         () = task.ctx.cancellation().cancelled() => Ended::Cancelled,
         () = limit => {
             // Dropping the future ends an async handler; a blocking one can only be asked.
             task.ctx.cancellation().cancel();
-            Ended::TimedOut
+            Ended::TimedOut(None)
         }
     };
     // A program has its signal, and its time to clean up: dropped now, it would be killed. Its slot is in use until then.
     let wind_down = task.ctx.wind_down();
     if !wind_down.is_zero() {
-        drop(tokio::time::timeout(wind_down, run).await);
+        let last_words = tokio::time::timeout(wind_down, run).await;
+        // What the program said last is why it took so long, if anything is.
+        if let (Ended::TimedOut(said), Ok(Ok(Ended::Outcome(Err(failure))))) = (&mut stopped, last_words)
+            && task.ctx.is_out_of_time()
+        {
+            *said = Some(failure.message);
+        }
     }
     stopped
 }
@@ -253,18 +275,17 @@ fn settle_member(
 ) -> JobOutcome {
     let (verdict, delay, error) = match outcome {
         Ok(_) => (JobVerdict::Done, None, String::new()),
-        Err(failure) => match failure.next {
-            _ if timed_out => (JobVerdict::Timeout, None, failure.message),
-            next => {
-                let words = member.sealing.error(&task.ctx, failure.message);
-                match next {
-                    Next::Retry => (JobVerdict::Retry, None, words),
-                    Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), words),
-                    Next::Final => (JobVerdict::Final, None, words),
-                    Next::Elsewhere => (JobVerdict::Elsewhere, None, words),
-                }
+        Err(failure) => {
+            // Also of one that ran out of time: a program's last words are in it.
+            let words = member.sealing.error(&task.ctx, failure.message);
+            match failure.next {
+                _ if timed_out => (JobVerdict::Timeout, None, words),
+                Next::Retry => (JobVerdict::Retry, None, words),
+                Next::RetryAfter(delay) => (JobVerdict::Retry, Some(delay), words),
+                Next::Final => (JobVerdict::Final, None, words),
+                Next::Elsewhere => (JobVerdict::Elsewhere, None, words),
             }
-        },
+        }
     };
     JobOutcome {
         id: task.ctx.id().to_owned(),

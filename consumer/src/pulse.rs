@@ -106,7 +106,7 @@ impl Pulse {
         let every = self.lease / BEATS_PER_LEASE;
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut beats = 0;
+        let (mut beats, mut reported) = (0, 0);
         let mut last = Instant::now();
         loop {
             let urgent = tokio::select! {
@@ -134,8 +134,12 @@ impl Pulse {
             if beaten.contains(&true) {
                 self.fleet.progress.pulse.now();
             }
-            let due = beats % BEATS_PER_REPORT == 0 || (!urgent && self.fleet.slots.running() > 0);
+            // Short tasks may all have ended between two beats.
+            let processed = self.fleet.counters.processed.load(Ordering::Relaxed);
+            let works = self.fleet.slots.running() > 0 || processed != reported;
+            let due = beats % BEATS_PER_REPORT == 0 || (!urgent && works);
             if due && beaten.contains(&true) {
+                reported = processed;
                 stop.run_until_cancelled(self.report(every)).await;
             }
             beats += 1;

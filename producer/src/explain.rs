@@ -123,7 +123,9 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
         // What nothing else holds up starts when those before it have gone; where more than these are handed back, a full kind
         // is in the way, and the pace of all says nothing of one.
         let by_pace = reasons.is_empty() && stats.handed_back <= ahead;
-        let starts_in_ms = facts.pace.takes_ms(ahead).filter(|_| by_pace);
+        // With all slots taken one of those that run has to end, too.
+        let before = ahead + u64::from(stats.running >= serving.slots);
+        let starts_in_ms = facts.pace.takes_ms(before).filter(|_| by_pace);
         reasons.push(Reason::Queued { ahead, starts_in_ms });
     }
     reasons

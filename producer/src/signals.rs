@@ -88,7 +88,8 @@ pub struct Signals {
     pub arrival_per_second: f64,
     /// Tasks that completed, failed for good or expired, per second.
     pub drain_per_second: f64,
-    /// How long the backlog of now takes at this pace, in ms; absent if nothing drains.
+    /// How long the backlog of now takes at this pace, in ms; absent if nothing drains: the queue is paused, no consumer is well, or some kind's
+    /// breaker is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_to_drain_ms: Option<u64>,
     /// Consumers that are alive and well.
@@ -106,16 +107,26 @@ impl Signals {
     fn of(stats: &QueueStats, pace: Pace, serving: Serving, stuck: bool) -> Self {
         let backlog = stats.pending + stats.inbox + stats.handed_back;
         let moves = if stuck { backlog - stats.handed_back } else { backlog };
+        let holds = stats.paused || serving.healthy == 0 || stuck;
+        // Behind an open breaker only what leaves is work for more consumers: the rest of what comes in is handed back.
+        let arrival = if stuck {
+            pace.arrival.min(pace.drain)
+        } else {
+            pace.arrival
+        };
         let rounded = |rate: f64| (rate * 1000.0).round() / 1000.0;
         Self {
             backlog,
             oldest_pending_ms: stats.oldest_pending.map(|at| stats.at.ms().saturating_sub(at.ms())),
             arrival_per_second: rounded(pace.arrival),
             drain_per_second: rounded(pace.drain),
-            time_to_drain_ms: if backlog == 0 { Some(0) } else { pace.takes_ms(backlog) },
+            time_to_drain_ms: match backlog {
+                0 => Some(0),
+                _ => pace.takes_ms(backlog).filter(|_| !holds),
+            },
             healthy_consumers: serving.healthy,
             slots: serving.slots,
-            wanted_consumers: wanted(moves, stats.running, pace, serving),
+            wanted_consumers: wanted(moves, stats.running, Pace { arrival, ..pace }, serving),
         }
     }
 }

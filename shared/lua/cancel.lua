@@ -33,7 +33,7 @@ local function cancel(keys, argv)
   if call('ZSCORE', keys[FAILED], id) then return 'finished' end
   local pending, scheduled = call('ZSCORE', keys[PENDING], id), call('ZSCORE', keys[SCHEDULED], id)
   local waiting = pending or scheduled
-  local held = not waiting and running and call('HEXISTS', running, id) == 1
+  local held = not waiting and running and call('HGET', running, id)
   if not waiting and not held then return 'running' end
   if held then call('LLEN', keys[OWN + 3]) end
   check_finish(keys)
@@ -46,7 +46,9 @@ local function cancel(keys, argv)
     call('HDEL', running, id)
   end
   local m, kind, options = parse_meta(call('HGET', keys[META], id)), kind_of(record), options_of(record)
-  local text = terminal_text('cancelled', kind, created_of(record), '0', now, m, held and holder or '-', 'cancelled', '')
+  -- Of the run that ends so, which began when it was claimed, else of the last one.
+  if held then m.started, m.consumer = int(floor(tonumber(match(held, '^%d+') or 0) / 1000)), holder end
+  local text = terminal_text('cancelled', kind, created_of(record), m.started, now, m, m.consumer, 'cancelled', '')
   finish(keys, id, text, options.retention or DEFAULT.retention, now)
   bump(keys, now, { cancelled = 1 }, { cancelled = { [kind] = 1 } })
   follow(keys, now, { id }, 'cancelled')

@@ -59,8 +59,9 @@ local function check_mapped(keys, job, now)
 end
 
 local function allowed_losses(job)
-  local percent = match(job.allow, '^([%d.]+)%%$')
-  if percent then return floor(job.maps * (tonumber(percent) or 0) / 100) end
+  local whole, part = match(job.allow, '^(%d*)%.?(%d*)%%$')
+  -- In whole numbers: 18.4 % of 375 is 69, and a little less as a product of doubles.
+  if whole then return floor(job.maps * (tonumber(whole .. part) or 0) / (100 * 10 ^ #part)) end
   return tonumber(job.allow) or 0
 end
 

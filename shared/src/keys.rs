@@ -131,16 +131,7 @@ impl Keys {
     /// whoever uses the place for something else has none of such a name: it is removed with all that is in it.
     #[must_use]
     pub fn spill_folder(&self, job: &JobId) -> String {
-        let queue: String = self
-            .base
-            .chars()
-            .filter_map(|c| match c {
-                '{' | '}' => None,
-                ':' | '/' => Some('.'),
-                other => Some(other),
-            })
-            .collect();
-        format!("{queue}{job}")
+        folder(&self.base, job.as_str())
     }
 
     /// The keys that every function of jobs takes behind the shared ones.
@@ -168,6 +159,22 @@ impl Keys {
     pub fn finished_channel(&self) -> String {
         self.named("finished")
     }
+}
+
+fn folder(base: &str, job: &str) -> String {
+    let queue = base.chars().filter_map(|c| match c {
+        '{' | '}' => None,
+        ':' | '/' => Some('.'),
+        other => Some(other),
+    });
+    queue.chain(job.chars()).collect()
+}
+
+/// The folder that [`Keys::spill_folder`] names, by the key of the job's result; `None` if that is none.
+#[must_use]
+pub fn spill_folder_of_result(key: &str, job: &str) -> Option<String> {
+    let base = key.strip_suffix(":out")?.strip_suffix(job)?.strip_suffix("job:")?;
+    Some(folder(base, job))
 }
 
 /// The health key of a consumer, a plain JSON string with a TTL.

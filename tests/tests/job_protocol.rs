@@ -262,6 +262,33 @@ async fn fail_fast_ends_the_job_and_a_retry_runs_only_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_percentage_is_exact() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.consumer).await;
+    // As a product of doubles 18.4 % of 375 is a little less than 69.
+    let first = |member: &str| {
+        member
+            .strip_prefix("m:")
+            .map_or(u64::MAX, |chunk| chunk.parse().unwrap())
+    };
+    for (lost, state) in [(69, JobState::Completed), (70, JobState::Failed)] {
+        let id = job_id(&format!("lost-{lost}"));
+        let mut spec = spec(Form::Fold { fan_in: None });
+        spec.policy = Policy::AllowPercent(18.4);
+        submit(&yard.producer, &id, &spec, 375).await;
+        let bad = |member: &str| {
+            if first(member) < lost {
+                JobVerdict::Final
+            } else {
+                JobVerdict::Done
+            }
+        };
+        hand.work_all(&id, bad).await;
+        assert_eq!(hand.record(&id).await.state, state, "{lost} of 375");
+    }
+}
+
+#[tokio::test]
 async fn as_many_chunks_as_the_policy_allows_may_be_lost_and_not_one_more() {
     let yard = Yard::start().await;
     let mut hand = Hand::register(&yard.consumer).await;

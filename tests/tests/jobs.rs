@@ -614,7 +614,9 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
             assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
         }
         // Intermediate files go with the end of the job; the result stays, also where it is spilled itself.
-        let data = spill.path().join(job.id().as_str()).join("data");
+        let folder = spill.path().join(yard.queue.keys().spill_folder(job.id()));
+        assert!(folder.is_dir(), "it looks where the job's files are");
+        let data = folder.join("data");
         wait_until(SOON, || async { !data.exists() }).await;
         if keyed {
             assert_eq!(
@@ -643,7 +645,9 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
         .await
         .unwrap();
     all.wait(SOON).await.unwrap();
-    let data = spill.path().join(all.id().as_str()).join("data");
+    let folder = spill.path().join(yard.queue.keys().spill_folder(all.id()));
+    assert!(folder.is_dir(), "it looks where the job's files are");
+    let data = folder.join("data");
     wait_until(SOON, || async { !data.exists() }).await;
     assert_eq!(
         all.result::<String>().await.unwrap().as_deref(),

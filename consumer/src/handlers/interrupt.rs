@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
 use workyard_shared::duration;
 
 use crate::{Context, Failure};
@@ -13,7 +12,7 @@ use crate::{Context, Failure};
 /// When and why an attempt must stop.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
-    cancelled: CancellationToken,
+    ctx: Context,
     started: Instant,
     deadline: Option<Instant>,
 }
@@ -28,7 +27,7 @@ impl Interrupt {
             (task, own) => task.or(own),
         };
         Self {
-            cancelled: ctx.cancellation().clone(),
+            ctx: ctx.clone(),
             started,
             deadline,
         }
@@ -50,9 +49,15 @@ impl Interrupt {
         };
         tokio::select! {
             biased;
-            () = self.cancelled.cancelled() => Failure::retry("cancelled"),
-            () = out_of_time => Failure::retry(format!("timed out after {}", self.allowed())),
+            () = self.ctx.cancellation().cancelled() => {}
+            () = out_of_time => {}
         }
+        // Whoever watches the task's deadline cancels at that moment: it is the time that is over, whoever was first to say so.
+        if self.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Failure::retry("cancelled");
+        }
+        self.ctx.ran_out_of_time();
+        Failure::retry(format!("timed out after {}", self.allowed()))
     }
 
     fn allowed(&self) -> String {

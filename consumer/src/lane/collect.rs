@@ -40,7 +40,7 @@ impl Lane {
             {
                 self.outbox.release(id.clone(), *token, Duration::ZERO);
             }
-            self.fleet.counters.ran(run, done.is_failure());
+            self.fleet.counters.ran(run, &done);
             match self
                 .measure(&registry, &done, run, Held::is_retry(&holding))
                 .filter(|_| Held::is_spared(&holding))

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::item::Item;
+use super::item::{Item, without_return};
 use super::pairs::Groups;
 use super::records::{FileText, Records, each_json};
 use super::{StageContext, lines};
@@ -83,7 +83,7 @@ impl StageInput {
     /// behind its header. Only what has no plain line (an object, a string of two lines) is JSON.
     pub(crate) fn into_text_lines(self, ctx: &StageContext) -> Result<VecDeque<Bytes>, Failure> {
         match self {
-            Self::Chunk(Records::Lines(text)) => Ok(VecDeque::from([text])),
+            Self::Chunk(Records::Lines(text)) => Ok(VecDeque::from([without_returns(text)])),
             Self::Chunk(Records::Files(files)) => Ok(files.into_iter().flat_map(ended).collect()),
             Self::Chunk(Records::Csv(csv)) => Ok(VecDeque::from([(csv.header + "\n").into(), csv.text])),
             other => {
@@ -117,6 +117,25 @@ impl StageInput {
     }
 }
 
+/// The lines, each with its line feed alone, as functions see them: a program would take the carriage return for part of the last word.
+fn without_returns(text: Bytes) -> Bytes {
+    if !text.contains(&b'\r') {
+        return text;
+    }
+    let ends = text.ends_with(b"\n");
+    let mut out = Vec::with_capacity(text.len());
+    for (at, line) in lines::of(&text).enumerate() {
+        if at > 0 {
+            out.push(b'\n');
+        }
+        out.extend_from_slice(without_return(line));
+    }
+    if ends {
+        out.push(b'\n');
+    }
+    out.into()
+}
+
 /// The text of a file, and the line feed that its last line may lack.
 fn ended(file: FileText) -> impl Iterator<Item = Bytes> {
     let whole = file.text.is_empty() || file.text.ends_with(b"\n");
@@ -133,4 +152,21 @@ pub(crate) fn lines_of_array(what: &str, json: &[u8]) -> Result<Vec<u8>, Failure
         lines::push_json(&mut out, value.get());
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_for_programs_end_with_a_line_feed_alone() {
+        for (text, lines) in [
+            ("", ""),
+            ("a\nb", "a\nb"),
+            ("a\r\nb\r\n", "a\nb\n"),
+            ("a\rb\r\n\r\nc\r", "a\rb\n\nc"),
+        ] {
+            assert_eq!(without_returns(Bytes::from(text)), lines, "{text:?}");
+        }
+    }
 }

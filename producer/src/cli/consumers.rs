@@ -233,7 +233,14 @@ fn consumers(reports: &[(&ConsumerView, Report)], clock: Clock, terminal: bool) 
     let mut grid = Grid::new(terminal, &heads);
     for (view, report) in reports {
         let score = |standing: &Standing| standing.health.unwrap_or(1.0);
-        let worst = report.balance.iter().min_by(|a, b| score(a).total_cmp(&score(b)));
+        // A circuit that is open gets probes alone, so its score may be the best.
+        let closed = |standing: &Standing| match standing.circuit.as_deref() {
+            Some("open" | "probing") => 0,
+            Some("suspect") => 1,
+            _ => 2,
+        };
+        let order = |a: &&Standing, b: &&Standing| closed(a).cmp(&closed(b)).then(score(a).total_cmp(&score(b)));
+        let worst = report.balance.iter().min_by(order);
         let recent = |count: fn(&KindVitals) -> u32| -> u64 {
             let kinds = worst.into_iter().flat_map(|worst| worst.vitals.kinds.values());
             kinds.map(|kind| u64::from(count(kind))).sum()

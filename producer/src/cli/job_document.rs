@@ -57,7 +57,7 @@ impl<'a> PlaceDocument<'a> {
             parts: place.parts,
             bytes: place.bytes,
             spilled: (place.spilled > 0).then(|| SpilledDocument {
-                below: spilled_below(id, record),
+                below: spilled_below(id, record, place),
                 parts: place.spilled,
                 bytes: place.spilled_bytes,
             }),

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use workyard_producer::{JobGlance, JobHandle, JobRecord, JobState, Moment, Phase, QueueName, ResultPlace};
-use workyard_shared::duration;
 use workyard_shared::job::Form;
+use workyard_shared::{duration, keys};
 
 use super::exit::CliError;
 use super::job_chunk;
@@ -201,17 +201,18 @@ fn took(record: &JobRecord) -> Option<String> {
     Some(text)
 }
 
-/// Below the spill place.
-pub(crate) fn spilled_below(id: &str, record: &JobRecord) -> String {
+/// Where the spilled parts of the result are.
+pub(crate) fn spilled_below(id: &str, record: &JobRecord, place: &ResultPlace) -> String {
     let spill = record.spec.spill.as_deref().unwrap_or_default();
-    format!("{}/{id}/out", spill.trim_end_matches('/'))
+    let folder = keys::spill_folder_of_result(&place.key, id).unwrap_or_default();
+    format!("{}/{folder}/out", spill.trim_end_matches('/'))
 }
 
 fn place_words(id: &str, record: &JobRecord, place: &ResultPlace) -> String {
     let parts = |n: u64| format!("{n} part{}", if n == 1 { "" } else { "s" });
     let mut text = format!("{} in {}, {} bytes", parts(place.parts), place.key, place.bytes);
     if place.spilled > 0 {
-        let (below, bytes) = (spilled_below(id, record), place.spilled_bytes);
+        let (below, bytes) = (spilled_below(id, record, place), place.spilled_bytes);
         text.push_str(&format!(
             "; of these {} spilled below {below}, {bytes} bytes",
             place.spilled

@@ -93,7 +93,9 @@ impl Limit {
         let unloaded = self.unloaded_ms.map_or(now_ms, |ms| (ms * CREEP).min(now_ms));
         self.unloaded_ms = Some(unloaded);
         let gradient = (TOLERANCE * unloaded / now_ms).clamp(0.5, 1.0);
-        let target = self.limit * gradient + self.limit.sqrt();
+        // At its worst it has no headroom: with it four slots would be the least that latency alone leads to.
+        let headroom = if gradient > 0.5 { self.limit.sqrt() } else { 0.0 };
+        let target = self.limit * gradient + headroom;
         let held_back = f64::from(self.busiest) + 0.5 >= self.limit;
         if target > self.limit && !held_back {
             return self.limit;
@@ -132,6 +134,20 @@ mod tests {
     fn does_not_grow_without_demand() {
         let mut limit = Limit::new(2, 200);
         assert!(settle(&mut limit, 64, 100, 5) <= 7);
+    }
+
+    #[test]
+    fn comes_back_to_the_minimum_as_runs_get_slow() {
+        let mut limit = Limit::new(2, 32);
+        let mut run = |ms: u64, beats: u32| {
+            for _ in 0..beats {
+                limit.on_run(Duration::from_millis(ms), true, limit.slots());
+                limit.beat(0.0);
+            }
+            limit.slots()
+        };
+        assert!(run(100, 20) > 12);
+        assert_eq!(run(1000, 20), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What built-in functions hand to each other: pairs of them that can never work together.
 //!
-//! Invariant: only what would fail for each input that has an item is refused. Of a function of the user's own nothing is
+//! Invariant: only what would fail, or count something else than its name says, for each input that has an item is refused. Of a function of the user's own nothing is
 //! known, and of `identity` and `grep` no more than of their input.
 
 use serde_json::Value;
@@ -38,12 +38,38 @@ enum Shape {
 pub fn check_flow(map: Called<'_>, combine: Option<Called<'_>>, reduce: Called<'_>, keyed: bool) -> Result<(), Misfit> {
     let mut from = map;
     let mut shape = mapped(map, keyed);
+    count_counts(map, combine, reduce, keyed)?;
     if let Some(combine) = combine {
         fit(from, shape, combine, "combine", keyed)?;
         shape = combined(combine.kind, shape);
         from = combine;
     }
     fit(from, shape, reduce, "reduce", keyed)
+}
+
+/// `count` behind what has not been counted adds the items up, and behind what has been counted it counts counts.
+fn count_counts(map: Called<'_>, combine: Option<Called<'_>>, reduce: Called<'_>, keyed: bool) -> Result<(), Misfit> {
+    if reduce.kind != "count" {
+        return Ok(());
+    }
+    match combine {
+        None if !keyed && matches!(map.kind, "grep" | "identity") => Err(Misfit {
+            reason: format!(
+                "count as the reduce of a fold adds up counts, and {} emits the items themselves",
+                map.kind
+            ),
+            hint: match map.kind {
+                "grep" => "say --map count --map-arg pattern=...".to_owned(),
+                _ => "say --map count, or --reduce sum for the sum of the items".to_owned(),
+            },
+        }),
+        Some(combine) if combine.kind == "count" => Err(Misfit {
+            reason: "count behind the combiner count says in how many chunks a key is, not how many values it has"
+                .to_owned(),
+            hint: "say --reduce sum".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn has_field(function: Called<'_>) -> bool {
@@ -178,6 +204,14 @@ mod tests {
                 "what sum emits",
                 "leave the argument field",
             ),
+            ("identity > count", false, "adds up counts", "--map count"),
+            (
+                "grep {\"pattern\":\"x\"} > count",
+                false,
+                "grep emits the items",
+                "--map-arg pattern",
+            ),
+            ("word-count > count > count", true, "in how many chunks", "--reduce sum"),
         ] {
             let found = flow(text, keyed).unwrap_err();
             assert!(found.reason.contains(reason), "{text}: {found:?}");
@@ -198,6 +232,9 @@ mod tests {
             ("min > max", false),
             ("count > count", false),
             ("word-count > count", true),
+            ("identity > count", true),
+            ("word-count > count > sum", true),
+            ("my-own > count", false),
             ("word-count > sum-by-key > max", true),
             ("identity > identity > top-n {\"n\":1,\"field\":\"a\"}", true),
             ("histogram > my-own > top-n {\"n\":1,\"field\":\"a\"}", true),
