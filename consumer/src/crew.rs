@@ -70,20 +70,22 @@ impl Crew {
         let names: Vec<QueueName> = queues.iter().map(|(name, _)| name.clone()).collect();
         self.fleet.queues.may_change(&names)?;
         let served = self.fleet.queues.names();
-        for name in names.iter().filter(|name| !served.contains(name)) {
+        let looks = names.iter().filter(|name| !served.contains(name)).map(|name| async {
             // Nobody is unparked by this, and whoever may not serve the queue is refused.
             let queue = self.fleet.broker.queue(name);
             let nobody = SessionId::fresh();
             match tokio::time::timeout(ANSWER_TIME, queue.unpark(&nobody)).await {
-                Ok(Err(error)) if !error.is_temporary() => return Err(error),
-                _ => {}
+                Ok(Err(error)) if !error.is_temporary() => Err(error),
+                _ => Ok(()),
             }
-        }
-        Ok(())
+        });
+        futures_util::future::try_join_all(looks).await.map(|_| ())
     }
 
     /// Serves these from now on, in this order: loops of new ones begin; those of others claim no more, finish what runs within
     /// the drain time, and end. Returns the new ones.
+    ///
+    /// At the start each may have work, and an earlier one goes first; one that comes later is waited for when it has claimed.
     pub(crate) fn serve(self: &Arc<Self>, queues: &[(QueueName, usize)]) -> Vec<QueueName> {
         let before = self.fleet.queues.all();
         let mut new = Vec::new();
@@ -103,6 +105,11 @@ impl Crew {
         let lanes: Vec<(usize, usize)> = served.iter().map(|queue| queue.lane).zip(weights).collect();
         let leaving = self.fleet.queues.change(served);
         self.fleet.slots.rank(&lanes);
+        if before.is_empty() {
+            lanes
+                .iter()
+                .for_each(|(lane, _)| self.fleet.slots.set_dry(*lane, false));
+        }
         for queue in leaving {
             self.leave(&queue);
         }

@@ -147,7 +147,10 @@ impl KindSlots {
             .ok()?;
         self.busiest.fetch_max(before + 1, Ordering::Relaxed);
         if !who.alone {
-            self.turns.lock().unwrap_or_else(PoisonError::into_inner).served(who, 1);
+            self.turns
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .served(who, 1, Instant::now());
         }
         Some(KindPermit(Arc::clone(self)))
     }

@@ -50,7 +50,8 @@ impl Share {
         Self {
             rank: AtomicUsize::new(NONE),
             weight: AtomicUsize::new(1),
-            dry: AtomicBool::new(false),
+            // Nobody waits for it before its first claim has brought something: it may be of no use for long.
+            dry: AtomicBool::new(true),
             held: AtomicUsize::new(0),
             parked: AtomicUsize::new(0),
         }
@@ -105,6 +106,9 @@ impl Slots {
         };
         let lanes: Vec<_> = weights.iter().map(|weight| (slots.enlist(None), *weight)).collect();
         slots.rank(&lanes);
+        for (lane, _) in lanes {
+            slots.set_dry(lane, false);
+        }
         slots
     }
 
@@ -259,7 +263,7 @@ impl Slots {
         let who = self.standing(lane);
         if !who.alone {
             let mut turns = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.served(who, tasks);
+            turns.served(who, tasks, Instant::now());
         }
     }
 
@@ -390,6 +394,7 @@ mod tests {
         assert_eq!(slots.enlist(Some(0)), 0);
         slots.rank(&[(1, 1), (0, 1)]);
         assert_eq!(slots.reserve(0, 0, 100), 0, "the first may have work");
+        slots.set_dry(0, false);
         assert_eq!(slots.reserve(1, 0, 100), 4);
         slots.rank(&[(0, 1), (1, 1)]);
         slots.unreserve(1, 4);

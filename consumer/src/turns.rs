@@ -39,6 +39,18 @@ struct Turn {
     rank: usize,
     /// It wants nothing at present.
     resting: bool,
+    /// When it asked or was served last.
+    seen: Option<Instant>,
+}
+
+impl Turn {
+    /// Whether it takes part now.
+    fn is_active(&self, now: Instant) -> bool {
+        !self.resting
+            && self
+                .seen
+                .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN)
+    }
 }
 
 impl Turns {
@@ -51,7 +63,7 @@ impl Turns {
 
     /// How many of the others that wait go before this one.
     pub(crate) fn before(&mut self, who: Standing, now: Instant) -> usize {
-        self.begins(who.lane);
+        self.begins(who.lane, now);
         let mine = *self.of(who.lane);
         let burst = share(who.burst, who.weight);
         let others = self.0.iter().enumerate().filter(|(lane, _)| *lane != who.lane);
@@ -67,30 +79,34 @@ impl Turns {
             .count()
     }
 
-    /// One that rested begins where those stand that did not: neither behind for what it had long ago, nor with a claim to all
-    /// that it did not want.
-    fn begins(&mut self, lane: usize) {
-        if !std::mem::take(&mut self.of(lane).resting) {
-            return;
+    /// One that rested, or has not asked for long, or never, begins where those stand that take part: neither behind for what it
+    /// had long ago, nor with a claim to all that it did not want.
+    fn begins(&mut self, lane: usize, now: Instant) {
+        let was_active = self.of(lane).is_active(now);
+        if !was_active {
+            let others = self
+                .0
+                .iter()
+                .enumerate()
+                .filter(|(other, turn)| *other != lane && turn.is_active(now));
+            if let Some(least) = others.map(|(_, turn)| turn.pass).reduce(f64::min) {
+                self.of(lane).pass = least;
+            }
         }
-        let others = self
-            .0
-            .iter()
-            .enumerate()
-            .filter(|(other, turn)| *other != lane && !turn.resting);
-        if let Some(least) = others.map(|(_, turn)| turn.pass).reduce(f64::min) {
-            self.of(lane).pass = least;
-        }
+        let turn = self.of(lane);
+        (turn.resting, turn.seen) = (false, Some(now));
     }
 
     /// It asked in vain.
     pub(crate) fn waits(&mut self, who: Standing, now: Instant) {
+        self.begins(who.lane, now);
         let turn = self.of(who.lane);
         (turn.asked, turn.rank) = (Some(now), who.rank);
     }
 
     /// It got so many.
-    pub(crate) fn served(&mut self, who: Standing, tasks: usize) {
+    pub(crate) fn served(&mut self, who: Standing, tasks: usize, now: Instant) {
+        self.begins(who.lane, now);
         let more = share(tasks, who.weight);
         let turn = self.of(who.lane);
         (turn.asked, turn.pass) = (None, turn.pass + more);
@@ -131,7 +147,7 @@ mod tests {
                 turns.waits(*who, now);
             }
             let next = all.iter().rev().find(|who| turns.before(**who, now) == 0).unwrap();
-            turns.served(*next, 1);
+            turns.served(*next, 1, now);
             got[next.lane] += 1;
         }
         got
@@ -165,7 +181,9 @@ mod tests {
     fn one_that_rests_or_went_away_keeps_nobody_waiting_and_saves_nothing_up() {
         let [a, b] = [0, 1].map(|lane| standing(lane, 1, QueueOrder::Weighted));
         let (mut turns, now) = (Turns::default(), Instant::now());
-        turns.served(b, 100);
+        turns.waits(a, now);
+        assert_eq!(turns.before(a, now), 0);
+        turns.served(b, 100, now);
         turns.waits(a, now);
         assert_eq!(turns.before(b, now), 1);
         assert_eq!(turns.before(b, now + FORGOTTEN), 0);
@@ -174,8 +192,37 @@ mod tests {
         assert_eq!(turns.before(a, now), 0);
         turns.waits(a, now);
         assert_eq!(turns.before(b, now), 0, "what it did not want is not owed to it");
-        turns.served(a, 1);
+        turns.served(a, 1, now);
         turns.waits(b, now);
         assert_eq!(turns.before(a, now), 1);
+    }
+
+    #[test]
+    fn nobody_pays_for_what_it_had_while_it_was_alone() {
+        let [old, new] = [0, 1].map(|lane| standing(lane, 1, QueueOrder::Weighted));
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        for _ in 0..1000 {
+            assert_eq!(turns.before(old, now), 0);
+            turns.served(old, 1, now);
+        }
+        let mut got = [0, 0];
+        for _ in 0..10 {
+            for who in [new, old] {
+                let before = turns.before(who, now);
+                match before {
+                    0 => {
+                        turns.served(who, 1, now);
+                        got[who.lane] += 1;
+                    }
+                    _ => turns.waits(who, now),
+                }
+            }
+        }
+        assert!(got[0] >= 4 && got[1] >= 4, "{got:?}");
+        // After a pause both begin alike.
+        let later = now + FORGOTTEN;
+        turns.waits(new, later);
+        assert_eq!(turns.before(new, later), 0);
+        assert_eq!(turns.before(old, later), 0);
     }
 }

@@ -183,6 +183,16 @@ async fn a_queue_that_is_being_left_hands_back_what_outlives_the_drain_time_and_
         stand.holds(&["r"]).await;
         wait_until(LIMIT, || async { stand.yard.overview().await.consumers == 0 }).await;
     }
+    let redis = stand.yard.server.connection().await;
+    wait_until(LIMIT, || {
+        let mut redis = redis.clone();
+        async move {
+            let mut channels = redis::cmd("PUBSUB");
+            let channels: Vec<String> = channels.arg("SHARDCHANNELS").query_async(&mut redis).await.unwrap();
+            channels.iter().filter(|channel| channel.contains("wake:")).count() == 1
+        }
+    })
+    .await;
     let (place, meta) = stand.yard.live(&long).await;
     assert!(
         matches!(place, Place::Pending) && (meta.failures, meta.crashes) == (0, 0),

@@ -83,6 +83,16 @@ impl Lane {
             Ok(Err(error)) => warn!(%error, "could not say good-bye to Redis; the session lease ends by itself"),
             Err(_) => warn!("no answer in time to the good-bye to Redis; the session lease ends by itself"),
         }
+        // The connection goes on if only this queue is left.
+        if self.subscribed && !self.fleet.drain.is_cancelled() {
+            let channel = self.queue.keys().wake_channel(&session.session);
+            if !matches!(
+                timeout(GOOD_BYE, self.queue.link().unsubscribe(&channel)).await,
+                Ok(Ok(()))
+            ) {
+                debug!("the wake channel stays subscribed until the connection ends");
+            }
+        }
     }
 }
 

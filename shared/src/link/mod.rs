@@ -211,6 +211,16 @@ impl Link {
         self.call(&cmd).await.map(|_| ())
     }
 
+    /// Takes a subscription of [`Self::subscribe`] back.
+    ///
+    /// # Errors
+    /// As [`Error`] sorts them.
+    pub async fn unsubscribe(&self, channel: &str) -> Result<(), Error> {
+        let mut cmd = redis::cmd("SUNSUBSCRIBE");
+        cmd.arg(channel);
+        self.call(&cmd).await.map(|_| ())
+    }
+
     fn nodes(&self) -> Answer<'_, Vec<Node>> {
         Box::pin(async move {
             match &self.way {
