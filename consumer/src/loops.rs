@@ -78,6 +78,7 @@ impl Loops {
                 health: FleetWatch::new(queue.clone()),
                 chores: JobChores::new(queue.clone(), Arc::clone(&fleet.spill)),
                 queue,
+                meter: Arc::clone(&fleet.meters.queues[index]),
                 duties,
             };
             helpers.push(tokio::spawn(maintainer.run(stop_helpers.clone())));
