@@ -138,7 +138,7 @@ async fn behind_a_proxy(yard: &Yard, socket: &NotifySocket) -> (FaultProxy, Daem
 /// From where the thread that judges the daemon asks Redis: of its connections the one that asks for nothing but the time, and
 /// unlike that of the loops has subscribed to nothing.
 async fn port_of_the_judge(yard: &Yard) -> u16 {
-    let mut redis = yard.server.connection().await;
+    let redis = yard.server.connection().await;
     wait_for(LIMIT, || {
         let mut list = redis.clone();
         async move {
