@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HEAD: &str = "http = \"127.0.0.1:0\"\nconcurrency = 4\nlease = \"1s\"\n[[queues]]\nname = \"q\"\n";
 const SLEEP: &str = "[handlers.sleep]\ntype = \"builtin\"\nfunction = \"sleep\"\n";
 
-/// A daemon with these handlers, and where it serves its figures.
+/// A daemon at work with these handlers, and where it serves its figures: before it is at work it has none of its own.
 async fn daemon(yard: &Yard, name: &str, handlers: &str) -> (Daemon, SocketAddr) {
     let path = yard.server.dir().join(name);
     std::fs::write(&path, format!("{HEAD}{handlers}")).unwrap();
@@ -21,6 +21,7 @@ async fn daemon(yard: &Yard, name: &str, handlers: &str) -> (Daemon, SocketAddr)
     command.arg("--config").arg(path);
     let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", yard.server.consumer_url()));
     let address = http_of(&daemon).await;
+    wait_until(LIMIT, || async { get(address, "/readyz").await.0 == 200 }).await;
     (daemon, address)
 }
 
