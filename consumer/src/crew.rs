@@ -166,6 +166,7 @@ impl Crew {
             health: FleetWatch::new(queue.clone()),
             chores: JobChores::new(queue.clone(), Arc::clone(&self.fleet.spill)),
             queue,
+            meter: Arc::clone(&served.meter),
             duties,
         };
         let stop_maintainer = self.stop_helpers.child_token();

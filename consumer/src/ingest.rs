@@ -5,6 +5,7 @@
 //! item in ingesting, which is always emptied first; ingest itself moves only what it saw, byte for
 //! byte. If we die anywhere here, the next ingester goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,6 +19,8 @@ use workyard_shared::name::QueueName;
 use workyard_shared::outage::{Patience, Watch};
 use workyard_shared::{Error, Outage};
 
+use crate::metrics::QueueMeter;
+
 /// Items looked at in one step.
 const STEP_ITEMS: usize = 100;
 /// Bytes looked at in one step; a single larger item is refused unseen.
@@ -26,7 +29,7 @@ const STEP_BYTES: usize = MAX_PAYLOAD_BYTES + 2 * MAX_EXTRA_BYTES;
 const SHOWN_BYTES: usize = 64 << 10;
 
 /// Runs until `stop`; no error ends it.
-pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
+pub(crate) async fn run(queue: Queue, meter: Arc<QueueMeter>, stop: CancellationToken) {
     // Its own: out of memory refuses new tasks while everything else goes on.
     let watch = Watch::default();
     let mut patience = Patience::default();
@@ -34,7 +37,7 @@ pub(crate) async fn run(queue: Queue, stop: CancellationToken) {
         () = stop.cancelled() => {}
         () = async {
             loop {
-                if let Err(error) = serve(&watch, &queue, &mut patience).await {
+                if let Err(error) = serve(&watch, &queue, &meter, &mut patience).await {
                     // What the other loops meet too, they report.
                     if matches!(error, Error::Unavailable { outage: Outage::OutOfMemory, .. }) {
                         watch.failed(&error);
@@ -74,12 +77,12 @@ impl ForRoom {
 }
 
 /// Serves until an error.
-async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<(), Error> {
+async fn serve(watch: &Watch, queue: &Queue, meter: &QueueMeter, patience: &mut Patience) -> Result<(), Error> {
     let mut wait = queue.inbox_wait().await?;
     let (inbox, ingesting) = (queue.keys().inbox(), queue.keys().ingesting());
     loop {
         for source in [&ingesting, &inbox] {
-            take_in(queue, source).await?;
+            take_in(queue, meter, source).await?;
         }
         // Reading is served where writing is not (a replica, no memory left): only BLMOVE shows it.
         loop {
@@ -94,7 +97,7 @@ async fn serve(watch: &Watch, queue: &Queue, patience: &mut Patience) -> Result<
 }
 
 /// Takes in all that is there. In a full queue that takes as long as room needs to come, and each look is a small one.
-async fn take_in(queue: &Queue, source: &str) -> Result<(), Error> {
+async fn take_in(queue: &Queue, meter: &QueueMeter, source: &str) -> Result<(), Error> {
     // Only who saw the first item stay behind asks for room: one that is delayed, or here already, needs none.
     let (mut wants_room, mut for_room) = (false, ForRoom::default());
     loop {
@@ -107,7 +110,7 @@ async fn take_in(queue: &Queue, source: &str) -> Result<(), Error> {
             Ok(items) if items.is_empty() => return Ok(()),
             Ok(items) => {
                 for_room = ForRoom::default();
-                step(queue, source, items).await
+                step(queue, meter, source, items).await
             }
             Err(error) => Err(error),
         };
@@ -124,7 +127,7 @@ async fn take_in(queue: &Queue, source: &str) -> Result<(), Error> {
 }
 
 /// Judges some items and moves them; true if none of them stayed behind.
-async fn step(queue: &Queue, source: &str, items: Vec<InboxItem>) -> Result<bool, Error> {
+async fn step(queue: &Queue, meter: &QueueMeter, source: &str, items: Vec<InboxItem>) -> Result<bool, Error> {
     let looked_at = items.len() as u64;
     let judged: Vec<(InboxItem, Verdict)> = items
         .into_iter()
@@ -139,6 +142,7 @@ async fn step(queue: &Queue, source: &str, items: Vec<InboxItem>) -> Result<bool
         Err(Error::Invalid(_)) => singly(queue, source, judged).await?,
         other => other?,
     };
+    meter.ingested(done.accepted);
     let name = queue.name();
     if done.rejected > 0 {
         warn!(queue = %name, items = done.rejected, "{} items of the inbox were refused; see `workyard rejected`", done.rejected);

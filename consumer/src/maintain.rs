@@ -21,6 +21,7 @@ use crate::fleet::Fleet;
 use crate::health::FleetWatch;
 use crate::ingest;
 use crate::jobs::JobChores;
+use crate::metrics::QueueMeter;
 
 /// Tasks promoted in one call: about a millisecond of Redis.
 const PROMOTE_STEP: usize = 200;
@@ -41,6 +42,7 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 pub(crate) struct Maintainer {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) queue: Queue,
+    pub(crate) meter: Arc<QueueMeter>,
     pub(crate) duties: UnboundedReceiver<Duty>,
     pub(crate) chores: JobChores,
     pub(crate) health: FleetWatch,
@@ -119,7 +121,7 @@ impl Maintainer {
         match (ingester.as_ref(), active) {
             (None, true) => {
                 let stop = CancellationToken::new();
-                tokio::spawn(ingest::run(self.queue.clone(), stop.clone()));
+                tokio::spawn(ingest::run(self.queue.clone(), Arc::clone(&self.meter), stop.clone()));
                 *ingester = Some(stop);
             }
             (Some(stop), false) => {
@@ -135,12 +137,15 @@ impl Maintainer {
         let mut all = 0;
         loop {
             match self.queue.promote(PROMOTE_STEP).await {
-                // More are due: one bounded call after the other, others get their turn between.
-                Ok((moved, Some(span))) if span.is_zero() && moved > 0 => {
+                Ok((moved, next)) => {
                     all += moved;
+                    self.meter.promoted(moved);
+                    // More are due: one bounded call after the other, others get their turn between.
+                    if moved == 0 || next.is_none_or(|span| !span.is_zero()) {
+                        return (all, next.map(|span| Instant::now() + span));
+                    }
                     tokio::task::yield_now().await;
                 }
-                Ok((moved, next)) => return (all + moved, next.map(|span| Instant::now() + span)),
                 Err(error) => {
                     self.fleet.watch.failed(&error);
                     return (all, Some(Instant::now() + AFTER_TROUBLE));

@@ -166,6 +166,8 @@ end
 local function end_job(keys, job, state, why, now)
   flush_done(keys, job)
   job.state, job.error, job.finished = state, sub(why, 1, MAX_ERROR), now
+  -- The states of all jobs cost too much to count for each look: who watches sees by this that one failed.
+  if state == 'failed' then count_task(job, 'jobs_failed', nil, 1) end
   -- Reduces that this very call made ready are not live yet: a retry has to find them.
   if job.ready[1] and state ~= 'completed' then call('RPUSH', keys[AGAIN], unpack(job.ready)) end
   job.ready = {}

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +31,10 @@ pub enum Fault {
     Delay(Duration),
     /// Nothing moves; what was sent arrives when the fault is over.
     Stall,
+    /// As `Stall`, on the first so many connections; those that come later work.
+    StallFirst(u64),
+    /// As `Stall`, but on that one which reaches the server from this port.
+    StallBut(u16),
     /// What is sent vanishes, and connections stay open.
     BlackHole,
     /// One of so many replies never arrives and the connection is closed: the server has done what was asked.
@@ -51,6 +55,8 @@ pub struct FaultProxy {
 struct Shared {
     upstream: SocketAddr,
     fault: watch::Sender<Fault>,
+    /// Connections so far.
+    carried: AtomicU64,
     /// Replies that a fault took or cut.
     hit: watch::Sender<u64>,
     /// Cancelled to close the connections of today; replaced by one for those to come.
@@ -62,6 +68,10 @@ struct Shared {
 struct Wire {
     shared: Arc<Shared>,
     closed: CancellationToken,
+    /// Which it is of all, from 1 on.
+    number: u64,
+    /// From where it reaches the server.
+    port: u16,
     /// Bytes of it were lost.
     dead: AtomicBool,
 }
@@ -84,6 +94,7 @@ impl FaultProxy {
         let shared = Arc::new(Shared {
             upstream: (Ipv4Addr::LOCALHOST, server_port).into(),
             fault: watch::Sender::new(Fault::None),
+            carried: AtomicU64::new(0),
             hit: watch::Sender::new(0),
             open: watch::Sender::new(running.child_token()),
             running: running.clone(),
@@ -111,6 +122,12 @@ impl FaultProxy {
     pub fn cut_all(&self) {
         let next = self.shared.running.child_token();
         self.shared.open.send_replace(next).cancel();
+    }
+
+    /// How many connections there were so far, those that have ended included.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.carried.load(Ordering::Relaxed)
     }
 
     /// How many replies were taken or cut so far.
@@ -145,9 +162,12 @@ async fn carry(client: TcpStream, server: TcpStream, shared: Arc<Shared>, closed
         // Without it small frames wait for each other: that is another network than the one under test.
         side.set_nodelay(true).ok();
     }
+    let number = shared.carried.fetch_add(1, Ordering::Relaxed) + 1;
     let wire = Wire {
         shared,
         closed,
+        number,
+        port: server.local_addr().map_or(0, |address| address.port()),
         dead: AtomicBool::new(false),
     };
     let (from_client, to_client) = client.into_split();
@@ -184,7 +204,7 @@ impl Wire {
         match fault {
             Fault::None => {}
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
-            Fault::Stall => self.over().await,
+            Fault::Stall | Fault::StallFirst(_) | Fault::StallBut(_) => self.over().await,
             Fault::BlackHole => {
                 self.dead.store(true, Ordering::Relaxed);
                 return Ok(true);
@@ -207,10 +227,19 @@ impl Wire {
         hit
     }
 
-    /// Returns when nothing is stalled any more.
+    fn is_stalled(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::Stall => true,
+            Fault::StallFirst(n) => self.number <= n,
+            Fault::StallBut(port) => self.port != port,
+            _ => false,
+        }
+    }
+
+    /// Returns when it is not stalled, or not any more.
     async fn over(&self) {
         let mut fault = self.shared.fault.subscribe();
         // The sender lives as long as the wire.
-        fault.wait_for(|fault| *fault != Fault::Stall).await.ok();
+        fault.wait_for(|fault| !self.is_stalled(*fault)).await.ok();
     }
 }

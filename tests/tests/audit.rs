@@ -82,6 +82,50 @@ async fn each_act_is_noted_once_with_who_what_and_when() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_to_a_job_is_noted_once_each() {
+    let yard = Yard::on(TestServer::start_guarded().await);
+    let items = yard.server.dir().join("items");
+    std::fs::write(&items, "[1, 2]").unwrap();
+    let job = ["--map", "sum", "--reduce", "sum", "--id", "j", "--detach", "--items"];
+    let submit = [&["map-reduce"][..], &job, &[items.to_str().unwrap()]].concat();
+    ran(&yard, &submit);
+    let acts = [
+        &["job", "cancel", "j"][..],
+        &["job", "retry", "j"],
+        &["job", "cancel", "j"],
+        &["job", "delete", "j"],
+    ];
+    for act in acts {
+        ran(&yard, act);
+    }
+    // It is gone: nothing is done to it any more.
+    for act in acts {
+        assert!(!workyard(&yard, act).output().unwrap().status.success(), "{act:?}");
+    }
+    let entries = audit(&yard).await;
+    let expected = ["cancel-job 1 j", "retry-job 1 j", "cancel-job 1 j", "delete-job 1 j"];
+    assert_eq!(told(&entries), expected);
+    let is_hers = |entry: &AuditEntry| (entry.user.as_str(), entry.name.as_str()) == ("operator", "ada");
+    assert!(entries.iter().all(is_hers), "{entries:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gives_no_name_has_that_of_the_system_though_no_variable_says_it() {
+    let yard = Yard::start().await;
+    let mut command = workspace_binary("workyard");
+    command.args(["pause", "-q", "q"]).env("HOSTNAME", "here");
+    for name in ["USER", "LOGNAME", "WORKYARD_OPERATOR"] {
+        command.env_remove(name);
+    }
+    command.env("WORKYARD_REDIS_URL", yard.server.operator_url());
+    assert!(command.output().unwrap().status.success());
+    let known = std::process::Command::new("id").arg("-un").output().unwrap();
+    let name = String::from_utf8(known.stdout).unwrap();
+    let entries = audit(&yard).await;
+    assert_eq!(entries[0].name, format!("{}@here", name.trim()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_retry_names_its_first_ids_and_a_purge_of_many_steps_is_one_act() {
     let yard = Yard::start().await;
     let mut redis = yard.server.connection().await;

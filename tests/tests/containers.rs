@@ -14,6 +14,11 @@ use workyard_tests::{Daemon, Signal, Yard, checked_by, passes, wait_until, works
 
 const LIMIT: Duration = Duration::from_secs(45);
 
+/// The drain_timeout of the file below.
+const DRAIN: Duration = Duration::from_secs(1);
+/// For the last answers of Redis and the end of the process, thrice over: the machine has other work too.
+const SLACK: Duration = Duration::from_secs(6);
+
 const FILE: &str = r#"
 redis_url = { file = "redis_url" }
 concurrency = 4
@@ -173,7 +178,7 @@ async fn sigterm_drains_within_its_limit_and_a_second_container_takes_over_what_
     let daemon = first.start();
     first.becomes_healthy().await;
     let quick = yard.add("sleep", r#"{"ms":900}"#, |_| {}).await;
-    let long = yard.add("sleep", r#"{"ms":8000}"#, |_| {}).await;
+    let long = yard.add("sleep", r#"{"ms":10000}"#, |_| {}).await;
     wait_until(LIMIT, || async { yard.overview().await.running == 2 }).await;
     let second = Container::new(&yard);
     let next = second.start();
@@ -181,8 +186,11 @@ async fn sigterm_drains_within_its_limit_and_a_second_container_takes_over_what_
     let begun = std::time::Instant::now();
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
-    println!("drained after {:?} (drain_timeout 1 s)", begun.elapsed());
+    let took = begun.elapsed();
+    println!("drained after {took:?} (drain_timeout {DRAIN:?}, and at most {SLACK:?})");
+    assert!(took < DRAIN + SLACK, "{took:?}");
     yard.result(&quick).await;
+    yard.reaches("completed", 2).await;
     yard.result(&long).await;
     let seen = yard.overview().await;
     let total = |name: &str| seen.totals.get(name).copied().unwrap_or_default();
@@ -371,13 +379,14 @@ fn linters_and_schemas_find_no_fault_in_the_files() {
     );
     let compose = file("docker-compose.yml");
     let rules = "{extends: relaxed, rules: {line-length: {max: 140}}}";
-    let (alerts, prometheus) = (
+    let (alerts, prometheus, cases) = (
         file("scripts/prometheus/alerts.yml"),
         file("scripts/prometheus/prometheus.yml"),
+        file("tests/alarms.yml"),
     );
     passes(
         "yamllint",
-        &["-d", rules, &workyard, &keda, &compose, &alerts, &prometheus],
+        &["-d", rules, &workyard, &keda, &compose, &alerts, &prometheus, &cases],
         "",
         how,
     );
@@ -399,20 +408,5 @@ fn linters_and_schemas_find_no_fault_in_the_files() {
         }
         Some(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         None => {}
-    }
-}
-
-#[test]
-fn packages_name_only_files_that_are_there() {
-    for manifest in ["consumer/Cargo.toml", "producer/Cargo.toml"] {
-        let text = read(manifest);
-        let assets = text.split("assets = [").nth(1).unwrap().split("\n]").next().unwrap();
-        for line in assets.lines().filter(|line| line.contains("[\"")) {
-            let from = line.split('"').nth(1).unwrap();
-            // Built: by cargo, or by scripts/package.
-            if !from.starts_with("target/") && !from.starts_with("../target/") {
-                assert!(path(from.trim_start_matches("../")).is_file(), "{manifest}: {from}");
-            }
-        }
     }
 }

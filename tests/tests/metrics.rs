@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use workyard_shared::metrics::{FAMILIES, Form, Source};
+use workyard_shared::metrics::{FAMILIES, Source};
 use workyard_shared::name::TaskId;
 use workyard_shared::submit::Submitter;
 use workyard_tests::{
-    Daemon, Signal, Yard, get, http_of, new_task, passes, queue_name, tls_dir, wait_for, wait_until, workspace_binary,
+    Daemon, Signal, Yard, get, http_of, new_task, passes, queue_name, repository_text, tls_dir, wait_for, wait_until,
+    workspace_binary,
 };
 
 const LIMIT: Duration = Duration::from_secs(45);
@@ -30,11 +30,6 @@ function = "sleep"
 type = "builtin"
 function = "fail"
 "#;
-
-fn read(path: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
 
 fn daemon(yard: &Yard, queues: &[String]) -> Daemon {
     let queues: String = queues
@@ -78,24 +73,6 @@ fn families(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every metric name in a text that is not one of Prometheus: an expression, a dashboard.
-fn names_in(text: &str) -> BTreeSet<String> {
-    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words
-        .filter(|word| word.starts_with("workyard_"))
-        .map(str::to_owned)
-        .collect()
-}
-
-fn exists(name: &str) -> bool {
-    FAMILIES.iter().any(|family| match family.form {
-        Form::Histogram => ["_bucket", "_sum", "_count"]
-            .iter()
-            .any(|end| name.strip_suffix(end) == Some(family.name)),
-        _ => name == family.name,
-    })
-}
-
 async fn scraped(address: SocketAddr, sample: &str, at_least: f64) -> String {
     wait_for(LIMIT, || async {
         let (status, text) = get(address, "/metrics").await;
@@ -106,7 +83,7 @@ async fn scraped(address: SocketAddr, sample: &str, at_least: f64) -> String {
 
 #[test]
 fn the_document_lists_every_family_as_it_is_and_no_other() {
-    let document = read("docs/metrics.md");
+    let document = repository_text("docs/metrics.md");
     let rows: Vec<Vec<&str>> = document
         .lines()
         .filter(|line| line.starts_with("| `workyard_"))
@@ -132,50 +109,6 @@ fn the_document_lists_every_family_as_it_is_and_no_other() {
         })
         .collect();
     assert_eq!(rows, listed);
-}
-
-#[test]
-fn alarms_and_dashboard_name_only_what_exists() {
-    for path in [
-        "scripts/prometheus/alerts.yml",
-        "scripts/grafana/workyard.json",
-        "docs/operations.md",
-    ] {
-        let names = names_in(&read(path));
-        let unknown: Vec<_> = names
-            .iter()
-            .filter(|name| !exists(name) && !name.starts_with("workyard_1_"))
-            .collect();
-        assert!(unknown.is_empty(), "{path} names {unknown:?}, which nothing shows");
-        assert!(
-            path.ends_with(".md") || names.len() >= 10,
-            "{path} names only {names:?}"
-        );
-    }
-    assert!(!exists("workyard_consumer_run_seconds") && exists("workyard_consumer_run_seconds_bucket"));
-}
-
-#[test]
-fn every_alarm_has_its_paragraph_in_the_operations_guide_and_the_rules_pass_promtool() {
-    let rules = read("scripts/prometheus/alerts.yml");
-    let guide = read("docs/operations.md");
-    let alarms: Vec<&str> = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "))
-        .collect();
-    assert!(alarms.len() >= 10, "{alarms:?}");
-    for alarm in alarms {
-        assert!(
-            guide.contains(&format!("**{alarm}**")),
-            "docs/operations.md does not say what to do about {alarm}"
-        );
-    }
-    let path = format!("{}/../scripts/prometheus/alerts.yml", env!("CARGO_MANIFEST_DIR"));
-    passes("promtool", &["check", "rules", &path], "", HOW);
-    let config = format!("{}/../scripts/prometheus/prometheus.yml", env!("CARGO_MANIFEST_DIR"));
-    passes("promtool", &["check", "config", "--syntax-only", &config], "", HOW);
-    let dashboard: serde_json::Value = serde_json::from_str(&read("scripts/grafana/workyard.json")).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().len() >= 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,14 +175,14 @@ async fn a_daemon_counts_what_ran_and_the_command_shows_the_installation_and_pro
     for page in [&text, &shown] {
         passes("promtool", &["check", "metrics"], page, HOW);
     }
-    // Jobs and broken kinds are shown when there are some; everything else always.
+    // Broken kinds are shown when there are some; everything else always.
     let all: BTreeSet<String> = families(&text).union(&families(&shown)).cloned().collect();
     let missing: Vec<_> = FAMILIES
         .iter()
         .map(|f| f.name)
         .filter(|name| !all.contains(*name))
         .collect();
-    assert_eq!(missing, ["workyard_queue_jobs", "workyard_consumer_breaker_open"]);
+    assert_eq!(missing, ["workyard_consumer_breaker_open"]);
     daemon.signal(Signal::TERM);
     assert!(daemon.wait_exit(LIMIT).await.success());
 }
@@ -317,7 +250,8 @@ async fn a_scrape_of_a_busy_daemon_with_100_queues_and_many_kinds_is_quick_and_s
             } else {
                 format!("invented:{i}")
             };
-            (TaskId::fresh(), new_task(&kind, r#"{"ms":30}"#))
+            // Far longer, all of them, than the scrapes below.
+            (TaskId::fresh(), new_task(&kind, r#"{"ms":300}"#))
         });
         submitter
             .submit(tasks.collect::<Vec<_>>(), true, None, LIMIT)
@@ -342,6 +276,11 @@ async fn a_scrape_of_a_busy_daemon_with_100_queues_and_many_kinds_is_quick_and_s
         let (status, text) = get(address, "/metrics").await;
         best = best.min(begun.elapsed());
         assert_eq!(status, 200);
+        let busy = value(&text, "workyard_consumer_running_tasks").unwrap();
+        let waiting = text.lines().filter(|line| {
+            line.contains(r#"state="pending"} "#) && !line.ends_with(" 0") && line.starts_with("workyard_queue_tasks")
+        });
+        assert!(busy >= 1.0 && waiting.count() >= 1, "no work was left to do: {text}");
         bytes = bytes.max(text.len());
         per_family.clear();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -357,7 +296,12 @@ async fn a_scrape_of_a_busy_daemon_with_100_queues_and_many_kinds_is_quick_and_s
         &largest[..3]
     );
     assert!(bytes < 1_000_000, "{bytes} bytes");
-    // Over TLS a debug build spends its time on deciphering what Redis says of 100 queues.
-    let bound = Duration::from_millis(if tls_dir().is_some() { 1500 } else { 150 });
+    // Three times the deadline for what else the machine does, and three times more for a debug build, which is slower; over TLS
+    // that one spends its time on deciphering what Redis says of 100 queues.
+    let bound = Duration::from_millis(match (cfg!(debug_assertions), tls_dir().is_some()) {
+        (false, _) => 150,
+        (true, false) => 450,
+        (true, true) => 3000,
+    });
     assert!(best < bound, "{best:?}");
 }

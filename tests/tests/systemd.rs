@@ -1,12 +1,15 @@
 //! The daemon under systemd: a stand-in for its notify socket, and its own checks of the units.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use workyard_shared::acl::Role;
 use workyard_tests::{
-    Daemon, NotifySocket, Signal, TestServer, Yard, checked_by, get, http_of, wait_until, workspace_binary,
+    Daemon, Fault, FaultProxy, NotifySocket, Signal, TestServer, Yard, checked_by, get, http_of, wait_for, wait_until,
+    workspace_binary,
 };
 
 const LIMIT: Duration = Duration::from_secs(45);
@@ -54,8 +57,9 @@ async fn a_service_says_ready_feeds_the_watchdog_and_says_stopping() {
     socket.hears("READY=1", 1, LIMIT).await;
     socket.hears("WATCHDOG=1", 5, LIMIT).await;
     says(&socket, "STATUS=working: 0 of 1 slots in use").await;
-    yard.add("sleep", r#"{"ms":3000}"#, |_| {}).await;
-    wait_until(LIMIT, || async { yard.overview().await.running == 1 }).await;
+    yard.add("sleep", r#"{"ms":5000}"#, |_| {}).await;
+    // Not only claimed: what is claimed and not begun when it is told to stop goes back, and nothing drains.
+    says(&socket, "STATUS=working: 1 of 1 slots in use").await;
     daemon.signal(Signal::TERM);
     socket.hears("STOPPING=1", 1, LIMIT).await;
     let fed = socket.count("WATCHDOG=1");
@@ -112,6 +116,85 @@ async fn a_wedged_runtime_does_not_feed_the_watchdog_and_is_not_alive() {
     let (status, body) = get(address, "/healthz").await;
     assert!(status == 503 && body.contains("runtime"), "{status} {body}");
     assert!(daemon.is_running(), "to end it is systemd's part");
+}
+
+/// A service that reaches Redis through a proxy and serves HTTP, at work.
+async fn behind_a_proxy(yard: &Yard, socket: &NotifySocket) -> (FaultProxy, Daemon, SocketAddr) {
+    let proxy = FaultProxy::before(yard.server.port()).await.unwrap();
+    let file = format!("http = \"127.0.0.1:0\"\n{FILE}");
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(write(yard, &file));
+    command.env(
+        "WORKYARD_REDIS_URL",
+        yard.server.role_url_through(Role::Consumer, &proxy),
+    );
+    socket.announce(&mut command, WATCHDOG);
+    let daemon = Daemon::spawn(&mut command);
+    let address = http_of(&daemon).await;
+    wait_until(LIMIT, || async { get(address, "/readyz").await.0 == 200 }).await;
+    (proxy, daemon, address)
+}
+
+/// From where the thread that judges the daemon asks Redis: of its connections the one that asks for nothing but the time, and
+/// unlike that of the loops has subscribed to nothing.
+async fn port_of_the_judge(yard: &Yard) -> u16 {
+    let redis = yard.server.connection().await;
+    wait_for(LIMIT, || {
+        let mut list = redis.clone();
+        async move {
+            let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut list).await.unwrap();
+            let asks = |line: &&str| {
+                [" sub=0 ", " ssub=0 ", " cmd=time "]
+                    .iter()
+                    .all(|word| line.contains(word))
+            };
+            let judges: Vec<&str> = list.lines().filter(asks).collect();
+            let [judge] = judges[..] else { return None };
+            let address = judge.split(" addr=").nth(1)?.split(' ').next()?;
+            address.rsplit(':').next()?.parse().ok()
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_connections_of_its_own_do_not_feed_the_watchdog_while_redis_answers_another() {
+    let (yard, socket) = (Yard::start().await, NotifySocket::bind());
+    let (proxy, daemon, address) = behind_a_proxy(&yard, &socket).await;
+    assert_eq!(get(address, "/healthz").await.0, 200);
+    proxy.set(Fault::StallBut(port_of_the_judge(&yard).await));
+    let took = wait_until(LIMIT, || async { get(address, "/healthz").await.0 == 503 }).await;
+    println!("not alive after {took:?}, the watchdog is {WATCHDOG:?}");
+    let (_, body) = get(address, "/healthz").await;
+    assert!(body.contains("though Redis answers another one"), "{body}");
+    wait_until(LIMIT, || async {
+        socket.silence("WATCHDOG=1").is_some_and(|silence| silence > WATCHDOG)
+    })
+    .await;
+    says(&socket, "STATUS=wedged: the ").await;
+    assert!(daemon.is_running(), "to end it is systemd's part");
+    // Nobody restarted it, and the network is well again.
+    let fed = socket.count("WATCHDOG=1");
+    proxy.set(Fault::None);
+    wait_until(LIMIT, || async { get(address, "/healthz").await.0 == 200 }).await;
+    socket.hears("WATCHDOG=1", fed + 3, LIMIT).await;
+    yard.add("sleep", r#"{"ms":1}"#, |_| {}).await;
+    yard.reaches("completed", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_die_while_new_ones_work_are_replaced_without_a_restart() {
+    let (yard, socket) = (Yard::start().await, NotifySocket::bind());
+    let (proxy, daemon, address) = behind_a_proxy(&yard, &socket).await;
+    proxy.set(Fault::StallFirst(proxy.connections()));
+    yard.add("sleep", r#"{"ms":1}"#, |_| {}).await;
+    let took = yard.reaches("completed", 1).await;
+    println!("it ran {took:?} after the connections had died");
+    wait_until(LIMIT, || async { get(address, "/healthz").await.0 == 200 }).await;
+    let fed = socket.count("WATCHDOG=1");
+    socket.hears("WATCHDOG=1", fed + 3, LIMIT).await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,11 +300,11 @@ fn systemd_itself_finds_no_fault_in_the_unit_and_it_is_hardened() {
             .collect();
         assert!(ours.is_empty(), "{ours:#?}");
     }
-    let args = ["security", "--offline=true", "--threshold=25", &path];
+    let args = ["security", "--offline=true", "--threshold=15", &path];
     if let Some(output) = checked_by("systemd-analyze", &args, "", how) {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         println!("{}", said.lines().last().unwrap_or_default());
-        assert!(output.status.success(), "exposure above 2.5:\n{said}");
+        assert!(output.status.success(), "exposure above 1.5:\n{said}");
     }
 }

@@ -191,9 +191,14 @@ impl Lane {
                 }
             }
         }
-        let mut suspects = None;
+        let (mut suspects, registry) = (None, self.fleet.registry());
         for grant in grants {
             self.above = self.above.max(grant.token);
+            if !self.held.knows(&grant) {
+                let kind = grant.kind();
+                let is_run = || registry.get(kind).is_some() || self.fleet.stages.knows(kind);
+                self.clerk.claimed(kind, is_run);
+            }
             if grant.is_suspect() && !self.held.knows(&grant) {
                 let waiting = suspects.get_or_insert_with(|| self.suspects_waiting());
                 if let Some(delay) = self.leaves(&grant, *waiting) {

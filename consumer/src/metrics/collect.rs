@@ -56,6 +56,8 @@ fn add_queue(out: &mut Exposition, queue: &str, meter: &QueueMeter) {
     out.count(Family::LEASES_LOST, &[queue], meter.leases_lost.load(Ordering::Relaxed));
     out.count(Family::STALE, &[queue], meter.stale.load(Ordering::Relaxed));
     out.count(Family::REFUSED, &[queue], meter.refused.load(Ordering::Relaxed));
+    out.count(Family::PROMOTED, &[queue], meter.promoted.load(Ordering::Relaxed));
+    out.count(Family::INGESTED, &[queue], meter.ingested.load(Ordering::Relaxed));
     for (family, spread) in [(Family::CLAIM, &meter.claimed), (Family::SETTLE, &meter.settled)] {
         if let Some(spread) = spread.read(1.0) {
             out.histogram(family, &[queue], spread);
@@ -63,6 +65,7 @@ fn add_queue(out: &mut Exposition, queue: &str, meter: &QueueMeter) {
     }
     let kinds = meter.kinds.lock().unwrap_or_else(PoisonError::into_inner);
     for (kind, meter) in kinds.iter() {
+        out.count(Family::CLAIMED, &[queue, kind], meter.claimed.load(Ordering::Relaxed));
         for (outcome, name) in Outcome::ALL {
             let n = meter.runs[outcome as usize].load(Ordering::Relaxed);
             out.count(Family::RUNS, &[queue, kind, name], n);

@@ -40,6 +40,7 @@ impl Outcome {
 /// One kind of one queue.
 #[derive(Debug)]
 pub(super) struct KindMeter {
+    pub(super) claimed: AtomicU64,
     pub(super) runs: [AtomicU64; 2],
     pub(super) run: Spread,
     pub(super) wait: Spread,
@@ -48,6 +49,7 @@ pub(super) struct KindMeter {
 impl KindMeter {
     fn new() -> Self {
         Self {
+            claimed: AtomicU64::new(0),
             runs: Default::default(),
             run: Spread::new(&RUN_US),
             wait: Spread::new(&RUN_US),
@@ -64,6 +66,8 @@ pub(crate) struct QueueMeter {
     pub(crate) stale: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) leases_lost: AtomicU64,
+    pub(super) promoted: AtomicU64,
+    pub(super) ingested: AtomicU64,
     pairs: Arc<AtomicUsize>,
 }
 
@@ -80,6 +84,16 @@ impl QueueMeter {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many tasks were due and are pending now.
+    pub(crate) fn promoted(&self, tasks: u64) {
+        self.promoted.fetch_add(tasks, Ordering::Relaxed);
+    }
+
+    /// So many items of the inbox are tasks now.
+    pub(crate) fn ingested(&self, tasks: u64) {
+        self.ingested.fetch_add(tasks, Ordering::Relaxed);
+    }
+
     /// One call settled so many outcomes.
     pub(crate) fn settled(&self, outcomes: usize) {
         self.settled.add(outcomes as u64);
@@ -91,14 +105,17 @@ impl QueueMeter {
         if let Some(meter) = kinds.get(kind) {
             return (Arc::clone(meter), true);
         }
-        let own = self.pairs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-            (n < MOST_PAIRS).then_some(n + 1)
-        });
-        let name = if own.is_ok() { kind } else { OTHER };
+        let pair = |n| (n < MOST_PAIRS).then_some(n + 1);
+        let own = kind == OTHER
+            || self
+                .pairs
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, pair)
+                .is_ok();
+        let name = if own { kind } else { OTHER };
         let meter = kinds
             .entry(name.to_owned())
             .or_insert_with(|| Arc::new(KindMeter::new()));
-        (Arc::clone(meter), own.is_ok())
+        (Arc::clone(meter), own)
     }
 }
 
@@ -137,6 +154,13 @@ impl Clerk {
             self.last = (kind.to_owned(), meter);
         }
         &self.last.1
+    }
+
+    /// A claim brought a task. Kinds that nobody runs here are `other`: what people invent must not use up the pairs.
+    pub(crate) fn claimed(&mut self, kind: &str, is_run: impl FnOnce() -> bool) {
+        let is_known = self.last.0 == kind || is_run();
+        let meter = self.of(if is_known { kind } else { OTHER });
+        meter.claimed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A task starts for the first time, this long after it could have.
@@ -199,6 +223,8 @@ impl Meters {
             stale: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             leases_lost: AtomicU64::new(0),
+            promoted: AtomicU64::new(0),
+            ingested: AtomicU64::new(0),
             pairs: Arc::clone(&self.pairs),
         })
     }

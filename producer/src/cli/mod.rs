@@ -12,6 +12,7 @@ mod table;
 mod logging;
 mod away;
 mod managed;
+mod typist;
 mod session;
 mod side_by_side;
 mod payload;

@@ -15,21 +15,7 @@ use super::exit::CliError;
 use super::managed::{self, MANAGED};
 use super::output::Out;
 use super::time::Clock;
-
-/// `user@host` as the system calls them, for the audit.
-fn whoever_types() -> String {
-    let named = |names: &[&str]| {
-        names
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
-    };
-    let host = named(&["HOSTNAME"]).or_else(|| std::fs::read_to_string("/etc/hostname").ok());
-    let user = named(&["USER", "LOGNAME"]).unwrap_or_else(|| "unknown".to_owned());
-    match host.as_deref().map(str::trim) {
-        Some(host) if !host.is_empty() => format!("{user}@{host}"),
-        _ => user,
-    }
-}
+use super::typist;
 
 /// Queues that a note names.
 const NAMED: usize = 20;
@@ -77,7 +63,7 @@ impl Session {
         // Who says nothing of it wants no long wait to end by a restart of Redis.
         config.wait_patience = global.patience_given.then_some(global.patience);
         config.block_timeout = block_timeout.unwrap_or(config.block_timeout);
-        config.operator = global.operator.clone().unwrap_or_else(whoever_types);
+        config.operator = global.operator.clone().unwrap_or_else(typist::whoever_types);
         if let Some(prefix) = &global.prefix {
             config.prefix = prefix.clone();
         }

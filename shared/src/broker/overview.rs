@@ -8,7 +8,7 @@ use super::{Queue, reply};
 use crate::error::Error;
 
 /// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
-pub const COUNTERS: [&str; 16] = [
+pub const COUNTERS: [&str; 17] = [
     "submitted",
     "completed",
     "failed",
@@ -25,6 +25,7 @@ pub const COUNTERS: [&str; 16] = [
     "requeued",
     "purged",
     "shed",
+    "jobs_failed",
 ];
 
 /// Depths, settings and counters of a queue at one moment.

@@ -28,7 +28,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Pending,
         Self::Mapping,
         Self::Shuffling,

@@ -98,15 +98,15 @@ macro_rules! families {
 
 families! {
     QUEUE_EVENTS = "workyard_queue_events_total" Counter Queue ["queue", "event"]
-        "What happened to tasks of a queue since its beginning, by event: every transition, as the functions count them";
+        "What happened in a queue since its beginning, by event: how tasks came, ended and moved back, as the functions count it";
     KIND_EVENTS = "workyard_kind_events_total" Counter Queue ["queue", "kind", "event"]
         "The same by kind, where the functions count by kind; zeros are left out";
     QUEUE_TASKS = "workyard_queue_tasks" Gauge Queue ["queue", "state"]
-        "Tasks in each state; inbox: raw items that wait to be ingested";
+        "Tasks in each state, of all kinds; inbox: raw items that wait to be ingested";
     QUEUE_RESULTS = "workyard_queue_results" Gauge Queue ["queue"]
         "Results that are still kept";
     QUEUE_OLDEST = "workyard_queue_oldest_pending_age_seconds" Gauge Queue ["queue"]
-        "How long the oldest pending task has been so; 0: none is pending";
+        "How long the oldest pending task of a queue has been so, of whatever kind; 0: none is pending";
     QUEUE_CONSUMERS = "workyard_queue_consumers" Gauge Queue ["queue"]
         "Consumers whose session lease lives";
     QUEUE_PARKED = "workyard_queue_parked_consumers" Gauge Queue ["queue"]
@@ -116,7 +116,7 @@ families! {
     QUEUE_LIMIT = "workyard_queue_max_pending_tasks" Gauge Queue ["queue"]
         "The setting max_pending; 0: no limit";
     QUEUE_JOBS = "workyard_queue_jobs" Gauge Queue ["queue", "state"]
-        "Map-reduce jobs in each phase, of the newest hundred of a queue";
+        "Map-reduce jobs in each state, of the newest hundred of a queue; the event jobs_failed counts all";
     QUEUE_CIRCUITS = "workyard_queue_consumers_by_circuit" Gauge Installation ["queue", "circuit"]
         "Consumers by the state of their circuit, as they report it themselves";
     QUEUE_HEALTH = "workyard_queue_lowest_health_score" Gauge Installation ["queue"]
@@ -153,6 +153,12 @@ families! {
         "Run times of tasks that completed or failed";
     WAIT = "workyard_consumer_wait_seconds" Histogram Daemon ["queue", "kind"]
         "From when a task could first run to its first claim, by the clock of Redis; first attempts only";
+    CLAIMED = "workyard_consumer_claimed_tasks_total" Counter Daemon ["queue", "kind"]
+        "Tasks that went from pending to this daemon: each claim that brought one counts, so a retry does again";
+    PROMOTED = "workyard_consumer_promoted_tasks_total" Counter Daemon ["queue"]
+        "Tasks that this daemon moved from scheduled to pending because they were due";
+    INGESTED = "workyard_consumer_ingested_tasks_total" Counter Daemon ["queue"]
+        "Raw items of the inbox that this daemon made tasks of";
     CLAIM = "workyard_consumer_claim_tasks" Histogram Daemon ["queue"]
         "Tasks that a claim brought; claims that brought none are left out";
     SETTLE = "workyard_consumer_settle_tasks" Histogram Daemon ["queue"]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{Exposition, Family, OTHER};
 use crate::broker::{Broker, COUNTERS, CircuitCount, QueueFigures, ServerFigures};
 use crate::error::Error;
+use crate::job::JobState;
 use crate::name::QueueName;
 
 /// Kinds shown by name, in all queues together.
@@ -100,8 +101,10 @@ fn add_queue(out: &mut Exposition, figures: &QueueFigures) {
     ] {
         out.gauge(family, &[name], value);
     }
-    for (state, n) in &figures.jobs {
-        out.gauge(Family::QUEUE_JOBS, &[name, state], *n);
+    // A state without a job is shown too: a series that begins with 1 looks like one that did not change.
+    for state in JobState::ALL.map(JobState::as_str) {
+        let n = figures.jobs.get(state).copied().unwrap_or_default();
+        out.gauge(Family::QUEUE_JOBS, &[name, state], n);
     }
 }
 

@@ -1,63 +1,12 @@
-//! No password shows anywhere: logs, errors, health keys, metrics, documents, the list of processes.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+//! Passwords of Redis: right ones, wrong ones, from variables, files, URLs and arguments.
 
-use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use workyard_shared::link::{Access, Link, LinkConfig};
 use workyard_shared::secret::Secret;
-use workyard_tests::{Daemon, Signal, TestServer, Yard, get, http_of, wait_until, workspace_binary};
+use workyard_tests::{Daemon, Signal, Yard, get, http_of, wait_until, workspace_binary};
 
-const SOON: Duration = Duration::from_secs(30);
-
-/// The right password and a wrong one: whatever shows either is found by this.
-const MARK: &str = "Xyzzy-4711";
-
-const FILE: &str = "http = \"127.0.0.1:0\"\nlease = \"1s\"\n[[queues]]\nname = \"q\"\n\
-    [handlers.env]\ntype = \"command\"\nargv = [\"env\"]\noutput = \"text\"\n";
-
-/// All that was seen, with the name of where.
-#[derive(Default)]
-struct Seen(Vec<(String, String)>);
-
-impl Seen {
-    fn add(&mut self, place: &str, text: impl Into<String>) {
-        self.0.push((place.to_owned(), text.into()));
-    }
-
-    fn arguments(&mut self, place: &str, pid: u32) {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-        assert!(!line.is_empty());
-        self.add(place, String::from_utf8_lossy(&line).into_owned());
-    }
-
-    fn holds_no_secret(&self) {
-        for (place, text) in &self.0 {
-            assert!(!text.is_empty(), "nothing was seen of {place}");
-            assert!(!text.contains("Xyzzy"), "{place} shows a password:\n{text}");
-        }
-    }
-}
-
-/// A server whose user `worker` has the marked password, and nobody else may do anything.
-async fn marked() -> Yard {
-    let yard = Yard::on(TestServer::start().await);
-    let mut redis = yard.server.connection().await;
-    let user = ["SETUSER", "worker", "on", &format!(">{MARK}"), "~*", "&*", "+@all"].map(str::to_owned);
-    let () = redis::cmd("ACL").arg(&user).query_async(&mut redis).await.unwrap();
-    yard
-}
-
-fn plain_url(yard: &Yard) -> String {
-    yard.server.url_with("")
-}
-
-fn file(yard: &Yard, name: &str, text: &str) -> PathBuf {
-    let path = yard.server.dir().join(name);
-    std::fs::write(&path, text).unwrap();
-    path
-}
+use crate::seen::{FILE, MARK, SOON, Seen, file, marked, plain_url};
 
 fn consumer(yard: &Yard, format: &str) -> Command {
     let mut command = workspace_binary("workyard-consumer");
@@ -105,13 +54,8 @@ async fn a_password_in_a_variable_shows_nowhere_while_it_works() {
             assert!(said.starts_with("exit code Some(0)"), "{said}");
             seen.add(args[0], said);
         }
+        seen.keys(&yard).await;
         let mut redis = yard.server.connection().await;
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
-        assert!(keys.iter().any(|key| key.starts_with("workyard:consumer:")), "{keys:?}");
-        for key in keys {
-            let bytes: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(&mut redis).await.unwrap();
-            seen.add(&key, String::from_utf8_lossy(&bytes).into_owned());
-        }
         // An outage and its end are logged with what the connection says of them.
         let () = redis::cmd("CLIENT")
             .arg("KILL")
@@ -153,6 +97,8 @@ async fn a_password_that_is_refused_shows_nowhere() {
         format!("redis://worker:{wrong}@127.0.0.1:port/"),
         format!("http://worker:{wrong}@127.0.0.1/"),
         format!("redis://worker:{wrong}@127.0.0.1:1/"),
+        format!("redis-sentinel://127.0.0.1:1/mymaster?sentinel_password={wrong}"),
+        format!("redis-sentinel://127.0.0.1:port/mymaster?sentinel_password={wrong}"),
     ] {
         let mut command = workspace_binary("workyard");
         command
