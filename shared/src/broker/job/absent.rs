@@ -33,8 +33,6 @@ fn left_something(mark: &str, partition: &str) -> bool {
 fn words(value: Value) -> Result<Vec<Option<String>>, Error> {
     let word = |value| match value {
         Value::Nil => Ok(None),
-        // A score comes as a number in RESP3; only whether there is one counts.
-        Value::Double(score) => Ok(Some(score.to_string())),
         other => reply::string(other).map(Some),
     };
     reply::array(value)?.into_iter().map(word).collect()
@@ -56,22 +54,26 @@ impl Queue {
         let key = |part| self.keys.job_key(job, part);
         let chunks: Vec<&str> = names.iter().map(|name| halves(name).1).collect();
         let marks: Vec<String> = chunks.iter().map(|chunk| format!("m.{chunk}")).collect();
-        let mut asked = Pipeline::with_capacity(4);
+        let mut asked = Pipeline::with_capacity(3 + names.len());
         let fields = ["epoch", "counted", "maps_done", "reduces_done"];
         asked.cmd("HMGET").arg(key("")).arg(&fields);
-        asked.cmd("ZMSCORE").arg(key(":failed")).arg(&chunks);
         asked.cmd("HMGET").arg(key(":data")).arg(&marks);
+        // One by one: ZMSCORE is nothing that the rules of a consumer allow.
+        for chunk in &chunks {
+            asked.cmd("ZSCORE").arg(key(":failed")).arg(chunk);
+        }
         // The last: who is wanted now was wanted when the others were read.
         asked.cmd("HMGET").arg(key(":live")).arg(member.to_string());
         let mut answers = self.link.pipeline(&asked).await?.into_iter();
         let mut next = || {
-            words(
-                answers
-                    .next()
-                    .ok_or_else(|| Error::Protocol("an answer is missing".to_owned()))??,
-            )
+            let missing = || Error::Protocol("an answer is missing".to_owned());
+            answers.next().ok_or_else(missing)?
         };
-        let (record, lost, marks, live) = (next()?, next()?, next()?, next()?);
+        let (record, marks) = (words(next()?)?, words(next()?)?);
+        let lost = (0..names.len())
+            .map(|_| Ok(next()? != Value::Nil))
+            .collect::<Result<Vec<bool>, Error>>()?;
+        let live = words(next()?)?;
         let number = |at: usize| -> u64 {
             record
                 .get(at)
@@ -87,7 +89,7 @@ impl Queue {
         let all_marked = number(1) == number(2) + number(3);
         let is_gone = |at: &usize| {
             let (before, _) = halves(&names[*at]);
-            let is_lost = lost.get(*at).is_some_and(Option::is_some);
+            let is_lost = lost[*at];
             match (form, marks.get(*at).cloned().flatten()) {
                 (Form::Fold { .. }, _) => before != "0" || !is_lost,
                 (Form::Keyed { .. }, Some(mark)) => left_something(&mark, before),
