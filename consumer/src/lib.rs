@@ -62,7 +62,7 @@ mod reload;
 mod worker;
 pub mod daemon;
 pub mod testing;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 
 pub use context::Context;

@@ -1,13 +1,7 @@
 //! Any text as the daemon's file: read, or refused with file and reason.
 #![no_main]
 
-use std::path::Path;
-
 use libfuzzer_sys::fuzz_target;
-use workyard_consumer::config;
+use workyard_consumer::fuzzing::config;
 
-fuzz_target!(|text: &str| {
-    if let Err(error) = config::parse(text, Path::new("/nowhere/daemon.toml")) {
-        assert!(error.to_string().starts_with("/nowhere/daemon.toml"), "{error}");
-    }
-});
+fuzz_target!(|input: &[u8]| config(input));

@@ -4,8 +4,4 @@
 use libfuzzer_sys::fuzz_target;
 use workyard_consumer::fuzzing::worker_line;
 
-fuzz_target!(|line: &[u8]| {
-    if let Err(reason) = worker_line(line) {
-        assert!(reason.len() < 4096, "a reason of {} bytes", reason.len());
-    }
-});
+fuzz_target!(|input: &[u8]| worker_line(input));

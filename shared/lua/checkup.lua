@@ -56,31 +56,47 @@ local function look_at_consumers(keys, found, now)
   end
 end
 
--- Counters as numbers, and per counter the sum of its kinds. What is no number is told.
+-- Counters as numbers: totals, and by kind. What is no number is told.
 local function read_counters(keys, found)
-  local fields, totals, sums = call('HGETALL', keys[STATS]), {}, {}
+  local fields, totals, kinds = call('HGETALL', keys[STATS]), {}, {}
   for i = 1, #fields, 2 do
     local name, n = fields[i], match(fields[i + 1], '^%d+$') and tonumber(fields[i + 1])
+    local counter, kind = match(name, '^([^ ]*) (.*)$')
     if not n or n > TOKENS then
       found(name, 'bad-counter', function() call('HDEL', keys[STATS], name) end)
-    elseif find(name, ' ', 1, true) then
-      local counter = match(name, '^[^ ]*')
-      sums[counter] = (sums[counter] or 0) + n
+    elseif counter then
+      kinds[kind] = kinds[kind] or {}
+      kinds[kind][counter] = n
     else
       totals[name] = n
     end
   end
-  return totals, sums
+  return totals, kinds
 end
 
--- A total is at least the sum of its kinds, and as many were submitted as are there or have ended since.
+-- Per counter the sum of its kinds. Of a kind of which more have ended than were added one counter is wrong, and nobody can tell which:
+-- nothing is derived from its ends, else one wrong counter would make others wrong.
+local ENDS = { 'completed', 'cancelled', 'expired' }
+local function sums_of(kinds)
+  local sums = {}
+  for _, of in pairs(kinds) do
+    local ended = 0
+    for _, counter in ipairs(ENDS) do ended = ended + (of[counter] or 0) end
+    if ended > (of.submitted or 0) then
+      for _, counter in ipairs(ENDS) do of[counter] = nil end
+    end
+    for counter, n in pairs(of) do sums[counter] = (sums[counter] or 0) + n end
+  end
+  return sums
+end
+
+-- A total is at least the sum of its kinds, and as many were submitted as are there or have ended, as the kinds tell: a total
+-- that is too high is as wrong as one that is too low.
 local function look_at_counters(keys, found)
   if call('HLEN', keys[STATS]) > MOST_STATS then return end
-  local totals, least = read_counters(keys, found)
-  local seen = call('HLEN', keys[TASKS])
-  for _, counter in ipairs { 'completed', 'cancelled', 'expired', 'trimmed' } do
-    seen = seen + math.max(totals[counter] or 0, least[counter] or 0)
-  end
+  local totals, kinds = read_counters(keys, found)
+  local least, seen = sums_of(kinds), call('HLEN', keys[TASKS])
+  for _, counter in ipairs(ENDS) do seen = seen + math.min(totals[counter] or 0, least[counter] or 0) end
   least.submitted = math.max(least.submitted or 0, seen)
   for counter, n in pairs(least) do
     if (totals[counter] or 0) < n then

@@ -19,7 +19,7 @@ local JOB_TEXTS = { 'state', 'form', 'map', 'reduce', 'map_head', 'reduce_head',
 local JOB_NUMBERS = { 'maps', 'maps_done', 'maps_failed', 'maps_retried', 'maps_backup', 'reduces', 'reduces_done',
   'reduces_failed', 'reduces_retried', 'reduces_backup', 'submitted', 'sealed', 'next', 'live_maps', 'largest', 'accepted',
   'bytes', 'result_parts', 'result_bytes', 'result_spilled', 'result_spilled_bytes', 'starts', 'resumed', 'spent', 'full', 'spilled', 'swept', 'created', 'touched', 'started', 'mapped', 'reducing', 'finished',
-  'fan_in', 'partitions', 'budget', 'retention', 'backups', 'epoch' }
+  'fan_in', 'partitions', 'budget', 'retention', 'backups', 'epoch', 'kept', 'counted' }
 local JOB_OVER = { completed = true, failed = true, cancelled = true }
 
 -- The job's id, from the name of its record.
@@ -73,7 +73,7 @@ local function flush_done(keys, job)
   call('HDEL', keys[TASKS], unpack(done.tasks))
   if job.has_meta then call('HDEL', keys[META], unpack(done.tasks)) end
   call('HDEL', keys[CHUNKS], unpack(done.chunks))
-  if done.data[1] then call('HSET', keys[DATA], unpack(done.data)) end
+  if done.data[1] then job.kept = job.kept + call('HSET', keys[DATA], unpack(done.data)) end
   local sessions = job.has_waiters and call('HMGET', keys[WAITERS], unpack(done.tasks)) or {}
   for i, id in ipairs(done.tasks) do
     if sessions[i] then
@@ -160,7 +160,7 @@ local function forget_data(keys, job)
   call('UNLINK', keys[DATA], keys[TREE], keys[RUNS], keys[AGAIN])
   -- Else what is left is the lost chunks: people want to see what they were.
   if job.accepted == 0 then call('UNLINK', keys[CHUNKS]) end
-  job.tree = {}
+  job.tree, job.kept = {}, 0
 end
 
 local function end_job(keys, job, state, why, now)

@@ -104,7 +104,7 @@ local function forget_children(keys, job, level, node)
     job.bytes = job.bytes - call('HSTRLEN', keys[DATA], name)
     names[#names + 1] = name
   end
-  call('HDEL', keys[DATA], unpack(names))
+  job.kept = job.kept - call('HDEL', keys[DATA], unpack(names))
 end
 
 local function reduce_done(keys, job, member, now)

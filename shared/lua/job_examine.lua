@@ -1,8 +1,8 @@
 --[[ job_examine and job_mend: a job's record against its sets, and its steps. docs/operations.md (doctor) explains the findings.
 
 job_examine: KEYS the shared keys, the job's 12 and the running hashes of all consumers   ARGV '1' = look at the job itself, too | ids of its
-             steps   Reply as examine; of the job itself under its id: ghost-job, damaged-job, untended-job, job-counts, job-stuck; under the id
-             of a step that is live without a task: no-step. Reads only.
+             steps   Reply as examine; of the job itself under its id: ghost-job, damaged-job, untended-job, job-counts, job-stuck,
+             lost-output, lost-chunk; under the id of a step that is live without a task: no-step. Reads only.
 job_mend:    KEYS as job_examine   ARGV as job_examine   Reply what was mended, at most 50 lost steps. Refused under OOM.
              A damaged record is told and left alone.
 ]]
@@ -146,14 +146,66 @@ local function lost_steps(keys, job)
   return lost
 end
 
--- Its task is made again, from the chunk; a second copy is not.
-local function feed_step(keys, job, member)
+-- Its task is made again, from the chunk; a second copy is not, and what has no description any more has failed.
+local function feed_step(keys, job, member, now)
+  local chunk = is_map(member) and call('HGET', keys[CHUNKS], sub(member, 3))
   if sub(member, -2) == ':b' then
     end_member(keys, job, member)
+  elseif chunk then
+    add_members(keys, job, job.map_start, { member }, { chunk })
   elseif is_map(member) then
-    add_members(keys, job, job.map_start, { member }, { call('HGET', keys[CHUNKS], sub(member, 3)) or 'null' })
+    fail_member(keys, job, member, 'its task and its description were removed: found by doctor', now)
   else
     add_members(keys, job, job.reduce_start, { member }, { reduce_payload(member) })
+  end
+end
+
+-- What of a job's data is not there. One local for all of it: Lua allows 200.
+local loss = { text = 'an output is gone' }
+
+-- What `kept` counts is there, unless somebody removed it; an earlier release counted nothing.
+function loss.of_output(keys, job)
+  return job.counted == job.maps_done + job.reduces_done and call('HLEN', keys[DATA]) < job.kept and not find(job.error, loss.text, 1, true)
+end
+
+-- The chunks that were fed and have not ended: those of tasks, and those that are to run again. nil if they are too many to look at.
+function loss.fed(keys)
+  if call('HLEN', keys[LIVE]) + call('LLEN', keys[AGAIN]) > MOST_LIVE then return nil end
+  local chunks, seen = {}, {}
+  for _, members in ipairs { call('HKEYS', keys[LIVE]), call('LRANGE', keys[AGAIN], 0, -1) } do
+    for _, member in ipairs(members) do
+      local chunk = match(member, '^m:(%d+)')
+      if chunk and not seen[chunk] then seen[chunk], chunks[#chunks + 1] = true, chunk end
+    end
+  end
+  return chunks
+end
+
+-- A chunk is described until it is done, and for good if it is lost.
+function loss.of_chunk(keys, job)
+  local chunks = job.sealed == 1 and loss.fed(keys)
+  return chunks and call('HLEN', keys[CHUNKS]) < job.maps - job.next + #chunks + call('ZCARD', keys[LOST])
+end
+
+-- A task that waits or runs holds what its chunk is.
+function loss.describe(keys, job)
+  for _, chunk in ipairs(loss.fed(keys)) do
+    local record = call('HEXISTS', keys[CHUNKS], chunk) == 0 and call('HGET', keys[TASKS], job.base .. 'm:' .. chunk)
+    local payload = record and match(record, '^[^\n]*\n[^\n]*\n(.*)$')
+    if payload then call('HSET', keys[CHUNKS], chunk, payload) end
+  end
+end
+
+-- Only what is mended here is said to be.
+function loss.visit(keys, job, reply, mends, now)
+  if job.state == 'completed' then return end
+  if loss.of_chunk(keys, job) then
+    if mends then loss.describe(keys, job) end
+    if not mends or not loss.of_chunk(keys, job) then reply[#reply + 1], reply[#reply + 2] = job.id, 'lost-chunk' end
+  end
+  if loss.of_output(keys, job) and not (mends and JOB_OVER[job.state]) then
+    reply[#reply + 1], reply[#reply + 2] = job.id, 'lost-output'
+    if mends then end_job(keys, job, 'failed', loss.text .. ', and what made it is done and does not run again: found by doctor', now) end
   end
 end
 
@@ -164,9 +216,10 @@ local function visit_job(keys, job, reply, mends, now)
     if mends then MEND_JOB[finding](keys, job, now) end
   end
   if not job then return end
+  loss.visit(keys, job, reply, mends, now)
   for _, member in ipairs(lost_steps(keys, job)) do
     reply[#reply + 1], reply[#reply + 2] = job.base .. member, 'no-step'
-    if mends then feed_step(keys, job, member) end
+    if mends and not JOB_OVER[job.state] then feed_step(keys, job, member, now) end
   end
   if mends then
     add_ready(keys, job)

@@ -61,33 +61,60 @@ local function put_back(keys, job, o, score)
   if not is_paused(keys) then wake(keys, 1) end
 end
 
--- The part's place: a map's output is what its reduce reads, the last reduce's is the result.
+-- The partitions that a map left something for, '+1,3', or those that it left nothing for, '-0': by its mark a reduce tells an
+-- output that is gone from one that never was.
+local function mark_of(job, argv, o)
+  local there, names = {}, {}
+  for p = o.from, o.to, 2 do
+    if not there[argv[p]] then names[#names + 1] = argv[p] end
+    there[argv[p]] = true
+  end
+  if 2 * #names <= job.partitions then return '+' .. table.concat(names, ',') end
+  names = {}
+  for partition = 0, job.partitions - 1 do
+    if not there[int(partition)] then names[#names + 1] = int(partition) end
+  end
+  return '-' .. table.concat(names, ',')
+end
+
+-- The part's place: a map's output is what its reduce reads, the last reduce's is the result. A step of a fold leaves one even if
+-- it is empty, a keyed map a mark; `kept` counts both, of those steps that `counted` counts: all but those that an earlier
+-- release settled.
 local function store_parts(keys, job, argv, o, member)
   local chunk, place = match(member, '^m:(%d+)'), match(member, '^r:(%d+%.%d+)')
   local together = job.done and job.done.data -- a map that leaves with others
   local _, top = levels_of(job)
+  local inner = place and tonumber(match(place, '^%d+')) < top
+  local data = together or {}
+  if chunk and job.form ~= 'fold' then
+    data[#data + 1], data[#data + 2] = 'm.' .. chunk, mark_of(job, argv, o)
+  elseif (chunk or inner) and o.to < o.from then
+    data[#data + 1], data[#data + 2] = chunk and '0.' .. chunk or place, 'i'
+  end
+  job.counted = job.counted + 1
   for p = o.from, o.to, 2 do
-    local name, part, target = argv[p], argv[p + 1], keys[DATA]
+    local name, part, is_result = argv[p], argv[p + 1], not chunk and not inner
     if chunk then
       name = job.form == 'fold' and '0.' .. chunk or name .. '.' .. chunk
-    elseif place and tonumber(match(place, '^%d+')) < top then
+    elseif inner then
       name = place
     else
-      name, target = place and '0' or match(member, '^r:(%d+)'), keys[OUT]
+      name = place and '0' or match(member, '^r:(%d+)')
       job.result_bytes = job.result_bytes + #part
       local elsewhere = tonumber(match(part, '^s(%d+) '))
       if elsewhere then
         job.result_spilled, job.result_spilled_bytes = job.result_spilled + 1, job.result_spilled_bytes + elsewhere
       end
     end
-    if together then
-      together[#together + 1], together[#together + 2] = name, part
+    if is_result then
+      call('HSET', keys[OUT], name, part)
     else
-      call('HSET', target, name, part)
+      data[#data + 1], data[#data + 2] = name, part
     end
     job.bytes = job.bytes + #part
     if byte(part, 1) == 115 then job.spilled = job.spilled + 1 end -- 's'
   end
+  if not together and data[1] then job.kept = job.kept + call('HSET', keys[DATA], unpack(data)) end
 end
 
 local function settle_done(keys, job, argv, o, member, score, now)

@@ -63,10 +63,13 @@ pub const EDGES: [(&str, &str); 25] = sources![
     "checkup",
 ];
 
+/// Before the release of a library, in its second line.
+const RELEASE: &str = "-- release ";
+
 /// The whole library, as `FUNCTION LOAD REPLACE` takes it.
 #[must_use]
 pub fn library() -> String {
-    let mut text = format!("#!lua name={LIBRARY}\n");
+    let mut text = format!("#!lua name={LIBRARY}\n{RELEASE}{}\n", env!("CARGO_PKG_VERSION"));
     for (name, source) in HELPERS {
         text.push_str(&format!("-- {name}.lua\n{source}"));
     }
@@ -75,6 +78,19 @@ pub fn library() -> String {
         text.push_str(&format!("do -- {name}.lua\n{source}end\n"));
     }
     text
+}
+
+/// Whether this text is the library of a later release than this one. One that names none is earlier than all that do.
+#[must_use]
+pub fn is_later(library: &str) -> bool {
+    let later = |own: &str| release(library).is_some_and(|other| Some(other) > release(own));
+    later(&format!("\n{RELEASE}{}", env!("CARGO_PKG_VERSION")))
+}
+
+/// The release that a library names, as numbers.
+fn release(library: &str) -> Option<Vec<u64>> {
+    let text = library.lines().nth(1)?.strip_prefix(RELEASE)?;
+    text.split(['.', '-']).take(3).map(|part| part.parse().ok()).collect()
 }
 
 /// The full name of a function: `workyard_1_claim` for `claim`.
@@ -86,6 +102,22 @@ pub fn name(edge: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_libraries_the_release_tells_which_is_later() {
+        let own = library();
+        let named = |release: &str| own.replacen(&format!("{RELEASE}{}", env!("CARGO_PKG_VERSION")), release, 1);
+        for (other, later) in [
+            ("-- release 999.0.0", true),
+            ("-- release 0.10.0", true),
+            ("-- release 0.0.9", false),
+            ("-- release ?", false),
+            ("-- prelude.lua", false),
+        ] {
+            assert_eq!(is_later(&named(other)), later, "{other}");
+        }
+        assert!(!is_later(&own));
+    }
 
     #[test]
     fn no_source_parses_payloads_or_uses_an_unbounded_command() {

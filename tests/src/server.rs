@@ -303,6 +303,15 @@ impl TestServer {
         matches!(self.child().try_wait(), Ok(None))
     }
 
+    /// When the last sync began whose data a power cut would leave, in ms of the monotonic clock.
+    ///
+    /// # Panics
+    /// As [`Self::lose_power`].
+    pub fn synced_ms(&self) -> u64 {
+        let recorder = self.recipe.recorder.as_ref().unwrap_or_else(|| panic!("no recorder"));
+        recorder.synced_ms().unwrap_or_else(|e| panic!("no notes: {e}"))
+    }
+
     /// Kills it, and takes from its append-only files what it had not synced: what a machine without power keeps.
     ///
     /// # Panics

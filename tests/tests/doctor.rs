@@ -201,6 +201,18 @@ async fn a_state_and_counters_that_no_function_wrote_are_set_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_is_too_high_makes_no_other_wrong() {
+    for field in ["completed", "completed echo", "cancelled", "expired echo", "trimmed"] {
+        let patient = Patient::admit().await;
+        patient.yard.add_many(2, "echo", "1").await;
+        patient.hurt(&["HSET", "@stats", field, "1000000"]).await;
+        let cured = patient.client.doctor(None, true).await.unwrap();
+        assert_eq!(cured.repaired, [], "{field}");
+        assert_eq!(patient.yard.total("submitted").await, 2, "{field}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_do_not_belong_are_told_and_left_alone() {
     let patient = Patient::admit().await;
     patient.yard.add_many(2, "echo", "1").await;

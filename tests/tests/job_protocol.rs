@@ -772,7 +772,8 @@ async fn what_is_done_is_forgotten_on_the_way_and_a_completed_job_keeps_its_reco
         })
         .await;
         // The top of the tree, or one partition, is missing: of the tree only its children are left.
-        let left = if name == "lean-f" { 2 } else { 2 * 8 };
+        // Of a chunk there are an output for each partition and the mark that says so.
+        let left = if name == "lean-f" { 2 } else { 3 * 8 };
         assert_eq!(fields(":data").await, left, "{name}");
         assert_eq!(yard.operator.job_retry(&id).await.unwrap(), JobRetried::Retrying);
         hand.work_all(&id, DONE).await;

@@ -187,6 +187,31 @@ async fn an_older_build_of_the_same_version_is_replaced_while_its_consumers_work
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_release_that_starts_among_newer_ones_leaves_their_functions_alone() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    // A release behind this one: of the same protocol, with a function more.
+    let own = format!("-- release {}\n", env!("CARGO_PKG_VERSION"));
+    let newer = functions::library().replacen(&own, "-- release 999.0.0\n", 1)
+        + "register('newest', function() return 'here' end)\n";
+    assert!(functions::is_later(&newer));
+    load(&mut redis, &newer).await;
+    // This one starts, installs, and misses a function that no release has: its calls ask for it again and again.
+    let worker = yard.work(echo(), yard.config()).await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut unknown = redis::cmd("FCALL");
+    unknown.arg("workyard_1_nobody").arg(0);
+    assert!(yard.broker.link().call(&unknown).await.is_err());
+    yard.add_many(20, "echo", "1").await;
+    yard.reaches("completed", 20).await;
+    worker.stop().await;
+    let mut call = redis::cmd("FCALL");
+    let keys = yard.queue.keys().shared();
+    call.arg("workyard_1_newest").arg(keys.len()).arg(keys);
+    assert_eq!(call.query_async::<String>(&mut redis).await.unwrap(), "here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_of_a_newer_version_is_refused_with_its_reason_and_kept_whole() {
     let yard = Yard::start().await;
     let mut redis = yard.server.connection().await;

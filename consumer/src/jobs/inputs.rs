@@ -1,12 +1,13 @@
 //! The outputs that a reduce reads: which there are, and where.
 //!
-//! Invariant: they come in the order of their chunks. One that is not there belongs to a chunk that was lost, or this
-//! is a late copy whose output will be refused; either way it is left out. That it is not there is only believed of the
-//! server that handed out the task.
+//! Invariant: they come in the order of their chunks. One that is not there is left out only if its chunk was lost or
+//! its map left nothing; a result that lacks one that is gone would be wrong, so the reduce fails. That it is not there is only
+//! believed of the server that handed out the task.
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use workyard_shared::job::{Form, JobRecord, Member, Part};
+use workyard_shared::broker::Absent;
+use workyard_shared::job::{DATA_GONE, Form, JobRecord, Member, Part};
 use workyard_shared::name::JobId;
 
 use super::book::JobBook;
@@ -46,7 +47,7 @@ pub(super) fn is_result(record: &JobRecord, member: Member) -> bool {
     }
 }
 
-/// Reads them, until `stop`.
+/// Reads them, until `stop`. `None`: the task is not wanted any more.
 pub(super) async fn fetch(
     book: &JobBook,
     job: &JobId,
@@ -54,7 +55,7 @@ pub(super) async fn fetch(
     member: Member,
     sealed: &SealedJob<'_>,
     stop: &CancellationToken,
-) -> Result<Vec<Bytes>, Failure> {
+) -> Result<Option<Vec<Bytes>>, Failure> {
     let mut inputs = Vec::new();
     for names in names(record, member).chunks(AT_ONCE) {
         let mut parts = patiently(stop, || book.bulk.job_data(job, names)).await?;
@@ -62,6 +63,19 @@ pub(super) async fn fetch(
         // came, nobody would refuse a result that lacks it: the task is the new master's.
         if parts.iter().any(Option::is_none) {
             parts = patiently(stop, || book.queue.job_data(job, names)).await?;
+        }
+        let absent = names.iter().zip(&parts).filter(|(_, part)| part.is_none());
+        let absent: Vec<String> = absent.map(|(name, _)| name.clone()).collect();
+        if !absent.is_empty() {
+            let why = || {
+                book.queue
+                    .job_absent(job, record.epoch, member, record.spec.form, &absent)
+            };
+            match patiently(stop, why).await? {
+                Absent::Unwanted => return Ok(None),
+                Absent::Gone(gone) if gone.is_empty() => {}
+                Absent::Gone(gone) => return Err(is_gone(record, &absent, &gone)),
+            }
         }
         for (name, part) in names.iter().zip(parts) {
             let stored = match part {
@@ -74,7 +88,24 @@ pub(super) async fn fetch(
             inputs.push(sealed.input(name, stored).await?);
         }
     }
-    Ok(inputs)
+    Ok(Some(inputs))
+}
+
+/// For good: what made it is done, and nothing makes it again.
+fn is_gone(record: &JobRecord, absent: &[String], gone: &[usize]) -> Failure {
+    let name = gone.first().and_then(|at| absent.get(*at)).map_or("", String::as_str);
+    let of = match (record.spec.form, name.split_once('.')) {
+        (Form::Fold { .. }, Some(("0", chunk))) => format!("that of chunk {chunk}"),
+        (Form::Keyed { .. }, Some((partition, chunk))) => format!("that of chunk {chunk} for partition {partition}"),
+        _ => format!("that of reduce r:{name}"),
+    };
+    let others = match gone.len() {
+        1 => String::new(),
+        n => format!(", and {} others", n - 1),
+    };
+    Failure::fatal(format!(
+        "{DATA_GONE}: {of} (`{name}` of the job's data){others}; what is done does not run again"
+    ))
 }
 
 #[cfg(test)]

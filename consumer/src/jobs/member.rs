@@ -72,6 +72,9 @@ impl MemberTask {
             stage::run_map(stages, spec, ctx.clone(), chunk).await?
         } else {
             let inputs = inputs::fetch(&self.book, &self.job, &record, self.member, &sealed, &stop).await?;
+            let Some(inputs) = inputs else {
+                return Ok(MemberEnd::Unwanted);
+            };
             patiently(&stop, || queue.job_reducing(&self.job)).await?;
             vec![(
                 0,

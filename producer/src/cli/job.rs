@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use workyard_producer::{Error, JobGlance, JobHandle, JobId, JobRecord, JobState};
 
-use workyard_shared::job::SPILLED_DATA_GONE;
+use workyard_shared::job::{DATA_GONE, SPILLED_DATA_GONE};
 use workyard_shared::store::SPILLED_DATA_DAMAGED;
 
 use super::args::{JobAction, JobArgs, ShowArgs};
@@ -20,7 +20,8 @@ use super::{job_document, job_notes, job_progress, job_result};
 /// Jobs of one look for those in a state.
 const PAGE: usize = 200;
 /// Beginnings and parts of reasons that the same job would meet again: another retry cannot help.
-const STAYS: [&str; 9] = [
+const STAYS: [&str; 10] = [
+    DATA_GONE,
     "abandoned:",
     "budget:",
     "has changed under the job",
@@ -182,6 +183,9 @@ fn bad_end(job: &JobHandle, record: &JobRecord, errors: &[(String, String)]) -> 
         _ if lost(SPILLED_DATA_GONE) || lost(SPILLED_DATA_DAMAGED) => format!(
             "`workyard job {id}{queue}` shows more; spilled data is not made again: unless it comes back there, submit the job anew"
         ),
+        _ if lost(DATA_GONE) => {
+            format!("`workyard job {id}{queue}` shows more; what is done does not run again: submit the job anew")
+        }
         true => format!("`workyard job {id}{queue}` shows more, `workyard job retry {id}{queue}` runs what is missing"),
         false => format!("`workyard job {id}{queue}` shows more"),
     };

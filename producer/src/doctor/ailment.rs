@@ -59,6 +59,10 @@ pub enum Ailment {
     JobCounts,
     /// A job of which nothing runs, waits or is to come.
     JobStuck,
+    /// A job that has lost the output of a step that is done.
+    LostOutput,
+    /// A job that has lost the description of a chunk that has not ended.
+    LostChunk,
     /// A job whose record cannot be read.
     DamagedJob,
     /// A key that should go by itself and would not.
@@ -100,7 +104,7 @@ const fn row(
 }
 
 /// In the order of [`Ailment`].
-const TABLE: [Row; 29] = [
+const TABLE: [Row; 31] = [
     row(
         Ailment::BadState,
         "bad-state",
@@ -246,7 +250,7 @@ const TABLE: [Row; 29] = [
         "no-step",
         "a job waits for a step whose task is not here",
         "it was purged or deleted by hand, or keys were restored one by one; served queues fail it within seconds",
-        "the task is made again from its chunk",
+        "the task is made again from its chunk; if that is not here either, the chunk has failed",
     ),
     row(
         Ailment::GhostJob,
@@ -275,6 +279,20 @@ const TABLE: [Row; 29] = [
         "a job is not over, and nothing of it runs, waits or is to come",
         HALF_RESTORED,
         "what has left no output runs again; if nothing is left to run it from, it fails and says so",
+    ),
+    row(
+        Ailment::LostOutput,
+        "lost-output",
+        "the output of a step that is done is gone, and has not been read; the reduce that misses it will fail and name it",
+        HALF_RESTORED,
+        "the job fails and says so, for what is done does not run again: submit it anew; one that has ended already stays as it is",
+    ),
+    row(
+        Ailment::LostChunk,
+        "lost-chunk",
+        "the description of a chunk that has not ended is gone; if its task is not here, or is lost later, its map can only fail",
+        HALF_RESTORED,
+        "it is taken from the chunk's task, if there is one; else it stays, and the map fails when its turn comes",
     ),
     row(
         Ailment::DamagedJob,

@@ -236,7 +236,12 @@ impl<'a> Ward<'a> {
                 | Ailment::EndlessLease
                 | Ailment::Parked => state = true,
                 Ailment::Orphaned | Ailment::LeftSession => sessions.push(*finding),
-                Ailment::GhostJob | Ailment::UntendedJob | Ailment::JobCounts | Ailment::JobStuck => {
+                Ailment::GhostJob
+                | Ailment::UntendedJob
+                | Ailment::JobCounts
+                | Ailment::JobStuck
+                | Ailment::LostOutput
+                | Ailment::LostChunk => {
                     jobs.extend(JobId::new(text).ok());
                 }
                 Ailment::NoStep => jobs.extend(Member::of_task(text).map(|(job, ..)| job)),

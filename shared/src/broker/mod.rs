@@ -31,7 +31,7 @@ pub use figures::{CircuitCount, QueueFigures};
 pub use ingest::{InboxItem, InboxWait, Ingested, Verdict};
 pub use inspect::{Holding, Place, Seen};
 pub use job::{
-    JobCancelled, JobDeleted, JobGlance, JobOutcome, JobPulse, JobRetried, JobSettled, JobSubmitted, JobTurn,
+    Absent, JobCancelled, JobDeleted, JobGlance, JobOutcome, JobPulse, JobRetried, JobSettled, JobSubmitted, JobTurn,
     JobVerdict, Spilled, Tended,
 };
 pub use maintain::{Reclaimed, Swept};

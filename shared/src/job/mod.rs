@@ -32,5 +32,7 @@ pub const DEFAULT_BUDGET: u64 = 256 << 20;
 pub const MAX_CHUNKS: u64 = 10_000_000;
 /// Most bytes of one part in Redis; a larger one is spilled.
 pub const MAX_PART: usize = 16 << 20;
+/// What the error of a reduce says that misses an input which was there: a retry does not make it again.
+pub const DATA_GONE: &str = "an output is gone";
 /// What the error of a reduce says whose spilled inputs are not there: a retry does not make them again.
 pub const SPILLED_DATA_GONE: &str = "spilled data is gone";

@@ -13,6 +13,9 @@ use super::library;
 use super::line::Line;
 use crate::error::Error;
 
+/// How often the functions are loaded for one call: somebody may remove them again before it comes to its turn.
+const LOADS: usize = 3;
+
 /// One server. Cheap to clone; all clones send over one socket.
 #[derive(Clone)]
 pub(super) struct Node {
@@ -30,13 +33,15 @@ impl Node {
 
     /// Sends one command.
     pub(super) async fn call(&self, cmd: &Cmd) -> Result<Value, Error> {
-        match self.send(cmd).await {
-            Err(error) if library::is_lacking(&error) => {
-                library::load(self).await?;
-                self.send(cmd).await
+        let mut answer = self.send(cmd).await;
+        for _ in 0..LOADS {
+            if !answer.as_ref().is_err_and(library::is_lacking) {
+                break;
             }
-            other => other,
+            library::load(self).await?;
+            answer = self.send(cmd).await;
         }
+        answer
     }
 
     /// Sends one command for a slot that is on its way to this server.
@@ -58,13 +63,16 @@ impl Node {
 
     /// Sends several commands in one round trip; each has its own answer.
     pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {
-        let answers = self.send_all(pipeline).await?;
-        if !answers.iter().any(|a| a.as_ref().is_err_and(library::is_lacking)) {
-            return Ok(answers);
+        let mut answers = self.send_all(pipeline).await?;
+        for _ in 0..LOADS {
+            if !answers.iter().any(|a| a.as_ref().is_err_and(library::is_lacking)) {
+                break;
+            }
+            // No function of the library ran, and plain commands beside them may be repeated.
+            library::load(self).await?;
+            answers = self.send_all(pipeline).await?;
         }
-        // No function of the library ran, and plain commands beside them may be repeated.
-        library::load(self).await?;
-        self.send_all(pipeline).await
+        Ok(answers)
     }
 
     async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Error>>, Error> {

@@ -3,11 +3,14 @@
 //! `chaos-consumer URL LEDGER CONCURRENCY`. Lines: `S` or `E`, ms of the monotonic clock, pid, task, fencing token. A line is
 //! one write in append mode: whole or not at all, also with a kill in between.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
 use workyard_shared::link::LinkConfig;
 use workyard_shared::name::QueueName;
@@ -32,6 +35,15 @@ enum Plan {
     Fail,
 }
 
+/// Lines of the log begin with ms of the monotonic clock: the wall clock is a thing that the runner moves.
+struct Monotonic;
+
+impl FormatTime for Monotonic {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        write!(w, "{}", monotonic_ms())
+    }
+}
+
 struct Ledger(File);
 
 impl Ledger {
@@ -45,6 +57,7 @@ impl Ledger {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
+        .with_timer(Monotonic)
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();

@@ -70,6 +70,14 @@ impl FsyncRecorder {
         Ok(cut)
     }
 
+    /// When the last sync began that has ended, in ms of the monotonic clock.
+    ///
+    /// # Errors
+    /// If nothing was written down yet.
+    pub fn synced_ms(&self) -> io::Result<u64> {
+        self.synced().map(|(_, ms)| ms)
+    }
+
     fn notes(&self) -> PathBuf {
         self.dir.path().join("notes")
     }

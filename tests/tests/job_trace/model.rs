@@ -240,7 +240,11 @@ impl Job {
             self.chunks.remove(&chunk);
             self.maps.done += 1;
             match self.shape.form {
-                Form::Keyed { partitions } => self.data.extend((0..partitions).map(|p| format!("{p}.{chunk}"))),
+                Form::Keyed { partitions } => {
+                    self.data.extend((0..partitions).map(|p| format!("{p}.{chunk}")));
+                    // The mark that says for which partitions there is something.
+                    self.data.insert(format!("m.{chunk}"));
+                }
                 Form::Fold { .. } => {
                     self.data.insert(format!("0.{chunk}"));
                     self.child_done(1, chunk / self.shape.fan());

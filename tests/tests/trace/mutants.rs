@@ -13,7 +13,7 @@ const fn mutant(name: &'static str, from: &'static str, to: &'static str) -> Mut
     Mutant { name, from, to }
 }
 
-pub const MUTANTS: [Mutant; 26] = [
+pub const MUTANTS: [Mutant; 29] = [
     mutant(
         "the fence of fail and release does not look at the token",
         "if value and sub(value, 1, #token + 1) == token .. ' ' then return sub(value, #token + 2) end",
@@ -37,6 +37,21 @@ pub const MUTANTS: [Mutant; 26] = [
     mutant(
         "promote leaves the task where it was, too",
         "    call('ZREMRANGEBYRANK', keys[SCHEDULED], 0, n - 1)\n",
+        "",
+    ),
+    mutant(
+        "promote takes out what is due, and dies before it puts it back with another call",
+        "    call('ZADD', keys[PENDING], unpack(pending))\n    if not paused then wake(keys, n) end\n",
+        "",
+    ),
+    mutant(
+        "a completion is acknowledged and not done",
+        "  if mine[1] then\n    call('HDEL', keys[TASKS], unpack(mine))\n    call('HDEL', running, unpack(mine))\n    if has_meta",
+        "  if false then\n    if has_meta",
+    ),
+    mutant(
+        "a renewal registers a session that has ended",
+        "  if not held and argv[3] ~= '1' then return { 'lost', 0, due, '' } end\n",
         "",
     ),
     mutant(

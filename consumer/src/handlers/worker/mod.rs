@@ -45,7 +45,7 @@ impl WorkerHandler {
 }
 
 /// Reads a line of a worker as a pool does, with a small limit for its result.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) fn read_line(line: &[u8]) -> Result<(), String> {
     protocol::parse(line, 4096).map(|_| ())
 }

@@ -1,11 +1,13 @@
 //! The calls of map-reduce jobs: see `lua/job*.lua` and docs/jobs.md.
 
+mod absent;
 mod operate;
 mod read;
 mod settle;
 mod submit;
 mod tend;
 
+pub use absent::Absent;
 pub use operate::{JobCancelled, JobDeleted, JobRetried};
 pub use read::{JobGlance, JobPulse};
 pub use settle::{JobOutcome, JobSettled, JobTurn, JobVerdict};

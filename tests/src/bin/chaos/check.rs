@@ -13,6 +13,7 @@ use crate::evidence::{Death, Evidence, Fate};
 use crate::ledger::Accepted;
 use crate::profile::Profile;
 use crate::recovery::recoveries;
+use crate::repeat::repeats;
 use crate::report::Report;
 use crate::runs::Run;
 
@@ -132,7 +133,13 @@ impl Checker<'_> {
             let right = *failures as usize + usize::from(*state == "completed");
             if matches!(*state, "completed" | "failed") && done > right {
                 self.report.duplicated += done - right;
-                self.explain_duplicate(id, runs);
+                let reasons = repeats(evidence, runs, |run| self.was_undone(id, run));
+                if reasons.len() < done - right {
+                    self.blame("executed twice without a reason", format!("{id} {runs:?}"));
+                }
+                for reason in reasons.into_iter().take(done - right) {
+                    *self.report.duplicates.entry(reason).or_default() += 1;
+                }
             }
         }
         self.report.stale_refused = total(&evidence.overview, "stale");
@@ -157,32 +164,9 @@ impl Checker<'_> {
         }
     }
 
-    fn explain_duplicate(&mut self, id: &str, runs: &[Run]) {
-        let killed = |run: &Run| {
-            self.evidence
-                .lives
-                .iter()
-                .any(|life| life.pid == run.pid && life.died_ms.is_some())
-        };
-        let robbed = |run: &Run| {
-            self.evidence
-                .lives
-                .iter()
-                .any(|life| life.pid == run.pid && life.lost_lease)
-        };
-        let undone = |run: &Run| {
-            let done_ms = run.done_ms.unwrap_or(run.begun_ms);
-            self.may_be_undone(id, run.begun_ms) || self.may_be_undone(id, done_ms)
-        };
-        let reasons = [
-            ("its consumer was killed before it could tell", runs.iter().any(killed)),
-            ("its consumer's lease had ended", runs.iter().any(robbed)),
-            ("Redis lost its end", runs.iter().any(undone)),
-        ];
-        match reasons.iter().find(|(_, holds)| *holds) {
-            Some((reason, _)) => *self.report.duplicates.entry(reason).or_default() += 1,
-            None => self.blame("executed twice without a reason", format!("{id} {runs:?}")),
-        }
+    fn was_undone(&self, id: &str, run: &Run) -> bool {
+        let done_ms = run.done_ms.unwrap_or(run.begun_ms);
+        self.may_be_undone(id, run.begun_ms) || self.may_be_undone(id, done_ms)
     }
 
     /// Nobody was told of two ends.

@@ -48,7 +48,19 @@ fn row(report: &Report) -> String {
     let slowest = report
         .slowest()
         .and_then(|recovery| Some((recovery.ms?, &recovery.fault)));
-    let slowest = slowest.map_or_else(|| "-".to_owned(), |(ms, fault)| format!("{ms} ms ({fault})"));
+    let mut slowest = slowest.map_or_else(|| "-".to_owned(), |(ms, fault)| format!("{ms} ms ({fault})"));
+    if report.unseen() > 0 {
+        slowest += &format!("; {} of {} not seen", report.unseen(), report.recoveries.len());
+    }
+    let reasons: Vec<String> = report
+        .duplicates
+        .iter()
+        .map(|(reason, n)| format!("{n}: {reason}"))
+        .collect();
+    let duplicated = match &reasons[..] {
+        [] => report.duplicated.to_string(),
+        reasons => format!("{} ({})", report.duplicated, reasons.join("; ")),
+    };
     let failover = report.slowest_failover();
     let failover = failover.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     format!(
@@ -63,7 +75,7 @@ fn row(report: &Report) -> String {
         report.loss_window_ms,
         report.two_ends,
         report.rolled_back,
-        report.duplicated,
+        duplicated,
         report.stale_refused,
         report.stale_accepted,
         report.jobs,

@@ -80,7 +80,7 @@ pub(crate) enum Fate {
 }
 
 /// All of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) known: Known,
     pub(crate) runs: Runs,

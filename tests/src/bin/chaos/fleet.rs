@@ -27,8 +27,8 @@ pub(crate) struct Life {
     pub(crate) born_ms: u64,
     /// When it was killed; `None`: it lived to the end.
     pub(crate) died_ms: Option<u64>,
-    /// Whether it lost a session lease.
-    pub(crate) lost_lease: bool,
+    /// When it heard that it had lost a session lease, ms.
+    pub(crate) lost_lease_ms: Vec<u64>,
 }
 
 /// The consumers of a run.
@@ -150,8 +150,9 @@ impl Fleet {
             member.daemon.signal(Signal::TERM);
         }
         for member in self.members {
-            lives.push(member.life(None));
             let status = member.daemon.wait_exit(DRAIN).await;
+            // Behind its end: all that it had to say of its lease.
+            lives.push(member.life(None));
             if !status.success() {
                 wrong.push(format!("a consumer ended with {status}:\n{}", member.daemon.log()));
             }
@@ -166,7 +167,15 @@ impl Member {
             pid: self.daemon.pid(),
             born_ms: self.born_ms,
             died_ms,
-            lost_lease: self.daemon.stderr().contains(LEASE_LOST),
+            lost_lease_ms: losses(&self.daemon.stderr()),
         }
     }
+}
+
+/// When a log says that the lease was lost: each line begins with ms of the monotonic clock.
+fn losses(log: &str) -> Vec<u64> {
+    let lines = log.lines().filter(|line| line.contains(LEASE_LOST));
+    lines
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+        .collect()
 }

@@ -20,6 +20,7 @@ mod mutant;
 mod plan;
 mod profile;
 mod recovery;
+mod repeat;
 mod report;
 mod runs;
 mod store;

@@ -20,6 +20,14 @@ pub(crate) enum Mutant {
     EnqueueTwice,
     /// The tasks of a claim whose reply was lost are not handed out again.
     ClaimLost,
+    /// Promote takes what is due out in one step and puts it back in another, which a death may come before: one in eight does not come.
+    TwoStepPromote,
+    /// One claim in sixteen leaves the first of its tasks where it was, too, so that it is handed out again.
+    Twice,
+    /// A renewal registers a session that has ended: nobody hears that its work was taken.
+    RenewRevives,
+    /// A consumer never finds its way back to Redis behind the first fault.
+    StaysAway,
     /// A receipt says that a replica confirmed what none was asked for; with several servers only.
     Unconfirmed,
 }
@@ -49,7 +57,21 @@ impl Mutant {
                 "local before = session and answered(session, batch)",
                 "local before = nil",
             )],
-            Self::Unconfirmed => Vec::new(),
+            Self::TwoStepPromote => vec![(
+                "    call('ZADD', keys[PENDING], unpack(pending))\n    if not paused then wake(keys, n) end\n",
+                "    if sequence % 8 > 0 then call('ZADD', keys[PENDING], unpack(pending)) end\n    if not paused then wake(keys, n) end\n",
+            )],
+            Self::Twice => vec![(
+                "  call('ZREMRANGEBYRANK', keys[PENDING], '0', small(taken.count - 1))\n",
+                "  local again = tonumber(token) % 16 == 0 and taken.records[1] and call('ZSCORE', keys[PENDING], taken.ids[1])\n  \
+                 call('ZREMRANGEBYRANK', keys[PENDING], '0', small(taken.count - 1))\n  \
+                 if again then call('ZADD', keys[PENDING], again, taken.ids[1]) end\n",
+            )],
+            Self::RenewRevives => vec![(
+                "  if not held and argv[3] ~= '1' then return { 'lost', 0, due, '' } end\n",
+                "",
+            )],
+            Self::Unconfirmed | Self::StaysAway => Vec::new(),
             Self::ClaimLost => vec![(
                 "  if claimed and claimed ~= argv[3] and tonumber(claimed) > above then",
                 "  if false then",

@@ -41,7 +41,7 @@ pub(crate) struct Report {
     pub(crate) runs: usize,
     /// Executions that were too many.
     pub(crate) duplicated: usize,
-    /// Tasks with such, by their reason.
+    /// These by their reason.
     pub(crate) duplicates: BTreeMap<&'static str, usize>,
     pub(crate) stale_refused: u64,
     pub(crate) stale_accepted: usize,
@@ -78,9 +78,15 @@ impl Report {
         self.recoveries.iter().filter_map(|recovery| recovery.failover_ms).max()
     }
 
-    /// The recovery that took longest.
+    /// Of the recoveries that were seen the one that took longest.
     pub(crate) fn slowest(&self) -> Option<&Recovery> {
-        self.recoveries.iter().max_by_key(|recovery| recovery.ms)
+        let seen = self.recoveries.iter().filter(|recovery| recovery.is_seen());
+        seen.max_by_key(|recovery| recovery.ms)
+    }
+
+    /// How many recoveries were not seen before the next fault, or the end.
+    pub(crate) fn unseen(&self) -> usize {
+        self.recoveries.iter().filter(|recovery| !recovery.is_seen()).count()
     }
 }
 
@@ -121,6 +127,12 @@ impl fmt::Display for Report {
         for recovery in &self.recoveries {
             writeln!(f, "recovered from {recovery}")?;
         }
+        writeln!(
+            f,
+            "recoveries: {}, not seen before the next fault or the end {}",
+            self.recoveries.len(),
+            self.unseen()
+        )?;
         for violation in &self.violations {
             writeln!(f, "BROKEN: {violation}")?;
         }

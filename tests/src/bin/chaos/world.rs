@@ -1,5 +1,6 @@
 //! A run from its beginning to its report.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,12 +8,13 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use workyard_producer::{Client, ClientConfig};
 use workyard_shared::broker::{Overview, Queue};
-use workyard_tests::{FaultProxy, monotonic_ms, queue_name};
+use workyard_tests::{Fault, FaultProxy, monotonic_ms, queue_name};
 
 use crate::args::Args;
 use crate::check::check;
 use crate::evidence::{Death, Event, Evidence, Known, fates, job_result};
 use crate::fleet::Fleet;
+use crate::mutant::Mutant;
 use crate::plan::Step;
 use crate::report::Report;
 use crate::runs::Runs;
@@ -65,6 +67,10 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
         eprintln!("{step}");
         world.apply(&step).await;
         world.home = world.store.master().await.port();
+        if args.mutant == Some(Mutant::StaysAway) {
+            let of_first = world.fleet.networks(Some(0));
+            of_first.iter().for_each(|network| network.set(Fault::BlackHole));
+        }
     }
     tokio::time::sleep_until((begun + args.duration()).into()).await;
     stop_load.cancel();
@@ -87,6 +93,7 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
     for job in &known.jobs {
         jobs.push(job_result(&client, &job.id).await);
     }
+    wrong.extend(doctor(&client).await);
     let runs = Runs::read(world.fleet.ledger()).context("the ledger of the consumers")?;
     let (lives, ended_badly) = world.fleet.stop().await;
     wrong.extend(ended_badly);
@@ -154,6 +161,23 @@ pub(crate) async fn hold(lasts: Duration) {
 /// As [`hold`], for one that began at this time, ms.
 pub(crate) async fn hold_until(began_ms: u64, lasts: Duration) {
     hold(lasts.saturating_sub(Duration::from_millis(monotonic_ms() - began_ms))).await;
+}
+
+/// What breaks an invariant when all is over: nothing may.
+async fn doctor(client: &Client) -> Vec<String> {
+    let found = match client.doctor(None, false).await {
+        Ok(diagnosis) => diagnosis.findings,
+        Err(error) => return vec![format!("the doctor could not look: {error}")],
+    };
+    let by_sort = found.iter().fold(BTreeMap::new(), |mut sorts, finding| {
+        let (count, _) = sorts
+            .entry(finding.ailment.word())
+            .or_insert((0, String::from_utf8_lossy(&finding.subject)));
+        *count += 1;
+        sorts
+    });
+    let text = |(sort, (n, first))| format!("the doctor found {n} {sort}, such as {first}");
+    by_sort.into_iter().map(text).collect()
 }
 
 /// Waits until everything has ended, or nothing moves any more; the last look at the queue.
