@@ -91,7 +91,7 @@ impl Queue {
             let (before, _) = halves(&names[*at]);
             let is_lost = lost[*at];
             match (form, marks.get(*at).cloned().flatten()) {
-                (Form::Fold { .. }, _) => before != "0" || !is_lost,
+                (Form::Fold { .. }, _) => all_marked && (before != "0" || !is_lost),
                 (Form::Keyed { .. }, Some(mark)) => left_something(&mark, before),
                 (Form::Keyed { .. }, None) => all_marked && !is_lost,
             }
