@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn the_corpus_of_each_fuzz_target_keeps_every_promise() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-        let targets: [(&str, fn(&[u8])); 5] = [
+        type Entry = fn(&[u8]);
+        let targets: [(&str, Entry); 5] = [
             ("envelope", envelope),
             ("record", record),
             ("inbox", inbox),
