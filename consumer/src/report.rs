@@ -33,6 +33,8 @@ struct Report<'a> {
     errors: u64,
     stale: u64,
     mean_run_ms: Option<f64>,
+    started_ms: u64,
+    beat_ms: u64,
     up_ms: u64,
     draining: bool,
     healthy: bool,
@@ -46,6 +48,9 @@ struct Report<'a> {
 impl Reporter {
     pub(crate) fn json(&self, fleet: &Fleet) -> String {
         let registry = fleet.registry();
+        // Of this host's clock: people look at it, and nothing is decided by it.
+        let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+        let up_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (all, names) = (fleet.queues.all(), fleet.queues.names());
         let report = Report {
             consumer: self.consumer.as_str(),
@@ -60,7 +65,9 @@ impl Reporter {
             errors: fleet.counters.errors.load(Ordering::Relaxed),
             stale: fleet.counters.stale.load(Ordering::Relaxed),
             mean_run_ms: fleet.counters.mean_run().map(|mean| mean.as_secs_f64() * 1000.0),
-            up_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            started_ms: now_ms.saturating_sub(up_ms),
+            beat_ms: now_ms,
+            up_ms,
             draining: fleet.drain.is_cancelled(),
             healthy: all.iter().all(|queue| queue.desk.is_well()),
             concurrency: registry.limited().map(|(kind, slots)| (kind, slots.now())).collect(),

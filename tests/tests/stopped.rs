@@ -103,6 +103,8 @@ async fn what_is_cancelled_is_over_within_a_second_and_says_nothing_against_its_
     yard.reaches("completed", 1).await;
     wait_until(LIMIT, || async { report(&yard).await["processed"] == 17 }).await;
     let report = report(&yard).await;
+    let ms = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!(ms("beat_ms") - ms("started_ms"), ms("up_ms"), "{report}");
     assert_eq!(
         (&report["errors"], &report["stale"]),
         (&0.into(), &0.into()),
