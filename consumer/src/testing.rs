@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(inline.run("double", &4).await.result::<u32>().unwrap(), 8);
         for (kind, payload, attempts, text) in [
             ("never", "1", 1, "no"),
-            ("slow", "1", 2, "timeout"),
+            ("slow", "1", 2, "timed out"),
             ("double", "\"x\"", 1, "does not fit"),
             ("double", "{", 0, "malformed"),
             ("unknown", "1", 0, "no handler"),
