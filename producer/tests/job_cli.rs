@@ -269,14 +269,12 @@ async fn ctrl_c_is_heard_while_nobody_reads_what_is_shown() {
         .stderr(writer)
         .spawn()
         .unwrap();
-    let redis = server.redis().await;
-    until("it waits", async || {
-        redis::cmd("HEXISTS")
-            .arg("workyard:{default}:waiters")
-            .arg("job long")
-            .query_async::<bool>(&mut redis.clone())
-            .await
-            .unwrap()
+    // It may be stuck before Redis knows that it waits: what tells is that it has begun to listen for the signal.
+    let status = format!("/proc/{}/status", waiting.id());
+    until("it listens", async || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
     })
     .await;
     let kill = std::process::Command::new("kill")

@@ -27,7 +27,7 @@ pub(super) const GRANTS: &[Grant] = &[
         "pending parked scheduled done failed expiring consumers jobs jobs:due job:*",
     ),
     on(Reach::Both, "hincrby zpopmin", "stats parked state"),
-    channels("spublish ssubscribe", "wake:*"),
+    channels("spublish ssubscribe sunsubscribe", "wake:*"),
     channels("spublish", "done:* finished"),
     // Whole keys, and the ends of lists: only of these.
     // `max_bytes`.
