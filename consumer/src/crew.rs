@@ -153,12 +153,10 @@ impl Crew {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(base.clone(), route);
         let station = Station {
-            queue: served.name.clone(),
+            served: Arc::clone(&served),
             lane,
             duty,
             over: over.clone(),
-            desk: Arc::clone(&served.desk),
-            meter: Arc::clone(&served.meter),
         };
         let looping = tokio::spawn(Lane::new(Arc::clone(&self.fleet), Arc::clone(&served), events, over).run());
         let maintainer = Maintainer {

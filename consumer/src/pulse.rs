@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use workyard_shared::broker::{Beat, Broker, Queue};
 use workyard_shared::link::{Link, LinkConfig};
-use workyard_shared::name::{QueueName, SessionId};
+use workyard_shared::name::SessionId;
 
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
-use crate::health::Desk;
-use crate::metrics::{Call, QueueMeter};
+use crate::metrics::Call;
+use crate::queues::Served;
 use crate::report::Reporter;
 
 /// Beats per health report of a consumer that runs nothing, so that an idle one sends next to nothing; one that runs
@@ -36,12 +36,10 @@ const BEATS_PER_LEASE: u32 = 3;
 
 /// One queue's session.
 pub(crate) struct Station {
-    pub(crate) queue: QueueName,
+    pub(crate) served: Arc<Served>,
     pub(crate) lane: UnboundedSender<LaneEvent>,
     pub(crate) duty: UnboundedSender<Duty>,
     pub(crate) over: Over,
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) meter: Arc<QueueMeter>,
 }
 
 struct Session {
@@ -154,7 +152,7 @@ impl Pulse {
 
     fn session(&self, station: Station, id: SessionId) -> Session {
         Session {
-            calls: self.broker.queue(&station.queue),
+            calls: self.broker.queue(&station.served.name),
             station,
             id,
             registered: false,
@@ -182,7 +180,7 @@ impl Pulse {
                 return true;
             }
             let register = !session.registered;
-            let desk = &session.station.desk;
+            let desk = &session.station.served.desk;
             let slots = &self.fleet.slots;
             let report = desk.beat(slots.running(), slots.usable(), urgent);
             let sent = Instant::now();
@@ -227,7 +225,7 @@ impl Pulse {
     /// The lease is lost: begin a new session under a new id, so that nothing of the old one can
     /// be taken for the new one's.
     fn renew(&self, session: &mut Session) {
-        session.station.meter.leases_lost.fetch_add(1, Ordering::Relaxed);
+        session.station.served.meter.leases_lost.fetch_add(1, Ordering::Relaxed);
         let queue = session.calls.name();
         warn!(consumer = %session.id, %queue, "the session lease was lost and its work taken; starting a new session");
         session.id = self.next_id();

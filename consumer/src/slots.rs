@@ -92,8 +92,9 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(total: usize, order: QueueOrder, weights: &[usize]) -> Self {
-        let slots = Self {
+    /// For no queue yet: see [`Self::enlist`].
+    pub(crate) fn new(total: usize, order: QueueOrder) -> Self {
+        Self {
             running: Arc::new(Semaphore::new(total)),
             total: AtomicUsize::new(total),
             debt: AtomicUsize::new(0),
@@ -103,7 +104,13 @@ impl Slots {
             shares: RwLock::default(),
             reserving: Mutex::new(Turns::default()),
             freed: Notify::new(),
-        };
+        }
+    }
+
+    /// For queues of these weights, each of which may have work.
+    #[cfg(test)]
+    pub(crate) fn of(total: usize, order: QueueOrder, weights: &[usize]) -> Self {
+        let slots = Self::new(total, order);
         let lanes: Vec<_> = weights.iter().map(|weight| (slots.enlist(None), *weight)).collect();
         slots.rank(&lanes);
         for (lane, _) in lanes {
@@ -337,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_strict_queue_waits_until_all_earlier_ones_are_dry() {
-        let slots = Slots::new(4, QueueOrder::Strict, &[1, 1]);
+        let slots = Slots::of(4, QueueOrder::Strict, &[1, 1]);
         assert_eq!(slots.reserve(1, 0, 100), 0);
         assert_eq!(slots.reserve(0, 0, 3), 3);
         slots.set_dry(0, true);
@@ -348,7 +355,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_slots_of_its_kind_keeps_none_of_the_workers_from_other_queues() {
-        let slots = Slots::new(4, QueueOrder::Strict, &[1, 1]);
+        let slots = Slots::of(4, QueueOrder::Strict, &[1, 1]);
         assert_eq!(slots.reserve(0, 0, 100), 4);
         assert_eq!(slots.reserve(1, 0, 100), 0);
         // One runs, three wait for it.
@@ -362,7 +369,7 @@ mod tests {
 
     #[test]
     fn fewer_slots_are_taken_away_as_they_come_back_and_more_are_there_at_once() {
-        let slots = Slots::new(3, QueueOrder::Strict, &[1]);
+        let slots = Slots::of(3, QueueOrder::Strict, &[1]);
         let held: Vec<_> = (0..3).filter_map(|_| slots.try_run()).collect();
         slots.resize(1, 1);
         assert_eq!((held.len(), slots.running(), slots.total()), (3, 3, 1));
@@ -383,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_is_left_keeps_what_it_holds_and_nobody_waits_for_its_turn() {
-        let slots = Slots::new(4, QueueOrder::Strict, &[1, 1]);
+        let slots = Slots::of(4, QueueOrder::Strict, &[1, 1]);
         assert_eq!((slots.reserve(0, 0, 3), slots.reserve(1, 0, 100)), (3, 0));
         slots.rank(&[(1, 1)]);
         assert_eq!(slots.reserve(1, 0, 100), 1, "three run on");
@@ -407,7 +414,7 @@ mod tests {
 
     #[test]
     fn weighted_queues_with_work_share_by_weight_and_alone_take_all() {
-        let slots = Slots::new(8, QueueOrder::Weighted, &[3, 1]);
+        let slots = Slots::of(8, QueueOrder::Weighted, &[3, 1]);
         assert_eq!(slots.reserve(0, 0, 100), 6);
         assert_eq!(slots.reserve(1, 0, 100), 2);
         slots.unreserve(0, 6);
@@ -417,7 +424,7 @@ mod tests {
 
     #[test]
     fn what_the_limits_of_kinds_leave_unused_is_not_claimed_for() {
-        let slots = Slots::new(8, QueueOrder::Strict, &[1]);
+        let slots = Slots::of(8, QueueOrder::Strict, &[1]);
         slots.set_usable(3);
         assert_eq!(slots.reserve(0, 0, 100), 3);
         slots.set_usable(2);

@@ -6,7 +6,7 @@
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -166,16 +166,19 @@ impl Worker {
                 let (config, reloads) = (self.config.clone(), self.reloads.clone());
                 let host = Host::start(self.config.watch_host, watching.clone());
                 let fleet = Arc::new(self.fleet(broker, bulk, watch, &host, progress));
-                let id = fresh_id(&config.name)?;
-                info!(consumer = %id, queues = config.queues.len(), concurrency = config.concurrency, "consumer {id} starts");
-                let loops = Loops::start(&fleet, &config, &id, pushes)?;
-                outside.view.show(&fleet);
-                notifier.ready("working");
-                let reloading = reload::start(&fleet, &loops.crew, reloads, &notifier, hangups);
-                loops.until_stopped(&fleet, &config, &notifier, stop).await;
-                reloading.abort();
-                info!(consumer = %id, "consumer {id} has ended");
-                Ok(())
+                // What is below must not be left out because of an error here.
+                match begin(&fleet, &config, pushes) {
+                    Ok((id, loops)) => {
+                        outside.view.show(&fleet);
+                        notifier.ready("working");
+                        let reloading = reload::start(&fleet, &loops.crew, reloads, &notifier, hangups);
+                        loops.until_stopped(&fleet, &config, &notifier, stop).await;
+                        reloading.abort();
+                        info!(consumer = %id, "consumer {id} has ended");
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Ok(false) => {
                 notifier.stopping("stopped while it waited for Redis");
@@ -190,7 +193,7 @@ impl Worker {
     /// What the loops share.
     fn fleet(self, broker: Broker, bulk: Broker, watch: Watch, host: &Arc<Host>, progress: Arc<Progress>) -> Fleet {
         let (config, urgent) = (self.config, Arc::new(Notify::new()));
-        let slots = Slots::new(config.concurrency, config.order, &[]);
+        let slots = Slots::new(config.concurrency, config.order);
         slots.set_usable(self.registry.usable(config.concurrency));
         Fleet {
             broker,
@@ -218,4 +221,16 @@ impl Worker {
             prefetch: config.prefetch,
         }
     }
+}
+
+/// Starts the loops under a new id.
+fn begin(
+    fleet: &Arc<Fleet>,
+    config: &WorkerConfig,
+    pushes: UnboundedReceiver<redis::PushInfo>,
+) -> Result<(SessionId, Loops), Error> {
+    let id = fresh_id(&config.name)?;
+    info!(consumer = %id, queues = config.queues.len(), concurrency = config.concurrency, "consumer {id} starts");
+    let loops = Loops::start(fleet, config, &id, pushes)?;
+    Ok((id, loops))
 }

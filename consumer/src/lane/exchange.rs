@@ -194,12 +194,13 @@ impl Lane {
         let (mut suspects, registry) = (None, self.fleet.registry());
         for grant in grants {
             self.above = self.above.max(grant.token);
-            if !self.held.knows(&grant) {
+            let is_new = !self.held.knows(&grant);
+            if is_new {
                 let kind = grant.kind();
                 let is_run = || registry.get(kind).is_some() || self.fleet.stages.knows(kind);
                 self.clerk.claimed(kind, is_run);
             }
-            if grant.is_suspect() && !self.held.knows(&grant) {
+            if is_new && grant.is_suspect() {
                 let waiting = suspects.get_or_insert_with(|| self.suspects_waiting());
                 if let Some(delay) = self.leaves(&grant, *waiting) {
                     self.fleet.slots.unreserve(self.index, 1);

@@ -37,7 +37,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         middleware: Arc::from([]),
         tracing: None,
         suspects: Arc::default(),
-        slots: Slots::new(4, QueueOrder::Strict, &[1]),
+        slots: Slots::of(4, QueueOrder::Strict, &[1]),
         counters: Counters::default(),
         meters: Meters::new(),
         progress: Arc::new(Progress::new()),
