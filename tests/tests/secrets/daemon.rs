@@ -5,9 +5,9 @@ use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use workyard_tests::{Collector, Daemon, Signal, Yard, get, http_of, wait_for, wait_until, workspace_binary};
+use workyard_tests::{Collector, Daemon, Yard, http_of, wait_for, workspace_binary};
 
-use crate::seen::{FILE, MARK, SOON, Seen, file, marked};
+use crate::seen::{FILE, MARK, SOON, Seen, becomes_ready, file, marked};
 
 /// A server that answers each call with an error.
 async fn refusing() -> String {
@@ -104,7 +104,7 @@ async fn at_work(yard: &Yard, url: &str, mut command: Command, seen: &mut Seen) 
             .env("SECRET_OF_A_TEST", format!("{MARK}-of-env")),
     );
     let address = http_of(&daemon).await;
-    wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+    becomes_ready(address).await;
     for (kind, exit) in [("env", 0), ("worker", 0), ("fails", 1), ("call", 1)] {
         let task = ["enqueue", kind, "1", "--wait", "20s", "--max-attempts", "1"];
         let said = workyard(yard, url, &task);
@@ -123,9 +123,7 @@ async fn at_work(yard: &Yard, url: &str, mut command: Command, seen: &mut Seen) 
         arguments.contains("python3") && arguments.contains("sleep"),
         "{arguments}"
     );
-    for page in ["/healthz", "/readyz", "/metrics"] {
-        seen.add(page, get(address, page).await.1);
-    }
+    seen.pages(address).await;
     for args in [
         &["stats", "--json"][..],
         &["consumers", "--json"],
@@ -146,9 +144,7 @@ async fn at_work(yard: &Yard, url: &str, mut command: Command, seen: &mut Seen) 
     }
     seen.keys(yard).await;
     // It is told to stop in the midst of a run: what it says of that is seen, too.
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
-    seen.add("the log of the daemon", daemon.log());
+    seen.end_of(&daemon).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

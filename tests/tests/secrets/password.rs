@@ -4,9 +4,9 @@ use std::process::Command;
 
 use workyard_shared::link::{Access, Link, LinkConfig};
 use workyard_shared::secret::Secret;
-use workyard_tests::{Daemon, Signal, Yard, get, http_of, wait_until, workspace_binary};
+use workyard_tests::{Daemon, Yard, http_of, workspace_binary};
 
-use crate::seen::{FILE, MARK, SOON, Seen, file, marked, plain_url};
+use crate::seen::{FILE, MARK, SOON, Seen, becomes_ready, file, marked, plain_url};
 
 fn consumer(yard: &Yard, format: &str) -> Command {
     let mut command = workspace_binary("workyard-consumer");
@@ -27,21 +27,26 @@ fn workyard(yard: &Yard, password: &str, args: &[&str]) -> String {
     format!("exit code {:?}\n{said}", output.status.code())
 }
 
+/// Closes all connections of the programs.
+async fn cut_off(yard: &Yard) {
+    let mut redis = yard.server.connection().await;
+    let all = ["KILL", "USER", "worker"];
+    let () = redis::cmd("CLIENT").arg(&all).query_async(&mut redis).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_in_a_variable_shows_nowhere_while_it_works() {
     let (yard, mut seen) = (marked().await, Seen::default());
     for format in ["human", "json"] {
         let daemon = Daemon::spawn(consumer(&yard, format).env("WORKYARD_REDIS_PASSWORD", MARK));
         let address = http_of(&daemon).await;
-        wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+        becomes_ready(address).await;
         seen.arguments("the arguments of the daemon", daemon.pid());
         seen.add(
             "the result of a command that shows its environment",
             workyard(&yard, MARK, &["enqueue", "env", "1", "--wait", "20s"]),
         );
-        for page in ["/healthz", "/readyz", "/metrics"] {
-            seen.add(page, get(address, page).await.1);
-        }
+        seen.pages(address).await;
         for args in [
             &["stats", "--json"][..],
             &["consumers", "--json"],
@@ -55,19 +60,10 @@ async fn a_password_in_a_variable_shows_nowhere_while_it_works() {
             seen.add(args[0], said);
         }
         seen.keys(&yard).await;
-        let mut redis = yard.server.connection().await;
         // An outage and its end are logged with what the connection says of them.
-        let () = redis::cmd("CLIENT")
-            .arg("KILL")
-            .arg("USER")
-            .arg("worker")
-            .query_async(&mut redis)
-            .await
-            .unwrap();
-        wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
-        daemon.signal(Signal::TERM);
-        assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
-        seen.add("the log of the daemon", daemon.log());
+        cut_off(&yard).await;
+        becomes_ready(address).await;
+        seen.end_of(&daemon).await;
     }
     seen.holds_no_secret();
 }
@@ -133,32 +129,24 @@ async fn a_password_file_is_read_anew_at_each_connection_and_no_argument_shows_i
         .args(["--log", "trace"]);
     let daemon = Daemon::spawn(command.env("WORKYARD_REDIS_URL", plain_url(&yard)));
     let address = http_of(&daemon).await;
-    wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+    becomes_ready(address).await;
     // The password changes, then every connection is cut.
     let changed = format!("{MARK}-new");
     std::fs::write(&secret, &changed).unwrap();
     let mut redis = yard.server.connection().await;
     let rules = ["SETUSER", "worker", "resetpass", &format!(">{changed}")].map(str::to_owned);
     let () = redis::cmd("ACL").arg(&rules).query_async(&mut redis).await.unwrap();
-    let () = redis::cmd("CLIENT")
-        .arg("KILL")
-        .arg("USER")
-        .arg("worker")
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    cut_off(&yard).await;
     let id = yard.add("env", "1", |_| {}).await;
     seen.add("the environment of a command", yard.result(&id).await);
-    wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+    becomes_ready(address).await;
     seen.arguments("the arguments of the daemon", daemon.pid());
     let mut cli = workspace_binary("workyard");
     cli.args(["stats", "-q", "q", "--redis-user", "worker", "--redis-password-file"])
         .arg(&secret);
     let output = cli.env("WORKYARD_REDIS_URL", plain_url(&yard)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
-    seen.add("the log of the daemon", daemon.log());
+    seen.end_of(&daemon).await;
     seen.holds_no_secret();
 }
 

@@ -1,9 +1,10 @@
 //! What a test saw of a program, and that no secret is in it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use workyard_tests::{TestServer, Yard};
+use workyard_tests::{Daemon, Signal, TestServer, Yard, get, wait_until};
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -43,6 +44,20 @@ impl Seen {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
         assert!(!line.is_empty());
         self.add(place, String::from_utf8_lossy(&line).into_owned());
+    }
+
+    /// What a daemon shows by HTTP.
+    pub(crate) async fn pages(&mut self, address: SocketAddr) {
+        for page in ["/healthz", "/readyz", "/metrics"] {
+            self.add(page, get(address, page).await.1);
+        }
+    }
+
+    /// Stops a daemon, and reads what it has logged.
+    pub(crate) async fn end_of(&mut self, daemon: &Daemon) {
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait_exit(SOON).await.code(), Some(0), "{}", daemon.log());
+        self.add("the log of the daemon", daemon.log());
     }
 
     /// All keys of Redis, as they are written down.
@@ -97,4 +112,8 @@ pub(crate) fn file(yard: &Yard, name: &str, text: &str) -> PathBuf {
     let path = yard.server.dir().join(name);
     std::fs::write(&path, text).unwrap();
     path
+}
+
+pub(crate) async fn becomes_ready(address: SocketAddr) {
+    wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
 }
