@@ -2,8 +2,9 @@
 //!
 //! Of the suspects that a dead process held only the one is charged that it had told Redis of before it started it
 //! (`lua/suspect.lua`). Invariant: nothing has started for a moment when a suspect does, and nothing else starts for its first
-//! second: what kills at once has killed by then, and so one is poison by its own deaths. A death is charged to a suspect that
-//! did not deserve it only beside a task that takes longer to kill. Suspects and the others take turns, so that neither waits
+//! second: what kills at once has killed by then, and so one is poison by its own deaths. Before others start beside one that
+//! goes on, Redis is told of that, too, and it bears more of the deaths that follow; with each of them it is alone for longer,
+//! so that what kills late is found out as well. Suspects and the others take turns, so that neither waits
 //! for long for the end of the other, however many there are.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long a suspect is left to others while another one runs here.
 pub(crate) const SUSPECT_DELAY: Duration = Duration::from_secs(1);
@@ -18,8 +20,12 @@ pub(crate) const SUSPECT_DELAY: Duration = Duration::from_secs(1);
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long nothing else has started before a suspect does.
 const CALM_BEFORE: Duration = Duration::from_millis(300);
-/// How long nothing else starts beside it.
+/// How long nothing else starts beside it; twice as long with each death that it survived beside others.
 const ALONE: Duration = Duration::from_secs(1);
+/// How often that doubles: as many such deaths as `lua/reclaim.lua` lets it survive.
+const DOUBLES: u32 = 3;
+/// How long before the others start Redis is told that they do.
+const TELLS_BEFORE: Duration = Duration::from_millis(100);
 /// How long suspects may follow each other while others hold still; at least as long is the turn of the others.
 const TURN: Duration = Duration::from_secs(1);
 /// How long the next one may take to come, in a turn.
@@ -71,6 +77,8 @@ impl State {
 pub(crate) struct Alone {
     suspects: Arc<Suspects>,
     _permit: OwnedSemaphorePermit,
+    /// Tells Redis when others start beside it.
+    tells: Option<AbortOnDropHandle<()>>,
 }
 
 impl Default for Suspects {
@@ -122,6 +130,7 @@ impl Suspects {
         Some(Alone {
             suspects: Arc::clone(self),
             _permit: permit,
+            tells: None,
         })
     }
 
@@ -158,16 +167,29 @@ impl Suspects {
 }
 
 impl Alone {
-    /// It starts, unless something else has meanwhile.
-    pub(crate) fn starts(&self, now: Instant) -> bool {
+    /// It starts, unless something else has meanwhile. `survived`: deaths, as a suspect, beside others.
+    pub(crate) fn starts(&self, now: Instant, survived: u32) -> bool {
         let suspects = &self.suspects;
         suspects.is_calm(now)
             && suspects.change(|state| {
-                (state.waits_since, state.still_until) = (None, Some(now + ALONE));
+                (state.waits_since, state.still_until) = (None, Some(now + alone_for(survived)));
                 state.turn_since.get_or_insert(now);
                 true
             })
     }
+
+    /// `tell` tells Redis that others start beside it, when they are about to and it still runs.
+    pub(crate) fn when_beside(&mut self, survived: u32, tell: impl Future<Output = ()> + Send + 'static) {
+        let pause = alone_for(survived).saturating_sub(TELLS_BEFORE);
+        self.tells = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            tell.await;
+        })));
+    }
+}
+
+fn alone_for(survived: u32) -> Duration {
+    ALONE * (1 << survived.min(DOUBLES))
 }
 
 impl Drop for Alone {
@@ -202,7 +224,7 @@ mod tests {
         let alone = suspects.try_start(later).unwrap();
         assert!(suspects.try_start(later).is_none(), "one at a time, of all queues");
         assert!(others_wait(&suspects, later), "Redis is told of it");
-        assert!(alone.starts(later));
+        assert!(alone.starts(later, 0));
         assert!(
             !suspects.is_occupied(later + ALONE / 2) && suspects.is_occupied(later + ALONE),
             "it runs on beside others"
@@ -221,13 +243,13 @@ mod tests {
             "one may have been let start just now"
         );
         let first = suspects.try_start(Instant::now() + LOOK_AGAIN).unwrap();
-        assert!(first.starts(Instant::now()));
+        assert!(first.starts(Instant::now(), 0));
         assert!(others_wait(&suspects, Instant::now()));
         drop(first);
         let now = Instant::now() + LOOK_AGAIN;
         assert!(others_wait(&suspects, now), "for the next");
         let second = suspects.try_start(now).unwrap();
-        assert!(second.starts(now));
+        assert!(second.starts(now, 0));
         // As if it had taken so long.
         suspects.change(|state| state.turn_since = Some(now.checked_sub(TURN * 2).unwrap()));
         drop(second);
@@ -244,7 +266,7 @@ mod tests {
         for _ in 0..3 {
             assert!(suspects.try_start(Instant::now()).is_none());
             let alone = suspects.try_start(Instant::now() + LOOK_AGAIN).unwrap();
-            assert!(alone.starts(Instant::now()));
+            assert!(alone.starts(Instant::now(), 0));
             let now = Instant::now();
             suspects.change(|state| state.turn_since = Some(now.checked_sub(TURN * 2).unwrap()));
         }
@@ -263,7 +285,7 @@ mod tests {
         let alone = suspects.try_start(late + LOOK_AGAIN).unwrap();
         suspects.started(late);
         assert!(
-            !alone.starts(late),
+            !alone.starts(late, 0),
             "Redis took so long to answer that another has started"
         );
         assert!(others_wait(&suspects, late));

@@ -7,7 +7,8 @@ reclaim: KEYS the shared keys, running:<dead>, session:<dead>, notices:<dead>
 
 Only the end of a lease makes work reclaimable. Tasks keep their score, so they are next. One whose
 consumers died 3 times (or max_attempts times, if that is more) is poison: into the dead-letter set. With the death that would
-be the third only that one is charged that the consumer had started last of such (see suspect.lua), if it says so at all. leave: a consumer's own
+be the third only that one is charged that the consumer had started last of such (see suspect.lua), if it says so at all; three more are
+borne by one that died beside others. leave: a consumer's own
 good-bye, the same road without the crash count.
 
 leave:   KEYS as reclaim   ARGV consumer | most tasks   Reply released | 0 | 1 if more are left
@@ -47,6 +48,8 @@ end
 -- the consumer had started; nil if it says nothing of it, and all are charged.
 local function give_back(keys, running, consumer, most, now, crashed, tried)
   local held, back, kinds, poisoned = call('HRANDFIELD', running, most, 'WITHVALUES'), 0, {}, 0
+  local beside = tried and sub(tried, -2) == ' +'
+  if beside then tried = sub(tried, 1, -3) end
   for i = 1, #held, 2 do
     local id, token, score, record = held[i], match(held[i + 1], '^(%d+) (%S+)$')
     call('HDEL', running, id)
@@ -56,9 +59,10 @@ local function give_back(keys, running, consumer, most, now, crashed, tried)
       if crashed then m.consumer = consumer end
       local charged = crashed and not (tried and m.crashes + 1 >= POISON_LIMIT and tried ~= (token or '') .. ' ' .. id)
       if charged then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
-      if charged and m.crashes >= POISON_LIMIT then
+      local more = beside and 3 or 0 -- it may have been one of the others that killed
+      if charged and m.crashes - more >= POISON_LIMIT then
         record = call('HGET', keys[TASKS], id)
-        if m.crashes < (options_of(record).max_attempts or 0) then record = nil end -- it was told to bear more
+        if m.crashes - more < (options_of(record).max_attempts or 0) then record = nil end -- it was told to bear more
       end
       if record then
         local kind = kind_of(record)

@@ -215,7 +215,7 @@ async fn of_the_suspects_that_a_dead_consumer_held_only_the_one_that_it_had_star
         if death == 6 {
             // The last one counts, and only under the token of its claim.
             for (at, token) in [(0, grants[0].token), (3, grants[3].token), (1, grants[1].token + 1)] {
-                let known = yard.queue.try_suspect(&consumer, &ids[at], token).await.unwrap();
+                let known = yard.queue.try_suspect(&consumer, &ids[at], token, false).await.unwrap();
                 assert_eq!(known, at != 1);
             }
         }
@@ -225,6 +225,58 @@ async fn of_the_suspects_that_a_dead_consumer_held_only_the_one_that_it_had_star
     assert_eq!((meta.reason.as_str(), meta.crashes), ("poison", 3));
     let (_, meta) = yard.live(&ids[0]).await;
     assert_eq!((meta.crashes, meta.releases), (2, 4), "it only waited there");
+}
+
+/// Fresh killers start beside it, each time another: it is charged with their deaths, and has three more of them.
+#[tokio::test]
+async fn a_suspect_beside_which_others_had_started_bears_three_more_deaths_than_one_that_was_alone() {
+    let yard = Yard::start().await;
+    let id = yard.add_many(1, "k", "1").await.remove(0);
+    for death in 1..=6_u32 {
+        let consumer = register(&yard.queue, LEASE).await;
+        let request = ClaimRequest {
+            tries: Tries::Always,
+            ..ClaimRequest::new(&consumer, 1, 0)
+        };
+        let grant = claim_as(&yard.queue, request).await.remove(0);
+        assert_eq!(
+            (grant.meta.crashes, grant.survived()),
+            (death - 1, death.saturating_sub(3))
+        );
+        for (beside, token) in [(false, grant.token), (true, grant.token), (true, grant.token + 1)] {
+            let known = yard.queue.try_suspect(&consumer, &id, token, beside).await.unwrap();
+            assert_eq!(known, token == grant.token);
+        }
+        let expected = if death < 6 { (1, 0) } else { (0, 1) };
+        assert_eq!(reclaim_all(&yard.queue).await, expected, "death {death}");
+    }
+    let meta = yard.dead(&id).await;
+    assert_eq!((meta.reason.as_str(), meta.crashes), ("poison", 6));
+}
+
+#[tokio::test]
+async fn what_is_said_late_of_a_suspect_that_has_ended_takes_no_charge_from_the_next_one() {
+    let yard = Yard::start().await;
+    let ids = yard.add_many(2, "k", "1").await;
+    for death in 1..=3 {
+        let consumer = register(&yard.queue, LEASE).await;
+        let request = ClaimRequest {
+            tries: Tries::Always,
+            ..ClaimRequest::new(&consumer, 2, 0)
+        };
+        let grants = claim_as(&yard.queue, request).await;
+        for (id, beside) in [(&ids[0], false), (&ids[1], false), (&ids[0], true)] {
+            assert!(
+                yard.queue
+                    .try_suspect(&consumer, id, grants[0].token, beside)
+                    .await
+                    .unwrap()
+            );
+        }
+        let expected = if death < 3 { (2, 0) } else { (1, 1) };
+        assert_eq!(reclaim_all(&yard.queue).await, expected);
+    }
+    assert_eq!(yard.dead(&ids[1]).await.reason, "poison", "it was alone");
 }
 
 #[tokio::test]

@@ -112,6 +112,66 @@ async fn a_killer_in_one_queue_makes_no_poison_of_an_innocent_in_another() {
     assert_eq!(innocents, 0);
 }
 
+/// Daemons on both queues, one after the other as systemd does it, until `ended`. How many died.
+async fn live_through(yard: &Yard, text: &str, most: u32, ended: impl AsyncFn() -> bool) -> u32 {
+    let mut deaths = 0;
+    loop {
+        let daemon = start(yard, text);
+        wait_until(SOON, || async { ended().await || !daemon.is_running() }).await;
+        if daemon.is_running() {
+            stop(&daemon).await;
+            return deaths;
+        }
+        deaths += 1;
+        assert!(deaths <= most, "{deaths} deaths");
+    }
+}
+
+/// It goes on beside others when it has been alone for a second, and then what kills is one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_suspect_beside_which_a_fresh_killer_starts_is_no_poison() {
+    let yard = Yard::start().await;
+    let other = yard.broker.queue(&queue_name("other"));
+    for n in 0..2 {
+        let id = format!("innocent-{n}");
+        add(&yard.queue, &id, "good", "{\"ms\": 2500}").await;
+        make_suspect(&yard, &id).await;
+    }
+    for n in 0..2 {
+        add(&other, &format!("killer-{n}"), "killer", "null").await;
+    }
+    let deaths = live_through(&yard, FILE, 6, async || {
+        yard.total("completed").await + yard.total("failed").await == 2 && total(&other, "failed").await == 2
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert_eq!((yard.total("completed").await, yard.total("failed").await), (2, 0));
+}
+
+/// It is never the only one that runs when it kills, but for longer and longer alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killer_that_takes_longer_than_a_suspect_is_alone_is_poison_soon() {
+    let yard = Yard::start().await;
+    let other = yard.broker.queue(&queue_name("other"));
+    add(&yard.queue, "slow-killer", "slow", "null").await;
+    for n in 0..2000 {
+        add(&other, &format!("other-{n}"), "good", "{\"ms\": 50}").await;
+    }
+    let slow = "\n[handlers.slow]\ntype = \"command\"\nargv = [\"sh\", \"-c\", \"sleep 1.6; kill -9 $PPID\"]\n";
+    let deaths = live_through(&yard, &(FILE.to_owned() + slow), 6, async || {
+        yard.total("failed").await == 1
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert!(deaths >= 3, "{deaths}");
+    let meta = yard.dead("slow-killer").await;
+    assert_eq!(
+        (meta.reason.as_str(), u64::from(deaths)),
+        ("poison", u64::from(meta.crashes))
+    );
+    assert_eq!(total(&other, "failed").await, 0);
+}
+
 /// A daemon that was killed twice for its memory, say: what it held then is innocent, and must neither take minutes nor stop
 /// what others need.
 #[tokio::test(flavor = "multi_thread")]

@@ -87,7 +87,7 @@ impl Lane {
                     self.begin_try(&with.session, grant, alone);
                     continue;
                 }
-                Some(alone) => alone.starts(Instant::now()).then_some(alone),
+                Some(alone) => alone.starts(Instant::now(), grant.survived()).then_some(alone),
                 None => None,
             };
             match self.start(&with, grant, alone) {

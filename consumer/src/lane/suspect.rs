@@ -136,7 +136,11 @@ impl Lane {
 
     /// It starts now, if it still may.
     pub(super) fn finish_try(&mut self, tried: Tried) {
-        let Tried { grant, alone, answer } = tried;
+        let Tried {
+            grant,
+            mut alone,
+            answer,
+        } = tried;
         let Some(session) = self.session.clone() else { return };
         if answer == Answer::Stale {
             // The recount or the next beat finds out why.
@@ -146,11 +150,16 @@ impl Lane {
             // From the next claim on nothing is promised, and all are charged.
             self.tells = false;
             self.hand_back(handback(&grant, false, SUSPECT_DELAY), drop);
-        } else if !alone.starts(Instant::now()) {
+        } else if !alone.starts(Instant::now(), grant.survived()) {
             self.ready.push_front(grant);
-        } else if let Some(Judged::NoSlot(grant) | Judged::KindFull(grant)) =
+        } else if let Some(Judged::NoSlot(grant) | Judged::KindFull(grant)) = {
+            let (queue, of, id, token) = (self.queue.clone(), Arc::clone(&session), grant.id.clone(), grant.token);
+            // If Redis does not hear of it, a death costs more than it should: no reason to ask again.
+            alone.when_beside(grant.survived(), async move {
+                _ = queue.try_suspect(&of.session, &id, token, true).await;
+            });
             self.start(&Starting::new(&self.fleet, session), grant, Some(alone))
-        {
+        } {
             self.ready.push_front(grant);
         }
     }
@@ -164,7 +173,7 @@ impl Lane {
 async fn tell(queue: &Queue, session: &Lifeline, fleet: &Fleet, grant: &Grant) -> Answer {
     let mut patience = Patience::default();
     loop {
-        match queue.try_suspect(&session.session, &grant.id, grant.token).await {
+        match queue.try_suspect(&session.session, &grant.id, grant.token, false).await {
             Ok(is_ours) => {
                 fleet.watch.succeeded();
                 return if is_ours { Answer::Known } else { Answer::Stale };

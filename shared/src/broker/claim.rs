@@ -95,6 +95,12 @@ impl Grant {
     pub fn is_suspect(&self) -> bool {
         self.meta.crashes + 1 >= POISON_LIMIT
     }
+
+    /// How often a consumer died under it since it is a suspect: what may have killed beside it, and took its time.
+    #[must_use]
+    pub fn survived(&self) -> u32 {
+        (self.meta.crashes + 1).saturating_sub(POISON_LIMIT)
+    }
 }
 
 /// The answer to a claim.

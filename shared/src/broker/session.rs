@@ -187,14 +187,18 @@ impl Queue {
     }
 
     /// Says that a task starts that one more death would make poison ([`super::Grant::is_suspect`]): if this consumer dies now,
-    /// it is charged with that, and no other of its suspects. False: the task is not the consumer's any more.
+    /// it is charged with that, and no other of its suspects. `beside`, later: others start beside it from now on, and of deaths
+    /// that follow it bears three more. False: the task is not the consumer's any more.
     ///
     /// # Errors
     /// As [`Error`] sorts them; saying it again is harmless.
-    pub async fn try_suspect(&self, consumer: &SessionId, id: &str, token: u64) -> Result<bool, Error> {
+    pub async fn try_suspect(&self, consumer: &SessionId, id: &str, token: u64, beside: bool) -> Result<bool, Error> {
         let (running, session) = (self.keys.running(consumer), self.keys.session(consumer));
         let mut cmd = self.fcall("try", &[&running, &session]);
         cmd.arg(consumer.as_str()).arg(id).arg(token);
+        if beside {
+            cmd.arg(1);
+        }
         Ok(reply::string(self.link.call(&cmd).await?)? == "ok")
     }
 

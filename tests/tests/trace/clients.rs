@@ -245,15 +245,15 @@ impl World {
         same("progress", &answer.map_err(|e| e.to_string())?, &expected)
     }
 
-    pub async fn try_suspect(&mut self, by: usize, of: usize, pick: u8) -> Result<(), String> {
+    pub async fn try_suspect(&mut self, by: usize, of: usize, pick: u8, beside: bool) -> Result<(), String> {
         let Some(task) = self.received(of, pick) else {
             return Ok(());
         };
-        self.say_try(by, &task.id, task.token).await
+        self.say_try(by, &task.id, task.token, beside).await
     }
 
     /// Of what it holds that under which most have died.
-    pub async fn try_the_most_suspect(&mut self, by: usize) -> Result<(), String> {
+    pub async fn try_the_most_suspect(&mut self, by: usize, beside: bool) -> Result<(), String> {
         let deaths = |id: &str| {
             self.reference.tasks[id]
                 .counts
@@ -262,14 +262,14 @@ impl World {
         };
         let held = self.reference.held_by(by);
         match held.into_iter().max_by_key(|(id, _)| deaths(id)) {
-            Some((id, token)) => self.say_try(by, &id, token).await,
+            Some((id, token)) => self.say_try(by, &id, token, beside).await,
             None => Ok(()),
         }
     }
 
-    async fn say_try(&mut self, by: usize, id: &str, token: u64) -> Result<(), String> {
-        let answer = self.queue.try_suspect(&self.names[by], id, token).await;
-        let expected = self.reference.try_suspect(by, id, token);
+    async fn say_try(&mut self, by: usize, id: &str, token: u64, beside: bool) -> Result<(), String> {
+        let answer = self.queue.try_suspect(&self.names[by], id, token, beside).await;
+        let expected = self.reference.try_suspect(by, id, token, beside);
         same("try", &answer.map_err(|e| e.to_string())?, &expected)
     }
 

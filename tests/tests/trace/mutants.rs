@@ -13,7 +13,7 @@ const fn mutant(name: &'static str, from: &'static str, to: &'static str) -> Mut
     Mutant { name, from, to }
 }
 
-pub const MUTANTS: [Mutant; 29] = [
+pub const MUTANTS: [Mutant; 30] = [
     mutant(
         "the fence of fail and release does not look at the token",
         "if value and sub(value, 1, #token + 1) == token .. ' ' then return sub(value, #token + 2) end",
@@ -126,8 +126,13 @@ pub const MUTANTS: [Mutant; 29] = [
     ),
     mutant(
         "the fourth death is poison",
-        "if charged and m.crashes >= POISON_LIMIT then",
-        "if charged and m.crashes > POISON_LIMIT then",
+        "if charged and m.crashes - more >= POISON_LIMIT then",
+        "if charged and m.crashes - more > POISON_LIMIT then",
+    ),
+    mutant(
+        "a suspect that died beside others bears no more than one that died alone",
+        "local more = beside and 3 or 0",
+        "local more = 0",
     ),
     mutant(
         "the third death condemns also what only waited in the same hands",
@@ -136,7 +141,7 @@ pub const MUTANTS: [Mutant; 29] = [
     ),
     mutant(
         "a suspect that was said to start is not charged",
-        "  call('HSET', session, 'tried', token .. ' ' .. id)\n",
+        "  call('HSET', session, 'tried', tried)\n",
         "",
     ),
     mutant(

@@ -78,11 +78,12 @@ pub enum Op {
         of: u8,
         pick: u8,
     },
-    /// It says which suspect it starts.
+    /// It says which suspect it starts, or that others start beside it now.
     Try {
         by: u8,
         of: u8,
         pick: u8,
+        beside: bool,
     },
     Beat {
         by: u8,
@@ -93,6 +94,7 @@ pub enum Op {
     Die {
         of: u8,
         tries: bool,
+        beside: bool,
     },
     EndLease {
         of: u8,
@@ -216,10 +218,10 @@ fn op() -> impl Strategy<Value = Op> {
         20 => settle(),
         7 => (who(), 0..2_u8).prop_map(|(by, back)| Op::Resettle { by, back }),
         2 => (who(), who(), pick()).prop_map(|(by, of, pick)| Op::Progress { by, of, pick }),
-        5 => (who(), prop::option::weighted(0.15, who()), pick())
-            .prop_map(|(by, of, pick)| Op::Try { by, of: of.unwrap_or(by), pick }),
+        5 => (who(), prop::option::weighted(0.15, who()), pick(), prop::bool::weighted(0.4))
+            .prop_map(|(by, of, pick, beside)| Op::Try { by, of: of.unwrap_or(by), pick, beside }),
         4 => who().prop_map(|by| Op::Beat { by }),
-        6 => (who(), any::<bool>()).prop_map(|(of, tries)| Op::Die { of, tries }),
+        6 => (who(), prop::bool::weighted(0.6), any::<bool>()).prop_map(|(of, tries, beside)| Op::Die { of, tries, beside }),
         4 => Just(Op::Join),
         5 => who().prop_map(|of| Op::EndLease { of }),
         2 => who().prop_map(|by| Op::Leave { by }),

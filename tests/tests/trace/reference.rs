@@ -88,6 +88,8 @@ pub struct Session {
     pub notices: Vec<String>,
     /// The suspect that it said it starts, under the token of its claim.
     pub tried: Option<(String, u64)>,
+    /// Whether others have started beside it since.
+    pub beside: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -291,6 +293,7 @@ impl Reference {
     pub fn take_back(&mut self, session: usize, crashed: bool) -> (u64, u64) {
         let (mut back, mut poisoned) = (0, 0);
         let tried = self.sessions[session].tried.take();
+        let more = if self.sessions[session].beside { 3 } else { 0 };
         for held in self.held_by(session) {
             // Of the suspects of one that says which it starts only that one can have killed it.
             let is_tried = tried.as_ref() == Some(&held) || tries_of(session) == Tries::Never;
@@ -308,7 +311,7 @@ impl Reference {
             } else {
                 &mut counts.releases
             }) += 1;
-            if charged && counts.crashes >= bears {
+            if charged && counts.crashes >= bears + more {
                 self.bury(&id, "poison");
                 poisoned += 1;
             } else {

@@ -70,6 +70,7 @@ impl Reference {
             self.sessions[by].claimed = token;
             if holds_one {
                 self.sessions[by].tried = given.first().cloned();
+                self.sessions[by].beside = false;
             }
         }
         let mut status = if self.paused { "paused" } else { "ok" };
@@ -146,10 +147,13 @@ impl Reference {
         true
     }
 
-    pub fn try_suspect(&mut self, by: usize, id: &str, token: u64) -> bool {
+    pub fn try_suspect(&mut self, by: usize, id: &str, token: u64, beside: bool) -> bool {
         let is_held = self.held(by, id, token).is_some();
-        if is_held {
-            self.sessions[by].tried = Some((id.to_owned(), token));
+        let session = &mut self.sessions[by];
+        let tried = Some((id.to_owned(), token));
+        // Said late, of what was not the last to start, it changes nothing.
+        if is_held && (!beside || session.tried == tried) {
+            (session.tried, session.beside) = (tried, beside);
         }
         is_held
     }

@@ -120,7 +120,7 @@ impl World {
             Op::Settle { by, of, how, picks } => self.settle(self.pick(*by), self.pick(*of), *how, picks).await,
             Op::Resettle { by, back } => self.resettle(self.pick(*by), *back).await,
             Op::Progress { by, of, pick } => self.progress(self.pick(*by), self.pick(*of), *pick).await,
-            Op::Try { by, of, pick } => self.try_suspect(self.pick(*by), self.pick(*of), *pick).await,
+            Op::Try { by, of, pick, beside } => self.try_suspect(self.pick(*by), self.pick(*of), *pick, *beside).await,
             Op::Beat { by } => self.beat(self.pick(*by), false).await,
             Op::Join => self.join().await,
             Op::Dead => self.dead().await,
@@ -143,10 +143,13 @@ impl World {
                 self.queue.set_paused(*on).await.map_err(|e| e.to_string())
             }
             Op::Wait { id } => self.wait(&task_id(*id)).await,
-            Op::Die { of, tries } => {
+            Op::Die { of, tries, beside } => {
                 let of = self.pick(*of);
                 if *tries {
-                    self.try_the_most_suspect(of).await?;
+                    self.try_the_most_suspect(of, false).await?;
+                }
+                if *beside {
+                    self.try_the_most_suspect(of, true).await?;
                 }
                 self.grace_over().await?;
                 self.end_lease(of).await?;
