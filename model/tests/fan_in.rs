@@ -11,6 +11,7 @@ const SMALL: FanIn = FanIn {
     allow: 1,
     failures: 1,
     crashes: 1,
+    freezes: 0,
     lost_replies: 1,
     cancels: 1,
     retries: 1,
@@ -26,6 +27,19 @@ const COPIES: FanIn = FanIn {
     purges: 1,
     backups: 1,
     ..SMALL
+};
+
+/// A consumer that was frozen beyond its lease settles late, once a copy too.
+const FROZEN: FanIn = FanIn {
+    crashes: 0,
+    freezes: 1,
+    ..SMALL
+};
+const FROZEN_COPY: FanIn = FanIn {
+    freezes: 1,
+    purges: 0,
+    cancels: 0,
+    ..COPIES
 };
 
 /// No chunk may be lost.
@@ -44,7 +58,7 @@ fn holds(name: &str, model: FanIn) {
 }
 
 fn is_found(mutant: Mutant) {
-    let found = [COPIES, STRICT, SMALL].into_iter().any(|model| {
+    let found = [COPIES, STRICT, SMALL, FROZEN].into_iter().any(|model| {
         let mutant = Some(mutant);
         let report = explore(&FanIn { mutant, ..model });
         println!("{mutant:?}: {report}");
@@ -64,6 +78,12 @@ fn a_job_with_copies_and_purged_tasks_reduces_once_and_ends() {
 }
 
 #[test]
+fn a_job_whose_frozen_consumer_settles_late_reduces_once_and_ends() {
+    holds("frozen", FROZEN);
+    holds("frozen with a copy", FROZEN_COPY);
+}
+
+#[test]
 fn a_job_that_may_lose_nothing_reduces_once_and_ends() {
     holds("strict", STRICT);
 }
@@ -71,6 +91,11 @@ fn a_job_that_may_lose_nothing_reduces_once_and_ends() {
 #[test]
 fn counting_what_is_not_wanted_any_more_is_found() {
     is_found(Mutant::BareCounter);
+}
+
+#[test]
+fn the_word_of_a_consumer_that_lost_its_lease_is_found_if_it_counts() {
+    is_found(Mutant::NoFence);
 }
 
 #[test]

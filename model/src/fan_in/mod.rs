@@ -13,6 +13,8 @@ pub use world::{Action, FanIn, State};
 pub enum Mutant {
     /// A map that is done is counted without a look at whether it is still wanted.
     BareCounter,
+    /// What a consumer says of a task that it does not hold any more counts.
+    NoFence,
     /// Ids of tasks do not tell the starts of a job apart.
     NoEpoch,
     /// The reduce is added with another call than the one that settles the last map.

@@ -14,9 +14,10 @@ pub struct FanIn {
     pub consumers: usize,
     /// Chunks that may be lost.
     pub allow: u8,
-    /// How many handlers fail for good, consumers die, replies are lost.
+    /// How many handlers fail for good, consumers die, are frozen beyond their lease and go on, replies are lost.
     pub failures: u8,
     pub crashes: u8,
+    pub freezes: u8,
     pub lost_replies: u8,
     /// How often somebody cancels, retries, purges a task; how many backup copies there are.
     pub cancels: u8,
@@ -33,11 +34,18 @@ pub struct Consumer {
     pub held: Vec<Id>,
     pub answered: Option<(u8, bool)>,
     pub number: u8,
-    /// Its own side: what it runs, and a settle whose reply was lost, with what the reply was.
-    pub runs: Vec<Id>,
-    pub unanswered: Option<(Id, bool, bool)>,
+    /// Its own side: what it runs, and a settle whose reply was lost.
+    pub runs: Vec<Run>,
+    pub unanswered: Option<(Run, bool, bool)>,
     /// The reduce is ready, and this one has to say so: of [`Mutant::TwoStepReduce`].
     pub to_add: bool,
+}
+
+/// A handler that runs, and whether under the last claim of its session: what came back from a lost one has an older token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Run {
+    pub id: Id,
+    pub current: bool,
 }
 
 /// Everything at one moment.
@@ -45,8 +53,8 @@ pub struct Consumer {
 pub struct State {
     pub job: Job,
     pub consumers: Vec<Consumer>,
-    /// Used up: failures, crashes, lost replies, cancels, retries, purges, backups.
-    pub used: [u8; 7],
+    /// Used up: failures, crashes, lost replies, cancels, retries, purges, backups, freezes.
+    pub used: [u8; 8],
     pub answer_changed: bool,
 }
 
@@ -63,6 +71,8 @@ pub enum Action {
     AddReduce(usize),
     Tend,
     Die(usize),
+    /// Its lease ends, its work is taken, and it goes on as if nothing had been.
+    Freeze(usize),
     Cancel,
     Retry,
     Purge,
@@ -70,18 +80,19 @@ pub enum Action {
 }
 
 impl State {
-    fn settle(&mut self, by: usize, id: Id, well: bool, mutant: Option<Mutant>) -> bool {
+    fn settle(&mut self, by: usize, Run { id, current }: Run, well: bool, mutant: Option<Mutant>) -> bool {
         let consumer = &mut self.consumers[by];
         if let Some((number, kept)) = consumer.answered
             && number == consumer.number
         {
             return kept;
         }
-        let held = consumer.held.iter().position(|held| *held == id);
+        let held = consumer.held.iter().position(|held| current && *held == id);
         if let Some(at) = held {
             consumer.held.remove(at);
         }
-        let outcome = held.and_then(|_| self.job.settle(id, well, mutant));
+        let holds = held.is_some() || mutant == Some(Mutant::NoFence);
+        let outcome = holds.then(|| self.job.settle(id, well, mutant)).flatten();
         let consumer = &mut self.consumers[by];
         consumer.to_add |= outcome == Some(true);
         consumer.answered = Some((consumer.number, outcome.is_some()));
@@ -96,20 +107,21 @@ impl State {
                     // A task that comes back to who ran it before is held under the new token only.
                     self.consumers[c].held.retain(|held| *held != id);
                     self.consumers[c].held.push(id);
-                    self.consumers[c].runs.push(id);
+                    self.consumers[c].runs.push(Run { id, current: true });
                 }
             }
             Action::Settle { by, run, well, lost } => {
                 self.used[0] += u8::from(!well);
                 self.used[2] += u8::from(lost);
-                let id = self.consumers[by].runs.remove(run);
+                let run = self.consumers[by].runs.remove(run);
                 self.consumers[by].number += 1;
-                let kept = self.settle(by, id, well, mutant);
-                self.consumers[by].unanswered = lost.then_some((id, well, kept));
+                let kept = self.settle(by, run, well, mutant);
+                self.consumers[by].unanswered = lost.then_some((run, well, kept));
             }
             Action::Repeat(c) => {
-                if let Some((id, well, kept)) = self.consumers[c].unanswered.take() {
-                    self.answer_changed |= self.settle(c, id, well, mutant) != kept;
+                if let Some((run, well, kept)) = self.consumers[c].unanswered.take() {
+                    // Answers are forgotten with the session.
+                    self.answer_changed |= self.settle(c, run, well, mutant) != kept && run.current;
                 }
             }
             Action::AddReduce(c) => {
@@ -122,6 +134,18 @@ impl State {
                 self.used[1] += 1;
                 // Its lease has ended, its work was taken, another process has its place.
                 for id in std::mem::take(&mut self.consumers[c]).held {
+                    self.job.give_back(id);
+                }
+            }
+            Action::Freeze(c) => {
+                self.used[7] += 1;
+                let consumer = &mut self.consumers[c];
+                consumer.answered = None;
+                consumer.runs.iter_mut().for_each(|run| run.current = false);
+                if let Some((run, ..)) = &mut consumer.unanswered {
+                    run.current = false;
+                }
+                for id in std::mem::take(&mut consumer.held) {
                     self.job.give_back(id);
                 }
             }
@@ -184,7 +208,7 @@ impl Model for FanIn {
         vec![State {
             job: Job::submit(self.maps, self.allow),
             consumers: vec![Consumer::default(); self.consumers],
-            used: [0; 7],
+            used: [0; 8],
             answer_changed: false,
         }]
     }
@@ -193,6 +217,8 @@ impl Model for FanIn {
         self.progress(state, actions);
         let dies = state.used[1] < self.crashes;
         actions.extend((0..self.consumers).filter(|_| dies).map(Action::Die));
+        let freezes = state.used[7] < self.freezes;
+        actions.extend((0..self.consumers).filter(|_| freezes).map(Action::Freeze));
         actions.extend((state.used[3] < self.cancels && !state.job.phase.is_over()).then_some(Action::Cancel));
         actions.extend((state.used[4] < self.retries && state.job.phase.is_over()).then_some(Action::Retry));
         actions.extend((state.used[5] < self.purges && !state.job.pending.is_empty()).then_some(Action::Purge));
