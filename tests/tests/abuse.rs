@@ -156,12 +156,12 @@ async fn names_that_try_to_leave_their_key_are_refused_at_every_door() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_of_64_mb_in_the_inbox_is_refused_unseen_and_stalls_nobody() {
+async fn a_value_of_512_mb_in_the_inbox_is_refused_unseen_and_stalls_nobody() {
     let yard = Yard::start().await;
     let worker = yard.work(echo(), yard.config()).await;
     let redis = yard.server.connection().await;
-    // 512 MB, the most that Redis takes, was tried by hand: WORKYARD_HUGE_MB=512.
-    let megabytes: usize = std::env::var("WORKYARD_HUGE_MB").map_or(64, |mb| mb.parse().unwrap());
+    // The most that Redis takes; once, for it takes this client half a minute and 1.5 GB.
+    let megabytes: usize = if workyard_tests::roles_are_on() { 64 } else { 512 };
     let mut huge = redis::cmd("RPUSH");
     huge.arg("workyard:{q}:inbox").arg("x".repeat((megabytes << 20) - 1));
     let begun = Instant::now();
@@ -177,7 +177,8 @@ async fn a_value_of_64_mb_in_the_inbox_is_refused_unseen_and_stalls_nobody() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     println!("{megabytes} MB: refused; the slowest of the answers to others meanwhile took {slowest:?}");
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // Redis itself moves such a value about; what is asked for is that it is looked at once, and not by Lua.
+    assert!(slowest < Duration::from_secs(15), "{slowest:?}");
     let entry = yard.queue.rejected(10).await.unwrap().remove(0);
     assert!(entry.len() < 4096, "{} bytes", entry.len());
     let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();

@@ -392,6 +392,33 @@ async fn a_busy_queue_gives_no_finding_while_consumers_come_die_and_retry() {
     steady.stop().await;
 }
 
+/// docs/operations.md: no step of it holds Redis for more than a few milliseconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_many_tasks_and_consumers_is_made_of_short_steps() {
+    let patient = Patient::admit().await;
+    for _ in 0..50 {
+        Hand::register(&patient.yard.consumer).await.claim(1).await;
+    }
+    patient.yard.add_many(20_000, "echo", "1").await;
+    let mut redis = patient.yard.note_calls(Duration::from_millis(5)).await;
+    let begun = Instant::now();
+    let diagnosis = patient.client.doctor(None, false).await.unwrap();
+    let took = begun.elapsed();
+    assert_eq!(diagnosis.findings, []);
+    assert!(diagnosis.looked_at.ids >= 20_000, "{:?}", diagnosis.looked_at);
+    let slow: Vec<(u64, u64, u64, Vec<String>, String, String)> = redis::cmd("SLOWLOG")
+        .arg("GET")
+        .arg(-1)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let slowest = slow.iter().map(|entry| entry.2).max().unwrap_or(0);
+    println!("{took:?}; {} calls above 5 ms, the slowest {slowest} us", slow.len());
+    // Others may run on this machine, and hold up a call or two.
+    let long = slow.iter().filter(|entry| entry.2 > 15_000).count();
+    assert!(long <= 10, "{long} calls above 15 ms, the slowest {slowest} us");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_explains_each_finding_and_its_exit_code_tells_whether_some_remain() {
     let patient = Patient::admit().await;

@@ -397,8 +397,12 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
         .unwrap();
     let slowest = slow.iter().map(|entry| entry.2).max().unwrap_or(0);
     println!("slowest call: {slowest} us (0: none above 5 ms; the aim is 5 ms, this machine may be busy)");
-    // What walks all 200,000 tasks takes a second and more.
-    assert!(slowest < 500_000, "a call of {slowest} us");
+    // Others may run on this machine, and hold up a call or two; what walks all 200,000 tasks takes a second and more.
+    let long = slow.iter().filter(|entry| entry.2 > 15_000).count();
+    assert!(
+        long <= 10 && slowest < 500_000,
+        "{long} calls above 15 ms, one of {slowest} us"
+    );
     assert_eq!(yard.overview().await.pending, 0);
 }
 
