@@ -42,7 +42,7 @@ impl Done {
         Some(Handback {
             id: report.id.clone(),
             token: report.token,
-            unhandled: false,
+            unhandled: None,
             delay,
         })
     }

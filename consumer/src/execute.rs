@@ -207,7 +207,7 @@ fn unhandled(task: &Run) -> Done {
     Done::HandedBack(Handback {
         id: task.ctx.id().to_owned(),
         token: task.token,
-        unhandled: true,
+        unhandled: Some(task.ctx.kind().to_owned()),
         delay: UNHANDLED_DELAY,
     })
 }

@@ -43,6 +43,8 @@ pub(crate) struct Fleet {
     pub(crate) urgent: Arc<Notify>,
     pub(crate) queues: Queues,
     pub(crate) middleware: Arc<[Arc<dyn Middleware>]>,
+    /// Hooks that were told of a dead letter and have not returned.
+    pub(crate) hooks: TaskTracker,
     /// `None`: nobody wants spans.
     pub(crate) tracing: Option<Tracing>,
     pub(crate) slots: Slots,

@@ -100,6 +100,7 @@ impl Loops {
             over.cancel();
         });
         self.crew.ended().await;
+        end_hooks(fleet).await;
         timer.abort();
         close_handlers(fleet).await;
         self.stop_helpers.cancel();
@@ -110,6 +111,18 @@ impl Loops {
         let pulse = self.pulse;
         // The thread removes the health key; it is bounded by its own response timeout.
         drop(tokio::task::spawn_blocking(move || pulse.join()).await);
+    }
+}
+
+/// Waits for hooks that were told of the last dead letters, as long as anything may take in the end.
+async fn end_hooks(fleet: &Fleet) {
+    fleet.hooks.close();
+    tokio::select! {
+        () = fleet.hooks.wait() => {}
+        () = fleet.over.cancelled() => {
+            let hooks = fleet.hooks.len();
+            warn!(hooks, "the drain timeout is over: {hooks} hooks of dead letters are not waited for");
+        }
     }
 }
 

@@ -29,7 +29,9 @@ pub trait Middleware: Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// After an attempt of this worker put a task into the dead-letter set.
+    /// After this worker put a task into the dead-letter set: by an attempt that failed, or because it was the last of those
+    /// that know no handler for its kind. It runs beside what follows; the end of the worker waits for it, until a second after
+    /// the drain timeout. A task under which consumers died (`poison`) is buried by whoever notices, and tells no hook.
     fn on_dead_letter(&self, _id: &str, _kind: &str, _error: &str) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
     }

@@ -207,6 +207,7 @@ impl Worker {
             protection: RwLock::new(Arc::new(config.protection)),
             retiring: TaskTracker::new(),
             middleware: self.middleware.into(),
+            hooks: TaskTracker::new(),
             tracing: self.tracing,
             slots,
             suspects: Arc::default(),

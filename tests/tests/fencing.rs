@@ -129,7 +129,7 @@ async fn only_the_newest_holder_may_settle_extend_or_report() {
     let back = Handback {
         id: id.clone(),
         token: old.token,
-        unhandled: false,
+        unhandled: None,
         delay: Duration::ZERO,
     };
     let failure = FailureReport {
@@ -384,7 +384,7 @@ async fn a_kind_that_nobody_knows_burns_no_attempt_and_is_dead_lettered_after_te
         let back = Handback {
             id: id.clone(),
             token: grant.token,
-            unhandled: true,
+            unhandled: Some("mystery".to_owned()),
             delay: Duration::ZERO,
         };
         let turn = Turn {

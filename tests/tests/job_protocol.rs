@@ -618,7 +618,7 @@ async fn cancel_and_retry_over_running_tasks_keep_the_counters_right_and_leave_n
             let handbacks = drops.drain(..).map(|o| Handback {
                 id: o.id,
                 token: o.token,
-                unhandled: false,
+                unhandled: None,
                 delay: Duration::ZERO,
             });
             let turn = Turn {

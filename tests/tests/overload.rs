@@ -414,7 +414,7 @@ async fn what_consumers_handed_back_for_a_while_waits_too_and_what_is_delayed_do
         let handbacks = grants.map(|(grant, at)| Handback {
             id: grant.id,
             token: grant.token,
-            unhandled: false,
+            unhandled: None,
             delay: due(at, 200),
         });
         let turn = Turn {

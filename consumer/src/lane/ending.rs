@@ -30,14 +30,14 @@ impl Lane {
         let tried = usize::from(self.stop_try().is_some());
         self.fleet.slots.unreserve(self.index, self.ready.len() + tried);
         self.ready.clear();
-        let mut turn = self.outbox.take(self.number + 1);
-        self.outbox = Outbox::default();
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut turn = outbox.take(self.number + 1);
         turn.handbacks.extend(held);
         turn.handbacks.truncate(MAX_BATCH);
         let (queue, old, fleet) = (self.queue.clone(), Arc::clone(old), Arc::clone(&self.fleet));
         let meter = Arc::clone(&self.clerk.queue);
         tokio::spawn(async move {
-            if let Err(error) = say_good_bye(&queue, &old, &turn, &fleet, &meter).await {
+            if let Err(error) = say_good_bye(&queue, &old, &turn, outbox, &fleet, &meter).await {
                 debug!(%error, "the lost session could not say good-bye");
             }
         });
@@ -100,14 +100,14 @@ async fn say_good_bye(
     queue: &Queue,
     old: &Lifeline,
     turn: &Turn,
-    fleet: &Fleet,
+    mut outbox: Outbox,
+    fleet: &Arc<Fleet>,
     meter: &QueueMeter,
 ) -> Result<(), Error> {
     if !turn.is_empty() {
         let answer = turn.send(queue, &old.session, None).await?;
         let stale = answer.stale();
-        fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
-        meter.stale.fetch_add(stale as u64, Ordering::Relaxed);
+        outbox.settled(fleet, meter, turn, &answer);
         warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
     }
     // If the session was removed by hand and not by a reclaim, its tasks have no other way back.

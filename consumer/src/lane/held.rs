@@ -218,7 +218,7 @@ impl Held {
             back.push(Handback {
                 id: id.clone(),
                 token: holding.token,
-                unhandled: false,
+                unhandled: None,
                 delay: Duration::ZERO,
             });
         }

@@ -98,7 +98,7 @@ impl Outbox {
         self.hand_back(Handback {
             id,
             token,
-            unhandled: false,
+            unhandled: None,
             delay,
         });
     }
@@ -145,7 +145,7 @@ impl Outbox {
             match settled {
                 Settled::Failed => {
                     warn!(task = %report.id, kind, error = %report.error, "task {} is dead-lettered", report.id);
-                    tell_dead(fleet, report, &kind);
+                    tell_dead(fleet, &report.id, &kind, &report.error);
                 }
                 Settled::Retrying => match self.retries.another(Instant::now()) {
                     Some(0) => {
@@ -167,8 +167,10 @@ impl Outbox {
         }
         tell_members(turn, answer);
         for (handback, settled) in turn.handbacks.iter().zip(&answer.handbacks) {
-            if *settled == Settled::Failed {
-                warn!(task = %handback.id, "task {} is dead-lettered: no consumer has a handler for its kind", handback.id);
+            if let (Settled::Failed, Some(kind)) = (settled, &handback.unhandled) {
+                let error = format!("no handler: no consumer has one for kind {kind}");
+                warn!(task = %handback.id, kind, "task {} is dead-lettered: {error}", handback.id);
+                tell_dead(fleet, &handback.id, kind, &error);
             }
         }
     }
@@ -187,14 +189,12 @@ fn tell_members(turn: &Turn, answer: &TurnAnswer) {
     }
 }
 
-fn tell_dead(fleet: &Arc<Fleet>, report: &FailureReport, kind: &str) {
-    let calls: Vec<_> = fleet
-        .middleware
-        .iter()
-        .map(|layer| layer.on_dead_letter(&report.id, kind, &report.error))
-        .collect();
+/// A hook may take its time: what is settled next does not wait for it, only the end of the worker does.
+fn tell_dead(fleet: &Arc<Fleet>, id: &str, kind: &str, error: &str) {
+    let layers = fleet.middleware.iter();
+    let calls: Vec<_> = layers.map(|layer| layer.on_dead_letter(id, kind, error)).collect();
     if !calls.is_empty() {
-        tokio::spawn(async move {
+        fleet.hooks.spawn(async move {
             for call in calls {
                 call.await;
             }

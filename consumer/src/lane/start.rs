@@ -141,7 +141,7 @@ impl Lane {
                 self.fleet.slots.unreserve(self.index, 1);
                 self.outbox.add(done);
             }
-            Judged::Unhandled(handback) if handback.unhandled => self.hand_back(handback, Trial::nothing),
+            Judged::Unhandled(handback) if handback.unhandled.is_some() => self.hand_back(handback, Trial::nothing),
             Judged::Unhandled(handback) => self.hand_back(handback, drop),
             Judged::NoSlot(_) | Judged::KindFull(_) => return Some(judged),
         }

@@ -35,6 +35,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         protection: std::sync::RwLock::default(),
         retiring: tokio_util::task::TaskTracker::new(),
         middleware: Arc::from([]),
+        hooks: tokio_util::task::TaskTracker::new(),
         tracing: None,
         suspects: Arc::default(),
         slots: Slots::of(4, QueueOrder::Strict, &[1]),

@@ -47,7 +47,7 @@ pub(super) fn handback(grant: &Grant, unhandled: bool, delay: Duration) -> Handb
     Handback {
         id: grant.id.clone(),
         token: grant.token,
-        unhandled,
+        unhandled: unhandled.then(|| grant.kind().to_owned()),
         delay,
     }
 }

@@ -321,7 +321,7 @@ impl Hands {
         let handback = Handback {
             id: grant.id.clone(),
             token: grant.token,
-            unhandled: true,
+            unhandled: Some(grant.kind().to_owned()),
             delay: Duration::from_secs(5),
         };
         let turn = Turn {

@@ -82,8 +82,8 @@ pub struct Handback {
     pub id: String,
     /// The token of its claim.
     pub token: u64,
-    /// This consumer knows no handler for its kind.
-    pub unhandled: bool,
+    /// Its kind, if this consumer knows no handler for that.
+    pub unhandled: Option<String>,
     /// Not claimed again for this long.
     pub delay: Duration,
 }
@@ -173,7 +173,7 @@ impl Queue {
         let mut cmd = self.settle_cmd("release", consumer, number);
         for task in tasks {
             cmd.arg(&task.id).arg(task.token);
-            cmd.arg(if task.unhandled { "unhandled" } else { "drain" })
+            cmd.arg(if task.unhandled.is_some() { "unhandled" } else { "drain" })
                 .arg(millis(task.delay));
         }
         cmd

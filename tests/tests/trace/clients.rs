@@ -313,7 +313,7 @@ fn handback(task: &Known, delayed: bool, unhandled: bool) -> Handback {
     Handback {
         id: task.id.clone(),
         token: task.token,
-        unhandled,
+        unhandled: unhandled.then(|| "k".to_owned()),
         delay: if delayed { HOUR } else { Duration::ZERO },
     }
 }
