@@ -39,7 +39,8 @@ pub struct WorkerConfig {
     /// Whether CPU and memory of the host count for its health and its adaptive limits; true by default. They are those of
     /// the cgroup if its CPU is limited, else of the whole machine: say false where others use most of that.
     pub watch_host: bool,
-    /// Stop when all queues are empty and nothing runs or waits for a retry.
+    /// Stop when all queues are empty and nothing runs or waits for its time or a retry, here or with another consumer. A paused
+    /// queue with tasks is not empty. The log says what it waits for, once and then every ten minutes.
     pub until_empty: bool,
     /// Start also on a Redis that may evict tasks.
     pub allow_eviction: bool,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use workyard_shared::broker::{Place, Seen};
+use workyard_shared::options::Backoff;
 use workyard_tests::{Daemon, Signal, TestServer, Yard, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -289,6 +290,49 @@ async fn until_empty_ends_when_everything_is_done_retries_included() {
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
     assert_eq!(yard.result(&id).await, "null");
     assert_eq!(yard.overview().await.totals["completed"], 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_empty_says_once_what_it_waits_for_and_ends_when_that_is_over() {
+    let yard = Yard::start().await;
+    let later = yard
+        .add("sleep", r#"{"ms":1}"#, |o| o.delay = Some(Duration::from_secs(3600)))
+        .await;
+    let daemon = consumer(&yard, HANDLERS, &["--until-empty"]);
+    let says = async |text: &str| {
+        wait_until(LIMIT, || async { daemon.log().contains(text) }).await;
+    };
+    says(&format!(
+        "queue q is not empty yet: scheduled for later: 1, the first is {later} (kind sleep), due in 59m 5"
+    ))
+    .await;
+    yard.operator.set_paused(true).await.unwrap();
+    let stuck = yard.add("sleep", r#"{"ms":1}"#, |_| {}).await;
+    says("queue q is not empty yet: it is paused with 2 waiting (`workyard resume q` lets it go on)").await;
+    yard.operator.set_paused(false).await.unwrap();
+    yard.result(&stuck).await;
+    let strange = yard.add("strange", "1", |_| {}).await;
+    says("no consumer has a handler for kind strange: ").await;
+    let failing = yard
+        .add("flaky", r#"{"times":9}"#, |o| {
+            o.backoff = Some(Backoff {
+                base: Duration::from_secs(1800),
+                jitter: 0.0,
+                ..Backoff::default()
+            })
+        })
+        .await;
+    for id in [&later, &strange] {
+        yard.operator.cancel(id).await.unwrap();
+    }
+    says(&format!(
+        "waiting for another attempt: 1, the first is {failing} (kind flaky), due in 59m 5"
+    ))
+    .await;
+    assert!(daemon.is_running());
+    yard.operator.cancel(&failing).await.unwrap();
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
+    assert_eq!(daemon.log().matches("not empty yet").count(), 4, "{}", daemon.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

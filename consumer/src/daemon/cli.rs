@@ -70,7 +70,8 @@ pub struct Cli {
     /// Let map-reduce jobs leave intermediate data below this folder or s3://bucket/prefix, on top of what the file lists.
     #[arg(long, value_name = "PATH")]
     pub(super) jobs_spill: Vec<String>,
-    /// End when all queues are empty and nothing runs or waits for a retry.
+    /// End when all queues are empty and nothing runs or waits for its time or a retry; a paused queue with tasks is not
+    /// empty. The log says what it waits for, once and then every ten minutes.
     #[arg(long)]
     pub(super) until_empty: bool,
     /// Start also on a Redis that may evict tasks when its memory is short.
