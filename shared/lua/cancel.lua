@@ -35,6 +35,7 @@ local function cancel(keys, argv)
   local waiting = pending or scheduled
   local held = not waiting and running and call('HGET', running, id)
   if not waiting and not held then return 'running' end
+  if held and not keys[OWN + 3] then return refuse('cancel takes running:<consumer> together with notices:<consumer>') end
   if held then call('LLEN', keys[OWN + 3]) end
   check_finish(keys)
 
@@ -57,4 +58,4 @@ local function cancel(keys, argv)
   return 'cancelled'
 end
 
-register('cancel', cancel, 'allow-oom')
+register('cancel', cancel, 'allow-oom', { 'audit' })

@@ -3,7 +3,8 @@
 KEYS  the shared keys, running:<consumer>, session:<consumer>
 ARGV  consumer | most tasks | highest token that the consumer received | '1' = park if there are fewer
       | most bytes | rank when parked and its grain: the lowest `rank + token of the last claim / grain` is woken first ('' or
-      left out: the time of parking in us) | '1' = says which suspect it starts, by `try`; '2' = and holds nothing in any
+      left out: the time of parking in us) | '1' = says which suspect it starts, by `try` ('0' or left
+      out: it does not); '2' = and holds nothing in any
       queue: if this brings one task, that is said of it
 Reply status ('ok', 'more' = fewer than asked for although there are more, so not parked: claim again,
       'paused', 'lost' = no session, register anew), the fencing token of these tasks, then per task 3:
@@ -111,8 +112,11 @@ end
 local function claim(keys, argv)
   local running, session = keys[OWN + 1], keys[OWN + 2]
   local consumer, n, above, room = argv[1], tonumber(argv[2]), tonumber(argv[3]), tonumber(argv[5])
-  local rank, grain = tonumber(argv[6] or ''), tonumber(argv[7] or '1')
+  local rank, grain, tries = tonumber(argv[6] or ''), tonumber(argv[7] or '1'), argv[8] or '0'
   if not n or n < 1 or n > MAX_BATCH or not above or not room then return refuse('claim takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  if argv[4] ~= '' and argv[4] ~= '0' and argv[4] ~= '1' then return refuse('park must be 0 or 1') end
+  if argv[6] and argv[6] ~= '' and not rank then return refuse('rank must be a number') end
+  if tries ~= '' and tries ~= '0' and tries ~= '1' and tries ~= '2' then return refuse('what is said of suspects must be 0, 1 or 2') end
   if rank and not (rank >= 0 and rank < 9007199254740992 and grain and grain >= 1) then return refuse('rank must be below 2^53, its grain at least 1') end
   if not call('ZSCORE', keys[CONSUMERS], consumer) then return { 'lost' } end
   local claimed = call('HGET', session, 'claimed')
@@ -127,7 +131,7 @@ local function claim(keys, argv)
   if taken.may_end then check_finish(keys) end
 
   local reply = { paused and 'paused' or 'ok', '0' }
-  if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us)), holding, argv[8] or '0') end
+  if taken.count > 0 then reply = hand_out(keys, running, session, taken, now, int(math.max(last + 1, us)), holding, tries) end
   if taken.count < n and taken.count == taken.waiting then
     -- This very claim may be the last: whoever was served just now stands behind those who were not.
     local served = taken.count > 0 and reply[2] or argv[3]
@@ -142,4 +146,4 @@ local function claim(keys, argv)
   return reply
 end
 
-register('claim', claim, 'allow-oom')
+register('claim', claim, 'allow-oom', { 'running:<consumer>', 'session:<consumer>' })

@@ -130,4 +130,4 @@ local function complete(keys, argv)
   return letters
 end
 
-register('complete', complete, 'allow-oom')
+register('complete', complete, 'allow-oom', { 'running:<consumer>', 'session:<consumer>' })

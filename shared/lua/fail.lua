@@ -70,4 +70,4 @@ local function fail(keys, argv)
   return letters
 end
 
-register('fail', fail, 'allow-oom')
+register('fail', fail, 'allow-oom', { 'running:<consumer>', 'session:<consumer>' })

@@ -45,5 +45,5 @@ local function set_fleet(keys, argv)
   return version
 end
 
-register('survey', survey, 'no-writes')
-register('fleet', set_fleet, 'allow-oom')
+register('survey', survey, 'no-writes', { 'vitals' })
+register('fleet', set_fleet, 'allow-oom', { 'vitals', 'fleet' })

@@ -1,6 +1,6 @@
 --[[ heartbeat: registers a consumer, renews its session lease, elects the maintainer. Runs under OOM.
 
-KEYS  the shared keys, notices:<consumer>, vitals, fleet
+KEYS  the shared keys, notices:<consumer>, then optionally vitals, fleet
 ARGV  consumer | lease in ms | '1' = register (a new consumer), '0' = renew | its vitals, JSON ('' = none) | version of the
       fleet that it knows | its rank now, if it is parked ('' = as it was) | '1' = the maintainer should look at once
 Reply status ('ok', or 'lost': the lease ended and the work was taken; register under a new id)
@@ -52,6 +52,7 @@ local function heartbeat(keys, argv)
   if rank and not (rank >= 0 and rank < 9007199254740992) then return refuse('rank must be below 2^53') end
   if #consumer < 1 or #consumer > 128 or find(consumer, '[^%w._-]') then return refuse('consumer must match [A-Za-z0-9._-]{1,128}') end
   if not lease or lease < 100 or lease > 86400000 then return refuse('lease must be from 100 ms to a day') end
+  if report ~= '' and not vitals then return refuse('heartbeat keeps vitals under the own keys notices:<consumer>, vitals, fleet') end
   if #report > MAX_VITALS then return refuse('vitals exceed ' .. MAX_VITALS .. ' bytes') end
   local now = clock()
   local held = call('ZSCORE', keys[CONSUMERS], consumer)
@@ -74,4 +75,4 @@ local function heartbeat(keys, argv)
   return { 'ok', elect(keys, consumer, now) and 1 or 0, due, news, unpack(heard) }
 end
 
-register('heartbeat', heartbeat, 'allow-oom')
+register('heartbeat', heartbeat, 'allow-oom', { 'notices:<consumer>' })

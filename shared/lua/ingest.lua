@@ -157,5 +157,5 @@ local function ingest(keys, argv)
   return { moved, accepted, #entries }
 end
 
-register('peek', peek, 'no-writes')
-register('ingest', ingest)
+register('peek', peek, 'no-writes', { 'source list' })
+register('ingest', ingest, nil, { 'source list', 'rejected list' })

@@ -240,5 +240,5 @@ local function of_job(mends)
   end
 end
 
-register('job_examine', of_job(false), 'no-writes')
-register('job_mend', of_job(true))
+register('job_examine', of_job(false), 'no-writes', { "the job's 12" })
+register('job_mend', of_job(true), nil, { "the job's 12" })

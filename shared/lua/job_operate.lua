@@ -145,7 +145,7 @@ local function job_wait(keys, argv)
   return job.state
 end
 
-register('job_cancel', job_cancel, 'allow-oom')
-register('job_retry', job_retry)
-register('job_delete', job_delete, 'allow-oom')
-register('job_wait', job_wait)
+register('job_cancel', job_cancel, 'allow-oom', { "the job's 12", 'audit' })
+register('job_retry', job_retry, nil, { "the job's 12", 'audit' })
+register('job_delete', job_delete, 'allow-oom', { "the job's 12", 'audit' })
+register('job_wait', job_wait, nil, { "the job's 12" })

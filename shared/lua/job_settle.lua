@@ -279,4 +279,4 @@ local function job_settle(keys, argv)
   return letters
 end
 
-register('job_settle', job_settle, 'allow-oom')
+register('job_settle', job_settle, 'allow-oom', { "the job's 12", 'running:<consumer>', 'session:<consumer>' })

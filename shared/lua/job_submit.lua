@@ -120,4 +120,4 @@ local function job_submit(keys, argv)
   return { 's', job.submitted }
 end
 
-register('job_submit', job_submit)
+register('job_submit', job_submit, nil, { "the job's 12" })

@@ -107,6 +107,6 @@ local function job_reducing(keys)
   return 1
 end
 
-register('job_tend', job_tend, 'allow-oom')
-register('job_backup', job_backup)
-register('job_reducing', job_reducing, 'allow-oom')
+register('job_tend', job_tend, 'allow-oom', { "the job's 12" })
+register('job_backup', job_backup, nil, { "the job's 12" })
+register('job_reducing', job_reducing, 'allow-oom', { "the job's 12" })

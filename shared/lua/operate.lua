@@ -91,6 +91,6 @@ local function purge(keys, argv)
   return #ids
 end
 
-register('retry', retry)
-register('delete', delete, 'allow-oom')
-register('purge', purge, 'allow-oom')
+register('retry', retry, nil, { 'audit' })
+register('delete', delete, 'allow-oom', { 'audit' })
+register('purge', purge, 'allow-oom', { 'audit' })

@@ -92,13 +92,19 @@ local function refuse(why) return redis.error_reply('INVALID ' .. why) end
 -- 'workyard:{q}:' from the first key, to name the channels of the same partition.
 local function prefix_of(keys) return sub(keys[CFG], 1, -4) end
 
--- Function names are global to a server: they carry the protocol version.
-local function register(name, edge, flag)
+-- Function names are global to a server: they carry the protocol version. `own` names the keys that the function is never
+-- called without, behind the shared ones, as its header does: one that is missing would be an error of Lua's in its middle.
+local function register(name, edge, flag, own)
+  local least = OWN + (own and #own or 0)
+  if own and own[1] == "the job's 12" then least = least + 11 end
   redis.register_function {
     function_name = 'workyard_1_' .. name,
     callback = function(keys, argv)
       if not call then bind() end
-      if #keys < OWN then return refuse(name .. ' takes the ' .. OWN .. ' shared keys first, then its own, but got ' .. #keys .. ' keys') end
+      if #keys < least then
+        local behind = own and ', then ' .. table.concat(own, ', ') or ''
+        return refuse(name .. ' takes the ' .. OWN .. ' shared keys first' .. behind .. ': ' .. least .. ' keys at least, but got ' .. #keys)
+      end
       return edge(keys, argv)
     end,
     flags = flag and { flag } or {},

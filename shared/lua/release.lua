@@ -64,4 +64,4 @@ local function release(keys, argv)
   return letters
 end
 
-register('release', release, 'allow-oom')
+register('release', release, 'allow-oom', { 'running:<consumer>', 'session:<consumer>' })

@@ -34,4 +34,4 @@ local function retire(keys, argv)
   return redis.status_reply('OK')
 end
 
-register('retire', retire, 'allow-oom')
+register('retire', retire, 'allow-oom', { 'audit', 'inbox', 'inbox:ingesting', 'rejected', 'vitals', 'fleet', 'jobs', 'jobs:due' })

@@ -52,4 +52,4 @@ local function set(keys, argv)
   return redis.status_reply('OK')
 end
 
-register('set', set, 'allow-oom')
+register('set', set, 'allow-oom', { 'audit' })

@@ -24,4 +24,4 @@ local function try(keys, argv)
   return 'ok'
 end
 
-register('try', try, 'allow-oom')
+register('try', try, 'allow-oom', { 'running:<consumer>', 'session:<consumer>' })

@@ -58,5 +58,5 @@ local function follow_for(keys, argv)
 end
 
 register('wait', wait, 'allow-oom') -- a name on a list; who waits wants to hear of what ends, which frees memory
-register('progress', progress, 'allow-oom')
+register('progress', progress, 'allow-oom', { 'running:<consumer>' })
 register('follow', follow_for, 'allow-oom')

@@ -72,6 +72,72 @@ const CALLS: [(&str, &[&str], &[&str]); 19] = [
     ("set", &["audit"], &["who", "max_pending", "10", "balance", "adaptive"]),
 ];
 
+/// In place of the twelve keys of a job.
+const JOB: &str = "the job's 12";
+const HOLDER: &[&str] = &["running:<consumer>", "session:<consumer>"];
+const LEAVING: &[&str] = &["running:<consumer>", "session:<consumer>", "notices:<consumer>"];
+
+/// Every function, by name, and the own keys that it is never called without.
+const KEYS: [(&str, &[&str]); 45] = [
+    ("adopt", LEAVING),
+    ("cancel", &["audit"]),
+    ("checkup", &[]),
+    ("claim", HOLDER),
+    ("complete", HOLDER),
+    ("dead", &[]),
+    ("delete", &["audit"]),
+    ("enqueue", &[]),
+    ("examine", &[]),
+    ("fail", HOLDER),
+    ("fleet", &["vitals", "fleet"]),
+    ("follow", &[]),
+    ("heartbeat", &["notices:<consumer>"]),
+    ("ingest", &["source list", "rejected list"]),
+    ("inspect", &[]),
+    ("job_backup", &[JOB]),
+    ("job_cancel", &[JOB, "audit"]),
+    ("job_delete", &[JOB, "audit"]),
+    ("job_examine", &[JOB]),
+    ("job_mend", &[JOB]),
+    ("job_reducing", &[JOB]),
+    ("job_retry", &[JOB, "audit"]),
+    ("job_settle", &[JOB, HOLDER[0], HOLDER[1]]),
+    ("job_submit", &[JOB]),
+    ("job_tend", &[JOB]),
+    ("job_wait", &[JOB]),
+    ("leave", LEAVING),
+    ("mend", &[]),
+    ("overview", &[]),
+    ("pass_on", &[]),
+    ("peek", &["source list"]),
+    ("progress", &["running:<consumer>"]),
+    ("promote", &[]),
+    ("purge", &["audit"]),
+    ("reclaim", &["running:<dead>", "session:<dead>", "notices:<dead>"]),
+    ("release", HOLDER),
+    (
+        "retire",
+        &[
+            "audit",
+            "inbox",
+            "inbox:ingesting",
+            "rejected",
+            "vitals",
+            "fleet",
+            "jobs",
+            "jobs:due",
+        ],
+    ),
+    ("retry", &["audit"]),
+    ("set", &["audit"]),
+    ("set_right", &[]),
+    ("survey", &["vitals"]),
+    ("sweep", &[]),
+    ("try", HOLDER),
+    ("unpark", &[]),
+    ("wait", &[]),
+];
+
 async fn call(
     redis: &mut MultiplexedConnection,
     name: &str,
@@ -335,26 +401,86 @@ async fn too_few_arguments_are_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_cancel_and_a_heartbeat_with_half_of_their_optional_keys_are_refused_in_words() {
+    let held = strings(&["who", "held", "c"]);
+    let report = strings(&["c", "60000", "0", "{}"]);
+    refused([
+        ("cancel", &["audit", "running:c"][..], held),
+        ("heartbeat", &["notices:c"], report),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_with_a_flag_that_is_none_is_refused_and_one_that_leaves_the_last_out_works() {
+    let own: &[&str] = &["running:c", "session:c"];
+    let flags = |park: &str, rank: &str, tries: &str| strings(&["c", "1", "0", park, "1000", rank, "1", tries]);
+    let cases = [
+        ("2", "", "0"),
+        ("yes", "", "0"),
+        ("1", "x", "0"),
+        ("1", "", "3"),
+        ("1", "", "yes"),
+    ];
+    refused(cases.map(|(park, rank, tries)| ("claim", own, flags(park, rank, tries)))).await;
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    for args in [
+        flags("", "", ""),
+        flags("0", "", "0"),
+        flags("1", "7", "2"),
+        flags("1", "", "1")[..5].to_vec(),
+    ] {
+        call(&mut redis, "claim", own, &args)
+            .await
+            .unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    }
+}
+
+#[tokio::test]
 async fn a_call_with_too_few_keys_is_refused_in_words() {
     let yard = Yard::start().await;
     let mut redis = yard.server.connection().await;
     yard.queue.overview().await.unwrap();
-    let names = CALLS.iter().map(|(name, ..)| *name).chain(["retire", "overview"]);
-    for name in names {
-        for keys in [0, 1, SHARED.len() - 1] {
+    let mut registered: Vec<String> =
+        ask::<Vec<BTreeMap<String, Value>>>(&mut redis, &["FUNCTION", "LIST"].map(str::to_owned))
+            .await
+            .iter()
+            .flat_map(|library| {
+                redis::from_redis_value::<Vec<BTreeMap<String, Value>>>(library["functions"].clone()).unwrap()
+            })
+            .map(|function| redis::from_redis_value::<String>(function["name"].clone()).unwrap())
+            .collect();
+    registered.sort_unstable();
+    let named: Vec<String> = KEYS.iter().map(|(name, _)| format!("workyard_1_{name}")).collect();
+    assert_eq!(named, registered, "the table names every function");
+    let before = dump(&mut redis).await;
+    for (name, own) in KEYS {
+        let least = SHARED.len() + own.len() + if own.first() == Some(&JOB) { 11 } else { 0 };
+        let behind = if own.is_empty() {
+            String::new()
+        } else {
+            format!(", then {}", own.join(", "))
+        };
+        for keys in [0, 1, SHARED.len() - 1, SHARED.len(), least - 1] {
+            if keys >= least {
+                continue;
+            }
             let mut cmd = redis::cmd("FCALL");
             cmd.arg(format!("workyard_1_{name}")).arg(keys);
-            for key in &SHARED[..keys] {
-                cmd.arg(format!("{BASE}{key}"));
+            for n in 0..keys {
+                cmd.arg(format!("{BASE}{}", SHARED.get(n).unwrap_or(&"inbox")));
             }
             let error = cmd.arg("1").query_async::<Value>(&mut redis).await.expect_err(name);
-            let said = format!("takes the 15 shared keys first, then its own, but got {keys} keys");
+            let said = format!("{name} takes the 15 shared keys first{behind}: {least} keys at least, but got {keys}");
             assert!(
                 error.code() == Some("INVALID") && error.to_string().contains(&said),
                 "{name}: {error}"
             );
         }
     }
+    assert_eq!(dump(&mut redis).await, before);
 }
 
 #[tokio::test]

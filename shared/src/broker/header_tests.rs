@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A function as its header tells it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Header {
+    /// The keys behind the shared ones that it is never called without, in words.
+    keys: String,
     /// Whether the keys of a job stand between the shared ones and its own.
     job: bool,
     own: usize,
@@ -57,11 +59,27 @@ fn header_of(source: &str, name: &str) -> Option<Header> {
     }
     let keys = line.split("   ").next()?.strip_prefix("the shared keys")?;
     let job = keys.starts_with(", the job's ");
+    let named = keys
+        .split(", then optionally")
+        .next()?
+        .split(" and the running")
+        .next()?;
     Some(Header {
+        keys: named.trim_start_matches(", ").trim().to_owned(),
         job,
         own: keys.matches(',').count() - usize::from(job),
         needed: needed(keys) - usize::from(job),
     })
+}
+
+/// The keys that a Lua file registers `name` with: without them it is not even begun.
+fn demanded(source: &str, name: &str) -> String {
+    let line = source
+        .lines()
+        .find(|line| line.starts_with(&format!("register('{name}',")));
+    let keys = line.and_then(|line| between(line, "{ ", " }")).unwrap_or_default();
+    let keys: Vec<_> = keys.split(", ").map(|key| key.trim_matches(['\'', '"'])).collect();
+    keys.join(", ")
 }
 
 /// How many keys stand in front of `then optionally`, or all.
@@ -76,6 +94,11 @@ fn used(source: &str) -> usize {
     uses.filter_map(|rest| rest.split(']').next()?.parse().ok())
         .max()
         .unwrap_or(0)
+}
+
+/// Where the header of one function stands for those like it, whose consumer it is reads differently.
+fn without_owner(keys: &str) -> String {
+    keys.replace("<dead>", "<consumer>")
 }
 
 /// How many elements `[a, b]` has, given what follows the first bracket.
@@ -136,6 +159,12 @@ fn own_keys_are_the_same_in_each_header_its_code_and_the_calls() {
             let header = header_of(&source, name);
             let header = header.unwrap_or_else(|| panic!("{file}: the header does not say KEYS of {name}"));
             most = most.max(header.own);
+            let keys = without_owner(&header.keys);
+            assert_eq!(
+                without_owner(&demanded(&source, name)),
+                keys,
+                "{file}: keys that {name} is registered with, and in the header"
+            );
             headers.insert(name.to_owned(), header);
         }
         // Files without a function of their own use the keys of who calls them.
