@@ -10,15 +10,22 @@ local WIDTH = 3
 local read_head -- (head, now): a head as a table, or nil and the reason
 
 do
+  -- In the text of options a relative time as the absolute one. Of both the relative one holds, and an option must not
+  -- stand twice: a record with one that does has none at all.
+  local function replaced(text, relative, name, at)
+    text = string.gsub(string.gsub(text, name .. '=[%d.]+ ?', ''), relative .. '=[%d.]+', name .. '=' .. int(at))
+    return (string.gsub(text, ' $', ''))
+  end
+
   -- Options with relative times made absolute by Redis' clock, and their text.
   local function absolute(options, text, now)
     if options.delay then
       options.not_before = now + options.delay
-      text = string.gsub(text, 'delay=[%d.]+', 'not_before=' .. int(options.not_before))
+      text = replaced(text, 'delay', 'not_before', options.not_before)
     end
     if options.expires_in then
       options.expires_at = now + options.expires_in
-      text = string.gsub(text, 'expires_in=[%d.]+', 'expires_at=' .. int(options.expires_at))
+      text = replaced(text, 'expires_in', 'expires_at', options.expires_at)
     end
     return text
   end

@@ -366,6 +366,7 @@ fn backoff(raw: &RawValue) -> Result<Backoff, Error> {
                 .map_err(|_| invalid(format!("backoff.{name} must be a number, not {}", shorten(value))))
         };
         match name.as_ref() {
+            "base" | "cap" | "factor" | "jitter" if value.get() == "null" => {}
             "base" => backoff.base = span("backoff.base", value)?,
             "cap" => backoff.cap = span("backoff.cap", value)?,
             "factor" => backoff.factor = number()?,
