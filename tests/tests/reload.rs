@@ -32,6 +32,12 @@ struct Stand {
 impl Stand {
     async fn start(queues: &[&str], drain_timeout: &'static str) -> Self {
         let yard = Yard::start().await;
+        let url = yard.server.consumer_url();
+        Self::start_as(yard, &url, queues, drain_timeout).await
+    }
+
+    /// As the user of this address.
+    async fn start_as(yard: Yard, url: &str, queues: &[&str], drain_timeout: &'static str) -> Self {
         let other = yard.broker.queue(&queue_name("r"));
         let path = yard.server.dir().join("workyard.toml");
         std::fs::write(&path, file(queues, drain_timeout)).unwrap();
@@ -39,7 +45,7 @@ impl Stand {
         command
             .args(["--log", "info,task=debug", "--config"])
             .arg(path)
-            .env("WORKYARD_REDIS_URL", yard.server.consumer_url());
+            .env("WORKYARD_REDIS_URL", url);
         let daemon = Daemon::spawn(&mut command);
         wait_until(LIMIT, || async { yard.overview().await.consumers == 1 }).await;
         Self {
@@ -214,5 +220,45 @@ async fn a_reload_begins_to_serve_a_queue_also_while_redis_is_away() {
         stand.yard.broker.queues().await.is_ok_and(|known| known.len() == 2)
     })
     .await;
+    stand.ends().await;
+}
+
+/// Sets rules of a user of Redis that may serve the first queue.
+async fn allow(yard: &Yard, rules: &[&str]) {
+    let mut redis = yard.server.connection().await;
+    let mut acl = redis::cmd("ACL");
+    let _: () = acl
+        .arg("SETUSER")
+        .arg("narrow")
+        .arg(rules)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forbidden_queue_that_a_reload_took_during_an_outage_is_served_as_soon_as_it_is_allowed() {
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let own = ["~workyard:{q}:*", "~workyard:queues", "~workyard:consumer:*"];
+    allow(&yard, &[&["on", ">pw", "&*", "+@all"], &own[..]].concat()).await;
+    let url = yard.server.url_with("narrow:pw@");
+    let mut stand = Stand::start_as(yard, &url, &["q"], "30s").await;
+    stand.yard.server.sigstop();
+    stand.holds(&["q", "r"]).await;
+    stand.yard.server.sigcont();
+    wait_until(LIMIT, || async {
+        stand.daemon.log().contains("queue r cannot be served")
+    })
+    .await;
+    let first = stand.yard.add("sleep", r#"{"ms":1}"#, |_| {}).await;
+    stand.yard.result(&first).await;
+    allow(&stand.yard, &["~workyard:{r}:*"]).await;
+    stand.runs_in_other("allowed").await;
+    let log = stand.daemon.log();
+    assert_eq!(log.matches("queue r cannot be served").count(), 1, "{log}");
+    assert!(log.contains("queue r is served: this user of Redis may now"), "{log}");
+    // Redis itself was away at most once, and that ended before.
+    assert!(log.matches("Redis cannot serve").count() <= 1, "{log}");
     stand.ends().await;
 }
