@@ -191,4 +191,59 @@ mod tests {
             assert_eq!(found.counts, BTreeMap::from_iter(changes));
         }
     }
+
+    /// The ring as `lua/stats.lua` keeps it: before the first change of a minute the totals go to that minute's place.
+    #[derive(Default)]
+    struct Ring {
+        places: BTreeMap<u64, (u64, Vec<u64>)>,
+        submitted: u64,
+    }
+
+    impl Ring {
+        fn submit(&mut self, minute: u64, n: u64) {
+            let before = vec![self.submitted];
+            let place = self.places.entry(minute % DAY).or_insert((minute, before.clone()));
+            if place.0 != minute {
+                *place = (minute, before);
+            }
+            self.submitted += n;
+        }
+
+        /// What is told at this minute: minute and count of each.
+        fn told(&self, now: u64) -> Vec<(Moment, u64)> {
+            let mut rows: Vec<_> = self.places.values().cloned().collect();
+            rows.sort_unstable();
+            let totals = BTreeMap::from([("submitted".to_owned(), self.submitted)]);
+            let counts = minute_counts(rows, &totals, now * 60_000 + 59_999);
+            counts
+                .iter()
+                .map(|of| (of.minute, of.counts.get("submitted").copied().unwrap_or(0)))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn the_ring_of_minutes_tells_the_last_day_however_often_it_went_round() {
+        let first = 29_934_000; // some minute of 2026
+        let mut ring = Ring::default();
+        for minute in first..first + 2 * DAY + 61 {
+            ring.submit(minute, minute - first);
+            if !(minute - first).is_multiple_of(97) {
+                continue;
+            }
+            let told = ring.told(minute);
+            let oldest = (minute + 1).saturating_sub(DAY).max(first);
+            let wanted: Vec<_> = (oldest..=minute)
+                .map(|at| (Moment::from_ms(at * 60_000), at - first))
+                .collect();
+            assert_eq!(told, wanted, "{} minutes after the first", minute - first);
+        }
+        // Rows of before a rest that is longer than an hour, and than a day, are not taken for those of now.
+        let rested = first + 4 * DAY + 7;
+        ring.submit(rested, 3);
+        assert_eq!(ring.told(rested), [(Moment::from_ms(rested * 60_000), 3)]);
+        ring.submit(rested + 61, 2);
+        assert_eq!(ring.told(rested + 61).last().unwrap().1, 2);
+        assert_eq!(ring.told(rested + 61).len(), 2);
+    }
 }
