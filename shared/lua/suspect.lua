@@ -11,7 +11,7 @@ them that kills: it is charged, but bears more of such deaths (see reclaim.lua).
 ]]
 local function try(keys, argv)
   local running, session, id, token = keys[OWN + 1], keys[OWN + 2], argv[2], argv[3]
-  if not session or not find(token or '', '^%d+$') then return refuse('try takes running and session of a consumer; its name, an id and the token') end
+  if not find(token or '', '^%d+$') then return refuse('try takes a consumer, an id and its token') end
   if not call('ZSCORE', keys[CONSUMERS], argv[1]) then return 'stale' end
   local said = call('HGET', session, 'tried')
   if not held_score(call('HGET', running, id), token) then return 'stale' end
