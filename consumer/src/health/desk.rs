@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use workyard_shared::balance::{
-    Allowed, Blame, Breaker, Bulletin, Circuit, Outcome, Policy, Rank, Turn, Vitals, claim_size, health_score,
-    load_score,
+    Allowed, Blame, Breaker, Bulletin, Circuit, MAX_ERROR_RATE, Outcome, Policy, Rank, Turn, Vitals, claim_size,
+    health_score, load_score,
 };
 use workyard_shared::broker::Report;
 
@@ -176,7 +176,7 @@ impl Desk {
             watch.record(outcome, took, now);
             let failing = !ok && watch.is_failing();
             let turn = inner.circuit.on_result(ok, took, now);
-            let turned = self.turned(inner, turn);
+            let turned = self.turned(inner, turn, "its probes succeed");
             let judged = !ok && self.judge(inner, now);
             // The maintainer looks at a fleet that does nothing four times a minute: it should know that one works.
             let first = !inner.busy;
@@ -189,16 +189,16 @@ impl Desk {
     }
 
     /// True if the circuit has turned.
-    fn turned(&self, inner: &mut Inner, turn: Option<Turn>) -> bool {
+    fn turned(&self, inner: &mut Inner, turn: Option<Turn>, why: &str) -> bool {
         let queue = &self.queue;
         match turn {
             Some(Turn::Opened) => {
                 inner.gauges.clear();
-                warn!(%queue, health = inner.health, "this consumer fails what others complete: it takes single probes until they succeed");
+                warn!(%queue, health = inner.health, "this consumer {why}: it takes single probes until they succeed");
             }
             Some(Turn::Closed) => {
                 inner.gauges.clear();
-                info!(%queue, "this consumer's probes succeed: it takes its share again");
+                info!(%queue, "this consumer takes its share again: {why}");
             }
             None => {}
         }
@@ -222,8 +222,18 @@ impl Desk {
         inner.load = load_score(&vitals, &inner.bulletin.fleet);
         let blame = Blame::of(&vitals, &inner.bulletin.fleet);
         inner.vitals = vitals;
+        if inner.bulletin.fleet.consumers == 1 {
+            let turn = inner.circuit.on_alone();
+            return self.turned(inner, turn, "nobody else serves the queue");
+        }
         let turn = inner.circuit.on_health(inner.health, blame.rate, blame.runs, now);
-        self.turned(inner, turn)
+        let why = match turn {
+            Some(Turn::Closed) => "nothing was heard against it for a while",
+            // What they complete at this moment it cannot know: they may have died, or fail by now, too.
+            _ if blame.rate > MAX_ERROR_RATE => "fails what others completed a moment ago",
+            _ => "is far slower than others",
+        };
+        self.turned(inner, turn, why)
     }
 
     /// Measures and judges; what the next heartbeat says.
@@ -432,6 +442,15 @@ mod tests {
 
     use super::*;
 
+    fn hears(desk: &Desk, consumers: u32, kinds: std::collections::BTreeMap<String, KindFleet>) {
+        let bulletin = Bulletin {
+            policy: Policy::Pull,
+            now_ms: 1,
+            fleet: Fleet { consumers, kinds },
+        };
+        desk.heard(1, &serde_json::to_string(&bulletin).unwrap());
+    }
+
     /// A desk whose circuit is open, since it fails what others run well; `only_well` says who that is, by its own number.
     fn opened(only_well: impl FnOnce(u32) -> u32) -> Arc<Desk> {
         let desk = Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())));
@@ -442,16 +461,7 @@ mod tests {
             only_well: only_well(desk.who),
             ..KindFleet::default()
         };
-        let fleet = Fleet {
-            consumers: 2,
-            kinds: [("mail".to_owned(), mail)].into(),
-        };
-        let bulletin = Bulletin {
-            policy: Policy::Pull,
-            now_ms: 1,
-            fleet,
-        };
-        desk.heard(1, &serde_json::to_string(&bulletin).unwrap());
+        hears(&desk, 2, [("mail".to_owned(), mail)].into());
         let begun = Instant::now();
         while desk.is_well() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", desk.standings());
@@ -460,6 +470,21 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
         }
         desk
+    }
+
+    #[test]
+    fn a_consumer_whose_last_companion_dies_in_an_outage_is_no_longer_blamed() {
+        let desk = opened(|own| own ^ 1);
+        hears(&desk, 1, [("mail".to_owned(), KindFleet::default())].into());
+        desk.beat(1, 4, false);
+        assert!(desk.is_well(), "{:?}", desk.standings());
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            desk.ended("mail", Outcome::Failure, Duration::ZERO, false);
+            desk.beat(1, 4, false);
+            assert!(desk.is_well(), "{:?}", desk.standings());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn probe(desk: &Arc<Desk>) -> Trial {

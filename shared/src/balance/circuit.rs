@@ -120,6 +120,20 @@ impl Circuit {
         None
     }
 
+    /// Each beat while nobody else is there, in place of [`Self::on_health`]: it closes. There is nobody to leave the work to, and
+    /// who was compared with has gone; what fails everywhere is the business of the kind's breaker.
+    pub fn on_alone(&mut self) -> Option<Turn> {
+        self.unwell = false;
+        let turn = match self.state {
+            // A probe is under way: its end comes first.
+            State::Closed | State::Probing { .. } => return None,
+            State::Suspect { .. } => None,
+            State::Open { .. } => Some(Turn::Closed),
+        };
+        self.state = State::Closed;
+        turn
+    }
+
     /// What may be claimed; after [`Allowed::Probe`] one probe is under way.
     pub fn may_claim(&mut self, now: Duration) -> Allowed {
         match self.state {
@@ -264,6 +278,18 @@ mod tests {
         circuit.on_health(0.8, 0.0, 8, at(1000));
         assert_eq!(circuit.on_health(0.1, 1.0, 8, at(2000)), None);
         assert!(circuit.is_closed());
+    }
+
+    #[test]
+    fn one_that_is_alone_closes_and_none_opens() {
+        let mut circuit = opened();
+        circuit.may_claim(at(2000));
+        assert_eq!((circuit.on_alone(), circuit.name()), (None, "probing"));
+        circuit.on_result(false, at(1), at(2100));
+        assert_eq!((circuit.on_alone(), circuit.name()), (Some(Turn::Closed), "closed"));
+        assert_eq!(circuit.may_claim(at(2200)), Allowed::All);
+        circuit.on_health(0.1, 1.0, 8, at(3000));
+        assert_eq!((circuit.on_alone(), circuit.name()), (None, "closed"));
     }
 
     #[test]
