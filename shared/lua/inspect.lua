@@ -34,35 +34,12 @@ local function inspect(keys, argv)
   return reply
 end
 
--- The pending task that came in first: within a priority it is the first, so one look per priority finds it.
-local function oldest_pending(keys)
-  local id, first, from = nil, math.huge, '-inf'
-  for _ = 0, 255 do
-    local next = call('ZRANGE', keys[PENDING], from, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-    if not next[1] then break end
-    local score = tonumber(next[2])
-    local priority = floor(score / PRIORITY_SPAN)
-    if score - priority * PRIORITY_SPAN < first then id, first = next[1], score - priority * PRIORITY_SPAN end
-    from = int((priority + 1) * PRIORITY_SPAN)
-  end
-  return id
-end
-
--- Since when it could run: created, due, or given back by its last failure, whatever was last.
-local function pending_since(keys)
-  local id = oldest_pending(keys)
-  local record = id and call('HGET', keys[TASKS], id)
-  if not record then return '' end
-  local m = parse_meta(call('HGET', keys[META], id))
-  return int(math.max(tonumber(created_of(record)), options_of(record).not_before or 0, tonumber(m.at)))
-end
-
 local function overview(keys)
-  local now = clock()
+  local now, since = clock(), pending_since(keys)
   local reply = { call('ZCARD', keys[PENDING]), call('ZCARD', keys[SCHEDULED]), call('ZCARD', keys[FAILED]),
     call('HLEN', keys[TASKS]), call('HLEN', keys[RESULTS]), call('ZCARD', keys[PARKED]),
     call('ZCOUNT', keys[CONSUMERS], int(now), '+inf'), is_paused(keys) and 1 or 0, int(now),
-    pending_since(keys) }
+    since and int(since) or '' }
   local stats = call('HGETALL', keys[STATS])
   for i = 1, #stats do reply[#reply + 1] = stats[i] end
   reply[#reply + 1], reply[#reply + 2] = 'handed_back', handed_back(keys, now)

@@ -16,10 +16,11 @@ then comes in whole: the last one may go over. Shedding frees no memory, since a
 ]]
 local MAX_SHED = 50 -- each has its record read, payload included: bounded, as in fail
 
-local read_limit, full, handed_back -- below, in a block: Lua allows 200 local names in one
+local read_limit, full, handed_back, pending_since -- below, in a block: Lua allows 200 local names in one
 
 do
   local PACE_MINUTES = 5
+  local SHORTEST_SPAN = 5000 -- ms
   local SAMPLES = 50 -- records whose sizes stand for all
   local POLICIES = { block = 'block', shed = 'shed' }
 
@@ -76,22 +77,63 @@ do
     return sum - (tonumber(totals[SHED]) or 0)
   end
 
-  -- How long `depth` tasks take at the pace of the last minutes, in ms; nil if none has ended in them, or nobody is there to go on.
-  local function estimated_wait(keys, now, depth)
-    if call('ZCOUNT', keys[CONSUMERS], int(now), '+inf') == 0 then return nil end
-    local minute, places = floor(now / 60000), {}
+  -- The pending task that came in first: within a priority it is the first, so one look per priority finds it.
+  local function oldest_pending(keys)
+    local id, first, from = nil, math.huge, '-inf'
+    for _ = 0, 255 do
+      local next = call('ZRANGE', keys[PENDING], from, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+      if not next[1] then break end
+      local score = tonumber(next[2])
+      local priority = floor(score / PRIORITY_SPAN)
+      if score - priority * PRIORITY_SPAN < first then id, first = next[1], score - priority * PRIORITY_SPAN end
+      from = int((priority + 1) * PRIORITY_SPAN)
+    end
+    return id
+  end
+
+  -- Since when it could run, ms: created, due, or given back by its last failure, whatever was last; nil if nothing is pending.
+  function pending_since(keys)
+    local id = oldest_pending(keys)
+    local record = id and call('HGET', keys[TASKS], id)
+    if not record then return nil end
+    local m = parse_meta(call('HGET', keys[META], id))
+    return math.max(tonumber(created_of(record)), options_of(record).not_before or 0, tonumber(m.at))
+  end
+
+  -- What ended since the beginning of each of the last minutes in which something happened, the oldest first: { minute's begin, n }.
+  local function ended_since(keys, now)
+    local minute, places, found = floor(now / 60000), {}, {}
     for i = 1, PACE_MINUTES + 1 do places[i] = int((minute - PACE_MINUTES - 1 + i) % 1440) end
-    local rows = call('HMGET', keys[MINUTES], unpack(places))
-    for i, row in ipairs(rows) do -- the oldest first
+    local ended
+    for i, row in ipairs(call('HMGET', keys[MINUTES], unpack(places))) do
       local at = minute - PACE_MINUTES - 1 + i
       if row and match(row, '^%d+') == int(at) then
         local before = {}
         for word in string.gmatch(sub(row, #int(at) + 2), '%d+') do before[#before + 1] = word end
-        local ended = left_for_good(call('HMGET', keys[STATS], unpack(COUNTERS))) - left_for_good(before)
-        local span = math.max(1000, now - at * 60000)
-        return ended > 0 and floor(depth * span / ended) or nil
+        ended = ended or left_for_good(call('HMGET', keys[STATS], unpack(COUNTERS)))
+        found[#found + 1] = { at * 60000, ended - left_for_good(before) }
       end
     end
+    return found
+  end
+
+  -- How long `depth` tasks take at the pace while there was work, in ms; nil if none has ended, or nobody is there to go on.
+  -- That is what ended since the first whole minute that began with this backlog. A queue that moves has no task that old: then it
+  -- is the best of the spans from the beginning of a minute until now. Nobody did more than he could, so a span in which some
+  -- had nothing to do only makes the wait too long; one that has just begun is no pace yet.
+  local function estimated_wait(keys, now, depth)
+    if call('ZCOUNT', keys[CONSUMERS], int(now), '+inf') == 0 then return nil end
+    local since, best = pending_since(keys), 0
+    for _, span in ipairs(ended_since(keys, now)) do
+      local at, ended = span[1], span[2]
+      local pace = ended / math.max(SHORTEST_SPAN, now - at)
+      if since and at >= since and now - at >= 60000 then
+        best = pace
+        break
+      end
+      best = math.max(best, pace)
+    end
+    return best > 0 and floor(depth / best) or nil
   end
 
   -- The answer to what cannot come in; nothing has changed.

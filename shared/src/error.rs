@@ -39,7 +39,7 @@ pub enum Error {
         depth: u64,
         /// Most that may.
         limit: u64,
-        /// How long those that wait take at the pace of the last minutes; `None` if none has ended in them.
+        /// How long those that wait take at the pace of the last minutes while there was work; `None` if none has ended in them.
         estimated_wait: Option<Duration>,
         /// What the records of all tasks take and what they may, in bytes, if that is why; else `None`.
         bytes: Option<(u64, u64)>,

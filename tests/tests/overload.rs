@@ -180,31 +180,66 @@ async fn a_producer_waits_for_bytes_in_a_queue_that_blocks() {
     worker.stop().await;
 }
 
+/// As if this had happened: so many had been completed when the minute so many before this one began; and until now.
+async fn history(yard: &Yard, minute: u64, before: &[(u64, u64)], completed: u64) {
+    let mut pipe = redis::pipe();
+    for (ago, completed) in before {
+        let minute = minute - ago;
+        pipe.cmd("HSET").arg("workyard:{q}:minutes").arg(minute % 1440);
+        pipe.arg(format!("{minute} 0 {completed}{}", " 0".repeat(15)));
+    }
+    pipe.cmd("HSET")
+        .arg("workyard:{q}:stats")
+        .arg("completed")
+        .arg(completed);
+    pipe.exec_async(&mut yard.server.connection().await).await.unwrap();
+}
+
+/// The wait that a refused submitter is told.
+async fn told(client: &Client) -> Option<Duration> {
+    match client.enqueue(&q(), urgent("a", 5)).await.unwrap_err() {
+        Error::Call(CallError::Full { estimated_wait, .. }) => estimated_wait,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_refusal_estimates_the_wait_from_the_pace_of_the_last_minutes() {
+async fn the_refusal_estimates_the_wait_from_the_pace_while_there_was_work() {
     let yard = Yard::start().await;
-    let mut redis = yard.server.connection().await;
     yard.add_many(10, "echo", "1").await;
     limit(&yard, 10, Overload::Reject).await;
     let client = client(&yard, SOON);
-    let wait = |error: Error| match error {
-        Error::Call(CallError::Full { estimated_wait, .. }) => estimated_wait,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(wait(client.enqueue(&q(), urgent("a", 5)).await.unwrap_err()), None);
-    // As if 300 had been completed since three minutes ago: more than 1.25 and up to 1.7 a second.
-    let minute = client.now().await.unwrap().ms() / 60_000 - 3;
-    let zeros = "0 ".repeat(16);
-    let mut pipe = redis::pipe();
-    pipe.cmd("HSET").arg("workyard:{q}:minutes").arg(minute % 1440);
-    pipe.arg(format!("{minute} {}", zeros.trim_end()));
-    pipe.cmd("HSET").arg("workyard:{q}:stats").arg("completed").arg(300);
-    pipe.exec_async(&mut redis).await.unwrap();
-    let unknown = wait(client.enqueue(&q(), urgent("a", 5)).await.unwrap_err());
-    assert_eq!(unknown, None, "nobody is there to go on at that pace");
+    assert_eq!(told(&client).await, None);
+    // Each of the spans may be a minute longer: the clock goes on beside this.
+    let minute = client.now().await.unwrap().ms() / 60_000;
+    history(&yard, minute, &[(3, 0), (0, 300)], 300).await;
+    assert_eq!(told(&client).await, None, "nobody is there to go on at that pace");
     let _hand = Hand::register(&yard.queue).await;
-    let wait = wait(client.enqueue(&q(), urgent("a", 5)).await.unwrap_err()).unwrap();
-    assert!((6_000..=8_000).contains(&wait.as_millis()), "{wait:?}");
+    let within = |wait: Option<Duration>, least, most| {
+        println!("told {wait:?}");
+        assert!((least..=most).contains(&wait.unwrap().as_millis()), "{wait:?}");
+    };
+    // 300 in 180 to 240 s.
+    within(told(&client).await, 6_000, 10_000);
+    // 300 in 60 to 120 s, behind three minutes without work: those are no pace.
+    history(&yard, minute, &[(5, 0), (2, 0), (1, 0), (0, 300)], 300).await;
+    within(told(&client).await, 2_000, 6_000);
+    // They were many then; since this backlog is there, 30 have ended in 120 to 180 s.
+    history(&yard, minute, &[(5, 0), (3, 0), (2, 1000), (1, 1015), (0, 1030)], 1030).await;
+    within(told(&client).await, 1, 3_600);
+    waits_since(&yard, (minute - 2) * 60_000 - 1).await;
+    within(told(&client).await, 40_000, 80_000);
+}
+
+/// As if the first of the pending tasks had been created then.
+async fn waits_since(yard: &Yard, ms: u64) {
+    let mut redis = yard.server.connection().await;
+    let id = &yard.queue.page("pending", 0, 1, false).await.unwrap()[0];
+    let tasks = yard.queue.keys().named("tasks");
+    let record: String = redis::Cmd::hget(&tasks, id).query_async(&mut redis).await.unwrap();
+    let rest = record[1..].trim_start_matches(|c: char| c.is_ascii_digit());
+    let older = redis::Cmd::hset(&tasks, id, format!("{}{ms}{rest}", &record[..1]));
+    older.exec_async(&mut redis).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
