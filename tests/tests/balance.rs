@@ -12,6 +12,12 @@ use workyard_shared::settings::Setting;
 use workyard_tests::{Running, Yard, queue_name, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
+/// Three times what is promised of a consumer that begins to fail, ...
+const PROBES_ONLY: Duration = Duration::from_secs(9);
+/// ... of one that is mended, ...
+const SHARE_AGAIN: Duration = Duration::from_secs(30);
+/// ... and of a kind whose downstream is dead.
+const BREAKER: Duration = Duration::from_secs(6);
 
 /// A worker whose handler counts and can be made to fail.
 struct Watched {
@@ -147,29 +153,29 @@ impl Pair {
     async fn sicken(&self) -> Duration {
         self.sick.fails.store(true, Ordering::SeqCst);
         let at = Instant::now();
-        circuit_opens(&self.yard).await;
+        circuit_opens(&self.yard, PROBES_ONLY).await;
         loop {
             let before = self.sick.count();
             tokio::time::sleep(Duration::from_millis(500)).await;
             if self.sick.count() - before <= 2 {
                 return at.elapsed() - Duration::from_millis(500);
             }
-            assert!(at.elapsed() < Duration::from_secs(9), "it still gets its share");
+            assert!(at.elapsed() < PROBES_ONLY, "it still gets its share");
         }
     }
 
-    /// How long it takes until the one that was sick does a fair part again.
+    /// How long it takes until the one that was sick does its half again, or nearly: of 50 tasks luck moves a few.
     async fn share_again(&self) -> Duration {
         let at = Instant::now();
         loop {
             let (a, b) = (self.well.count(), self.sick.count());
             tokio::time::sleep(Duration::from_millis(500)).await;
             let (a, b) = (self.well.count() - a, self.sick.count() - b);
-            if b * 3 >= a && b > 5 {
+            if b * 3 >= a * 2 && b > 5 {
                 return at.elapsed();
             }
             assert!(
-                at.elapsed() < Duration::from_secs(30),
+                at.elapsed() < SHARE_AGAIN,
                 "its share did not come back: {b} beside {a}"
             );
         }
@@ -184,8 +190,8 @@ impl Pair {
 }
 
 /// Until the circuit of a consumer is open.
-async fn circuit_opens(yard: &Yard) {
-    wait_until(SOON, || async {
+async fn circuit_opens(yard: &Yard, limit: Duration) {
+    wait_until(limit, || async {
         let mut open = false;
         for (consumer, _) in yard.queue.consumers().await.unwrap() {
             let health = yard.broker.health(&consumer).await.unwrap().unwrap_or_default();
@@ -215,6 +221,25 @@ async fn steady(queue: workyard_shared::broker::Queue, stop: Arc<AtomicBool>) {
     }
 }
 
+/// How far the share of one of four workers is from a quarter of 100 tasks, one at a time.
+async fn unfairness(yard: &Yard, workers: &[Watched], policy: &str) -> u64 {
+    // The first round tells each its new rank.
+    for _ in 0..8 {
+        let id = yard.add("work", "1", |_| {}).await;
+        yard.ended(&id).await;
+    }
+    let before: Vec<u64> = workers.iter().map(Watched::count).collect();
+    for _ in 0..100 {
+        // Idle is who has parked again: a claim behind the last result may still be on its way.
+        wait_until(SOON, || async { yard.overview().await.parked == 4 }).await;
+        let id = yard.add("work", "1", |_| {}).await;
+        yard.ended(&id).await;
+    }
+    let shares: Vec<u64> = workers.iter().zip(&before).map(|(w, b)| w.count() - b).collect();
+    println!("{policy}: shares of 100 tasks, one at a time: {shares:?}");
+    shares.iter().map(|share| share.abs_diff(25)).max().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn four_equal_idle_consumers_get_equal_shares() {
     let yard = Yard::start().await;
@@ -226,27 +251,18 @@ async fn four_equal_idle_consumers_get_equal_shares() {
     for _ in 0..4 {
         workers.push(Watched::start(&yard, config.clone(), Duration::from_millis(5)).await);
     }
-    // Adaptive shares follow what is measured, on a machine that runs other tests too: nobody starves, and the
-    // figure is printed (25 each within 1 on a quiet machine; the aim is 5).
-    for (policy, allowed) in [("round-robin", 0), ("adaptive", 22)] {
+    // In turn is exact at once. Adaptive shares follow what is measured, on a machine that runs other tests too: the aim is 5,
+    // the best of three counts.
+    for (policy, allowed, tries) in [("round-robin", 0, 1), ("adaptive", 5, 3)] {
         choose(&yard, policy).await;
-        // The first round tells each its new rank.
-        for _ in 0..8 {
-            let id = yard.add("work", "1", |_| {}).await;
-            yard.ended(&id).await;
+        let mut best = u64::MAX;
+        for _ in 0..tries {
+            best = best.min(unfairness(&yard, &workers, policy).await);
+            if best <= allowed {
+                break;
+            }
         }
-        let before: Vec<u64> = workers.iter().map(Watched::count).collect();
-        for _ in 0..100 {
-            // Idle is who has parked again: a claim behind the last result may still be on its way.
-            wait_until(SOON, || async { yard.overview().await.parked == 4 }).await;
-            let id = yard.add("work", "1", |_| {}).await;
-            yard.ended(&id).await;
-        }
-        let shares: Vec<u64> = workers.iter().zip(&before).map(|(w, b)| w.count() - b).collect();
-        println!("{policy}: shares of 100 tasks, one at a time: {shares:?}");
-        for share in shares {
-            assert!(share.abs_diff(25) <= allowed, "{policy}: {share}");
-        }
+        assert!(best <= allowed, "{policy}: {best} beside a quarter");
     }
     for worker in workers {
         worker.running.stop().await;
@@ -356,7 +372,7 @@ async fn an_open_circuit_in_one_queue_keeps_no_slots_from_the_next() {
     let sick = Watched::start(&yard, both, Duration::from_millis(20)).await;
     wait_until(SOON, || async { well.count() > 50 && sick.count() > 50 }).await;
     sick.fails.store(true, Ordering::SeqCst);
-    circuit_opens(&yard).await;
+    circuit_opens(&yard, SOON).await;
     let at = Instant::now();
     let submitter = workyard_shared::submit::Submitter::start(next.clone());
     let tasks = (0..8).map(|_| {
@@ -380,6 +396,16 @@ async fn an_open_circuit_in_one_queue_keeps_no_slots_from_the_next() {
     sick.running.stop().await;
 }
 
+/// How long 50 tasks of another kind take, one by one.
+async fn others(yard: &Yard) -> Duration {
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let id = yard.add("other", "1", |o| o.priority = Some(0)).await;
+        yard.ended(&id).await;
+    }
+    begun.elapsed()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_go_on() {
     let yard = Yard::start().await;
@@ -391,6 +417,7 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
         Watched::start(&yard, config.clone(), Duration::from_millis(5)).await,
         Watched::start(&yard, config, Duration::from_millis(5)).await,
     ];
+    let undisturbed = others(&yard).await;
     for worker in &workers {
         worker.fails.store(true, Ordering::SeqCst);
     }
@@ -407,7 +434,7 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
         })
         .await;
     }
-    wait_until(SOON, || async {
+    wait_until(BREAKER.saturating_sub(at.elapsed()), || async {
         yard.queue
             .fleet()
             .await
@@ -428,26 +455,28 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
         );
     }
     // Others go on undisturbed.
-    let begun = Instant::now();
-    for _ in 0..50 {
-        let id = yard.add("other", "1", |o| o.priority = Some(0)).await;
-        yard.ended(&id).await;
+    let mut beside = others(&yard).await;
+    println!("50 tasks of another kind, one by one, took {beside:?}, before {undisturbed:?}");
+    // What runs beside this test may hold one up.
+    if beside > undisturbed * 3 {
+        beside = others(&yard).await;
+        println!("... and again {beside:?}");
     }
-    println!("50 tasks of another kind, one by one, took {:?}", begun.elapsed());
+    assert!(beside <= undisturbed * 3, "{beside:?}");
     tokio::time::sleep(Duration::from_secs(4)).await;
     for worker in &workers {
         worker.fails.store(false, Ordering::SeqCst);
     }
-    yard.reaches("completed", count + 50).await;
+    yard.reaches("completed", count).await;
     let seen = yard.overview().await;
     let burnt = seen.totals.get("retried").copied().unwrap_or(0);
-    println!("{burnt} of {} attempts were burnt (aim below 5 %)", 3 * count);
+    println!("{burnt} of {} attempts were burnt (below 5 %)", 3 * count);
     assert_eq!(
         seen.totals.get("failed").copied().unwrap_or(0),
         0,
         "a task was lost to the outage"
     );
-    assert!(burnt * 100 < 3 * count * 15, "{burnt}");
+    assert!(burnt * 100 < 3 * count * 5, "{burnt}");
     for worker in workers {
         worker.running.stop().await;
     }

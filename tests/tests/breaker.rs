@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
-use workyard_tests::{Yard, wait_until};
+use workyard_shared::name::SessionId;
+use workyard_tests::{Yard, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -37,4 +38,53 @@ async fn what_always_fails_ends_although_nothing_else_of_its_kind_succeeds() {
     wait_until(LIMIT, || async { yard.overview().await.failed == 16 }).await;
     println!("{} hand-backs", yard.total("released").await);
     worker.stop().await;
+}
+
+/// What the command line says of a task.
+fn explained(yard: &Yard, args: &[&str]) -> String {
+    let mut command = workspace_binary("workyard");
+    command.args(["--redis-url", &yard.server.cli_url(&["explain"]), "explain"]);
+    let said = command.args(["--queue", "q"]).args(args).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap()
+}
+
+/// What `explain` says of a task when the only consumer that is left says this of itself.
+async fn explained_beside(yard: &Yard, session: &SessionId, report: &str, id: &str) -> String {
+    yard.consumer.heartbeat(session, LIMIT, false).await.unwrap();
+    let key = format!("workyard:consumer:{session}");
+    let set = redis::Cmd::set(key, report);
+    set.exec_async(&mut yard.server.connection().await).await.unwrap();
+    explained(yard, &[id])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_tells_an_open_circuit_from_a_drain_a_breaker_and_nobody() {
+    let yard = Yard::start().await;
+    let id = yard.add("work", "1", |_| {}).await;
+    assert!(explained(&yard, &[&id]).contains("no consumer serves queue q now"));
+    let session = SessionId::fresh();
+    yard.consumer.heartbeat(&session, LIMIT, true).await.unwrap();
+    let unhealthy = "no healthy consumer serves queue q now: 1 alive, but draining or with an open circuit, which gets single \
+                     probes (`workyard consumers` says which)";
+    for circuit in ["open", "probing"] {
+        let report = format!(r#"{{"capacity":4,"balance":[{{"queue":"q","circuit":"{circuit}"}}]}}"#);
+        let said = explained_beside(&yard, &session, &report, &id).await;
+        assert!(said.contains(unhealthy), "{circuit}: {said}");
+        assert!(said.contains("it is the next to be claimed"), "{circuit}: {said}");
+        let json: serde_json::Value = serde_json::from_str(&explained(&yard, &["--json", &id])).unwrap();
+        let reason = &json["reasons"][0];
+        assert_eq!(
+            (&reason["why"], &reason["alive"]),
+            (&"no-consumer".into(), &1.into()),
+            "{json}"
+        );
+        assert_eq!(reason["text"], unhealthy, "{json}");
+    }
+    let elsewhere = r#"{"capacity":4,"healthy":false,"balance":[{"queue":"q","circuit":"closed"},{"queue":"other","circuit":"open"}]}"#;
+    let said = explained_beside(&yard, &session, elsewhere, &id).await;
+    assert!(
+        !said.contains("healthy"),
+        "its circuit in another queue is no matter here: {said}"
+    );
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use workyard_consumer::{Context, Failure, Registry};
+use workyard_shared::balance::Policy;
 use workyard_shared::broker::{Beat, ClaimRequest, Claimed, Completion, Settled, Turn};
 use workyard_shared::name::{SessionId, TaskId};
+use workyard_shared::settings::Setting;
 use workyard_shared::submit::Submitter;
-use workyard_tests::{Daemon, Signal, TestServer, Yard, new_task, queue_name, wait_until};
+use workyard_tests::{Daemon, Signal, TestServer, Yard, new_task, queue_name, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -256,4 +258,60 @@ async fn a_drain_of_several_queues_leaves_no_session_behind() {
         assert!(left.is_empty(), "{name}: {left:?}");
     }
     assert_eq!(yard.total("completed").await, 1);
+}
+
+/// A daemon of four slots with a kind whose command takes so long.
+fn paced(yard: &Yard, takes: &str) -> Daemon {
+    let file = yard.server.dir().join(format!("{takes}.toml"));
+    let handler = format!("[handlers.work]\ntype = \"command\"\nargv = [\"sleep\", \"{takes}\"]\n");
+    let text = format!("concurrency = 4\n[[queues]]\nname = \"q\"\n{handler}");
+    std::fs::write(&file, text).unwrap();
+    let mut command = workspace_binary("workyard-consumer");
+    command
+        .arg("--config")
+        .arg(file)
+        .arg("--redis-url")
+        .arg(yard.server.consumer_url());
+    Daemon::spawn(&mut command)
+}
+
+/// Of 120 tasks, one every 50 ms, how many percent a daemon ran.
+async fn share_of(yard: &Yard, daemon: &Daemon) -> usize {
+    let (mut ticks, mut ids) = (tokio::time::interval(Duration::from_millis(50)), Vec::new());
+    for _ in 0..120 {
+        ticks.tick().await;
+        ids.push(yard.add("work", "1", |_| {}).await);
+    }
+    let (mine, mut count) = (format!("-{}-", daemon.pid()), 0);
+    for id in &ids {
+        count += usize::from(yard.ended(id).await.consumer.contains(&mine));
+    }
+    count * 100 / ids.len()
+}
+
+/// Tasks come at 40 % of what both can do together, and one is four times slower.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_daemons_the_slow_one_gets_fewer_tasks_by_its_measured_speed_and_not_in_turn() {
+    let yard = Yard::start().await;
+    let (_fast, slow) = (paced(&yard, "0.1"), paced(&yard, "0.4"));
+    wait_until(SOON, || async { yard.overview().await.parked == 2 }).await;
+    let mut shares = Vec::new();
+    for policy in [Policy::RoundRobin, Policy::Adaptive] {
+        yard.operator.set(&[Setting::Balance(policy)]).await.unwrap();
+        let said = format!("\"policy\":\"{policy}\"");
+        wait_until(SOON, || async {
+            yard.queue
+                .fleet()
+                .await
+                .unwrap()
+                .is_some_and(|json| json.contains(&said))
+        })
+        .await;
+        let share = share_of(&yard, &slow).await;
+        println!("{policy}: the slow one ran {share} % of the tasks");
+        shares.push(share);
+    }
+    // In turn as long as it has a free slot; by speed and free slots together a fifth would be its part.
+    assert!((30..=55).contains(&shares[0]), "{shares:?}");
+    assert!(shares[1] <= 20, "{shares:?}");
 }
