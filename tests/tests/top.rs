@@ -1,12 +1,15 @@
-//! `workyard top` on a pseudo terminal.
+//! What draws on a terminal, on a pseudo one: `workyard top`, and the bars of a job that is waited for.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, JobState, State};
 use workyard_shared::broker::{Place, Seen};
+use workyard_tests::hand::job_id;
 use workyard_tests::{Daemon, Signal, Terminal, TestServer, Yard, queue_name, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -119,4 +122,87 @@ async fn top_without_a_terminal_is_bad_use_and_says_what_scripts_use() {
     let piped = Daemon::spawn(&mut top(&yard));
     assert_eq!(piped.wait_exit(SOON).await.code(), Some(2));
     assert!(piped.stderr().contains("workyard stats --json"), "{}", piped.stderr());
+}
+
+/// Functions whose maps go on one by one, as they are let.
+fn gated(gate: &Arc<Semaphore>) -> Registry {
+    let (mut registry, gate) = (Registry::new(), Arc::clone(gate));
+    registry
+        .map("step", move |n: u64| {
+            let until = Instant::now() + SOON;
+            loop {
+                if let Ok(permit) = gate.try_acquire() {
+                    permit.forget();
+                    return Ok(n);
+                }
+                if Instant::now() > until {
+                    return Err(Failure::fatal("nobody lets it go on"));
+                }
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        })
+        .unwrap();
+    registry
+        .reduce("add", |a: u64, b: u64| Ok::<u64, Failure>(a + b))
+        .unwrap();
+    registry
+}
+
+/// The same for the command that submits and the one that waits for a job that is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_waited_for_has_a_bar_per_phase_which_goes_with_its_end() {
+    let yard = Yard::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let worker = yard.work(gated(&gate), yard.config()).await;
+    let items = yard.server.dir().join("items.json");
+    std::fs::write(&items, "[1,2,3,4]").unwrap();
+    let url = yard.server.cli_url(&["map-reduce"]);
+    let mut submit = workspace_binary("workyard");
+    submit.args([
+        "--redis-url",
+        &url,
+        "-q",
+        "q",
+        "map-reduce",
+        "--id",
+        "seen",
+        "--no-backups",
+    ]);
+    submit.args([
+        "--map",
+        "step",
+        "--reduce",
+        "add",
+        "--fold",
+        "--chunk-size",
+        "1",
+        "--items",
+    ]);
+    let submit = Terminal::run(submit.arg(&items));
+    submit.shows("map ").await;
+    submit.shows("0/4").await;
+    let mut wait = workspace_binary("workyard");
+    let wait = Terminal::run(wait.args(["--redis-url", &url, "-q", "q", "job", "wait", "seen"]));
+    wait.shows("0/4").await;
+    let backups = redis::Cmd::hget(yard.queue.keys().job_key(&job_id("seen"), ""), "backups");
+    let backups: String = backups.query_async(&mut yard.server.connection().await).await.unwrap();
+    assert_eq!(backups, "0", "--no-backups");
+    gate.add_permits(3);
+    for terminal in [&submit, &wait] {
+        terminal.shows("3/4").await;
+        // A bar takes the whole width, so that the rows have no ends here.
+        let text = terminal.text();
+        let (maps, reduces) = text.split_once("reduce ").expect("two bars");
+        assert!(maps.contains("map ") && maps.contains("3/4"), "{text}");
+        assert!(reduces.contains("0/1"), "{text}");
+        terminal.shows("/s, about ").await;
+    }
+    gate.add_permits(1);
+    for terminal in [&submit, &wait] {
+        assert_eq!(terminal.ended().await.code(), Some(0));
+        terminal.shows("10").await;
+        let text = terminal.text();
+        assert!(!text.contains("/4") && !text.contains("left"), "{text}");
+    }
+    worker.stop().await;
 }

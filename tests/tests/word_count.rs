@@ -18,6 +18,8 @@ use workyard_tests::{Daemon, Signal, TestServer, queue_name, wait_until, workspa
 /// How much of the text most jobs read, and the mapper in Rust, in MB.
 const SOME_MB: u64 = 8;
 const MANY_MB: u64 = 32;
+/// ... and each of those under which consumers are killed.
+const KILLED_MB: u64 = 2;
 /// A wait for a job over so much text: far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(240);
 const PATIENCE_PER_MB: Duration = Duration::from_secs(10);
@@ -203,6 +205,13 @@ fn operated(site: &Site, job: &JobHandle) -> JobHandle {
     operator.job(&queue_name("q"), job.id())
 }
 
+async fn result(job: &JobHandle, keyed: bool) -> Counts {
+    match keyed {
+        true => job.pairs::<String, u64>().await.unwrap().collect().await.unwrap(),
+        false => job.result::<Counts>().await.unwrap().unwrap(),
+    }
+}
+
 /// Runs one job and returns its counts; nothing of it is left.
 async fn count(site: &Site, map: &str, keyed: bool, text: Text) -> Counts {
     let begun = Instant::now();
@@ -218,10 +227,7 @@ async fn count(site: &Site, map: &str, keyed: bool, text: Text) -> Counts {
     let job = job.submit().await.unwrap();
     let record = job.wait(site.corpus.patience()).await.unwrap();
     assert_eq!(record.state, JobState::Completed, "{map}: {}", record.error);
-    let counts = match keyed {
-        true => job.pairs::<String, u64>().await.unwrap().collect().await.unwrap(),
-        false => job.result::<Counts>().await.unwrap().unwrap(),
-    };
+    let counts = result(&job, keyed).await;
     operated(site, &job).delete().await.unwrap();
     let (form, bytes) = (if keyed { "keyed" } else { "fold" }, site.corpus.bytes(text));
     println!(
@@ -262,31 +268,29 @@ async fn words_are_counted_as_tr_sort_and_uniq_count_them() {
     assert_eq!(keys_of_jobs(&site.server).await, Vec::<String>::new());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis_once() {
-    let site = Site::open(TestServer::start_durable().await, SOME_MB).await;
-    let expected = site.corpus.expected(Text::All);
-    let mut daemons = [site.daemon(), site.daemon()];
-    let job = site
+/// One job under which consumers are killed every second and Redis once; nothing of it is left.
+async fn survives(site: &Site, daemons: &mut [Daemon; 2], map: &str, keyed: bool) -> Counts {
+    let mut job = site
         .client
-        .map_reduce(&queue_name("q"), "word-count", "sum-by-key")
+        .map_reduce(&queue_name("q"), map, "sum-by-key")
         .files([site.corpus.pattern(Text::All)], Some(FileFormat::Lines))
         // Far below a second each, also on a busy machine: a chunk under which three consumers die is poison.
         .chunk_size(16 << 10)
         .max_attempts(100)
-        .keyed(16)
-        .submit()
-        .await
-        .unwrap();
+        .spill(format!("file://{}", site.spill.path().display()));
+    if keyed {
+        job = job.keyed(16);
+    }
+    let job = job.submit().await.unwrap();
     let (mut kills, mut restarted) = (0, false);
     let begun = Instant::now();
     loop {
         let record = job.status().await.unwrap();
         if record.state.is_terminal() {
-            assert_eq!(record.state, JobState::Completed, "{}", record.error);
+            assert_eq!(record.state, JobState::Completed, "{map}: {}", record.error);
             break;
         }
-        assert!(begun.elapsed() < site.corpus.patience(), "{record:?}");
+        assert!(begun.elapsed() < site.corpus.patience(), "{map}: {record:?}");
         if !restarted && record.maps.done > record.maps.total / 4 {
             restarted = true;
             site.server.kill9();
@@ -300,27 +304,47 @@ async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis
         kills += 1;
     }
     println!(
-        "{kills} consumers were killed and Redis {}: the job took {:?}",
+        "{map}, keyed: {keyed}: {kills} consumers were killed and Redis {}: the job took {:?}",
         u8::from(restarted),
         begun.elapsed()
     );
     assert!(
         restarted && kills >= 2,
-        "the job ended before the disturbance: {kills} kills"
+        "{map}: the job ended before the disturbance: {kills} kills"
     );
-    let counts: Counts = job.pairs::<String, u64>().await.unwrap().collect().await.unwrap();
-    assert!(counts == expected, "{}", difference(&counts, &expected));
+    let counts = result(&job, keyed).await;
     let record = job.status().await.unwrap();
     assert_eq!(
         (record.maps.done, record.reduces.done),
-        (record.maps.total, 16),
-        "each counted once"
+        (record.maps.total, record.reduces.total),
+        "{map}: each counted once"
     );
-    operated(&site, &job).delete().await.unwrap();
+    operated(site, &job).delete().await.unwrap();
     wait_until(Duration::from_secs(30), || async {
         keys_of_jobs(&site.server).await.is_empty()
     })
     .await;
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis_once() {
+    let site = Site::open(TestServer::start_durable().await, KILLED_MB).await;
+    let expected = site.corpus.expected(Text::All);
+    let mut daemons = [site.daemon(), site.daemon()];
+    for (map, keyed) in [
+        ("word-count", true),
+        ("word-count", false),
+        ("awk", true),
+        ("worker", false),
+    ] {
+        let counts = survives(&site, &mut daemons, map, keyed).await;
+        assert!(
+            counts == expected,
+            "{map}, keyed: {keyed}: {}",
+            difference(&counts, &expected)
+        );
+    }
 }
 
 fn difference(found: &Counts, expected: &Counts) -> String {
