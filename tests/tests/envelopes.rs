@@ -5,15 +5,23 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
+use workyard_consumer::{Context, Failure, Registry};
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::keys::SHARED;
 use workyard_shared::options::TaskType;
 use workyard_shared::record::{Meta, State};
-use workyard_tests::{Running, Yard, queue_name, spawn, wait_for, wait_until};
+use workyard_tests::{Yard, queue_name, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
+
+fn refused(entry: &str) -> (String, String) {
+    let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
+    (
+        entry["reason"].as_str().unwrap().to_owned(),
+        entry["raw"].as_str().unwrap().to_owned(),
+    )
+}
 
 /// The ways by which a task comes in that are tried with every option.
 #[derive(Debug, Clone, Copy)]

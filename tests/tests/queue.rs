@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
-use workyard_consumer::{BoxFuture, Concurrency, Context, Failure, Middleware, QueueOrder, Registry};
+use workyard_consumer::{BoxFuture, Concurrency, Context, Failure, QueueOrder, Registry};
 use workyard_producer::{Client, ClientConfig};
-use workyard_shared::broker::{ClaimRequest, Claimed, Handback, Place, Seen, Settled, Turn};
-use workyard_shared::name::SessionId;
+use workyard_shared::broker::{Place, Seen};
 use workyard_shared::record::State;
 use workyard_tests::{TestServer, Yard, new_task, queue_name, wait_until};
 
