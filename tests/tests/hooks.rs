@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use workyard_consumer::{BoxFuture, Context, Failure, Middleware, Registry};
 use workyard_shared::broker::{ClaimRequest, Claimed, Handback, Settled, Turn};
 use workyard_shared::name::SessionId;
-use workyard_tests::Yard;
+use workyard_tests::{Yard, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
