@@ -312,6 +312,6 @@ async fn of_two_daemons_the_slow_one_gets_fewer_tasks_by_its_measured_speed_and_
         shares.push(share);
     }
     // In turn as long as it has a free slot; by speed and free slots together a fifth would be its part.
-    assert!((30..=55).contains(&shares[0]), "{shares:?}");
+    assert!((25..=60).contains(&shares[0]), "{shares:?}");
     assert!(shares[1] <= 20, "{shares:?}");
 }
