@@ -47,7 +47,7 @@ fn registry() -> Registry {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn top_shows_what_happens_and_its_keys_cancel_retry_and_pause() {
+async fn top_shows_what_happens_and_its_keys_cancel_retry_pause_and_resume() {
     let yard = Yard::start().await;
     let worker = yard.work(registry(), yard.config()).await;
     let slow = yard.add("slow", "null", |_| ()).await;
@@ -92,6 +92,24 @@ async fn top_shows_what_happens_and_its_keys_cancel_retry_and_pause() {
     terminal.press("y");
     terminal.shows(&format!("job {} is cancelled", job.id())).await;
     assert_eq!(job.status().await.unwrap().state, JobState::Cancelled);
+    terminal.press("r");
+    terminal
+        .shows(&format!("job {} goes on with what is missing", job.id()))
+        .await;
+    assert_eq!(job.status().await.unwrap().state, JobState::Mapping);
+
+    // Resumed, the worker has it fail again; then all that failed at once.
+    terminal.press("p");
+    terminal.shows("queue q is resumed").await;
+    assert!(!yard.overview().await.paused);
+    wait_until(SOON, || async { yard.overview().await.failed == 1 }).await;
+    terminal.press("p");
+    terminal.shows("queue q is paused").await;
+    terminal.press("R");
+    terminal.shows("Retry all dead letters of queue q?").await;
+    terminal.press("y");
+    terminal.shows("1 task is pending again").await;
+    assert_eq!(yard.overview().await.failed, 0);
     terminal.press("q");
     assert_eq!(terminal.ended().await.code(), Some(0));
     wait_until(SOON, || async { !terminal.is_taken() }).await;
