@@ -126,7 +126,11 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
         // With all slots taken one of those that run has to end, too.
         let before = ahead + u64::from(stats.running >= serving.slots);
         let starts_in_ms = facts.pace.takes_ms(before).filter(|_| by_pace);
-        reasons.push(Reason::Queued { ahead, starts_in_ms });
+        reasons.push(Reason::Queued {
+            ahead,
+            starts_in_ms,
+            drain_per_second: starts_in_ms.map(|_| (facts.pace.clears * 1000.0).round() / 1000.0),
+        });
     }
     reasons
 }
@@ -279,6 +283,7 @@ mod tests {
         let queued = Reason::Queued {
             ahead: 6,
             starts_in_ms: None,
+            drain_per_second: None,
         };
         assert_eq!(reasons(&facts), [queued]);
     }
@@ -318,7 +323,11 @@ mod tests {
 
     #[test]
     fn each_state_has_its_reasons_and_what_must_happen_first_stands_first() {
-        let queued = |starts_in_ms| Reason::Queued { ahead: 6, starts_in_ms };
+        let queued = |starts_in_ms: Option<u64>| Reason::Queued {
+            ahead: 6,
+            starts_in_ms,
+            drain_per_second: starts_in_ms.map(|_| 2.0),
+        };
         let none = Reason::NoConsumer { alive: 0 };
         let table = [
             (find(State::Pending, 0, false, 1, 1, 2.0), vec![queued(Some(3000))]),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::moment::Moment;
 
 /// Something that a task waits for, or that has become of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reason {
@@ -101,6 +101,9 @@ pub enum Reason {
         /// their slots and mean run times.
         #[serde(skip_serializing_if = "Option::is_none")]
         starts_in_ms: Option<u64>,
+        /// That pace, in tasks per second; there when `starts_in_ms` is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        drain_per_second: Option<f64>,
     },
     /// It was pushed raw and is still in the inbox.
     InInbox {

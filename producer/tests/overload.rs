@@ -375,6 +375,7 @@ async fn explain_says_who_runs_a_task_what_failed_and_how_it_ended() {
     }
     let (_, json) = why(&server, "e");
     assert!(json["reasons"][0]["starts_in_ms"].as_u64().unwrap() > 0, "{json}");
+    assert!(json["reasons"][0]["drain_per_second"].as_f64().unwrap() > 0.0, "{json}");
     let text = server.run(&["explain", "e"]).ok().out;
     assert!(text.contains("at the pace of its consumers"), "{text}");
 }

@@ -191,11 +191,8 @@ fn cores() -> f64 {
 }
 
 fn memory() -> Option<f64> {
-    if let Some(folder) = cgroup()
-        && let Some(limit) = read(folder.join("memory.max")).and_then(|text| text.trim().parse::<f64>().ok())
-    {
-        let used: f64 = read(folder.join("memory.current"))?.trim().parse().ok()?;
-        return Some(used / limit.max(1.0));
+    if let Some(share) = cgroup().and_then(|folder| memory_of(&folder)) {
+        return Some(share);
     }
     let text = read("/proc/meminfo")?;
     let field = |name: &str| -> Option<f64> {
@@ -205,9 +202,36 @@ fn memory() -> Option<f64> {
     Some(1.0 - field("MemAvailable:")? / field("MemTotal:")?.max(1.0))
 }
 
+/// The share of its memory that a cgroup needs, if that is limited: pages of files that nobody has used lately go when others want
+/// the room, so they are no pressure.
+fn memory_of(cgroup: &Path) -> Option<f64> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let limit = number(&read(cgroup.join("memory.max"))?)?;
+    let used = number(&read(cgroup.join("memory.current"))?)?;
+    let stat = read(cgroup.join("memory.stat")).unwrap_or_default();
+    let idle = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file "))
+        .and_then(number);
+    Some((used - idle.unwrap_or(0.0)).max(0.0) / limit.max(1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_a_container_has_read_are_no_pressure_on_its_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        put("memory.current", "1000\n");
+        put("memory.max", "max\n");
+        assert_eq!(memory_of(folder.path()), None, "no limit");
+        put("memory.max", "1000\n");
+        assert_eq!(memory_of(folder.path()), Some(1.0));
+        put("memory.stat", "anon 150\ninactive_file 800\nactive_file 50\n");
+        assert_eq!(memory_of(folder.path()), Some(0.2));
+    }
 
     #[test]
     fn shares_are_between_nothing_and_all() {

@@ -200,7 +200,11 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
                  which gets single probes (`workyard consumers` says which)"
             )
         }
-        Reason::Queued { ahead, starts_in_ms } => queued(*ahead, *starts_in_ms),
+        Reason::Queued {
+            ahead,
+            starts_in_ms,
+            drain_per_second,
+        } => queued(*ahead, starts_in_ms.zip(*drain_per_second)),
         Reason::InInbox { ahead, full } => {
             let waits = if *full {
                 ", which waits for room: the queue is full"
@@ -214,18 +218,17 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
     }
 }
 
-fn queued(ahead: u64, starts_in_ms: Option<u64>) -> String {
+fn queued(ahead: u64, pace: Option<(u64, f64)>) -> String {
     let place = match ahead {
         0 => return "it is the next to be claimed".to_owned(),
         1 => "1 task is claimed before it".to_owned(),
         n => format!("{n} tasks are claimed before it"),
     };
+    let Some((ms, rate)) = pace else { return place };
     // Nobody reads milliseconds of an estimate.
-    let start = starts_in_ms.map(|ms| duration::format(Duration::from_secs((ms / 1000).max(1))));
-    start.map_or_else(
-        || place.clone(),
-        |start| format!("{place}; at the pace of its consumers it starts in about {start}"),
-    )
+    let start = duration::format(Duration::from_secs((ms / 1000).max(1)));
+    let digits = if rate < 10.0 { 1 } else { 0 };
+    format!("{place}; at the pace of its consumers, {rate:.digits$} a second, it starts in about {start}")
 }
 
 #[cfg(test)]
@@ -247,13 +250,15 @@ mod tests {
                 Reason::Queued {
                     ahead: 12,
                     starts_in_ms: Some(61_900),
+                    drain_per_second: Some(0.21),
                 },
-                "12 tasks are claimed before it; at the pace of its consumers it starts in about 1m 1s",
+                "12 tasks are claimed before it; at the pace of its consumers, 0.2 a second, it starts in about 1m 1s",
             ),
             (
                 Reason::Queued {
                     ahead: 0,
                     starts_in_ms: None,
+                    drain_per_second: None,
                 },
                 "it is the next to be claimed",
             ),

@@ -1,6 +1,6 @@
 //! What one consumer reports of itself each beat.
 //!
-//! Invariant: compact and bounded ([`MAX_KINDS`] kinds, the busiest ones, twenty run times each, one
+//! Invariant: compact and bounded ([`MAX_KINDS`] kinds, those that fail and the busiest, twenty run times each, one
 //! decimal), and readable: it stands in the consumer's health key. It is a report, nothing more: any
 //! figure in it may be missing, stale or wrong, and the judges in `score.rs` must stand that.
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::run_times::RunTimes;
 use super::window::Window;
 
-/// A report names at most this many kinds: those with most runs.
+/// A report names at most this many kinds: those that fail, then those with most runs.
 pub const MAX_KINDS: usize = 32;
 
 /// A consumer's report for one queue.
@@ -62,15 +62,16 @@ pub struct KindVitals {
 }
 
 impl Vitals {
-    /// Drops all but the [`MAX_KINDS`] kinds with most runs.
+    /// Drops all but [`MAX_KINDS`] kinds: those stay that fail, then those with most runs. A kind that fails everywhere runs seldom, for it
+    /// is held back: by its runs alone the breaker would never hear of it beside busier ones.
     pub fn cap(&mut self) {
         while self.kinds.len() > MAX_KINDS {
-            let fewest = self
+            let least = self
                 .kinds
                 .iter()
-                .min_by_key(|(_, k)| k.runs)
+                .min_by_key(|(_, k)| (k.outages() * 2 > k.runs, k.runs))
                 .map(|(kind, _)| kind.clone());
-            if let Some(kind) = fewest {
+            if let Some(kind) = least {
                 self.kinds.remove(&kind);
             }
         }
@@ -167,6 +168,28 @@ mod tests {
         vitals.cap();
         assert_eq!(vitals.kinds.len(), MAX_KINDS);
         assert!(vitals.kinds.values().all(|k| k.runs >= 68));
+    }
+
+    #[test]
+    fn a_kind_that_fails_is_reported_beside_any_number_of_busier_ones() {
+        let mut vitals = Vitals::default();
+        for n in 0..100 {
+            let busy = KindVitals {
+                runs: 500,
+                errors: 40,
+                ..KindVitals::default()
+            };
+            vitals.kinds.insert(format!("kind-{n}"), busy);
+        }
+        let dead = KindVitals {
+            runs: 8,
+            errors: 8,
+            ..KindVitals::default()
+        };
+        vitals.kinds.insert("dead".to_owned(), dead);
+        vitals.cap();
+        assert_eq!(vitals.kinds.len(), MAX_KINDS);
+        assert!(vitals.kinds.contains_key("dead"));
     }
 
     #[test]
