@@ -396,6 +396,52 @@ async fn an_open_circuit_in_one_queue_keeps_no_slots_from_the_next() {
     sick.running.stop().await;
 }
 
+/// Every command that shows the queue names the open breaker, and so does `explain` of a task that waits behind it.
+fn everybody_is_told(yard: &Yard, waiting: &str) {
+    for command in ["consumers", "queues", "stats"] {
+        let shown = workyard_tests::workspace_binary("workyard")
+            .args(["--redis-url", &yard.server.cli_url(&[command]), command])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(shown.stdout).unwrap();
+        assert!(
+            text.contains("queue q: kind work fails everywhere: its breaker is open"),
+            "{command}: {text}"
+        );
+    }
+    let explained = workyard_tests::workspace_binary("workyard")
+        .args([
+            "--redis-url",
+            &yard.server.cli_url(&["explain"]),
+            "explain",
+            waiting,
+            "-q",
+            "q",
+            "--json",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(explained.stdout).unwrap();
+    assert!(text.contains(r#""why":"breaker-open","kind":"work""#), "{text}");
+}
+
+/// Adds so many that may fail twice and are tried again soon: the last of them.
+async fn add_many_retried(yard: &Yard, count: u64) -> String {
+    let mut last = String::new();
+    for _ in 0..count {
+        let added = yard.add("work", "1", |options| {
+            options.max_attempts = Some(3);
+            options.backoff = Some(workyard_shared::options::Backoff {
+                base: Duration::from_millis(500),
+                factor: 1.0,
+                ..workyard_shared::options::Backoff::default()
+            });
+        });
+        last = added.await;
+    }
+    last
+}
+
 /// How long 50 tasks of another kind take, one by one.
 async fn others(yard: &Yard) -> Duration {
     let begun = Instant::now();
@@ -423,18 +469,7 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
     }
     let at = Instant::now();
     let count = 1000;
-    let mut last = String::new();
-    for _ in 0..count {
-        let added = yard.add("work", "1", |options| {
-            options.max_attempts = Some(3);
-            options.backoff = Some(workyard_shared::options::Backoff {
-                base: Duration::from_millis(500),
-                factor: 1.0,
-                ..workyard_shared::options::Backoff::default()
-            });
-        });
-        last = added.await;
-    }
+    let last = add_many_retried(&yard, count).await;
     wait_until(BREAKER.saturating_sub(at.elapsed()), || async {
         yard.queue
             .fleet()
@@ -444,31 +479,7 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
     })
     .await;
     println!("the breaker of the kind opened after {:?} (aim 2 s)", at.elapsed());
-    for command in ["consumers", "queues", "stats"] {
-        let shown = workyard_tests::workspace_binary("workyard")
-            .args(["--redis-url", &yard.server.cli_url(&[command]), command])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(shown.stdout).unwrap();
-        assert!(
-            text.contains("queue q: kind work fails everywhere: its breaker is open"),
-            "{command}: {text}"
-        );
-    }
-    let explained = workyard_tests::workspace_binary("workyard")
-        .args([
-            "--redis-url",
-            &yard.server.cli_url(&["explain"]),
-            "explain",
-            &last,
-            "-q",
-            "q",
-            "--json",
-        ])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(explained.stdout).unwrap();
-    assert!(text.contains(r#""why":"breaker-open","kind":"work""#), "{text}");
+    everybody_is_told(&yard, &last);
     // Others go on undisturbed.
     let mut beside = others(&yard).await;
     println!("50 tasks of another kind, one by one, took {beside:?}, before {undisturbed:?}");

@@ -200,11 +200,7 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
                  which gets single probes (`workyard consumers` says which)"
             )
         }
-        Reason::Queued {
-            ahead,
-            starts_in_ms,
-            drain_per_second,
-        } => queued(*ahead, starts_in_ms.zip(*drain_per_second)),
+        Reason::Queued { ahead, .. } => queued(*ahead, pace(reason)),
         Reason::InInbox { ahead, full } => {
             let waits = if *full {
                 ", which waits for room: the queue is full"
@@ -215,6 +211,18 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
         }
         // A reason that a later version of the library knows.
         other => format!("{other:?}"),
+    }
+}
+
+/// In how many ms a task starts that is queued, and how many leave per second.
+fn pace(reason: &Reason) -> Option<(u64, f64)> {
+    match reason {
+        Reason::Queued {
+            starts_in_ms,
+            drain_per_second,
+            ..
+        } => starts_in_ms.zip(*drain_per_second),
+        _ => None,
     }
 }
 

@@ -37,6 +37,13 @@ fn workyard(yard: &Yard, url: &str, environment: &[(String, String)], args: &[&s
     format!("exit code {:?}\n{said}", output.status.code())
 }
 
+/// One that succeeds.
+fn well(yard: &Yard, url: &str, environment: &[(String, String)], args: &[&str]) -> String {
+    let said = workyard(yard, url, environment, args);
+    assert!(said.starts_with("exit code Some(0)"), "{said}");
+    said
+}
+
 fn started(yard: &Yard, url: &str, environment: &[(String, String)]) -> Daemon {
     let places = "[jobs]\nread = [\"s3://bucket/in\"]\nspill = [\"s3://bucket/spill\"]\n";
     let config = file(yard, "workyard.toml", &format!("{FILE}{places}"));
@@ -74,8 +81,7 @@ async fn a_job_over_a_bucket_counts_what_is_there_spills_there_and_no_credential
         "--id",
         "spilled",
     ];
-    let said = workyard(&yard, &url, &environment, &[&count[..], &spill].concat());
-    assert!(said.starts_with("exit code Some(0)"), "{said}");
+    let said = well(&yard, &url, &environment, &[&count[..], &spill].concat());
     for (word, times) in [("to", 4000), ("be", 4000), ("or", 2000), ("not", 2000)] {
         assert!(
             said.contains(&format!("{{\"key\":\"{word}\",\"value\":{times}}}")),
@@ -87,8 +93,7 @@ async fn a_job_over_a_bucket_counts_what_is_there_spills_there_and_no_credential
     let did = |what: &str| asked.iter().any(|line| line.starts_with(what));
     assert!(did("PUT /bucket/spill/") && did("GET /bucket/spill/"), "{asked:?}");
     // What is spilled goes with the job.
-    let said = workyard(&yard, &url, &environment, &["job", "delete", "spilled"]);
-    assert!(said.starts_with("exit code Some(0)"), "{said}");
+    well(&yard, &url, &environment, &["job", "delete", "spilled"]);
     wait_until(SOON, || async {
         !shelf
             .lock()
@@ -100,13 +105,11 @@ async fn a_job_over_a_bucket_counts_what_is_there_spills_there_and_no_credential
     .await;
 
     // What they say when the bucket lacks something, and when it answers errors.
-    let said = workyard(&yard, &url, &environment, &["pause"]);
-    assert!(said.starts_with("exit code Some(0)"), "{said}");
+    well(&yard, &url, &environment, &["pause"]);
     let once = ["--max-attempts", "1", "--detach", "--id", "gone"];
-    let said = workyard(&yard, &url, &environment, &[&count[..], &once].concat());
-    assert!(said.starts_with("exit code Some(0)"), "{said}");
+    well(&yard, &url, &environment, &[&count[..], &once].concat());
     shelf.lock().unwrap().objects.clear();
-    workyard(&yard, &url, &environment, &["resume"]);
+    well(&yard, &url, &environment, &["resume"]);
     let said = workyard(&yard, &url, &environment, &["job", "wait", "gone", "--timeout", "30s"]);
     assert!(
         said.starts_with("exit code Some(1)") && said.contains("s3://bucket/in/"),
