@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::jobs::{items, lines, member, payload, queue};
 use support::{Hands, SOON, Server, until};
-use workyard_producer::{Client, ClientConfig, Error, FileFormat, JobHandle, JobState, Prefix};
+use workyard_producer::{Client, ClientConfig, Durability, Error, FileFormat, JobHandle, JobState, Prefix};
 use workyard_shared::broker::JobVerdict;
 use workyard_shared::job::{Chunk, Member, Part};
 use workyard_shared::name::JobId;
@@ -72,6 +72,17 @@ async fn a_wait_is_woken_by_the_end_and_the_result_is_typed() {
     job.wait_completed(Duration::from_secs(3)).await.unwrap();
     job.delete().await.unwrap();
     assert!(matches!(job.wait(SOON).await, Err(Error::NoJob { .. })));
+}
+
+/// It could not be waited for, and would be promised in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_a_level_of_durability_is_told_that_jobs_have_none() {
+    let server = Server::start(&[]).await;
+    let client = server.client().with_durability(Durability::Fsync);
+    let job = client.map_reduce(&queue(), "m", "r").items([1, 2]);
+    let error = job.submit().await.unwrap_err();
+    assert!(error.to_string().contains("without with_durability"), "{error}");
+    assert!(client.jobs(&queue(), 0, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ use super::input::Input;
 use super::scan::ItemFormat;
 use super::submit::{Seal, Submission};
 use crate::client::Client;
+use crate::durability::Durability;
 use crate::error::Error;
 use crate::trace::inject_current;
 
@@ -281,12 +282,18 @@ impl MapReduce {
 
     /// Checks everything, cuts the input into chunks and sends them. Outages are waited out as long as the client's
     /// patience. A client whose keys seal seals chunks and arguments, and consumers with the keys what they make of them.
+    /// What is submitted is in Redis' memory, and on disk as its settings say: a job waits for no replica.
     ///
     /// # Errors
-    /// [`Error::Call`] with `Invalid` if a part or the input is wrong: nothing was sent. [`Error::JobExists`] if another call
+    /// [`Error::Call`] with `Invalid` if a part or the input is wrong, or the client asks for a level of durability: nothing was sent. [`Error::JobExists`] if another call
     /// made a job of this id. Others as [`Client::enqueue`].
     pub async fn submit(mut self) -> Result<JobHandle, Error> {
         let id = self.id.clone()?;
+        if self.client.durability != Durability::Memory {
+            return Err(Error::invalid(
+                "a job is submitted without waiting for a level of durability: use a client without with_durability",
+            ));
+        }
         let keys = self.client.inner.config.keys.clone().filter(|keys| keys.seals());
         let input = self.input.take();
         let mut spec = self.spec()?;
