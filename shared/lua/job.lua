@@ -104,8 +104,9 @@ local function save_job(keys, job, now)
   bump(keys, now, job.totals, job.kinds)
 end
 
-local function note_error(keys, member, err)
-  if call('HLEN', keys[ERRORS]) < MAX_JOB_ERRORS or call('HEXISTS', keys[ERRORS], member) == 1 then
+-- Errors of attempts that are tried again take half of the places: those of what failed for good come later.
+local function note_error(keys, member, err, is_final)
+  if call('HLEN', keys[ERRORS]) < (is_final and MAX_JOB_ERRORS or MAX_JOB_ERRORS / 2) or call('HEXISTS', keys[ERRORS], member) == 1 then
     call('HSET', keys[ERRORS], member, sub(err, 1, MAX_ERROR))
   end
 end

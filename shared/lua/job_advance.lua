@@ -71,7 +71,7 @@ local function first_line(text) return match(text, '^[^\n]*') end
 local function fail_member(keys, job, member, err, now)
   flush_done(keys, job)
   end_member(keys, job, member)
-  note_error(keys, member, err)
+  note_error(keys, member, err, true)
   if call('HEXISTS', keys[LIVE], twin_of(member)) == 1 then return end
   local first = match(member, '^(.*):b$') or member
   if not is_map(first) then

@@ -849,14 +849,19 @@ async fn errors_and_run_times_that_are_kept_have_a_cap() {
     let yard = Yard::start().await;
     let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("capped");
-    submit(&yard.producer, &id, &spec(Form::fold()), 400).await;
+    let mut lossy = spec(Form::fold());
+    lossy.policy = Policy::Allow(1);
+    submit(&yard.producer, &id, &lossy, 400).await;
     let failing = |member: &str| match member[2..].parse::<u64>() {
         Ok(chunk) if chunk < 150 => JobVerdict::Retry,
+        Ok(399) if member.starts_with('m') => JobVerdict::Final,
         _ => JobVerdict::Done,
     };
     hand.work_all(&id, failing).await;
     assert_eq!(hand.record(&id).await.maps.retried, 150);
-    assert_eq!(yard.queue.job_errors(&id).await.unwrap().len(), 100);
+    let errors = yard.queue.job_errors(&id).await.unwrap();
+    assert_eq!(errors.len(), 51, "of those that were tried again half of the places");
+    assert!(errors.contains_key("m:399"), "{errors:?}");
     assert_eq!(yard.queue.job_runs(&id).await.unwrap().0.len(), 101, "of 250");
     let runs = redis::Cmd::llen(yard.queue.keys().job_key(&id, ":runs"));
     let kept: u64 = runs.query_async(&mut yard.server.connection().await).await.unwrap();
