@@ -77,6 +77,16 @@ enum StartError {
     Other(String),
 }
 
+/// Connects, patiently.
+async fn connect(url: &str) -> redis::aio::MultiplexedConnection {
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_response_timeout(Some(START_LIMIT))
+        .set_connection_timeout(Some(START_LIMIT));
+    let client = crate::tls::redis_client(url);
+    let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
+    connection.unwrap_or_else(|e| panic!("cannot connect to {url}: {e}"))
+}
+
 impl TestServer {
     /// Starts a server without any persistence: the fastest, for tests that do not kill it.
     pub async fn start() -> Self {
@@ -270,12 +280,12 @@ impl TestServer {
 
     /// A new connection to it, patient on a machine that is busy: the crate gives a reply half a second by default.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let patient = redis::AsyncConnectionConfig::new()
-            .set_response_timeout(Some(START_LIMIT))
-            .set_connection_timeout(Some(START_LIMIT));
-        let client = self.client();
-        let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
-        connection.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.own_url()))
+        connect(&self.own_url()).await
+    }
+
+    /// As [`Self::connection`], as a program of this role.
+    pub async fn connection_as(&self, role: Role) -> redis::aio::MultiplexedConnection {
+        connect(&self.role_url(role)).await
     }
 
     /// `CONFIG SET name value`.

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry};
+use workyard_shared::acl::Role;
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::keys::SHARED;
@@ -43,8 +44,7 @@ impl Counter {
     async fn open() -> Self {
         let yard = Yard::start().await;
         yard.broker.link().load_library().await.unwrap();
-        let client = redis::Client::open(yard.server.producer_url()).unwrap();
-        let redis = client.get_multiplexed_async_connection().await.unwrap();
+        let redis = yard.server.connection_as(Role::Producer).await;
         Self { yard, redis, added: 0 }
     }
 
