@@ -57,6 +57,7 @@ mod queues;
 mod signals;
 mod worker_config;
 mod prepare;
+mod until_empty;
 mod loops;
 mod reload;
 mod worker;

@@ -152,16 +152,21 @@ impl Lane {
             self.hand_back(handback(&grant, false, SUSPECT_DELAY), drop);
         } else if !alone.starts(Instant::now(), grant.survived()) {
             self.ready.push_front(grant);
-        } else if let Some(Judged::NoSlot(grant) | Judged::KindFull(grant)) = {
-            let (queue, of, id, token) = (self.queue.clone(), Arc::clone(&session), grant.id.clone(), grant.token);
-            // If Redis does not hear of it, a death costs more than it should: no reason to ask again.
-            alone.when_beside(grant.survived(), async move {
-                _ = queue.try_suspect(&of.session, &id, token, true).await;
-            });
-            self.start(&Starting::new(&self.fleet, session), grant, Some(alone))
-        } {
-            self.ready.push_front(grant);
+        } else {
+            self.tell_when_beside(&mut alone, &session, &grant);
+            let judged = self.start(&Starting::new(&self.fleet, session), grant, Some(alone));
+            if let Some(Judged::NoSlot(grant) | Judged::KindFull(grant)) = judged {
+                self.ready.push_front(grant);
+            }
         }
+    }
+
+    /// Has Redis told when others start beside it. If it does not hear, a death costs more than it should: no reason to ask again.
+    fn tell_when_beside(&self, alone: &mut Alone, session: &Arc<Lifeline>, grant: &Grant) {
+        let (queue, session, id, token) = (self.queue.clone(), Arc::clone(session), grant.id.clone(), grant.token);
+        alone.when_beside(grant.survived(), async move {
+            _ = queue.try_suspect(&session.session, &id, token, true).await;
+        });
     }
 
     /// What was on its way does not start: its id and token, if there was one.
