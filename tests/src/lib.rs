@@ -45,7 +45,7 @@ pub use tls::{TLS_VARIABLE, redis_client, tls_dir};
 pub use tool::{checked_by, passes};
 pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info, move_slot};
 pub use wait::{wait_for, wait_until};
-pub use yard::{Running, Yard, new_task, queue_name, spawn};
+pub use yard::{Running, Yard, echo_and, new_task, queue_name, spawn};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -27,6 +27,7 @@ use crate::process::end;
 use crate::proxy::FaultProxy;
 use crate::roles::{ADMIN, role_of};
 use crate::topology::{Company, Topology};
+use crate::wait_until;
 
 /// Environment variable with the path of the server binary that all tests run on.
 pub const SERVER_VARIABLE: &str = "WORKYARD_TEST_SERVER";
@@ -286,6 +287,25 @@ impl TestServer {
     /// As [`Self::connection`], as a program of this role.
     pub async fn connection_as(&self, role: Role) -> redis::aio::MultiplexedConnection {
         connect(&self.role_url(role)).await
+    }
+
+    /// Has it write its log of commands anew, and waits until it has.
+    pub async fn rewrite_log(&self) {
+        let mut redis = self.connection().await;
+        let begun = redis::cmd("BGREWRITEAOF").exec_async(&mut redis).await;
+        begun.unwrap_or_else(|e| panic!("it does not rewrite its log: {e}"));
+        wait_until(START_LIMIT, || {
+            let mut redis = redis.clone();
+            async move {
+                let mut ask = redis::cmd("INFO");
+                let info: redis::RedisResult<redis::InfoDict> = ask.arg("persistence").query_async(&mut redis).await;
+                let info = info.unwrap_or_else(|e| panic!("no answer to INFO: {e}"));
+                ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
+                    .iter()
+                    .all(|name| info.get::<u64>(name) == Some(0))
+            }
+        })
+        .await;
     }
 
     /// `CONFIG SET name value`.

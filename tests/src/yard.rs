@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use workyard_consumer::{Registry, Worker, WorkerConfig};
+use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
 use workyard_shared::Error;
 use workyard_shared::acl::Role;
 use workyard_shared::broker::{Broker, Overview, Place, Queue, Seen};
@@ -17,7 +17,7 @@ use workyard_shared::options::TaskOptions;
 use workyard_shared::record::{Ended, Meta, State};
 use workyard_shared::submit::Submitter;
 
-use crate::{TestServer, wait_for, wait_until};
+use crate::{TestServer, wait_for, wait_until, workspace_binary};
 
 /// Longest wait for anything that should take far below a second.
 const SOON: Duration = Duration::from_secs(15);
@@ -163,6 +163,13 @@ impl Yard {
         redis
     }
 
+    /// How long the calls that [`Self::note_calls`] has noted took, in us.
+    pub async fn noted_us(&self, redis: &mut redis::aio::MultiplexedConnection) -> Vec<u64> {
+        let all = redis::cmd("SLOWLOG").arg("GET").arg(-1).query_async(redis).await;
+        let entries: Vec<(u64, u64, u64, Vec<String>, String, String)> = all.expect("an answer");
+        entries.iter().map(|entry| entry.2).collect()
+    }
+
     /// Depths and counters.
     pub async fn overview(&self) -> Overview {
         // The link of the test itself may just be coming back.
@@ -201,6 +208,40 @@ impl Yard {
         meta
     }
 
+    /// Waits until a task is a dead letter; what is known of its attempts.
+    pub async fn buried(&self, id: &str, limit: Duration) -> Meta {
+        wait_for(limit, || async {
+            match self.look(id).await {
+                Seen::Live {
+                    place: Place::Failed(_),
+                    meta,
+                    ..
+                } => Some(meta),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// Waits until what is said of the fleet holds this text.
+    pub async fn fleet_says(&self, text: &str, limit: Duration) {
+        wait_until(limit, || async {
+            let said = self.queue.fleet().await.expect("an answer");
+            said.is_some_and(|json| json.contains(text))
+        })
+        .await;
+    }
+
+    /// What a command of `workyard` prints that succeeds.
+    pub fn said(&self, args: &[&str]) -> String {
+        let mut command = workspace_binary("workyard");
+        command.args(["--redis-url", &self.server.cli_url(args)]).args(args);
+        let output = command.output().expect("workyard runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// Waits until a task has ended in other than the dead-letter set.
     pub async fn ended(&self, id: &str) -> Ended {
         wait_for(SOON, || async {
@@ -228,6 +269,15 @@ impl Yard {
 fn broker_at(url: &str) -> Broker {
     let link = Link::new(LinkConfig::from_url(url).expect("a URL"), None).expect("a link");
     Broker::new(link, Prefix::default())
+}
+
+/// Functions of a worker: `echo`, which gives back its payload, and what the test adds.
+pub fn echo_and(add: impl FnOnce(&mut Registry)) -> Registry {
+    let mut registry = Registry::new();
+    let echo = |_: Context, payload: serde_json::Value| async move { Ok::<_, Failure>(payload) };
+    registry.register("echo", echo).expect("a kind");
+    add(&mut registry);
+    registry
 }
 
 /// Starts a worker in this process.

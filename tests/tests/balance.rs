@@ -79,15 +79,7 @@ async fn choose(yard: &Yard, policy: &str) {
         .output()
         .unwrap();
     assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
-    let said = format!("\"policy\":\"{policy}\"");
-    wait_until(SOON, || async {
-        yard.queue
-            .fleet()
-            .await
-            .unwrap()
-            .is_some_and(|json| json.contains(&said))
-    })
-    .await;
+    yard.fleet_says(&format!("\"policy\":\"{policy}\""), SOON).await;
     // Everybody has heard it when its health key says so, and stands in its new place: with a beat under `adaptive`, whose
     // ranks are far below any time of parking, and under `round-robin` with the next task, which the caller runs first.
     let heard = format!("\"balance\":\"{policy}\"");
@@ -399,29 +391,13 @@ async fn an_open_circuit_in_one_queue_keeps_no_slots_from_the_next() {
 /// Every command that shows the queue names the open breaker, and so does `explain` of a task that waits behind it.
 fn everybody_is_told(yard: &Yard, waiting: &str) {
     for command in ["consumers", "queues", "stats"] {
-        let shown = workyard_tests::workspace_binary("workyard")
-            .args(["--redis-url", &yard.server.cli_url(&[command]), command])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(shown.stdout).unwrap();
+        let text = yard.said(&[command]);
         assert!(
             text.contains("queue q: kind work fails everywhere: its breaker is open"),
             "{command}: {text}"
         );
     }
-    let explained = workyard_tests::workspace_binary("workyard")
-        .args([
-            "--redis-url",
-            &yard.server.cli_url(&["explain"]),
-            "explain",
-            waiting,
-            "-q",
-            "q",
-            "--json",
-        ])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(explained.stdout).unwrap();
+    let text = yard.said(&["explain", waiting, "-q", "q", "--json"]);
     assert!(text.contains(r#""why":"breaker-open","kind":"work""#), "{text}");
 }
 
@@ -470,14 +446,7 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
     let at = Instant::now();
     let count = 1000;
     let last = add_many_retried(&yard, count).await;
-    wait_until(BREAKER.saturating_sub(at.elapsed()), || async {
-        yard.queue
-            .fleet()
-            .await
-            .unwrap()
-            .is_some_and(|json| json.contains("\"open\""))
-    })
-    .await;
+    yard.fleet_says("\"open\"", BREAKER.saturating_sub(at.elapsed())).await;
     println!("the breaker of the kind opened after {:?} (aim 2 s)", at.elapsed());
     everybody_is_told(&yard, &last);
     // Others go on undisturbed.

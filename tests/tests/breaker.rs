@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
 use workyard_shared::name::SessionId;
-use workyard_tests::{Yard, wait_until, workspace_binary};
+use workyard_tests::{Yard, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -40,13 +40,9 @@ async fn what_always_fails_ends_although_nothing_else_of_its_kind_succeeds() {
     worker.stop().await;
 }
 
-/// What the command line says of a task.
+/// What `explain` says of a task.
 fn explained(yard: &Yard, args: &[&str]) -> String {
-    let mut command = workspace_binary("workyard");
-    command.args(["--redis-url", &yard.server.cli_url(&["explain"]), "explain"]);
-    let said = command.args(["--queue", "q"]).args(args).output().unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    String::from_utf8(said.stdout).unwrap()
+    yard.said(&[&["explain", "--queue", "q"], args].concat())
 }
 
 /// What `explain` says of a task when the only consumer that is left says this of itself.

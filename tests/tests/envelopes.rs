@@ -11,7 +11,7 @@ use workyard_shared::broker::{Place, Seen};
 use workyard_shared::envelope::NewTask;
 use workyard_shared::keys::SHARED;
 use workyard_shared::options::TaskType;
-use workyard_shared::record::{Meta, State};
+use workyard_shared::record::State;
 use workyard_tests::{Yard, queue_name, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -117,20 +117,6 @@ impl Counter {
         })
         .await
     }
-
-    async fn dead(&self, id: &str) -> Meta {
-        wait_for(SOON, || async {
-            match self.yard.look(id).await {
-                Seen::Live {
-                    place: Place::Failed(_),
-                    meta,
-                    ..
-                } => Some(meta),
-                _ => None,
-            }
-        })
-        .await
-    }
 }
 
 /// Completes `echo`, fails `fails`, and never ends `hangs`.
@@ -150,7 +136,7 @@ fn three_kinds() -> Registry {
 
 async fn ends_of_attempts(counter: &mut Counter, way: Way) {
     let once = counter.add(way, "fails", r#""max_attempts":1"#, "max_attempts=1").await;
-    let meta = counter.dead(&once).await;
+    let meta = counter.yard.buried(&once, SOON).await;
     assert_eq!((meta.reason.as_str(), meta.failures), ("attempts", 1), "{way:?}");
     let late = counter
         .add(
@@ -160,7 +146,7 @@ async fn ends_of_attempts(counter: &mut Counter, way: Way) {
             "timeout=50 max_attempts=1",
         )
         .await;
-    let meta = counter.dead(&late).await;
+    let meta = counter.yard.buried(&late, SOON).await;
     assert_eq!(
         (meta.reason.as_str(), meta.error.as_str()),
         ("timeout", "timed out after 50ms"),

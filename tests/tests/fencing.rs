@@ -33,6 +33,15 @@ async fn claim_as(queue: &Queue, request: ClaimRequest<'_>) -> Vec<Grant> {
     }
 }
 
+/// Claims as a consumer that says which suspect it starts.
+async fn claim_telling(queue: &Queue, consumer: &SessionId, most: usize) -> Vec<Grant> {
+    let request = ClaimRequest {
+        tries: Tries::Always,
+        ..ClaimRequest::new(consumer, most, 0)
+    };
+    claim_as(queue, request).await
+}
+
 fn completion(grant: &Grant, result: &'static str) -> Completion {
     Completion {
         id: grant.id.clone(),
@@ -204,11 +213,7 @@ async fn of_the_suspects_that_a_dead_consumer_held_only_the_one_that_it_had_star
     let ids = yard.add_many(5, "k", "1").await;
     for death in 1..=6 {
         let consumer = register(&yard.queue, LEASE).await;
-        let request = ClaimRequest {
-            tries: Tries::Always,
-            ..ClaimRequest::new(&consumer, 100, 0)
-        };
-        let grants = claim_as(&yard.queue, request).await;
+        let grants = claim_telling(&yard.queue, &consumer, 100).await;
         assert_eq!(grants.len(), 5);
         let suspects = grants.iter().filter(|grant| grant.is_suspect()).count();
         assert_eq!(suspects, if death <= 2 { 0 } else { 5 });
@@ -234,11 +239,7 @@ async fn a_suspect_beside_which_others_had_started_bears_three_more_deaths_than_
     let id = yard.add_many(1, "k", "1").await.remove(0);
     for death in 1..=6_u32 {
         let consumer = register(&yard.queue, LEASE).await;
-        let request = ClaimRequest {
-            tries: Tries::Always,
-            ..ClaimRequest::new(&consumer, 1, 0)
-        };
-        let grant = claim_as(&yard.queue, request).await.remove(0);
+        let grant = claim_telling(&yard.queue, &consumer, 1).await.remove(0);
         assert_eq!(
             (grant.meta.crashes, grant.survived()),
             (death - 1, death.saturating_sub(3))
@@ -260,11 +261,7 @@ async fn what_is_said_late_of_a_suspect_that_has_ended_takes_no_charge_from_the_
     let ids = yard.add_many(2, "k", "1").await;
     for death in 1..=3 {
         let consumer = register(&yard.queue, LEASE).await;
-        let request = ClaimRequest {
-            tries: Tries::Always,
-            ..ClaimRequest::new(&consumer, 2, 0)
-        };
-        let grants = claim_as(&yard.queue, request).await;
+        let grants = claim_telling(&yard.queue, &consumer, 2).await;
         for (id, beside) in [(&ids[0], false), (&ids[1], false), (&ids[0], true)] {
             assert!(
                 yard.queue

@@ -298,15 +298,7 @@ async fn of_two_daemons_the_slow_one_gets_fewer_tasks_by_its_measured_speed_and_
     let mut shares = Vec::new();
     for policy in [Policy::RoundRobin, Policy::Adaptive] {
         yard.operator.set(&[Setting::Balance(policy)]).await.unwrap();
-        let said = format!("\"policy\":\"{policy}\"");
-        wait_until(SOON, || async {
-            yard.queue
-                .fleet()
-                .await
-                .unwrap()
-                .is_some_and(|json| json.contains(&said))
-        })
-        .await;
+        yard.fleet_says(&format!("\"policy\":\"{policy}\""), SOON).await;
         let share = share_of(&yard, &slow).await;
         println!("{policy}: the slow one ran {share} % of the tasks");
         shares.push(share);

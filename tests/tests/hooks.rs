@@ -5,27 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use workyard_consumer::{BoxFuture, Context, Failure, Middleware, Registry};
+use workyard_consumer::{BoxFuture, Context, Failure, Middleware};
 use workyard_shared::broker::{ClaimRequest, Claimed, Handback, Settled, Turn};
 use workyard_shared::name::SessionId;
-use workyard_tests::{Yard, wait_until};
+use workyard_tests::{Yard, echo_and, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
 type Json = serde_json::Value;
-
-/// A registry with `echo` and what the test adds.
-fn registry(add: impl FnOnce(&mut Registry)) -> Registry {
-    let mut registry = Registry::new();
-    registry
-        .register(
-            "echo",
-            |_: Context, payload: Json| async move { Ok::<_, Failure>(payload) },
-        )
-        .unwrap();
-    add(&mut registry);
-    registry
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hooks_see_every_attempt_and_every_dead_letter() {
@@ -48,7 +35,7 @@ async fn hooks_see_every_attempt_and_every_dead_letter() {
     }
     let yard = Yard::start().await;
     let count = Count::default();
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.register("bad", |_: Context, _: Json| async {
             Err::<(), _>(Failure::retry_after("no", Duration::ZERO))
         })
@@ -120,7 +107,7 @@ async fn a_hook_hears_of_a_task_that_nobody_has_a_handler_for_and_the_end_of_the
         takes: Duration::from_secs(1),
         ..Obituary::default()
     };
-    let worker = workyard_consumer::Worker::new(yard.config(), registry(|_| {}))
+    let worker = workyard_consumer::Worker::new(yard.config(), echo_and(|_| {}))
         .unwrap()
         .with_middleware(hook.clone());
     worker.join().await.unwrap();
@@ -141,7 +128,7 @@ async fn a_hook_that_does_not_return_holds_the_end_up_no_longer_than_the_drain_m
         drain_timeout: Duration::from_millis(500),
         ..yard.config()
     };
-    let worker = workyard_consumer::Worker::new(config, registry(|_| {}))
+    let worker = workyard_consumer::Worker::new(config, echo_and(|_| {}))
         .unwrap()
         .with_middleware(hook.clone());
     let began = Instant::now();

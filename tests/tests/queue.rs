@@ -6,28 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
-use workyard_consumer::{BoxFuture, Concurrency, Context, Failure, QueueOrder, Registry};
+use workyard_consumer::{BoxFuture, Concurrency, Context, Failure, QueueOrder};
 use workyard_producer::{Client, ClientConfig};
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::record::State;
-use workyard_tests::{TestServer, Yard, new_task, queue_name, wait_until};
+use workyard_tests::{TestServer, Yard, echo_and, new_task, queue_name, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
 type Json = serde_json::Value;
-
-/// A registry with `echo` and what the test adds.
-fn registry(add: impl FnOnce(&mut Registry)) -> Registry {
-    let mut registry = Registry::new();
-    registry
-        .register(
-            "echo",
-            |_: Context, payload: Json| async move { Ok::<_, Failure>(payload) },
-        )
-        .unwrap();
-    add(&mut registry);
-    registry
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_runs_and_its_result_is_kept_with_its_history() {
@@ -40,7 +27,7 @@ async fn a_task_runs_and_its_result_is_kept_with_its_history() {
             ..
         }
     ));
-    let worker = yard.work(registry(|_| {}), yard.config()).await;
+    let worker = yard.work(echo_and(|_| {}), yard.config()).await;
     let ended = yard.ended(&id).await;
     assert_eq!(ended.body, r#"{"a":[1,2]}"#.as_bytes());
     assert!(ended.created_ms > 0 && ended.started_ms >= ended.created_ms && ended.finished_ms >= ended.started_ms);
@@ -56,7 +43,7 @@ async fn a_task_runs_and_its_result_is_kept_with_its_history() {
 async fn an_idle_consumer_starts_a_task_without_a_poll_however_it_is_enqueued() {
     let yard = Yard::start().await;
     // The poll is ten minutes away: only wake-ups can start these in time.
-    let worker = yard.work(registry(|_| {}), yard.config()).await;
+    let worker = yard.work(echo_and(|_| {}), yard.config()).await;
     wait_until(SOON, || async { yard.overview().await.parked == 1 }).await;
     let mut redis = yard.server.connection().await;
     for round in 1..=3_u64 {
@@ -88,7 +75,7 @@ async fn an_idle_consumer_starts_a_task_without_a_poll_however_it_is_enqueued() 
 async fn no_wake_up_is_lost_when_a_task_comes_while_the_consumer_parks() {
     let yard = Yard::start().await;
     let (started_in, mut started) = tokio::sync::mpsc::unbounded_channel::<()>();
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.register("tick", move |_: Context, _: Json| {
             started_in.send(()).unwrap();
             async { Ok::<_, Failure>(()) }
@@ -117,7 +104,7 @@ async fn with_one_slot_tasks_finish_in_order_of_priority_then_of_submission() {
     expected.sort_unstable();
     let order = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&order);
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.register("note", move |_: Context, n: u32| {
             seen.lock().unwrap().push(n);
             async { Ok::<_, Failure>(()) }
@@ -139,7 +126,7 @@ async fn a_failed_attempt_waits_outside_of_its_slot_and_the_last_one_is_dead_let
     config.concurrency = 1;
     let worker = yard
         .work(
-            registry(|r| {
+            echo_and(|r| {
                 r.register("flaky", |ctx: Context, _: Json| async move {
                     if ctx.attempt() < 3 {
                         Err(Failure::retry_after("not yet", Duration::from_millis(300)))
@@ -204,7 +191,7 @@ async fn a_thousand_tasks_due_at_once_are_promoted_in_bounded_steps_and_all_run(
         (200, Some(Duration::ZERO)),
         "a step is no step"
     );
-    let worker = yard.work(registry(|_| {}), yard.config()).await;
+    let worker = yard.work(echo_and(|_| {}), yard.config()).await;
     yard.reaches("completed", 1000).await;
     worker.stop().await;
 }
@@ -212,7 +199,7 @@ async fn a_thousand_tasks_due_at_once_are_promoted_in_bounded_steps_and_all_run(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_task_starts_when_it_is_due_and_not_before() {
     let yard = Yard::start().await;
-    let worker = yard.work(registry(|_| {}), yard.config()).await;
+    let worker = yard.work(echo_and(|_| {}), yard.config()).await;
     let far = yard
         .add("echo", "0", |o| o.delay = Some(Duration::from_secs(3600)))
         .await;
@@ -239,7 +226,7 @@ async fn a_cancel_ends_a_task_wherever_it_is_and_stops_its_handler() {
     let (s1, s2) = (Arc::clone(&started), Arc::clone(&stopped));
     let worker = yard
         .work(
-            registry(|r| {
+            echo_and(|r| {
                 r.register("endless", move |ctx: Context, _: Json| {
                     let (s1, s2) = (Arc::clone(&s1), Arc::clone(&s2));
                     async move {
@@ -286,7 +273,7 @@ async fn a_task_that_exceeds_its_timeout_is_failed_at_once_and_a_blocking_one_ke
     config.concurrency = 1;
     let worker = yard
         .work(
-            registry(|r| {
+            echo_and(|r| {
                 r.register_blocking("stuck", move |_: Context, _: Json| {
                     let (lock, signal) = &*held;
                     drop(signal.wait_while(lock.lock().unwrap(), |free| !*free).unwrap());
@@ -322,7 +309,7 @@ async fn a_task_that_exceeds_its_timeout_is_failed_at_once_and_a_blocking_one_ke
 async fn a_task_not_started_in_time_expires_even_when_nobody_claims_it() {
     let yard = Yard::start().await;
     yard.operator.set_paused(true).await.unwrap();
-    let worker = yard.work(registry(|_| {}), yard.config()).await;
+    let worker = yard.work(echo_and(|_| {}), yard.config()).await;
     let id = yard
         .add("echo", "1", |o| o.expires_in = Some(Duration::from_millis(300)))
         .await;
@@ -338,7 +325,7 @@ async fn a_task_not_started_in_time_expires_even_when_nobody_claims_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_queue_hands_out_nothing_and_a_resumed_one_goes_on_at_once() {
     let yard = Yard::start().await;
-    let worker = yard.work(registry(|_| {}), yard.config()).await;
+    let worker = yard.work(echo_and(|_| {}), yard.config()).await;
     yard.operator.set_paused(true).await.unwrap();
     let id = yard.add("echo", "1", |_| {}).await;
     tokio::time::timeout(Duration::from_millis(400), yard.ended(&id))
@@ -354,7 +341,7 @@ async fn a_drain_lets_running_tasks_finish_and_hands_the_rest_back_unburnt() {
     let yard = Yard::start().await;
     let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let (g, s) = (Arc::clone(&gate), Arc::clone(&started));
-    let slow = registry(|r| {
+    let slow = echo_and(|r| {
         r.register("slow", move |_: Context, _: Json| {
             let (g, s) = (Arc::clone(&g), Arc::clone(&s));
             async move {
@@ -393,7 +380,7 @@ async fn tasks_that_outlast_the_drain_timeout_go_back_at_once_without_burning_an
     let yard = Yard::start().await;
     let started = Arc::new(Semaphore::new(0));
     let s = Arc::clone(&started);
-    let stubborn_and_polite = registry(|r| {
+    let stubborn_and_polite = echo_and(|r| {
         let deaf = Arc::clone(&s);
         r.register("deaf", move |_: Context, _: Json| {
             deaf.add_permits(1);
@@ -442,7 +429,7 @@ async fn a_kind_never_takes_more_than_its_own_slots_and_others_pass_it() {
         }
     }
     let narrow = Arc::new(Narrow(Arc::clone(&now), Arc::clone(&most)));
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.add("narrow", narrow, Some(2.into())).unwrap();
     });
     let mut config = yard.config();
@@ -482,7 +469,7 @@ async fn a_full_kind_of_slow_tasks_leaves_the_other_slots_to_other_kinds_and_oth
         }
     }
     let with_slow = || {
-        registry(|r| {
+        echo_and(|r| {
             r.add("slow", Arc::new(Slow(Arc::clone(&gate))), Some(1.into()))
                 .unwrap();
         })
@@ -508,7 +495,7 @@ async fn tasks_that_one_consumer_runs_are_not_dead_lettered_by_those_that_do_not
     let yard = Yard::start().await;
     let gate = Arc::new(Semaphore::new(1));
     let passes = Arc::clone(&gate);
-    let knows = registry(|r| {
+    let knows = echo_and(|r| {
         r.register("slow", move |_: Context, (): ()| {
             let gate = Arc::clone(&passes);
             async move {
@@ -526,7 +513,7 @@ async fn tasks_that_one_consumer_runs_are_not_dead_lettered_by_those_that_do_not
     yard.add_many(12, "slow", "null").await;
     yard.reaches("completed", 1).await;
     // Nothing to do but to take what it cannot run.
-    let other = yard.work(registry(|_| {}), yard.config()).await;
+    let other = yard.work(echo_and(|_| {}), yard.config()).await;
     // Each has gone round more often than a task without any handler may.
     yard.reaches("released", 12 * 14).await;
     assert_eq!(yard.total("failed").await, 0);
@@ -543,7 +530,7 @@ async fn a_strict_order_of_queues_serves_the_first_until_it_is_empty() {
     let low = workyard_shared::submit::Submitter::start(second);
     let order = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&order);
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.register("where", move |ctx: Context, _: Json| {
             seen.lock().unwrap().push(ctx.queue().to_owned());
             async { Ok::<_, Failure>(()) }
@@ -573,7 +560,7 @@ async fn a_heartbeat_tells_a_handler_whether_the_task_is_still_its_own_and_leave
     let (said_in, mut said) = tokio::sync::mpsc::unbounded_channel();
     let go = Arc::new(Notify::new());
     let goes = Arc::clone(&go);
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.register("beats", move |ctx: Context, _: Json| {
             let (said, go) = (said_in.clone(), Arc::clone(&goes));
             async move {
@@ -613,7 +600,7 @@ async fn a_handler_can_say_how_far_it_is_and_enqueue_more() {
     let yard = Yard::start().await;
     let gate = Arc::new(Notify::new());
     let g = Arc::clone(&gate);
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.register("parent", move |ctx: Context, _: Json| {
             let g = Arc::clone(&g);
             async move {
@@ -649,7 +636,7 @@ async fn payloads_come_through_byte_for_byte() {
     let yard = Yard::on(TestServer::start().await);
     let big = format!("\"{}\"", "x".repeat((1 << 20) - 2));
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
-    let registry = registry(|r| {
+    let registry = echo_and(|r| {
         r.add("raw", Arc::new(Raw), None).unwrap();
     });
     let worker = yard.work(registry, yard.config()).await;

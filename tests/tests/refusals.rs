@@ -73,22 +73,6 @@ async fn ask(redis: &mut MultiplexedConnection, command: &[&str]) -> redis::Redi
     cmd.arg(&command[1..]).query_async(redis).await
 }
 
-async fn info(redis: &mut MultiplexedConnection, line: &str) -> bool {
-    let text: String = redis::cmd("INFO").arg("persistence").query_async(redis).await.unwrap();
-    text.lines().any(|found| found == line)
-}
-
-async fn rewrite_log(redis: &mut MultiplexedConnection) {
-    ask(redis, &["BGREWRITEAOF"]).await.unwrap();
-    wait_until(SOON, || {
-        let mut redis = redis.clone();
-        async move {
-            info(&mut redis, "aof_rewrite_in_progress:0").await && info(&mut redis, "aof_rewrite_scheduled:0").await
-        }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     // Each key takes a millisecond to load, and Redis answers in between.
@@ -104,7 +88,7 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     let fill = "for i = 1, 5000 do redis.call('SET', 'filler:' .. i, string.rep('x', 100)) end";
     ask(&mut redis, &["EVAL", fill, "0"]).await.unwrap();
     // A rewritten log is loaded key by key.
-    rewrite_log(&mut redis).await;
+    yard.server.rewrite_log().await;
     let daemon = begin(&yard).await;
     yard.server.kill9();
     let meanwhile = async {
@@ -223,7 +207,7 @@ async fn a_rewrite_mends_the_hole_that_a_full_disk_left_in_the_log_of_redis() {
     let args = ["--appendonly", "yes", "--appendfsync", "everysec"];
     let yard = Yard::on(TestServer::start_with(&args).await);
     let mut redis = yard.server.connection().await;
-    rewrite_log(&mut redis).await;
+    yard.server.rewrite_log().await;
     yard.add_many(10, "k", "1").await;
     let (size, _) = newest_log(&yard);
     yard.server.limit_files(Some(size + 1000));
@@ -238,7 +222,7 @@ async fn a_rewrite_mends_the_hole_that_a_full_disk_left_in_the_log_of_redis() {
     yard.add_many(10, "k", "2").await;
     let (_, hole) = newest_log(&yard);
     println!("a hole of {hole} bytes");
-    rewrite_log(&mut redis).await;
+    yard.server.rewrite_log().await;
     assert_eq!(newest_log(&yard).1, 0);
     yard.server.kill9();
     yard.server.restart().await;

@@ -68,6 +68,21 @@ async fn make_suspect(yard: &Yard, id: &str) {
     meta.exec_async(&mut redis).await.unwrap();
 }
 
+/// Daemons on both queues, one after the other as systemd does it, until `ended`. How many died.
+async fn live_through(yard: &Yard, text: &str, most: u32, ended: impl AsyncFn() -> bool) -> u32 {
+    let mut deaths = 0;
+    loop {
+        let daemon = start(yard, text);
+        wait_until(SOON, || async { ended().await || !daemon.is_running() }).await;
+        if daemon.is_running() {
+            stop(&daemon).await;
+            return deaths;
+        }
+        deaths += 1;
+        assert!(deaths <= most, "{deaths} deaths");
+    }
+}
+
 /// Six that two consumers died under already, through no fault of theirs, and in the other queue three that kill: whoever they
 /// take along for the third time is poison.
 #[tokio::test(flavor = "multi_thread")]
@@ -89,42 +104,17 @@ async fn a_killer_in_one_queue_makes_no_poison_of_an_innocent_in_another() {
             total(&other, "failed").await,
         )
     };
-    // Started again whenever it dies, as systemd does.
-    let mut deaths = 0;
-    loop {
-        let daemon = start(&yard, FILE);
-        wait_until(SOON, || async {
-            let (completed, failed, poisoned) = ended().await;
-            completed + failed == 6 && poisoned == 3 || !daemon.is_running()
-        })
-        .await;
-        if daemon.is_running() {
-            stop(&daemon).await;
-            break;
-        }
-        deaths += 1;
-        assert!(deaths <= 9, "each of three kills three times");
-    }
+    // Each of three kills three times.
+    let deaths = live_through(&yard, FILE, 9, async || {
+        let (completed, failed, poisoned) = ended().await;
+        completed + failed == 6 && poisoned == 3
+    })
+    .await;
     println!("{deaths} deaths");
     let (completed, innocents, killers) = ended().await;
     println!("{innocents} innocents poisoned");
     assert_eq!((completed + innocents, killers), (6, 3));
     assert_eq!(innocents, 0);
-}
-
-/// Daemons on both queues, one after the other as systemd does it, until `ended`. How many died.
-async fn live_through(yard: &Yard, text: &str, most: u32, ended: impl AsyncFn() -> bool) -> u32 {
-    let mut deaths = 0;
-    loop {
-        let daemon = start(yard, text);
-        wait_until(SOON, || async { ended().await || !daemon.is_running() }).await;
-        if daemon.is_running() {
-            stop(&daemon).await;
-            return deaths;
-        }
-        deaths += 1;
-        assert!(deaths <= most, "{deaths} deaths");
-    }
 }
 
 /// It goes on beside others when it has been alone for a second, and then what kills is one of them.

@@ -11,8 +11,7 @@ use workyard_shared::crypto::{Binding, KeyRing, Part, is_sealed, key_of};
 use workyard_tests::{Signal, Yard, queue_name, wait_until};
 
 use crate::stand::{
-    FILE, MARK, SOON, cli, consumer, dead, done, echo_server, everything, holds, overwrite, path, push, record,
-    refused, stop,
+    FILE, MARK, SOON, cli, consumer, done, echo_server, everything, holds, overwrite, path, push, record, refused, stop,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +292,7 @@ async fn the_libraries_seal_and_open_by_themselves() {
     let sent = task("number").payload(MARK).build().unwrap();
     let (receipt, ended) = client.enqueue_and_wait(&queue, sent, SOON).await.unwrap();
     assert_eq!(ended.unwrap().reason, "final");
-    let meta = dead(&yard, receipt.id.as_str()).await;
+    let meta = yard.buried(receipt.id.as_str(), SOON).await;
     assert!(
         meta.error.contains("does not fit") && !meta.error.contains(MARK),
         "{}",

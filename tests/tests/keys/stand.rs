@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use workyard_shared::broker::{Place, Seen};
-use workyard_shared::record::Meta;
-use workyard_tests::{Daemon, Signal, Yard, wait_for, workspace_binary};
+use workyard_shared::broker::Seen;
+use workyard_tests::{Daemon, Signal, Yard, workspace_binary};
 
 /// Longest wait for anything.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -165,24 +164,9 @@ pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|found| found == text.as_bytes())
 }
 
-/// How a task stands in the dead-letter set.
-pub(crate) async fn dead(yard: &Yard, id: &str) -> Meta {
-    wait_for(SOON, || async {
-        match yard.look(id).await {
-            Seen::Live {
-                place: Place::Failed(_),
-                meta,
-                ..
-            } => Some(meta),
-            _ => None,
-        }
-    })
-    .await
-}
-
 /// A dead letter that was refused at its first attempt, with this in its reason.
 pub(crate) async fn refused(yard: &Yard, id: &str, reason: &str) {
-    let meta = dead(yard, id).await;
+    let meta = yard.buried(id, SOON).await;
     assert_eq!((meta.reason.as_str(), meta.failures), ("refused", 1), "{meta:?}");
     assert!(meta.error.contains(reason), "{reason}: {}", meta.error);
 }

@@ -1,10 +1,8 @@
 //! A job whose input and intermediate data are in a bucket of S3: the daemon and the submitter have its credentials.
 
-use std::process::Command;
-
 use workyard_tests::{Daemon, Yard, http_of, wait_until, workspace_binary};
 
-use crate::seen::{FILE, MARK, SOON, Seen, becomes_ready, file, marked};
+use crate::seen::{FILE, MARK, SOON, Seen, becomes_ready, file, marked, workyard};
 
 #[path = "../../../shared/tests/support/s3.rs"]
 mod s3;
@@ -26,18 +24,7 @@ fn environment(port: u16) -> Vec<(String, String)> {
     settings
 }
 
-/// A command of `workyard`, and its exit code in front of what it said.
-fn workyard(yard: &Yard, url: &str, environment: &[(String, String)], args: &[&str]) -> String {
-    let mut command = workspace_binary("workyard");
-    command.args(args).args(["-q", "q", "-vv", "--patience", "1s"]);
-    command.envs(environment.iter().cloned());
-    command.current_dir(yard.server.dir()).env("WORKYARD_REDIS_URL", url);
-    let output = command.output().unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    format!("exit code {:?}\n{said}", output.status.code())
-}
-
-/// One that succeeds.
+/// A command of `workyard` that succeeds.
 fn well(yard: &Yard, url: &str, environment: &[(String, String)], args: &[&str]) -> String {
     let said = workyard(yard, url, environment, args);
     assert!(said.starts_with("exit code Some(0)"), "{said}");
@@ -47,7 +34,7 @@ fn well(yard: &Yard, url: &str, environment: &[(String, String)], args: &[&str])
 fn started(yard: &Yard, url: &str, environment: &[(String, String)]) -> Daemon {
     let places = "[jobs]\nread = [\"s3://bucket/in\"]\nspill = [\"s3://bucket/spill\"]\n";
     let config = file(yard, "workyard.toml", &format!("{FILE}{places}"));
-    let mut command: Command = workspace_binary("workyard-consumer");
+    let mut command = workspace_binary("workyard-consumer");
     command.arg("--config").arg(config).args(["--log", "trace"]);
     command.envs(environment.iter().cloned()).env("WORKYARD_REDIS_URL", url);
     Daemon::spawn(&mut command)

@@ -67,14 +67,7 @@ headers = {{ authorization = "Bearer {MARK}-header", x-key = {{ file = "token" }
 }
 
 fn workyard(yard: &Yard, url: &str, args: &[&str]) -> String {
-    let mut command = workspace_binary("workyard");
-    command
-        .args(args)
-        .args(["-q", "q", "-vv", "--patience", "1s", "--keys", "ring"]);
-    command.current_dir(yard.server.dir()).env("WORKYARD_REDIS_URL", url);
-    let output = command.output().unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    format!("exit code {:?}\n{said}", output.status.code())
+    crate::seen::workyard(yard, url, &[], &[args, &["--keys", "ring"]].concat())
 }
 
 /// The process, and all that it started, and what these did.

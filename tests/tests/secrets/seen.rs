@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use workyard_tests::{Daemon, Signal, TestServer, Yard, get, wait_until};
+use workyard_tests::{Daemon, Signal, TestServer, Yard, get, wait_until, workspace_binary};
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -116,4 +116,15 @@ pub(crate) fn file(yard: &Yard, name: &str, text: &str) -> PathBuf {
 
 pub(crate) async fn becomes_ready(address: SocketAddr) {
     wait_until(SOON, || async { get(address, "/readyz").await.0 == 200 }).await;
+}
+
+/// A command of `workyard` in the folder of the server, and its exit code in front of what it said.
+pub(crate) fn workyard(yard: &Yard, url: &str, environment: &[(String, String)], args: &[&str]) -> String {
+    let mut command = workspace_binary("workyard");
+    command.args(args).args(["-q", "q", "-vv", "--patience", "1s"]);
+    command.envs(environment.iter().cloned());
+    command.current_dir(yard.server.dir()).env("WORKYARD_REDIS_URL", url);
+    let output = command.output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    format!("exit code {:?}\n{said}", output.status.code())
 }
