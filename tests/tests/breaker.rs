@@ -48,9 +48,7 @@ fn explained(yard: &Yard, args: &[&str]) -> String {
 /// What `explain` says of a task when the only consumer that is left says this of itself.
 async fn explained_beside(yard: &Yard, session: &SessionId, report: &str, id: &str) -> String {
     yard.consumer.heartbeat(session, LIMIT, false).await.unwrap();
-    let key = format!("workyard:consumer:{session}");
-    let set = redis::Cmd::set(key, report);
-    set.exec_async(&mut yard.server.connection().await).await.unwrap();
+    yard.broker.report_health(session, report, LIMIT).await.unwrap();
     explained(yard, &[id])
 }
 
