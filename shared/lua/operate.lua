@@ -17,6 +17,7 @@ local function retry(keys, argv)
   check_finish(keys)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED])
   local sequence, letters, n, paused, again = tonumber(call('HGET', keys[STATE], 'seq') or '0'), {}, 0, is_paused(keys), {}
+  local kinds = {}
   for i = 2, #argv do
     local id = argv[i]
     local record = call('ZSCORE', keys[FAILED], id) and call('HGET', keys[TASKS], id)
@@ -24,6 +25,7 @@ local function retry(keys, argv)
     if record then
       n = n + 1
       again[n] = id
+      tally(kinds, kind_of(record))
       call('ZREM', keys[FAILED], id)
       call('HDEL', keys[META], id)
       call('ZADD', keys[PENDING], pending_score(options_of(record).priority or DEFAULT.priority, sequence + n), id)
@@ -31,7 +33,7 @@ local function retry(keys, argv)
   end
   if n > 0 then
     call('HSET', keys[STATE], 'seq', int(sequence + n))
-    bump(keys, (clock()), { requeued = n })
+    bump(keys, (clock()), { requeued = n }, { requeued = kinds })
     note_ids(audit, who, 'retry', again)
     if not paused then wake(keys, n) end
   end

@@ -5,7 +5,7 @@ ARGV  most tasks
 Reply how many were promoted | ms until the next is due (0: more are due now, -1: none)
 
 The whole move is one step, so any number of callers promotes each task once. The priority to enter
-with is in the score: no record is read.
+with is in the score. Records are read for their kinds alone, which are counted: large ones in several steps.
 ]]
 local function promote(keys, argv)
   local most = tonumber(argv[1])
@@ -17,13 +17,18 @@ local function promote(keys, argv)
   local paused = is_paused(keys)
   local n = #due / 2
   if n > 0 then
-    local pending = {}
+    check_stats(keys, now)
+    local pending, kinds, bytes = {}, {}, 0
     for i = 1, n do
-      local at = tonumber(due[2 * i])
+      local at, record = tonumber(due[2 * i]), call('HGET', keys[TASKS], due[2 * i - 1]) or ''
       pending[2 * i - 1] = pending_score((at - floor(at)) * 256, sequence + i)
       pending[2 * i] = due[2 * i - 1]
+      tally(kinds, kind_of(record))
+      bytes = bytes + #record
+      if bytes > KINDS_BYTES then n = i; break end
     end
     call('HSET', keys[STATE], 'seq', int(sequence + n))
+    bump(keys, now, { promoted = n }, { promoted = kinds })
     call('ZREMRANGEBYRANK', keys[SCHEDULED], 0, n - 1)
     call('ZADD', keys[PENDING], unpack(pending))
     if not paused then wake(keys, n) end

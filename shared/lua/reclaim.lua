@@ -44,28 +44,27 @@ local function dead(keys)
   return names
 end
 
--- Gives back up to `most` tasks of `running`. Returns tasks given back, poisoned ones by kind. `tried`: which of the suspects
+-- Gives back up to `most` tasks of `running`, fewer if they are large. Returns how many, how many were poisoned, and both by kind. `tried`: which of the suspects
 -- the consumer had started; nil if it says nothing of it, and all are charged.
 local function give_back(keys, running, consumer, most, now, crashed, tried)
-  local held, back, kinds, poisoned = call('HRANDFIELD', running, most, 'WITHVALUES'), 0, {}, 0
+  local held, back, poisoned = call('HRANDFIELD', running, most, 'WITHVALUES'), 0, 0
+  local back_kinds, kinds, bytes = {}, {}, 0
   local beside = tried and sub(tried, -2) == ' +'
   if beside then tried = sub(tried, 1, -3) end
   for i = 1, #held, 2 do
-    local id, token, score, record = held[i], match(held[i + 1], '^(%d+) (%S+)$')
+    local id, token, score = held[i], match(held[i + 1], '^(%d+) (%S+)$')
+    local record = call('HGET', keys[TASKS], id)
     call('HDEL', running, id)
-    if call('HEXISTS', keys[TASKS], id) == 1 then
+    if record then
       local m = parse_meta(call('HGET', keys[META], id))
       m.progress = ''
       if crashed then m.consumer = consumer end
       local charged = crashed and not (tried and m.crashes + 1 >= POISON_LIMIT and tried ~= (token or '') .. ' ' .. id)
       if charged then m.crashes = m.crashes + 1 else m.releases = m.releases + 1 end
       local more = beside and 3 or 0 -- it may have been one of the others that killed
-      if charged and m.crashes - more >= POISON_LIMIT then
-        record = call('HGET', keys[TASKS], id)
-        if m.crashes - more < (options_of(record).max_attempts or 0) then record = nil end -- it was told to bear more
-      end
-      if record then
-        local kind = kind_of(record)
+      local kind, deaths = kind_of(record), m.crashes - more
+      -- Some were told to bear more.
+      if charged and deaths >= POISON_LIMIT and deaths >= (options_of(record).max_attempts or 0) then
         bury(keys, id, kind, created_of(record), m, now, consumer, 'poison', 'poison: ' .. m.crashes .. ' consumers died while they ran it')
         follow(keys, now, { id }, 'failed')
         tally(kinds, kind)
@@ -74,10 +73,13 @@ local function give_back(keys, running, consumer, most, now, crashed, tried)
         call('HSET', keys[META], id, format_meta(m))
         call('ZADD', keys[PENDING], held_order(keys, id, score), id)
         back = back + 1
+        tally(back_kinds, kind)
       end
+      bytes = bytes + #record
+      if bytes > KINDS_BYTES then break end
     end
   end
-  return back, poisoned, kinds
+  return back, poisoned, back_kinds, kinds
 end
 
 local function end_session(keys, consumer)
@@ -96,8 +98,9 @@ local function take_back(keys, argv, crashed)
   call('ZCARD', keys[PENDING]); call('ZCARD', keys[PARKED]); call('ZCARD', keys[CONSUMERS]); call('HLEN', running)
   local paused, said = is_paused(keys), crashed and call('HMGET', keys[OWN + 2], 'tries', 'tried')
   local tried = said and said[1] == '1' and (said[2] or '') or nil
-  local back, poisoned, kinds = give_back(keys, running, consumer, most, now, crashed, tried)
-  bump(keys, now, { [crashed and 'reclaimed' or 'released'] = back, failed = poisoned }, { failed = kinds })
+  local back, poisoned, back_kinds, kinds = give_back(keys, running, consumer, most, now, crashed, tried)
+  local event = crashed and 'reclaimed' or 'released'
+  bump(keys, now, { [event] = back, failed = poisoned }, { [event] = back_kinds, failed = kinds })
   local more = call('HLEN', running) > 0
   if not more then end_session(keys, consumer) end
   -- Also when nothing came back: the dead one may have been woken for a task and never claimed it.
@@ -110,11 +113,13 @@ local function reclaim(keys, argv) return take_back(keys, argv, true) end
 local function leave(keys, argv) return take_back(keys, argv, false) end
 
 local function adopt(keys, argv)
+  if not argv[2] then return refuse('adopt takes a consumer and the most tasks') end
   if call('ZSCORE', keys[CONSUMERS], argv[1]) then return { 0, 0, 0 } end
   return take_back(keys, argv, false)
 end
 
 local function unpark(keys, argv)
+  if not argv[1] then return refuse('unpark takes a consumer') end
   local waiting, paused = call('ZCARD', keys[PENDING]), is_paused(keys)
   if call('ZREM', keys[PARKED], argv[1]) == 1 then return 1 end
   if waiting > 0 and not paused then wake(keys, 1) end

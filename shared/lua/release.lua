@@ -20,12 +20,15 @@ local function release(keys, argv)
   local next_due, paused, now = call('ZRANGE', keys[SCHEDULED], 0, 0, 'WITHSCORES')[2], is_paused(keys), clock()
 
   local letters, ready, released, failed, stale, kinds, earliest = {}, 0, 0, 0, 0, {}, nil
+  local back_kinds, bytes = {}, 0
   for i = 1, n do
     local at = 4 * i - 1
     local id, reason, delay = argv[at], argv[at + 2], tonumber(argv[at + 3])
     local score = held_score(call('HGET', running, id), argv[at + 1])
     local m = parse_meta(call('HGET', keys[META], id))
-    if score and call('HEXISTS', keys[TASKS], id) == 0 then
+    -- The answer is for all of a batch: behind many bytes of records, kinds are not read any more but counted as one.
+    local record = score and (bytes > KINDS_BYTES and call('HEXISTS', keys[TASKS], id) == 1 or call('HGET', keys[TASKS], id))
+    if score and not record then
       call('HDEL', running, id) -- its job has ended: nothing is left to hand back
       score = nil
     end
@@ -36,14 +39,16 @@ local function release(keys, argv)
       letters[i], released = 'p', released + 1
       m.releases = m.releases + 1
       if reason == 'unhandled' then m.unhandled = m.unhandled + 1 end
-      local record = m.unhandled >= UNHANDLED_LIMIT and call('HGET', keys[TASKS], id)
-      if record then
+      if m.unhandled >= UNHANDLED_LIMIT then
+        if record == true then record = call('HGET', keys[TASKS], id) end
         local kind = kind_of(record)
         bury(keys, id, kind, created_of(record), m, now, consumer, 'no-handler', 'no handler: handed back ' .. m.unhandled .. ' times by consumers that know no handler for kind ' .. kind)
         letters[i], failed, released = 'f', failed + 1, released - 1
         follow(keys, now, { id }, 'failed')
         tally(kinds, kind)
       else
+        tally(back_kinds, record == true and '*' or kind_of(record))
+        if record ~= true then bytes = bytes + #record end
         call('HSET', keys[META], id, format_meta(m))
         score = held_order(keys, id, score)
         if delay > 0 then
@@ -56,7 +61,7 @@ local function release(keys, argv)
       end
     end
   end
-  bump(keys, now, { released = released, failed = failed, stale = stale }, { failed = kinds })
+  bump(keys, now, { released = released, failed = failed, stale = stale }, { failed = kinds, released = back_kinds })
   letters = table.concat(letters)
   call('HSET', session, 'release', batch .. ' ' .. letters)
   if earliest and (not next_due or earliest < floor(tonumber(next_due))) then wake_maintainer(keys, 'due') end

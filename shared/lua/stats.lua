@@ -6,9 +6,11 @@ The ring has 1,440 places, so a day of minutes and no more.
 ]]
 local COUNTERS = { 'submitted', 'completed', 'failed', 'retried', 'cancelled', 'expired',
   'reclaimed', 'released', 'stale', 'rejected', 'trimmed', 'deleted', 'duplicate', 'requeued', 'purged',
-  'shed', 'jobs_failed' } -- new ones go to the end: a minute's snapshot is read by place
+  'shed', 'jobs_failed', 'promoted' } -- new ones go to the end: a minute's snapshot is read by place
 local SHED = 16
 local MAX_STAT_FIELDS = 20000 -- about 2,000 kinds; later ones are counted as '*'
+-- Where a record is read for its kind alone: no more of them in one call once they come to so many bytes.
+local KINDS_BYTES = 1048576
 
 local check_stats, bump
 

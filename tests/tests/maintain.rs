@@ -7,7 +7,10 @@ use std::time::Duration;
 use redis::Value;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_shared::balance::Policy;
+use workyard_shared::broker::{Handback, Turn};
+use workyard_shared::options::TaskOptions;
 use workyard_shared::settings::Setting;
+use workyard_tests::hand::Hand;
 use workyard_tests::{Yard, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -113,4 +116,65 @@ async fn the_consumers_are_compared_at_once_when_a_setting_changes() {
         println!("{policy}: {took:?}");
     }
     worker.stop().await;
+}
+
+/// Records are read for their kinds, but not many large ones in one call: nobody else is served meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_move_is_counted_by_kind_and_large_records_move_in_steps() {
+    const LARGE: usize = 5;
+    let yard = Yard::start().await;
+    let large = format!("\"{}\"", "x".repeat(700_000)); // two are more than 1 MiB
+    let soon = |options: &mut TaskOptions| options.delay = Some(Duration::from_millis(1));
+    for _ in 0..LARGE {
+        yard.add("large", &large, soon).await;
+    }
+    yard.add("small", "1", soon).await;
+    let mut steps = Vec::new();
+    let all = LARGE as u64 + 1;
+    let promoted = async {
+        while steps.iter().sum::<u64>() < all {
+            steps.push(yard.consumer.promote(100).await.unwrap().0);
+        }
+    };
+    tokio::time::timeout(SOON, promoted).await.unwrap();
+    assert!(steps.iter().all(|step| *step <= 2), "{steps:?}");
+    let counted = async |event: &str| {
+        let kinds = yard.overview().await.kinds;
+        ["large", "small", "*"].map(|kind| kinds.get(kind).and_then(|of| of.get(event)).copied().unwrap_or(0))
+    };
+    assert_eq!(counted("promoted").await, [5, 1, 0]);
+    assert_eq!(yard.total("promoted").await, 6);
+
+    let mut hand = Hand::register(&yard.consumer).await;
+    let mut grants = Vec::new();
+    while grants.len() < LARGE + 1 {
+        grants.extend(hand.claim(LARGE + 1).await);
+    }
+    let handbacks = grants.into_iter().map(|grant| Handback {
+        id: grant.id,
+        token: grant.token,
+        unhandled: None,
+        delay: Duration::ZERO,
+    });
+    let turn = Turn {
+        number: 100,
+        handbacks: handbacks.collect(),
+        ..Turn::default()
+    };
+    turn.send(&yard.consumer, &hand.consumer, None).await.unwrap();
+    assert_eq!(
+        counted("released").await,
+        [2, 0, 4],
+        "one answer is for all: behind 1 MiB they are not told apart"
+    );
+
+    let mut held = 0;
+    while held < LARGE + 1 {
+        held += hand.claim(LARGE + 1).await.len();
+    }
+    let mut redis = yard.note_calls(Duration::ZERO).await;
+    assert_eq!(yard.consumer.leave(&hand.consumer).await.unwrap(), all);
+    let (counts, left) = (counted("released").await, of(&calls(&mut redis).await, "leave"));
+    assert_eq!(counts, [7, 1, 4]);
+    assert!(left >= 3, "{left} steps");
 }

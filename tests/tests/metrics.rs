@@ -197,6 +197,8 @@ async fn a_lost_lease_and_the_writes_refused_after_it_are_counted() {
     frozen.signal(Signal::STOP);
     let other = daemon(&yard, &["q".to_owned()]);
     yard.reaches("reclaimed", 2).await;
+    let by_kind = r#"workyard_kind_events_total{queue="q",kind="sleep",event="reclaimed"}"#;
+    scraped(http_of(&other).await, by_kind, 2.0).await;
     frozen.signal(Signal::CONT);
     let text = scraped(address, r#"workyard_consumer_leases_lost_total{queue="q"}"#, 1.0).await;
     println!(

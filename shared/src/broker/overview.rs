@@ -8,7 +8,7 @@ use super::{Queue, reply};
 use crate::error::Error;
 
 /// The counters, in the order in which `lua/stats.lua` writes a minute's snapshot.
-pub const COUNTERS: [&str; 17] = [
+pub const COUNTERS: [&str; 18] = [
     "submitted",
     "completed",
     "failed",
@@ -26,6 +26,7 @@ pub const COUNTERS: [&str; 17] = [
     "purged",
     "shed",
     "jobs_failed",
+    "promoted",
 ];
 
 /// Depths, settings and counters of a queue at one moment.

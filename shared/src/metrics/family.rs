@@ -156,7 +156,7 @@ families! {
     CLAIMED = "workyard_consumer_claimed_tasks_total" Counter Daemon ["queue", "kind"]
         "Tasks that went from pending to this daemon: each claim that brought one counts, so a retry does again";
     PROMOTED = "workyard_consumer_promoted_tasks_total" Counter Daemon ["queue"]
-        "Tasks that this daemon moved from scheduled to pending because they were due";
+        "Tasks that this daemon moved from scheduled to pending because they were due; those of all daemons are the event promoted";
     INGESTED = "workyard_consumer_ingested_tasks_total" Counter Daemon ["queue"]
         "Raw items of the inbox that this daemon made tasks of";
     CLAIM = "workyard_consumer_claim_tasks" Histogram Daemon ["queue"]

@@ -126,8 +126,8 @@ pub const MUTANTS: [Mutant; 30] = [
     ),
     mutant(
         "the fourth death is poison",
-        "if charged and m.crashes - more >= POISON_LIMIT then",
-        "if charged and m.crashes - more > POISON_LIMIT then",
+        "if charged and deaths >= POISON_LIMIT and",
+        "if charged and deaths > POISON_LIMIT and",
     ),
     mutant(
         "a suspect that died beside others bears no more than one that died alone",

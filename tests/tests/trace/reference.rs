@@ -285,7 +285,8 @@ impl Reference {
         } else {
             Place::Pending { score }
         };
-        self.count("released", 1);
+        let kind = task.spec.kind;
+        self.count_kind("released", kind);
         'p'
     }
 
@@ -317,9 +318,10 @@ impl Reference {
             } else {
                 task.place = Place::Pending { score };
                 back += 1;
+                let kind = task.spec.kind;
+                self.count_kind(if crashed { "reclaimed" } else { "released" }, kind);
             }
         }
-        self.count(if crashed { "reclaimed" } else { "released" }, back);
         self.parked.retain(|s| *s != session);
         if self.maintainer == Some(session) {
             self.maintainer = None;

@@ -190,7 +190,10 @@ impl Reference {
                 unreachable!()
             };
             let score = self.next_score(priority);
-            self.tasks.get_mut(id).expect("a task").place = Place::Pending { score };
+            let task = self.tasks.get_mut(id).expect("a task");
+            task.place = Place::Pending { score };
+            let kind = task.spec.kind;
+            self.count_kind("promoted", kind);
         }
         self.wake_unless_paused(due.len() as u64);
         due.len() as u64
@@ -242,7 +245,8 @@ impl Reference {
                 let score = self.next_score(self.tasks[id].priority());
                 let task = self.tasks.get_mut(id).expect("a task");
                 (task.counts, task.place) = (None, Place::Pending { score });
-                self.count("requeued", 1);
+                let kind = task.spec.kind;
+                self.count_kind("requeued", kind);
             }
         }
         self.wake_unless_paused(answers.iter().filter(|failed| **failed).count() as u64);
