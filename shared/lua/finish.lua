@@ -60,7 +60,7 @@ local function ask(keys, id, session)
 end
 
 local function wrong_waiter(session)
-  if #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
+  if not session or #session < 1 or #session > 64 or find(session, '[^%w-]') then return refuse('waiter must match [A-Za-z0-9-]{1,64}') end
 end
 
 local function keep(keys, id, text, retention, now)

@@ -34,6 +34,7 @@ local MAX_FLEET, FLEET_TTL = 262144, 60000
 
 local function set_fleet(keys, argv)
   local vitals, fleet, text = keys[OWN + 1], keys[OWN + 2], argv[1]
+  if not text then return refuse('fleet takes the fleet, then consumers') end
   if #text > MAX_FLEET then return refuse('the fleet exceeds ' .. MAX_FLEET .. ' bytes') end
   if #argv > MAX_BATCH + 1 then return refuse('fleet takes at most ' .. MAX_BATCH .. ' consumers') end
   local version = (tonumber(match(call('GET', fleet) or '', '^%d+')) or 0) + 1

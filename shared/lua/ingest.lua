@@ -31,6 +31,7 @@ end
 
 local function peek(keys, argv)
   local source, most, room, items = keys[OWN + 1], tonumber(argv[1]), tonumber(argv[2]), {}
+  if not most or not room then return refuse('peek takes the most items and the most bytes') end
   local limit = room
   if argv[3] == 'room' then
     local plan = { now = clock() }

@@ -36,6 +36,7 @@ end
 
 local function progress(keys, argv)
   local id, text = argv[1], argv[3]
+  if not text then return refuse('progress takes an id, its token and a text') end
   if #text > 256 or find(text, '[%c]') then return refuse('progress must be one line of at most 256 bytes') end
   if not held_score(call('HGET', keys[OWN + 1], id), argv[2]) then
     bump(keys, (clock()), { stale = 1 })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use workyard_shared::functions;
 use workyard_shared::keys::SHARED;
 use workyard_tests::Yard;
 
@@ -300,16 +301,39 @@ async fn every_call_of_the_table_works_when_nothing_is_wrong() {
 
 /// Each of these calls is refused as `INVALID`, and changes nothing.
 async fn refused<'a>(cases: impl IntoIterator<Item = (&'a str, &'a [&'a str], Vec<String>)>) {
+    assert!(refused_unchanged(&functions::library(), cases).await);
+}
+
+/// Each of these calls of such functions is refused as `INVALID`; whether they changed nothing.
+async fn refused_unchanged<'a>(
+    library: &str,
+    cases: impl IntoIterator<Item = (&'a str, &'a [&'a str], Vec<String>)>,
+) -> bool {
     let yard = Yard::start().await;
-    yard.broker.link().load_library().await.unwrap();
     let mut redis = yard.server.connection().await;
+    plain(&mut redis, &["FUNCTION", "LOAD", "REPLACE", library]).await;
     prepare(&mut redis).await;
     let before = dump(&mut redis).await;
     for (name, own, args) in cases {
         let error = call(&mut redis, name, own, &args).await.expect_err(name);
         assert_eq!(error.code(), Some("INVALID"), "{name} {args:.60?}: {error}");
     }
-    assert_eq!(before, dump(&mut redis).await);
+    before == dump(&mut redis).await
+}
+
+/// The calls below would find a function that writes first and checks its arguments then.
+#[tokio::test]
+async fn a_function_that_writes_before_it_has_checked_its_arguments_is_found() {
+    let sound = functions::library();
+    let (checks, last) = ("  local ids, times = read_batch(argv, n)\n", "k \n");
+    assert_eq!(sound.matches(checks).count(), 1);
+    let broken = sound.replace(checks, &format!("  call('HDEL', running, argv[3])\n{checks}"));
+    let call = || {
+        let args = strings(&["c", "5", "held", "1", last, "0 1 2", "1"]);
+        [("complete", &["running:c", "session:c"][..], args)]
+    };
+    assert!(refused_unchanged(&sound, call()).await);
+    assert!(!refused_unchanged(&broken, call()).await);
 }
 
 #[tokio::test]
@@ -398,6 +422,30 @@ async fn too_few_arguments_are_refused_in_words() {
         ("cancel", &["audit"], &["w", "held", "", &long]),
     ];
     refused(cases.map(|(name, own, args)| (name, own, strings(args)))).await;
+}
+
+/// What is forgotten is told in words, not as an error in the middle of a function.
+#[tokio::test]
+async fn no_function_fails_in_its_middle_for_too_few_arguments() {
+    let yard = Yard::start().await;
+    yard.broker.link().load_library().await.unwrap();
+    let mut redis = yard.server.connection().await;
+    for (name, own) in KEYS {
+        let more = own.len() + if own.first() == Some(&JOB) { 11 } else { 0 };
+        for (count, all) in (0..9).flat_map(|count| ["", "x", "1", "a b"].map(|all| (count, all))) {
+            let mut cmd = redis::cmd("FCALL");
+            cmd.arg(format!("workyard_1_{name}")).arg(SHARED.len() + more);
+            for key in SHARED {
+                cmd.arg(format!("{BASE}{key}"));
+            }
+            for n in 0..more {
+                cmd.arg(format!("{BASE}{name}:{n}"));
+            }
+            let answer: redis::RedisResult<Value> = cmd.arg(vec![all; count]).query_async(&mut redis).await;
+            let said = answer.err().filter(|error| error.code() != Some("INVALID"));
+            assert!(said.is_none(), "{name} with {count} times {all:?}: {said:?}");
+        }
+    }
 }
 
 #[tokio::test]
