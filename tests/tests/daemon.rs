@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use workyard_shared::broker::{Place, Seen};
-use workyard_shared::options::Backoff;
+use workyard_shared::options::{Backoff, TaskOptions};
 use workyard_tests::{Daemon, Signal, TestServer, Yard, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -333,6 +333,24 @@ async fn until_empty_says_once_what_it_waits_for_and_ends_when_that_is_over() {
     yard.operator.cancel(&failing).await.unwrap();
     assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
     assert_eq!(daemon.log().matches("not empty yet").count(), 4, "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_empty_says_that_a_kind_fails_everywhere() {
+    let yard = Yard::start().await;
+    let once = |options: &mut TaskOptions| options.max_attempts = Some(1);
+    for _ in 0..400 {
+        yard.add("flaky", r#"{"times":99}"#, once).await;
+    }
+    let daemon = consumer(&yard, HANDLERS, &["--until-empty"]);
+    let said = "queue q is not empty yet: kind flaky fails everywhere, one is tried now and then; waiting: ";
+    wait_until(LIMIT, || async { daemon.log().contains(said) }).await;
+    wait_until(LIMIT, || async {
+        cli(&yard, &["purge", "scheduled", "--yes"]);
+        !daemon.is_running()
+    })
+    .await;
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "{}", daemon.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
