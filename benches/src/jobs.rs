@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use workyard_consumer::{Failure, Registry, Worker, WorkerConfig};
 use workyard_producer::{Client, ClientConfig};
+use workyard_shared::job::JobRecord;
 use workyard_shared::link::LinkConfig;
 use workyard_shared::name::QueueName;
 
@@ -24,12 +25,17 @@ fn bench() -> anyhow::Result<QueueName> {
     Ok(QueueName::new("bench")?)
 }
 
-/// Resident memory of this process, in bytes; zero where there is no `/proc`.
-fn resident() -> u64 {
+/// Resident memory of this process, in bytes: now (`VmRSS:`), or the most since [`forget_peak`] (`VmHWM:`). Zero where there is no `/proc`.
+fn resident(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes: Option<u64> = line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
     kilobytes.unwrap_or(0) * 1024
+}
+
+/// Lets the most of this process' memory begin anew: `5` asks Linux for that, see proc(5).
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").ok();
 }
 
 /// Tiny chunks through one daemon: a chunk is one number, map and reduce are the built-in `sum`.
@@ -42,7 +48,8 @@ pub(crate) async fn chunks(
     server.flush(&server.link().await?).await?;
     let daemon = Daemon::start(consumer, &server.url(), concurrency, "")?;
     let client = Client::new(ClientConfig::from_url(&server.url())?)?;
-    let (link, before, begun) = (server.link().await?, resident(), Instant::now());
+    forget_peak();
+    let (link, before, begun) = (server.link().await?, resident("VmRSS:"), Instant::now());
     let cpu = server.cpu(&link).await?;
     let job = client
         .map_reduce(&bench()?, "sum", "sum")
@@ -50,7 +57,7 @@ pub(crate) async fn chunks(
         .chunk_size(1)
         .submit()
         .await?;
-    let (submitted, grown) = (begun.elapsed(), resident().saturating_sub(before));
+    let (submitted, grown) = (begun.elapsed(), resident("VmHWM:").saturating_sub(before));
     let record = job.wait(PATIENCE).await?;
     let cpu = server.cpu(&link).await? - cpu;
     anyhow::ensure!(
@@ -60,17 +67,12 @@ pub(crate) async fn chunks(
     let total = usize::try_from(count)?;
     let mapped = Duration::from_millis(record.mapped_ms.saturating_sub(record.started_ms).max(1));
 
-    let all = client
-        .map_reduce(&bench()?, "sum", "sum")
-        .items(0..200_u64)
-        .chunk_size(1)
-        .fan_in_all()
-        .submit()
-        .await?;
-    let gap = all.wait(PATIENCE).await?;
+    let gap = fan_in_all(&client).await?;
     drop(daemon);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let (grown, gap) = (grown as f64 / 1e6, gap.reducing_ms.saturating_sub(gap.mapped_ms) as f64);
+    let grown = grown as f64 / 1e6;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let [tree, all] = [&record, &gap].map(|job| job.reducing_ms.saturating_sub(job.mapped_ms) as f64);
     let micros = cpu.as_secs_f64() * 1e6 / f64::from(u32::try_from(count)?);
     Ok(vec![
         figure(
@@ -83,7 +85,7 @@ pub(crate) async fn chunks(
             "job: submitter grew by",
             grown,
             "MB",
-            "resident memory while it submitted",
+            "resident memory, the most while it submitted",
         ),
         figure(
             "job: chunks mapped",
@@ -99,11 +101,29 @@ pub(crate) async fn chunks(
         ),
         figure(
             "job: last map to reduce",
-            gap,
+            tree,
             "ms",
-            "the reduce has read its input by then",
+            "the first reduce behind the last map; it has read its input by then",
+        ),
+        figure(
+            "job: last map to reduce of all",
+            all,
+            "ms",
+            "a reduce that gets the partials of 200 chunks at once",
         ),
     ])
+}
+
+/// The record of a job whose one reduce gets all partials.
+async fn fan_in_all(client: &Client) -> anyhow::Result<JobRecord> {
+    let job = client
+        .map_reduce(&bench()?, "sum", "sum")
+        .items(0..200_u64)
+        .chunk_size(1)
+        .fan_in_all()
+        .submit()
+        .await?;
+    Ok(job.wait(PATIENCE).await?)
 }
 
 /// How many primes there are in a range, the slow way: work for a core.

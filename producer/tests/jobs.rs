@@ -162,13 +162,16 @@ async fn pairs_are_merged_from_inline_and_spilled_parts_and_delete_removes_the_f
     assert!(!dir.path().join("workyard.default.words").exists());
 }
 
-/// Chunks of a large job: it takes 40 calls of 1,000 each.
-const MANY: u64 = 40_000;
+/// Chunks of a large job: 40,000, which take 40 calls, or as many as `WORKYARD_MANY_CHUNKS` says.
+fn many() -> u64 {
+    let chosen = std::env::var("WORKYARD_MANY_CHUNKS").ok();
+    chosen.map_or(40_000, |text| text.parse().expect("WORKYARD_MANY_CHUNKS is a number"))
+}
 
 /// Begins to submit a large job; some of its chunks are there.
 async fn submitting(server: &Server, id: &'static str) -> tokio::task::JoinHandle<JobHandle> {
     let client = server.client();
-    let submitting = tokio::spawn(async move { items(&client, id, MANY, 1).await });
+    let submitting = tokio::spawn(async move { items(&client, id, many(), 1).await });
     some_are_there(server, id).await;
     submitting
 }
@@ -200,8 +203,8 @@ async fn chunks(server: &Server, id: &str) -> Vec<String> {
 /// All chunks of a large job are there, each once and in its place.
 async fn is_whole(server: &Server, job: &JobHandle) {
     let record = job.status().await.unwrap();
-    assert_eq!((record.submitted, record.maps.total), (MANY, MANY));
-    let expected: Vec<String> = (0..MANY).map(|n| format!("{{\"items\":[{n}]}}")).collect();
+    assert_eq!((record.submitted, record.maps.total), (many(), many()));
+    let expected: Vec<String> = (0..many()).map(|n| format!("{{\"items\":[{n}]}}")).collect();
     assert_eq!(chunks(server, job.id().as_str()).await, expected);
 }
 
@@ -223,7 +226,7 @@ async fn a_submitter_that_died_is_followed_by_the_same_call_with_the_same_id() {
     let half = server.client().job(&queue(), &"half".parse().unwrap());
     assert_eq!(half.status().await.unwrap().state, JobState::Pending);
 
-    let job = items(&server.client(), "half", MANY, 1).await;
+    let job = items(&server.client(), "half", many(), 1).await;
     assert!(job.joined());
     is_whole(&server, &job).await;
 }
@@ -251,7 +254,10 @@ async fn a_job_that_is_deleted_under_its_submitter_stays_so_until_the_same_call_
     let server = Server::start(&[]).await;
     let client = server.client();
     let submit = {
-        let job = client.map_reduce(&queue(), "count", "sum").items(0..MANY).chunk_size(1);
+        let job = client
+            .map_reduce(&queue(), "count", "sum")
+            .items(0..many())
+            .chunk_size(1);
         job.id("undone")
     };
     let submitting = tokio::spawn(submit.submit());
@@ -262,7 +268,7 @@ async fn a_job_that_is_deleted_under_its_submitter_stays_so_until_the_same_call_
     server.run(&["job", "undone"]).fails(1, "no job undone");
     assert_eq!(chunks(&server, "undone").await, [""; 0]);
     server.run(&["doctor"]).ok();
-    is_whole(&server, &items(&client, "undone", MANY, 1).await).await;
+    is_whole(&server, &items(&client, "undone", many(), 1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
