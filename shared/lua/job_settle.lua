@@ -87,9 +87,12 @@ local function store_parts(keys, job, argv, o, member)
   local inner = place and tonumber(match(place, '^%d+')) < top
   local data = together or {}
   if chunk and job.form ~= 'fold' then
-    data[#data + 1], data[#data + 2] = 'm.' .. chunk, mark_of(job, argv, o)
+    local mark = mark_of(job, argv, o)
+    data[#data + 1], data[#data + 2] = 'm.' .. chunk, mark
+    job.bytes = job.bytes + #mark
   elseif (chunk or inner) and o.to < o.from then
     data[#data + 1], data[#data + 2] = chunk and '0.' .. chunk or place, 'i'
+    job.bytes = job.bytes + 1
   end
   job.counted = job.counted + 1
   for p = o.from, o.to, 2 do
@@ -118,9 +121,10 @@ local function store_parts(keys, job, argv, o, member)
 end
 
 local function settle_done(keys, job, argv, o, member, score, now)
-  local size = 0 -- of what is inline: a reference to a spilled part is always taken
+  local size, all = 0, 0 -- of what is inline; and with the references to spilled parts
   for p = o.from, o.to, 2 do
     if byte(argv[p + 1], 1) ~= 115 then size = size + #argv[p + 1] end
+    all = all + #argv[p + 1]
   end
   if size > 0 and job.bytes + size > job.budget then
     if job.spill ~= '' then
@@ -129,6 +133,13 @@ local function settle_done(keys, job, argv, o, member, score, now)
       return 'p'
     end
     end_job(keys, job, 'failed', fmt('budget: intermediate data would exceed %d bytes, and the job has no spill place', job.budget), now)
+    return 'f'
+  end
+  -- What is spilled leaves a reference, and each map a mark: they have room beside the budget, or a job of many chunks and
+  -- partitions would fill Redis with them.
+  local beside = math.max(job.budget, MAX_PART)
+  if job.bytes + all > job.budget + beside then
+    end_job(keys, job, 'failed', fmt('budget: the references to spilled data would exceed %d bytes: fewer partitions or larger chunks leave fewer', beside), now)
     return 'f'
   end
   count_task(job, 'completed', kind_of_member(job, member), 1)

@@ -9,9 +9,9 @@ use workyard_shared::broker::{
     JobSubmitted, JobVerdict, Turn,
 };
 use workyard_shared::job::{Form, JobState, Part, Policy};
-use workyard_shared::name::SessionId;
-use workyard_tests::Yard;
+use workyard_shared::name::{JobId, SessionId};
 use workyard_tests::hand::{Hand, job_id, member_of, outcome, spec, submit};
+use workyard_tests::{Yard, queue_name};
 
 const DONE: fn(&str) -> JobVerdict = |_| JobVerdict::Done;
 
@@ -80,6 +80,27 @@ async fn a_fold_keeps_the_order_of_chunks_for_any_size_and_fan_in() {
         }
     }
     counts_add_up(&yard).await;
+}
+
+#[tokio::test]
+async fn a_job_lives_in_its_home_partition_alone() {
+    let yard = Yard::start().await;
+    let home = yard.broker.partition(&queue_name("q"), 1);
+    let (mut hand, mut other) = (Hand::register(&home).await, Hand::register(&yard.consumer).await);
+    for form in [Form::Fold { fan_in: Some(3) }, Form::Keyed { partitions: 2 }] {
+        let id = job_id("home");
+        submit(&home, &id, &spec(form), 20).await;
+        assert!(other.claim(10).await.is_empty(), "a task came into partition 0");
+        hand.work_all(&id, DONE).await;
+        assert_eq!(hand.record(&id).await.state, JobState::Completed);
+        if let Form::Fold { .. } = form {
+            assert_eq!(hand.result(&id, 0).await, expected(20));
+        }
+        assert!(yard.queue.jobs(0, 1).await.unwrap().is_empty());
+        assert_eq!(yard.queue.job_record(&id).await.unwrap(), None);
+        assert_eq!(home.job_delete(&id, false).await.unwrap(), JobDeleted::Deleted);
+    }
+    assert!(keys(&yard, "job:home").await.is_empty());
 }
 
 #[tokio::test]
@@ -521,6 +542,82 @@ async fn a_job_over_its_budget_fails_with_that_reason_or_is_told_to_spill() {
     assert_eq!(hand.record(&id).await.spilled, 1);
     yard.operator.job_cancel(&id).await.unwrap();
     assert_eq!(yard.operator.job_delete(&id, false).await.unwrap(), JobDeleted::Spilled);
+    assert_eq!(yard.operator.job_delete(&id, true).await.unwrap(), JobDeleted::Deleted);
+    counts_add_up(&yard).await;
+}
+
+/// Bytes of all values of a hash.
+async fn stored(yard: &Yard, job: &JobId, part: &str) -> u64 {
+    let values = redis::cmd("HVALS").arg(yard.queue.keys().job_key(job, part)).to_owned();
+    let values: Vec<Vec<u8>> = values.query_async(&mut yard.server.connection().await).await.unwrap();
+    values.iter().map(|value| value.len() as u64).sum()
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_job_are_those_that_redis_holds_for_it_references_and_marks_too() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.consumer).await;
+    for (name, form) in [
+        ("fold", Form::Fold { fan_in: Some(3) }),
+        ("keyed", Form::Keyed { partitions: 5 }),
+    ] {
+        let id = job_id(name);
+        let mut spilling = spec(form);
+        spilling.spill = Some("file:///spill".to_owned());
+        submit(&yard.producer, &id, &spilling, 20).await;
+        let mut steps = 0;
+        while let Some(grant) = hand.claim(1).await.pop() {
+            // Of each kind some: nothing at all, a reference, one part of those that there may be.
+            let parts = match steps % 4 {
+                0 => Vec::new(),
+                1 => vec![(0, spilled(steps))],
+                _ => vec![(0, Part::Inline(Bytes::from(format!("{steps},"))))],
+            };
+            let done = outcome(&grant, JobVerdict::Done, parts);
+            assert_eq!(hand.settle(&id, vec![done]).await, [JobSettled::Kept]);
+            let (data, out) = (stored(&yard, &id, ":data").await, stored(&yard, &id, ":out").await);
+            assert_eq!(hand.record(&id).await.bytes, data + out, "{name}, step {steps}");
+            steps += 1;
+        }
+        assert_eq!(hand.record(&id).await.state, JobState::Completed);
+        assert!(steps > 20, "{name}: maps and reduces");
+        yard.operator.job_delete(&id, true).await.unwrap();
+    }
+}
+
+/// A reference as a consumer writes it.
+fn spilled(number: u64) -> Part {
+    Part::Spilled {
+        bytes: 1000,
+        path: format!("workyard.q.job/data/m12345-{number}-1790000000000000"),
+    }
+}
+
+#[tokio::test]
+async fn references_to_spilled_parts_have_a_bound_of_their_own() {
+    let yard = Yard::start().await;
+    let mut hand = Hand::register(&yard.consumer).await;
+    let id = job_id("refs");
+    let mut small = spec(Form::Keyed { partitions: 1000 });
+    (small.budget, small.spill) = (1000, Some("file:///spill".to_owned()));
+    submit(&yard.producer, &id, &small, 400).await;
+    let mut settled = Vec::new();
+    for grant in hand.claim(400).await {
+        let parts = (0..1000)
+            .map(|partition| (partition, spilled(partition.into())))
+            .collect();
+        settled = hand.settle(&id, vec![outcome(&grant, JobVerdict::Done, parts)]).await;
+        if settled != [JobSettled::Kept] {
+            break;
+        }
+    }
+    assert_eq!(settled, [JobSettled::Failed]);
+    assert!(stored(&yard, &id, ":data").await <= 1000 + (16 << 20) + 64);
+    let record = hand.record(&id).await;
+    assert_eq!(record.state, JobState::Failed);
+    assert!(record.maps.done > 200, "16 MiB are room for many: {record:?}");
+    let reason = "budget: the references to spilled data would exceed 16777";
+    assert!(record.error.starts_with(reason), "{}", record.error);
     assert_eq!(yard.operator.job_delete(&id, true).await.unwrap(), JobDeleted::Deleted);
     counts_add_up(&yard).await;
 }
