@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use workyard_shared::broker::{JobCancelled, JobDeleted, JobRetried, JobVerdict};
 use workyard_shared::functions;
+use workyard_shared::job::{Form, JobState, Part};
 use workyard_shared::keys::SHARED;
+use workyard_shared::name::JobId;
 use workyard_tests::Yard;
+use workyard_tests::hand::{Hand, job_id, outcome, spec, submit};
 
 const BASE: &str = "workyard:{q}:";
 
@@ -573,6 +578,84 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
         "{long} calls above 15 ms, one of {slowest} us"
     );
     assert_eq!(yard.overview().await.pending, 0);
+}
+
+/// The calls of jobs, in steps as large as consumers, submitters and the maintainer make them: how long those above 5 ms took.
+async fn long_calls_of_jobs() -> Vec<u64> {
+    let yard = Yard::start().await;
+    let mut redis = yard.note_calls(Duration::from_millis(5)).await;
+    let mut hand = Hand::register(&yard.consumer).await;
+    let many = job_id("many");
+    submit(&yard.producer, &many, &spec(Form::fold()), 200_000).await;
+    for round in 0..20 {
+        let verdict = if round == 7 {
+            JobVerdict::Retry
+        } else {
+            JobVerdict::Done
+        };
+        settle_some(&mut hand, &many, 500, verdict, 1).await;
+    }
+    let (_, members) = yard.queue.job_live(&many, 0).await.unwrap();
+    yard.consumer.job_tend(&many, None, &members).await.unwrap();
+    let copied: Vec<String> = members.into_iter().take(100).collect();
+    assert!(yard.consumer.job_backup(&many, &copied).await.unwrap() > 0);
+    for ends in 0..2 {
+        assert_eq!(yard.operator.job_cancel(&many).await.unwrap(), JobCancelled::Cancelled);
+        while yard.consumer.job_tend(&many, None, &[]).await.unwrap().more {}
+        while ends == 0 && yard.operator.job_retry(&many).await.unwrap() == JobRetried::More {}
+    }
+    while yard.operator.job_delete(&many, false).await.unwrap() == JobDeleted::More {}
+
+    // All levels of a tree, and all partitions that there may be.
+    let tree = job_id("tree");
+    submit(&yard.producer, &tree, &spec(Form::fold()), 3200).await;
+    while settle_some(&mut hand, &tree, 500, JobVerdict::Done, 1).await > 0 {}
+    assert_eq!(hand.record(&tree).await.state, JobState::Completed);
+    let wide = job_id("wide");
+    submit(&yard.producer, &wide, &spec(Form::Keyed { partitions: 1000 }), 100).await;
+    for _ in 0..50 {
+        settle_some(&mut hand, &wide, 2, JobVerdict::Done, 1000).await;
+    }
+    while settle_some(&mut hand, &wide, 500, JobVerdict::Done, 1).await > 0 {}
+    let record = hand.record(&wide).await;
+    assert_eq!((record.state, record.reduces.done), (JobState::Completed, 1000));
+    while yard.operator.job_delete(&wide, false).await.unwrap() == JobDeleted::More {}
+
+    yard.noted_us(&mut redis).await
+}
+
+#[tokio::test]
+async fn no_call_of_a_job_holds_redis_for_long_however_large_the_job() {
+    // The best of three: others may run on this machine, and hold up many of them for a while. What is not done in steps takes
+    // tenths of a second and more.
+    for left in (0..3).rev() {
+        let slow = long_calls_of_jobs().await;
+        let slowest = slow.iter().max().copied().unwrap_or(0);
+        let (all, long) = (slow.len(), slow.iter().filter(|us| **us > 15_000).count());
+        println!("{all} calls above 5 ms (the aim is none), {long} above 15 ms, the slowest {slowest} us");
+        if 2 * long <= all && slowest < 150_000 {
+            return;
+        }
+        assert!(left > 0, "{long} of {all} above 15 ms, one of {slowest} us");
+    }
+}
+
+/// Claims up to so many tasks of a job and settles them in one call, each with so many parts. How many.
+async fn settle_some(hand: &mut Hand, job: &JobId, most: usize, verdict: JobVerdict, parts: u32) -> usize {
+    let grants = hand.claim(most).await;
+    let part = || Part::Inline(Bytes::from_static(b"12,\n"));
+    let outcomes: Vec<_> = grants
+        .iter()
+        .map(|grant| {
+            let parts = if verdict == JobVerdict::Done { parts } else { 0 };
+            outcome(grant, verdict, (0..parts).map(|name| (name, part())).collect())
+        })
+        .collect();
+    let settled = outcomes.len();
+    if settled > 0 {
+        hand.settle(job, outcomes).await;
+    }
+    settled
 }
 
 /// A queue that is full and sheds writes more keys than one that has room.

@@ -28,6 +28,8 @@ const TURN_BYTES: usize = 2 * MAX_CLAIM_BYTES;
 const MAX_OUTCOMES: usize = 500;
 /// Output bytes of a job in one turn, about.
 const JOB_BYTES: usize = 4 * MAX_CLAIM_BYTES;
+/// Parts of outputs in one turn, about: each is a field that the function writes, however small it is. One output has 1,000 at most.
+const JOB_PARTS: usize = 2000;
 
 /// Outcomes on their way to Redis.
 #[derive(Default)]
@@ -78,10 +80,11 @@ impl Outbox {
     /// The next job's outcomes, as far as they fit into a turn.
     fn take_members(&mut self) -> Option<JobTurn> {
         let (job, mut waiting) = self.members.pop_front()?;
-        let (mut outcomes, mut bytes) = (Vec::new(), 0);
-        while outcomes.len() < MAX_OUTCOMES && bytes < JOB_BYTES {
+        let (mut outcomes, mut bytes, mut parts) = (Vec::new(), 0, 0);
+        while outcomes.len() < MAX_OUTCOMES && bytes < JOB_BYTES && parts < JOB_PARTS {
             let Some(outcome) = waiting.pop_front() else { break };
             bytes += outcome.bytes();
+            parts += outcome.parts.len();
             outcomes.push(outcome);
         }
         if !waiting.is_empty() {
@@ -199,5 +202,48 @@ fn tell_dead(fleet: &Arc<Fleet>, id: &str, kind: &str, error: &str) {
                 call.await;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use workyard_shared::broker::JobVerdict;
+    use workyard_shared::job::Part;
+
+    use super::*;
+
+    fn of_parts(number: u64, parts: u32) -> Done {
+        let outcome = JobOutcome {
+            id: format!("j:1:m:{number}"),
+            token: number,
+            verdict: JobVerdict::Done,
+            delay: None,
+            random: 0.0,
+            run: Duration::ZERO,
+            error: String::new(),
+            parts: (0..parts)
+                .map(|name| (name, Part::Inline(Bytes::from_static(b"1"))))
+                .collect(),
+        };
+        Done::Member(JobId::new("j").unwrap(), "m".to_owned(), outcome)
+    }
+
+    /// How many outcomes each turn takes of so many, of so many parts each.
+    fn turns(outcomes: u64, parts: u32) -> Vec<usize> {
+        let mut outbox = Outbox::default();
+        (0..outcomes).for_each(|number| outbox.add(of_parts(number, parts)));
+        let mut turns = Vec::new();
+        while !outbox.is_empty() {
+            turns.push(outbox.take(1).job.unwrap().outcomes.len());
+        }
+        turns
+    }
+
+    #[test]
+    fn a_turn_takes_few_outputs_of_many_small_parts() {
+        assert_eq!(turns(1200, 1), [500, 500, 200]);
+        assert_eq!(turns(5, 1000), [2, 2, 1]);
+        assert_eq!(turns(300, 10), [200, 100]);
     }
 }
