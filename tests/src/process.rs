@@ -74,6 +74,26 @@ impl Daemon {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// The processes that it has started and not reaped.
+    ///
+    /// # Panics
+    /// Without `/proc`.
+    pub fn children(&self) -> Vec<u32> {
+        let mut children = Vec::new();
+        let all = fs::read_dir("/proc").unwrap_or_else(|e| panic!("no /proc: {e}"));
+        for entry in all.flatten() {
+            let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+            if parent.is_some_and(|parent| parent == self.pid().to_string()) {
+                children.push(child);
+            }
+        }
+        children
+    }
+
     /// Sends a signal; harmless when the process has ended.
     pub fn signal(&self, signal: Signal) {
         // While unreaped the pid cannot belong to another process, so the check and the signal are under one lock.
@@ -153,4 +173,10 @@ pub(crate) fn end(child: &mut Child) {
     if let (Err(kill), Err(wait)) = (killed, reaped) {
         eprintln!("cannot end process {}: {kill}; {wait}", child.id());
     }
+}
+
+/// Whether a process runs: one that nobody has reaped yet does not.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

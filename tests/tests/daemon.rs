@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use workyard_shared::broker::{Place, Seen};
 use workyard_shared::options::{Backoff, TaskOptions};
-use workyard_tests::{Daemon, Signal, TestServer, Yard, wait_until, workspace_binary};
+use workyard_tests::{Daemon, Signal, TestServer, Yard, is_alive, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -98,7 +98,7 @@ async fn a_task_goes_from_the_command_line_through_a_command_to_its_result() {
         cli(&yard, &["enqueue", "nap", r#"{"seconds":60}"#, "--wait", "200ms"]).0,
         3
     );
-    let children = children_of(daemon.pid());
+    let children = daemon.children();
     assert!(!children.is_empty(), "the sleeper is a process");
     daemon.signal(Signal::TERM);
     wait_until(LIMIT, || async { daemon.log().contains("stopping") }).await;
@@ -190,27 +190,6 @@ async fn a_drain_ends_soon_after_its_time_also_when_redis_does_not_answer() {
         "{}",
         daemon.log()
     );
-}
-
-/// Processes whose parent is this one.
-fn children_of(pid: u32) -> Vec<u32> {
-    let mut children = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
-        if parent.is_some_and(|parent| parent == pid.to_string()) {
-            children.push(child);
-        }
-    }
-    children
-}
-
-/// Whether it runs: one that nobody has reaped yet does not.
-fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -274,6 +274,41 @@ async fn a_daemon_without_a_file_serves_the_built_in_functions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_nobody_gave_a_size_are_four_for_each_slot_that_the_daemons_report() {
+    let yard = Yard::start().await;
+    let daemon = |slots: &str| {
+        let file = yard.server.dir().join(format!("slots-{slots}.toml"));
+        std::fs::write(
+            &file,
+            format!("concurrency = {slots}\n[[queues]]\nname = \"q\"\n[jobs]\n"),
+        )
+        .unwrap();
+        let mut command = workspace_binary("workyard-consumer");
+        command.arg("--config").arg(file);
+        Daemon::spawn(command.args(["--redis-url", &yard.server.consumer_url()]))
+    };
+    let client = client(&yard);
+    let mut daemons = Vec::new();
+    for (slots, chunks) in [("3", 12), ("2", 20)] {
+        daemons.push(daemon(slots));
+        wait_until(SOON, || async {
+            let consumers = client.consumers(&[q()]).await.unwrap();
+            consumers.iter().filter(|consumer| consumer.health.is_some()).count() == daemons.len()
+        })
+        .await;
+        let job = client
+            .map_reduce(&q(), "sum", "sum")
+            .items(0..240)
+            .submit()
+            .await
+            .unwrap();
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!(record.maps.total, chunks, "{} daemons", daemons.len());
+        assert_eq!(job.result::<i64>().await.unwrap(), Some((0..240).sum()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reduce_that_is_not_commutative_sees_the_order_of_the_items() {
     let yard = Yard::start().await;
     let workers = two_workers(&yard, paper).await;
@@ -290,6 +325,119 @@ async fn a_reduce_that_is_not_commutative_sees_the_order_of_the_items() {
     assert_eq!(job.result::<String>().await.unwrap(), Some(expected));
     for worker in workers {
         worker.stop().await;
+    }
+}
+
+/// Each consumer has one slot, and a node of the tree waits in it until another one runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn reduces_of_one_level_run_on_both_consumers_at_once() {
+    let yard = Yard::start().await;
+    let begun = Arc::new(AtomicU64::new(0));
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let (mut registry, begun) = (paper(), Arc::clone(&begun));
+        registry
+            .reduce_all("meet", move |parts: Vec<i64>| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                let until = Instant::now() + SOON;
+                while begun.load(Ordering::SeqCst) < 2 {
+                    if Instant::now() > until {
+                        return Err(Failure::fatal("no other reduce began"));
+                    }
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+                Ok::<i64, Failure>(parts.iter().sum())
+            })
+            .unwrap();
+        let config = workyard_consumer::WorkerConfig {
+            concurrency: 1,
+            ..yard.config()
+        };
+        workers.push(yard.work(registry, config).await);
+    }
+    let job = client(&yard).map_reduce(&q(), "square", "meet").items(0..4);
+    let job = job.chunk_size(1).fan_in(2).backups(false).submit().await.unwrap();
+    let record = job.wait(SOON * 2).await.unwrap();
+    assert_eq!(record.state, JobState::Completed, "{}", record.error);
+    assert_eq!(job.result::<i64>().await.unwrap(), Some(14));
+    assert_eq!(begun.load(Ordering::SeqCst), 3, "two nodes and the top");
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+/// What `late` and `list` are below, in a worker that speaks JSON lines.
+const LIST_IN_PYTHON: &str = r#"
+import json, sys, time
+
+def late(items):
+    time.sleep(items[0] * 7 % 11 / 1000)
+    return [f"{n}," for n in items]
+
+STAGES = {"late": late, "list": lambda texts: ["".join(texts)]}
+for line in sys.stdin:
+    task = json.loads(line)
+    if task["type"] == "task":
+        result = STAGES[task["kind"]](task["payload"])
+        print(json.dumps({"type": "result", "id": task["id"], "token": task["token"], "result": result}), flush=True)
+"#;
+
+/// A daemon with these two.
+fn list_in_python(yard: &Yard) -> Daemon {
+    let mut config = String::from("concurrency = 4\n[[queues]]\nname = \"q\"\n");
+    for kind in ["late", "list"] {
+        config += &format!(
+            "[handlers.{kind}]\ntype = \"worker\"\nprocesses = 3\nargv = [\"python3\", \"-c\", {LIST_IN_PYTHON:?}]\n"
+        );
+    }
+    let file = yard.server.dir().join("list.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(file);
+    Daemon::spawn(command.args(["--redis-url", &yard.server.consumer_url()]))
+}
+
+/// Two consumers, maps that end in another order than they begin, and more partials than a reduce reads in one call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reduce_over_all_gets_the_list_in_the_order_of_the_chunks() {
+    let functions = || {
+        let mut registry = paper();
+        registry
+            .map("late", |n: u64| {
+                std::thread::park_timeout(Duration::from_millis(n * 7 % 11));
+                Ok::<String, Failure>(format!("{n},"))
+            })
+            .unwrap();
+        registry
+            .reduce_all("list", |parts: Vec<String>| Ok::<String, Failure>(parts.concat()))
+            .unwrap();
+        registry
+    };
+    let expected: String = (0..600).map(|n| format!("{n},")).collect();
+    for python in [false, true] {
+        let yard = Yard::start().await;
+        let (mut workers, mut daemons) = (Vec::new(), Vec::new());
+        match python {
+            true => daemons.extend([list_in_python(&yard), list_in_python(&yard)]),
+            false => workers.extend(two_workers(&yard, functions).await),
+        }
+        let job = client(&yard).map_reduce(&q(), "late", "list").items(0..600);
+        let job = job.chunk_size(1).fan_in_all().submit().await.unwrap();
+        let record = job.wait(SOON * 2).await.unwrap();
+        assert_eq!(
+            (record.state, record.reduces.total),
+            (JobState::Completed, 1),
+            "{}",
+            record.error
+        );
+        assert_eq!(
+            job.result::<String>().await.unwrap().as_ref(),
+            Some(&expected),
+            "python: {python}"
+        );
+        for worker in workers {
+            worker.stop().await;
+        }
     }
 }
 
@@ -380,12 +528,12 @@ async fn a_waiting_reduce_holds_no_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_reduce_starts_right_behind_the_last_map() {
+async fn the_reduce_starts_within_ten_milliseconds_of_the_last_map() {
     let yard = Yard::start().await;
     let worker = yard.work(paper(), yard.config()).await;
     let mut gaps = Vec::new();
-    // The best of three: what runs beside this on the machine may hold up one of them.
-    for _ in 0..3 {
+    // The best of ten: what runs beside this on the machine may hold up some of them.
+    for _ in 0..10 {
         let job = client(&yard)
             .map_reduce(&q(), "chunk_processor", "sum_reducer")
             .items(0..200)
@@ -397,8 +545,8 @@ async fn the_reduce_starts_right_behind_the_last_map() {
         let record = job.wait(SOON).await.unwrap();
         gaps.push(record.reducing_ms - record.mapped_ms);
     }
-    println!("the reduces had read their input {gaps:?} ms behind the last map (aim 10)");
-    assert!(gaps.iter().any(|gap| *gap <= 30), "{gaps:?} ms");
+    println!("the reduces had read their input {gaps:?} ms behind the last map (at most 10)");
+    assert!(gaps.iter().any(|gap| *gap <= 10), "{gaps:?} ms");
     worker.stop().await;
 }
 
@@ -467,6 +615,9 @@ impl Sleepy {
                     }
                     std::thread::park_timeout(Duration::from_millis(5));
                 }
+                if items[0] < 0 {
+                    return Err(Failure::fatal("a bad item"));
+                }
                 Ok(format!("{}\n", items[0]).into_bytes())
             })
             .unwrap();
@@ -474,33 +625,78 @@ impl Sleepy {
     }
 }
 
+/// How long after the end of a job its running functions had stopped and left their slots: on a fresh worker each time, the
+/// first that takes at most a second, or three of them. What runs beside this on the machine may hold up one.
+async fn stopped_within_a_second(what: &str, end: impl AsyncFn(&Yard, &Sleepy) -> Instant) {
+    let mut took: Vec<Duration> = Vec::new();
+    while took.len() < 3 && took.last().is_none_or(|took| *took > Duration::from_secs(1)) {
+        let (yard, sleepy) = (Yard::start().await, Sleepy::new());
+        let begun = Arc::clone(&sleepy.begun);
+        // The bad item fails when the others run.
+        let sleep = move |item: i64, _| match item < 0 {
+            true => {
+                while begun.load(Ordering::SeqCst) < 4 {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+                Duration::ZERO
+            }
+            false => SOON * 10,
+        };
+        let config = workyard_consumer::WorkerConfig {
+            concurrency: 4,
+            ..yard.config()
+        };
+        let worker = yard.work(sleepy.registry(sleep), config).await;
+        let at = end(&yard, &sleepy).await;
+        wait_until(SOON, || async {
+            let failed = u64::from(what == "failed");
+            let ended = sleepy.stopped.load(Ordering::SeqCst) + failed == sleepy.begun.load(Ordering::SeqCst);
+            ended && yard.overview().await.running == 0
+        })
+        .await;
+        took.push(at.elapsed());
+        assert_eq!(yard.overview().await.pending, 0);
+        // One may have begun when the bad item's slot was free, before its failure was settled.
+        assert!(sleepy.begun.load(Ordering::SeqCst) <= 5, "others began");
+        worker.stop().await;
+    }
+    println!("functions of a job that has {what} were stopped {took:?} later (at most 1 s)");
+    assert!(took.iter().any(|took| *took <= Duration::from_secs(1)), "{took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_stops_running_functions_within_a_second() {
-    let yard = Yard::start().await;
-    let sleepy = Sleepy::new();
-    let worker = yard.work(sleepy.registry(|_, _| SOON * 10), yard.config()).await;
-    let job = client(&yard)
-        .map_reduce(&q(), "sleepy", "add")
-        .items(0..100)
-        .chunk_size(1)
-        .submit()
-        .await
-        .unwrap();
-    wait_until(SOON, || async { sleepy.begun.load(Ordering::SeqCst) >= 4 }).await;
-    let begun = sleepy.begun.load(Ordering::SeqCst);
-    let at = Instant::now();
-    assert!(operated(&yard, &job).cancel().await.unwrap());
-    wait_until(Duration::from_secs(3), || async {
-        sleepy.stopped.load(Ordering::SeqCst) >= begun && yard.overview().await.running == 0
+    stopped_within_a_second("been cancelled", async |yard, sleepy| {
+        let job = client(yard)
+            .map_reduce(&q(), "sleepy", "add")
+            .items(0..100)
+            .chunk_size(1);
+        let job = job.submit().await.unwrap();
+        wait_until(SOON, || async { sleepy.begun.load(Ordering::SeqCst) == 4 }).await;
+        let at = Instant::now();
+        assert!(operated(yard, &job).cancel().await.unwrap());
+        assert_eq!(job.status().await.unwrap().state, JobState::Cancelled);
+        at
     })
     .await;
-    println!(
-        "{begun} running functions were stopped {} ms after the cancel (aim 1000)",
-        at.elapsed().as_millis()
-    );
-    assert_eq!(yard.overview().await.pending, 0);
-    assert_eq!(job.status().await.unwrap().state, JobState::Cancelled);
-    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_fails_for_good_stops_its_running_siblings_within_a_second() {
+    stopped_within_a_second("failed", async |yard, _| {
+        let items = [1, 2, 3, -1].into_iter().chain(4..100);
+        let job = client(yard)
+            .map_reduce(&q(), "sleepy", "add")
+            .items(items)
+            .chunk_size(1);
+        let job = job.submit().await.unwrap();
+        let record = job.wait(SOON).await.unwrap();
+        let at = Instant::now();
+        assert_eq!(record.state, JobState::Failed);
+        assert_eq!(record.error, "chunk 3 failed: a bad item");
+        at
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -708,6 +904,70 @@ async fn what_goes_over_the_budget_is_spilled_and_goes_with_the_job() {
     );
     operated(&yard, &all).delete().await.unwrap();
     worker.stop().await;
+}
+
+/// Looked at while the reduce is held up, when all that the maps left is there, and on the way to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_never_has_more_than_its_budget_in_redis_beside_references_and_marks() {
+    const BUDGET: u64 = 500;
+    for keyed in [false, true] {
+        let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        let held = Arc::clone(&released);
+        let mut registry = paper();
+        registry
+            .reduce_all("held", move |parts: Vec<String>| {
+                held.lock().unwrap().recv().ok();
+                Ok::<String, Failure>(parts.concat())
+            })
+            .unwrap();
+        registry
+            .reduce_pairs("held-total", move |_: &String, counts: Vec<u64>| {
+                released.lock().unwrap().recv().ok();
+                Ok::<u64, Failure>(counts.iter().sum())
+            })
+            .unwrap();
+        let mut config = yard.config();
+        config.jobs.spill = vec![workyard_consumer::config::Place::Folder(spill.path().to_owned())];
+        let worker = yard.work(registry, config).await;
+        let client = client(&yard);
+        let job = match keyed {
+            true => client.map_reduce(&q(), "words", "held-total").keyed(3),
+            false => client.map_reduce(&q(), "text", "held").fan_in_all(),
+        };
+        let job = match keyed {
+            true => job.items((0..300).map(|n| format!("w{n} w{}", n % 5))),
+            false => job.items(0..300),
+        };
+        let place = format!("file://{}", spill.path().display());
+        let job = job.chunk_size(10).budget(BUDGET).spill(place).backups(false);
+        let job = job.submit().await.unwrap();
+        let data = redis::cmd("HVALS")
+            .arg(yard.queue.keys().job_key(job.id(), ":data"))
+            .to_owned();
+        let (most, references) = (AtomicU64::new(0), AtomicU64::new(0));
+        wait_until(SOON, || async {
+            let done = job.status().await.unwrap().maps.done == 30;
+            let values: Vec<Vec<u8>> = data.query_async(&mut yard.server.connection().await).await.unwrap();
+            let of = |first| values.iter().filter(move |value| value.first() == Some(&first));
+            let inline: usize = of(b'i').map(Vec::len).sum();
+            most.fetch_max(inline as u64, Ordering::SeqCst);
+            references.fetch_max(of(b's').count() as u64, Ordering::SeqCst);
+            done
+        })
+        .await;
+        let (most, references) = (most.into_inner(), references.into_inner());
+        println!("keyed: {keyed}: at most {most} bytes were in Redis, and {references} references");
+        assert!(
+            most > 100 && most <= BUDGET && references > 3,
+            "{most} bytes, {references}"
+        );
+        drop(release);
+        let record = job.wait(SOON).await.unwrap();
+        assert_eq!(record.state, JobState::Completed, "{}", record.error);
+        worker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use workyard_producer::{Client, ClientConfig, JobState};
 use workyard_shared::broker::Place;
 use workyard_shared::name::SessionId;
-use workyard_tests::{Daemon, Yard, wait_until, workspace_binary};
+use workyard_tests::{Daemon, Yard, is_alive, queue_name, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(45);
 
@@ -36,7 +37,7 @@ argv = ["sh", "-c", "echo {SAID} >&2; exec sleep 60"]
 [handlers.worker{name}]
 type = "worker"
 processes = 4
-argv = ["python3", "-uc", "import sys\nfor line in sys.stdin: pass"]
+argv = ["python3", "-uc", "import sys\nfor line in sys.stdin: pass", "worker{name}"]
 {limit}"#
         );
     }
@@ -118,6 +119,57 @@ async fn what_is_cancelled_is_over_within_a_second_and_says_nothing_against_its_
     );
     let log = daemon.log();
     assert!(!log.contains("fails everywhere") && !log.contains("circuit"), "{log}");
+}
+
+/// Four running maps of a job are cancelled from the command line: how long until their slots are free and their processes gone.
+async fn cancelled_job(map: &str, programs: &str) -> Duration {
+    let (yard, daemon, _deaf) = start().await;
+    let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
+    let job = client
+        .map_reduce(&queue_name("q"), map, "sum")
+        .items(0..4)
+        .chunk_size(1);
+    let job = job.submit().await.unwrap();
+    let pids = || {
+        let mut pids = daemon.children();
+        pids.retain(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(programs))
+        });
+        pids
+    };
+    let expected = if programs.is_empty() { 0 } else { 4 };
+    wait_until(LIMIT, || async {
+        yard.overview().await.running == 4
+            && report(&yard).await["running"] == 4
+            && (expected == 0 || pids().len() == 4)
+    })
+    .await;
+    let pids = if expected == 0 { Vec::new() } else { pids() };
+    let begun = Instant::now();
+    yard.said(&["job", "cancel", job.id().as_str(), "--queue", "q"]);
+    wait_until(LIMIT, || async {
+        yard.overview().await.running == 0 && !pids.iter().any(|pid| is_alive(*pid))
+    })
+    .await;
+    let took = begun.elapsed();
+    assert_eq!(job.status().await.unwrap().state, JobState::Cancelled);
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_cancelled_stops_its_programs_workers_and_requests_within_a_second() {
+    for (map, programs) in [("command", "sleep"), ("worker", "worker\0"), ("http", "")] {
+        // The best of three: what runs beside this on the machine may hold up one of them.
+        let mut took: Vec<Duration> = Vec::new();
+        while took.len() < 3 && took.last().is_none_or(|took| *took > Duration::from_secs(1)) {
+            took.push(cancelled_job(map, programs).await);
+        }
+        eprintln!("{map}: four running maps of a job were stopped {took:?} after `job cancel` began (at most 1 s)");
+        assert!(
+            took.iter().any(|took| *took <= Duration::from_secs(1)),
+            "{map}: {took:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
