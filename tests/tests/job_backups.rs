@@ -1,9 +1,9 @@
 //! Backup copies of reduces: one that hangs does not hold up its job, in either form.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use workyard_consumer::{Emit, Failure, Registry, StageContext, StageInput};
@@ -134,4 +134,107 @@ async fn a_node_of_a_tree_that_hangs_is_reduced_by_a_second_copy_though_others_w
     assert_eq!(job.result::<i64>().await.unwrap(), Some((0..100).sum()));
     assert_eq!(record.reduces.total, 11, "ten nodes and the top");
     site.close(begun, &record).await;
+}
+
+/// A map whose first copy of an item goes on when `may` says so of it and of how long it has run; a second copy at once.
+fn holding(may: impl Fn(i64, Duration) -> bool + Send + Sync + 'static) -> Registry {
+    let (mut registry, seen) = (Registry::new(), Mutex::new(HashSet::new()));
+    registry
+        .stage_fn("hold", move |ctx, input| {
+            let mut item = 0;
+            input.each(ctx, |_, text| {
+                item = text.parse()?;
+                Ok(())
+            })?;
+            let (is_first, begun) = (seen.lock().unwrap().insert(item), Instant::now());
+            while is_first && !may(item, begun.elapsed()) {
+                if ctx.task.is_cancelled() {
+                    return Err(Failure::retry("stopped"));
+                }
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Ok(format!("{item}\n").into_bytes())
+        })
+        .unwrap();
+    registry
+        .reduce("add", |a: i64, b: i64| Ok::<i64, Failure>(a + b))
+        .unwrap();
+    registry
+}
+
+/// What a usual chunk takes: so long that none is claimed ahead of its slot.
+const USUAL: Duration = Duration::from_millis(50);
+/// Three times what a task of such a job may run before it is slow, in which it is looked at thrice.
+const LONG_SLOW: Duration = Duration::from_millis(3500);
+
+async fn open(registry: Registry, slots: usize) -> (Yard, Running, Client) {
+    let yard = Yard::start().await;
+    let config = workyard_consumer::WorkerConfig {
+        concurrency: slots,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    let client = Client::new(ClientConfig::from_url(&yard.server.producer_url()).unwrap()).unwrap();
+    (yard, worker, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_task_gets_no_copy_before_a_slot_is_free() {
+    let free = Arc::new(AtomicBool::new(false));
+    let mut registry = holding(|item, ran| item != 9 && ran > USUAL);
+    let is_free = Arc::clone(&free);
+    registry
+        .register_blocking("plain", move |_: workyard_consumer::Context, (): ()| {
+            while !is_free.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Ok::<(), Failure>(())
+        })
+        .unwrap();
+    let (yard, worker, client) = open(registry, 2).await;
+    yard.add("plain", "null", |_| {}).await;
+    wait_until(HANGS, || async { yard.overview().await.running == 1 }).await;
+    let job = client.map_reduce(&queue_name("q"), "hold", "add").items(0..10);
+    let job = job.chunk_size(1).submit().await.unwrap();
+    wait_until(HANGS, || async { job.status().await.unwrap().maps.done == 9 }).await;
+    // That nothing happens can only be waited for.
+    tokio::time::sleep(LONG_SLOW).await;
+    assert_eq!(job.status().await.unwrap().maps.backup, 0, "both slots are taken");
+    free.store(true, Ordering::SeqCst);
+    let record = job.wait(HANGS).await.unwrap();
+    assert_eq!((record.state, record.maps.backup), (JobState::Completed, 1));
+    assert_eq!(job.result::<i64>().await.unwrap(), Some(45));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_tasks_get_no_copy_before_at_most_a_tenth_of_their_phase_is_left() {
+    // Items from here on hang.
+    let from = Arc::new(AtomicI64::new(80));
+    let hangs = Arc::clone(&from);
+    let registry = holding(move |item, ran| item < hangs.load(Ordering::SeqCst) && ran > USUAL);
+    let (_yard, worker, client) = open(registry, 32).await;
+    let job = client.map_reduce(&queue_name("q"), "hold", "add").items(0..100);
+    let job = job.chunk_size(1).submit().await.unwrap();
+    wait_until(HANGS, || async { job.status().await.unwrap().maps.done == 80 }).await;
+    // That nothing happens can only be waited for.
+    tokio::time::sleep(LONG_SLOW).await;
+    assert_eq!(job.status().await.unwrap().maps.backup, 0, "a fifth is left");
+    from.store(90, Ordering::SeqCst);
+    let record = job.wait(HANGS).await.unwrap();
+    assert_eq!((record.state, record.maps.backup), (JobState::Completed, 10));
+    assert_eq!(job.result::<i64>().await.unwrap(), Some((0..100).sum()));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_takes_less_than_three_times_the_median_gets_no_copy() {
+    let (median, slow) = (Duration::from_millis(1500), Duration::from_millis(3500));
+    let registry = holding(move |item, ran| ran > if item == 9 { slow } else { median });
+    let (_yard, worker, client) = open(registry, 16).await;
+    let job = client.map_reduce(&queue_name("q"), "hold", "add").items(0..10);
+    let job = job.chunk_size(1).submit().await.unwrap();
+    let record = job.wait(HANGS).await.unwrap();
+    assert_eq!((record.state, record.maps.backup), (JobState::Completed, 0));
+    worker.stop().await;
 }
