@@ -122,24 +122,35 @@ async fn append(places: &Places, ctx: &StageContext, slice: Slice, mut out: Vec<
     Ok(out)
 }
 
-fn append_file(places: &Places, ctx: &StageContext, slice: &Slice, mut out: Vec<u8>) -> Result<Vec<u8>, Failure> {
+fn append_file(places: &Places, ctx: &StageContext, slice: &Slice, out: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let path = slice.url.strip_prefix("file://").unwrap_or(&slice.url);
     let file = places.open(Path::new(path))?;
-    unchanged(&file, path, slice)?;
+    append_unchanged(&file, path, slice, out, || ctx.check())
+}
+
+/// `step` says before each read whether to go on.
+fn append_unchanged(
+    file: &File,
+    path: &str,
+    slice: &Slice,
+    mut out: Vec<u8>,
+    mut step: impl FnMut() -> Result<(), Failure>,
+) -> Result<Vec<u8>, Failure> {
+    unchanged(file, path, slice)?;
     let mut at = slice.start;
     while at < slice.end {
-        ctx.check()?;
-        let step = usize::try_from(slice.end - at).unwrap_or(STEP).min(STEP);
+        step()?;
+        let length = usize::try_from(slice.end - at).unwrap_or(STEP).min(STEP);
         let start = out.len();
-        out.resize(start + step, 0);
+        out.resize(start + length, 0);
         file.read_exact_at(&mut out[start..], at)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => changed(path),
                 _ => Failure::retry(format!("cannot read {path}: {error}")),
             })?;
-        at += step as u64;
+        at += length as u64;
     }
-    unchanged(&file, path, slice)?;
+    unchanged(file, path, slice)?;
     Ok(out)
 }
 
@@ -155,4 +166,48 @@ fn unchanged(file: &File, path: &str, slice: &Slice) -> Result<(), Failure> {
 
 fn changed(path: &str) -> Failure {
     Failure::fatal(format!("{path} has changed under the job"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Next;
+
+    /// Reads a file of two lines that becomes this between the first look at it and the read.
+    fn read_while_it_becomes(text: &str) -> Result<Vec<u8>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let written = File::options().write(true).open(&path).unwrap();
+        // The clock of the file system may be too coarse to tell two writes apart.
+        written.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let (name, file) = (path.to_str().unwrap(), File::open(&path).unwrap());
+        let slice = Slice {
+            url: format!("file://{name}"),
+            start: 0,
+            end: 8,
+            size: 8,
+            version: "0".to_owned(),
+        };
+        append_unchanged(&file, name, &slice, Vec::new(), || {
+            if text != "one\ntwo\n" {
+                std::fs::write(&path, text)?;
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_fails_for_good() {
+        assert_eq!(read_while_it_becomes("one\ntwo\n").unwrap(), b"one\ntwo\n");
+        for text in ["six\nten\n", "one\ntwo\nthree\n", "one\n", ""] {
+            let failure = read_while_it_becomes(text).unwrap_err();
+            assert_eq!(failure.next, Next::Final, "{text:?}");
+            assert!(
+                failure.message.ends_with("f has changed under the job"),
+                "{}",
+                failure.message
+            );
+        }
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Shelf {
     pub(crate) asked: Vec<String>,
     /// Answer 503 to so many requests first.
     pub(crate) refuse: u32,
+    /// How often all objects were put again since: their ETags tell.
+    pub(crate) again: u32,
 }
 
 pub(crate) type Shared = Arc<Mutex<Shelf>>;
@@ -93,7 +95,7 @@ fn answer(shelf: &Shared, method: &str, target: &str, range: Option<&str>, body:
     let path = path.replace("%20", " ");
     match method {
         "PUT" => {
-            let tag = tag(&body);
+            let tag = shelf.tag(&body);
             shelf.objects.insert(path, body);
             response("200 OK", &[tag], b"")
         }
@@ -112,7 +114,7 @@ fn answer(shelf: &Shared, method: &str, target: &str, range: Option<&str>, body:
             None => response("404 Not Found", &[], b""),
             Some(object) => {
                 let modified = "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT".to_owned();
-                let mut headers = vec![tag(object), modified];
+                let mut headers = vec![shelf.tag(object), modified];
                 if method == "HEAD" {
                     let whole = response("200 OK", &headers, object);
                     return whole[..whole.len() - object.len()].to_vec();
@@ -131,8 +133,15 @@ fn answer(shelf: &Shared, method: &str, target: &str, range: Option<&str>, body:
     }
 }
 
-fn tag(object: &[u8]) -> String {
-    format!("ETag: \"tag-{}\"", object.len())
+impl Shelf {
+    fn tag(&self, object: &[u8]) -> String {
+        let again = if self.again > 0 {
+            format!("-{}", self.again)
+        } else {
+            String::new()
+        };
+        format!("ETag: \"tag-{}{again}\"", object.len())
+    }
 }
 
 fn list(shelf: &Shelf, path: &str, query: &str) -> String {
@@ -144,7 +153,7 @@ fn list(shelf: &Shelf, path: &str, query: &str) -> String {
         let Some(key) = name.strip_prefix(&bucket).filter(|key| key.starts_with(&prefix)) else {
             continue;
         };
-        let tag = tag(object).trim_start_matches("ETag: ").replace('"', "&quot;");
+        let tag = shelf.tag(object).trim_start_matches("ETag: ").replace('"', "&quot;");
         xml.push_str(&format!(
             "<Contents><Key>{key}</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified>\
              <ETag>{tag}</ETag><Size>{}</Size></Contents>",

@@ -40,6 +40,20 @@ fn started(yard: &Yard, url: &str, environment: &[(String, String)]) -> Daemon {
     Daemon::spawn(&mut command)
 }
 
+/// What is said of a job whose objects are put anew, as large as they were, between its submission and its run.
+fn put_anew(yard: &Yard, url: &str, environment: &[(String, String)], shelf: &s3::Shared, job: &[&str]) -> String {
+    well(yard, url, environment, &["pause"]);
+    well(yard, url, environment, &[job, &["--detach", "--id", "anew"]].concat());
+    shelf.lock().unwrap().again = 1;
+    well(yard, url, environment, &["resume"]);
+    let said = workyard(yard, url, environment, &["job", "wait", "anew", "--timeout", "30s"]);
+    assert!(
+        said.starts_with("exit code Some(1)") && said.contains("txt has changed under the job"),
+        "{said}"
+    );
+    said
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_over_a_bucket_counts_what_is_there_spills_there_and_no_credential_shows() {
     let (yard, mut seen) = (marked().await, Seen::default());
@@ -91,6 +105,8 @@ async fn a_job_over_a_bucket_counts_what_is_there_spills_there_and_no_credential
     })
     .await;
 
+    let anew = put_anew(&yard, &url, &environment, &shelf, &count);
+    seen.add("job wait of objects put anew", anew);
     // What they say when the bucket lacks something, and when it answers errors.
     well(&yard, &url, &environment, &["pause"]);
     let once = ["--max-attempts", "1", "--detach", "--id", "gone"];
