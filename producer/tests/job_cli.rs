@@ -6,6 +6,7 @@ mod s3;
 mod support;
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use support::jobs::{items, lines, member, payload};
 use support::{Hands, Ran, SOON, Server, until};
@@ -233,6 +234,46 @@ async fn who_waits_hears_that_nobody_works_and_why_tasks_fail() {
     hands.settle(&map, JobVerdict::Retry, Vec::new()).await;
     read_until(&mut err, "note: m:0: boom");
     server.run(&["job", "cancel", "idle"]).ok();
+    assert_eq!(waiting.wait().unwrap().code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_lines_of_progress_tell_the_pace_and_the_rest() {
+    let server = Server::start(&[]).await;
+    items(&server.client(), "paced", 40, 1).await;
+    let mut waiting = server
+        .workyard(&["job", "wait", "paced"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut err = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    read_until(&mut err, "mapping: maps 0 of 40");
+    let begun = Instant::now();
+    let mut hands = Hands::register(server.queue("default")).await;
+    for _ in 0..4 {
+        for _ in 0..5 {
+            let map = hands.next().await;
+            hands.settle(&map, JobVerdict::Done, vec![(0, lines("1\n"))]).await;
+        }
+        // A line comes once a second and if something was done.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    let mut line = String::new();
+    while !line.starts_with("mapping: maps 20 of 40") {
+        line.clear();
+        assert!(
+            std::io::BufRead::read_line(&mut err, &mut line).unwrap() > 0,
+            "no line of 20 maps"
+        );
+    }
+    let took = begun.elapsed().as_secs_f64();
+    // `, 4.5/s, about 5s left`: the pace since the first line.
+    let (_, pace) = line.trim().split_once("reduces 0 of 3, ").unwrap();
+    let (pace, rest) = pace.split_once("/s, about ").unwrap();
+    let (pace, rest) = (pace.parse::<f64>().unwrap(), rest.strip_suffix("s left").unwrap());
+    assert!(pace > 20.0 / took - 0.1 && pace < 20.0 / 2.0, "{line}: {took} s");
+    assert!((rest.parse::<f64>().unwrap() - 20.0 / pace).abs() < 1.5, "{line}");
+    server.run(&["job", "cancel", "paced"]).ok();
     assert_eq!(waiting.wait().unwrap().code(), Some(1));
 }
 

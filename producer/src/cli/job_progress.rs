@@ -225,4 +225,44 @@ mod tests {
         assert_eq!(troubles(&phase), " (1 failed, 22 retried)");
         assert_eq!(troubles(&Phase::default()), "");
     }
+
+    /// A job of 1,000 maps and 10 reduces, so far done.
+    fn record(state: &str, maps: u64, failed: u64, reduces: u64) -> JobRecord {
+        let fields = [
+            ("v", "1".to_owned()),
+            ("state", state.to_owned()),
+            ("form", "fold".to_owned()),
+            ("map", "m".to_owned()),
+            ("reduce", "r".to_owned()),
+            ("fan_in", "32".to_owned()),
+            ("allow", "1".to_owned()),
+            ("budget", "1000".to_owned()),
+            ("retention", "1000".to_owned()),
+            ("maps", "1000".to_owned()),
+            ("reduces", "10".to_owned()),
+            ("maps_done", maps.to_string()),
+            ("maps_failed", failed.to_string()),
+            ("reduces_done", reduces.to_string()),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value));
+        JobRecord::from_fields(&fields.into_iter().collect()).unwrap()
+    }
+
+    #[test]
+    fn speed_is_that_of_the_phase_since_it_was_first_seen_and_the_rest_is_what_is_left_at_it() {
+        let (mut speed, begun) = (Speed::default(), Instant::now());
+        let mut said = |state: &str, done: [u64; 3], seconds: f64| {
+            let now = begun + Duration::from_secs_f64(seconds);
+            speed.words(&record(state, done[0], done[1], done[2]), now)
+        };
+        assert_eq!(said("mapping", [50, 0, 0], 0.0), "", "no time has passed");
+        assert_eq!(said("mapping", [50, 0, 0], 1.0), "", "nothing was done");
+        assert_eq!(said("mapping", [150, 0, 0], 10.0), ", 10.0/s, about 1m 25s left");
+        // What failed is not waited for.
+        assert_eq!(said("mapping", [550, 10, 0], 20.0), ", 25.0/s, about 18s left");
+        // Another phase begins anew.
+        assert_eq!(said("reducing", [990, 10, 2], 40.0), "");
+        assert_eq!(said("reducing", [990, 10, 3], 45.0), ", 0.2/s, about 35s left");
+        assert_eq!(said("completed", [990, 10, 10], 50.0), "", "nothing is left");
+    }
 }
