@@ -1,6 +1,7 @@
 //! The stated answer to each odd input of a job, through the daemon: docs/jobs.md, "Inputs" and "When something fails".
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -226,4 +227,159 @@ async fn arguments_that_do_not_fit_a_built_in_function_fail_the_job_without_a_re
     let job = site.job("grep").map_args(&args).items(0..100).chunk_size(1);
     let record = failed(&job.submit().await.unwrap(), "the pattern of grep does not fit").await;
     assert_eq!(record.maps.retried, 0);
+}
+
+/// What Python's own readers make of an input: the records, one by one.
+const READERS: &str = r#"
+import csv, json, sys
+form, names = sys.argv[1], sys.argv[2:]
+if form == "csv":
+    print(json.dumps(list(csv.DictReader(open(names[0], newline="")))))
+elif form == "json-lines":
+    print(json.dumps([json.loads(line) for line in open(names[0]) if line.strip()]))
+else:
+    print(json.dumps([{"path": name, "text": open(name, newline="").read()} for name in sorted(names)]))
+"#;
+
+fn read_by_python(form: &str, files: &[PathBuf]) -> Vec<Value> {
+    let mut python = std::process::Command::new("python3");
+    let ran = python.args(["-c", READERS, form]).args(files).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+impl Site {
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.dir.path().canonicalize().unwrap().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// What `map-reduce --json` says of these files, in chunks of 64 bytes; and of how many.
+    fn reduced(&self, id: &str, files: &[PathBuf], more: &[&str]) -> (Value, u64) {
+        let mut line = vec!["map-reduce", "--queue", "q", "--id", id, "--chunk-size", "64", "--json"];
+        line.extend(files.iter().flat_map(|file| ["--input", file.to_str().unwrap()]));
+        let said: Value = serde_json::from_str(&self.yard.said(&[&line[..], more].concat())).unwrap();
+        assert_eq!(said["state"], "completed", "{said}");
+        let record: Value = serde_json::from_str(&self.yard.said(&["job", id, "--queue", "q", "--json"])).unwrap();
+        (said["result"].clone(), record["chunks"].as_u64().unwrap())
+    }
+}
+
+/// The submitter cuts, the daemon reads: together they see what there is, wherever a cut falls.
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_json_lines_and_whole_files_come_through_as_python_reads_them() {
+    let site = Site::open().await;
+    let _daemon = site.daemon();
+    // Quotes, commas and line breaks in fields; the records have from 7 to 90 bytes.
+    let mut table = "city,price,note\r\n".to_owned();
+    for n in 0..200 {
+        let city = [
+            "Berlin",
+            "\"Bad \"\"Ems\"\", on the Lahn\"",
+            "\"two\nlines\"",
+            "K\u{f6}ln",
+        ][n % 4];
+        writeln!(table, "{city},{},\"{}\"", n * 3, "x,\n".repeat(n % 25)).unwrap();
+    }
+    let csv = [site.write("t.csv", &table)];
+    let json: String = (0..200)
+        .map(|n| {
+            format!(
+                "{{\"n\": {n}, \"text\": \"{}\"}}{}",
+                "\u{e9}\\n".repeat(n % 20),
+                ["\n", "\r\n", "\n\n"][n % 3]
+            )
+        })
+        .collect();
+    let json = [site.write("t.jsonl", &json)];
+    let files: Vec<PathBuf> = (0..9)
+        .map(|n| site.write(&format!("{n}.whole"), &"a \"line\"\r\n".repeat(n * n)))
+        .collect();
+    let all = ["--map", "identity", "--reduce", "identity"];
+    for (form, files, least) in [("csv", &csv[..], 50), ("json-lines", &json, 50), ("files", &files, 3)] {
+        let (found, chunks) = site.reduced(form, files, &[&all[..], &["--format", form]].concat());
+        assert!(chunks >= least, "{form}: only {chunks} chunks");
+        assert_eq!(found, Value::from(read_by_python(form, files)), "{form}");
+    }
+    let mut sums = serde_json::Map::new();
+    for record in read_by_python("csv", &csv) {
+        let sum = sums.entry(record["city"].as_str().unwrap()).or_insert_with(|| 0.into());
+        let price: u64 = record["price"].as_str().unwrap().parse().unwrap();
+        *sum = (sum.as_u64().unwrap() + price).into();
+    }
+    let by = [
+        "--map",
+        "sum-by-key",
+        "--map-arg",
+        "by=city",
+        "--map-arg",
+        "field=price",
+    ];
+    let (found, _) = site.reduced("sums", &csv, &[&by[..], &["--reduce", "sum-by-key", "--fold"]].concat());
+    assert_eq!((found, sums.len()), (Value::Object(sums), 4));
+}
+
+/// The words of a text by how often they are there, by the old tools.
+fn counted_by_uniq(root: &std::path::Path) -> BTreeMap<String, u64> {
+    let script = "find docs -name '*.md' -exec cat {} + | tr -s ' \\t\\n\\v\\f\\r' '\\n' | grep . | sort | uniq -c";
+    let mut shell = std::process::Command::new("sh");
+    let ran = shell
+        .args(["-c", script])
+        .current_dir(root)
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let pairs = text.lines().map(|line| line.trim_start().split_once(' ').unwrap());
+    pairs
+        .map(|(count, word)| (word.to_owned(), count.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_frequent_words_of_the_readme_s_example_are_those_that_uniq_counts() {
+    let yard = Yard::start().await;
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .canonicalize()
+        .unwrap();
+    let mut daemon = workspace_binary("workyard-consumer");
+    let daemon = daemon.arg("--jobs-read").arg(&root);
+    let _daemon = Daemon::spawn(daemon.args(["--redis-url", &yard.server.consumer_url(), "--log", "warn"]));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let typed = |line: &&str| line.starts_with("workyard map-reduce") && line.contains("--top 20");
+    let typed = readme.lines().find(typed).expect("README.md has such an example");
+    let program = PathBuf::from(workspace_binary("workyard").get_program());
+    let path = std::env::var("PATH").unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", typed])
+        .current_dir(&root)
+        .env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
+        .env("WORKYARD_REDIS_URL", yard.server.cli_url(&["map-reduce"]));
+    let ran = shell.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let found: Vec<(&str, u64)> = said
+        .lines()
+        .filter_map(|line| line.trim().rsplit_once(char::is_whitespace))
+        .filter_map(|(word, count)| Some((word.trim_end(), count.parse().ok()?)))
+        .collect();
+    let counts = counted_by_uniq(&root);
+    let mut most: Vec<u64> = counts.values().copied().collect();
+    most.sort_unstable_by(|a, b| b.cmp(a));
+    most.truncate(20);
+    // Words that are there as often may stand in any order.
+    assert_eq!(
+        found.iter().map(|(_, count)| *count).collect::<Vec<_>>(),
+        most,
+        "{said}"
+    );
+    for (word, count) in &found {
+        assert_eq!(counts.get(*word), Some(count), "{word}: {said}");
+    }
+    let words: std::collections::BTreeSet<_> = found.iter().collect();
+    assert_eq!(words.len(), 20, "{said}");
 }
