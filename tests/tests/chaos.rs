@@ -46,6 +46,8 @@ async fn alone(seed_and_load: &str, faults: &str) -> Outcome {
         assert!(came, "no {fault}:\n{}", run.log);
     }
     assert_eq!((figure("lost"), figure("lost_unsynced"), figure("two_ends")), (0, 0, 0));
+    // Each has its right result, or the run had failed.
+    assert!(figure("jobs") > 0, "no job was run:\n{}", run.log);
     // A third of a minute of load lies behind the first: that everybody recovered was seen, not only not missed.
     assert!(recoveries[0]["ms"].is_u64(), "{}", run.log);
     run

@@ -295,3 +295,40 @@ async fn a_spill_place_that_was_never_used_keeps_no_job() {
     deleted.delete().await.unwrap();
     worker.stop().await;
 }
+
+/// A completed job has only its result there, a failed one its intermediate data.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_a_job_go_with_its_record_at_the_end_of_its_retention() {
+    for fails in [false, true] {
+        let (yard, spill) = (Yard::start().await, tempfile::tempdir().unwrap());
+        let map = move |n: i64| match fails && n == 7 {
+            true => Err(Failure::fatal("a bad item")),
+            false => Ok(format!("{n},")),
+        };
+        let mut config = yard.config();
+        config.concurrency = 1;
+        config.jobs.spill = vec![workyard_consumer::config::Place::Folder(spill.path().to_owned())];
+        let worker = yard.work(registry(map), config).await;
+        let job = spilling(&yard, spill.path(), 0..8).retention(Duration::from_secs(2));
+        let job = submit(&yard, job).await;
+        let record = job.wait(SOON).await.unwrap();
+        let ended = if fails { JobState::Failed } else { JobState::Completed };
+        assert_eq!(record.state, ended, "{}", record.error);
+        let folder = spill.path().join(yard.queue.keys().spill_folder(job.id()));
+        let part = folder.join(if fails { "data" } else { "out" });
+        let least = if fails { 7 } else { 1 };
+        assert_eq!(files(&part).len(), least, "they are there as long as the job is");
+        wait_until(SOON, || async {
+            matches!(job.status().await, Err(workyard_producer::Error::NoJob { .. }))
+        })
+        .await;
+        assert!(is_empty(spill.path()), "{:?}", files(spill.path()));
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg("*job:*")
+            .query_async(&mut yard.server.connection().await)
+            .await
+            .unwrap();
+        assert!(keys.is_empty(), "{keys:?}");
+        worker.stop().await;
+    }
+}

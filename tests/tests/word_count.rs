@@ -269,7 +269,7 @@ async fn words_are_counted_as_tr_sort_and_uniq_count_them() {
 }
 
 /// One job under which consumers are killed every second and Redis once; nothing of it is left.
-async fn survives(site: &Site, daemons: &mut [Daemon; 2], map: &str, keyed: bool) -> Counts {
+async fn survives(site: &Site, daemons: &mut [Daemon; 2], map: &str, keyed: bool, spills: bool) -> Counts {
     let mut job = site
         .client
         .map_reduce(&queue_name("q"), map, "sum-by-key")
@@ -280,6 +280,9 @@ async fn survives(site: &Site, daemons: &mut [Daemon; 2], map: &str, keyed: bool
         .spill(format!("file://{}", site.spill.path().display()));
     if keyed {
         job = job.keyed(16);
+    }
+    if spills {
+        job = job.budget(0);
     }
     let job = job.submit().await.unwrap();
     let (mut kills, mut restarted) = (0, false);
@@ -319,12 +322,32 @@ async fn survives(site: &Site, daemons: &mut [Daemon; 2], map: &str, keyed: bool
         (record.maps.total, record.reduces.total),
         "{map}: each counted once"
     );
+    assert_eq!(record.spilled > 0, spills, "{map}: {record:?}");
+    let folder = site.spill.path().join(format!("workyard.q.{}", job.id()));
+    assert_eq!(folder.is_dir(), spills, "{}", folder.display());
     operated(site, &job).delete().await.unwrap();
     wait_until(Duration::from_secs(30), || async {
-        keys_of_jobs(&site.server).await.is_empty()
+        keys_of_jobs(&site.server).await.is_empty() && tasks_left(&site.server).await == 0 && !folder.exists()
     })
     .await;
     counts
+}
+
+/// What is known of tasks, and what consumers hold.
+async fn tasks_left(server: &TestServer) -> u64 {
+    let mut redis = server.connection().await;
+    let mut keys: Vec<String> = redis::cmd("KEYS")
+        .arg("workyard:{q}:running:*")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    keys.extend(["tasks", "meta"].map(|name| format!("workyard:{{q}}:{name}")));
+    let mut left = 0;
+    for key in keys {
+        let fields: u64 = redis::Cmd::hlen(key).query_async(&mut redis).await.unwrap();
+        left += fields;
+    }
+    left
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,13 +355,13 @@ async fn the_count_is_the_same_while_consumers_are_killed_every_second_and_redis
     let site = Site::open(TestServer::start_durable().await, KILLED_MB).await;
     let expected = site.corpus.expected(Text::All);
     let mut daemons = [site.daemon(), site.daemon()];
-    for (map, keyed) in [
-        ("word-count", true),
-        ("word-count", false),
-        ("awk", true),
-        ("worker", false),
+    for (map, keyed, spills) in [
+        ("word-count", true, true),
+        ("word-count", false, false),
+        ("awk", true, false),
+        ("worker", false, false),
     ] {
-        let counts = survives(&site, &mut daemons, map, keyed).await;
+        let counts = survives(&site, &mut daemons, map, keyed, spills).await;
         assert!(
             counts == expected,
             "{map}, keyed: {keyed}: {}",
