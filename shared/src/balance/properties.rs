@@ -72,14 +72,15 @@ fn scores_are_in_range_for_any_input() {
 fn worse_figures_never_give_a_better_score() {
     for (vitals, fleet, mut rng) in cases(2) {
         let mut worse = vitals.clone();
-        match rng.u32(0..6) {
+        match rng.u32(0..7) {
             0 => worse.running += rng.u32(0..10),
             1 => worse.cpu += rng.f64(),
             2 => worse.memory += rng.f64(),
             3 => worse.lag_ms += rng.f64() * 500.0,
+            4 => worse.rtt_ms += rng.f64() * 500.0,
             choice => {
                 for kind in worse.kinds.values_mut() {
-                    if choice == 4 {
+                    if choice == 5 {
                         kind.errors = kind.errors.saturating_add(rng.u32(0..10));
                     } else if kind.mean_ms > 0.0 {
                         kind.mean_ms *= 1.0 + rng.f64() * 10.0;
@@ -105,6 +106,55 @@ fn worse_figures_never_give_a_better_score() {
                 "{before} {after} {vitals:?} {worse:?} {fleet:?}"
             );
         }
+    }
+}
+
+/// A consumer like its fleet, of which `n` of seven figures is at this share of what counts of it.
+fn strained(n: usize, share: f64) -> (f64, f64) {
+    let between = |from: f64, to: f64| from + share * (to - from);
+    let figure = |of: usize, from: f64, to: f64| if n == of { between(from, to) } else { 0.0 };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1000")]
+    let thousandths = |of| figure(of, 0.0, 1000.0) as u32;
+    let kind = KindVitals {
+        runs: 1000,
+        errors: 50 + thousandths(5) * 95 / 100,
+        mean_ms: if n == 6 { between(350.0, 900.0) } else { 100.0 },
+        ..KindVitals::default()
+    };
+    let vitals = Vitals {
+        capacity: 1000,
+        running: thousandths(4),
+        cpu: figure(0, 0.85, 1.0),
+        memory: figure(1, 0.85, 1.0),
+        lag_ms: figure(2, 50.0, 500.0),
+        rtt_ms: figure(3, 50.0, 500.0),
+        kinds: [("mail".to_owned(), kind)].into(),
+        ..Vitals::default()
+    };
+    let kind = KindFleet {
+        median_ms: 100.0,
+        error_rate: 0.05,
+        consumers: 4,
+        ..KindFleet::default()
+    };
+    let fleet = Fleet {
+        consumers: 4,
+        kinds: [("mail".to_owned(), kind)].into(),
+    };
+    (health_score(&vitals, &fleet), load_score(&vitals, &fleet))
+}
+
+#[test]
+fn each_figure_alone_makes_a_worse_score_when_it_gets_worse() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    for round in 0..ROUNDS {
+        let n = usize::try_from(round).unwrap() % 7;
+        // Errors within what is noise count nothing.
+        let better = 0.05 + rng.f64() * 0.4;
+        let worse = better + 0.05 + rng.f64() * 0.4;
+        let (before, after) = (strained(n, better), strained(n, worse));
+        assert!(after.0 < before.0, "figure {n}, health: {before:?} {after:?}");
+        assert!(after.1 > before.1, "figure {n}, load score: {before:?} {after:?}");
     }
 }
 
