@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
-use workyard_tests::{Daemon, Running, TestServer, Yard, wait_until, workspace_binary};
+use workyard_shared::acl::Role;
+use workyard_shared::link::LinkConfig;
+use workyard_tests::{Daemon, Fault, FaultProxy, Running, TestServer, Yard, wait_until, workspace_binary};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -77,7 +79,119 @@ async fn everything_that_is_measured_is_shown_per_consumer_kind_and_machine() {
     assert_eq!(kinds[1][1..8].join(" "), "q mail 0/2 of 2..32 4 1", "{text}");
     assert_eq!((kinds[1][8], kinds[1][10], kinds[1].len()), ("25", "3", 14), "{text}");
     assert_eq!(machines[0].join(" "), "CONSUMER UP CPU % MEMORY % LOOP LAG REDIS STALE");
+    // Its runs take 2 ms; CPU and memory of this machine are not watched; Redis is some way off.
+    let ms = |text: &str| {
+        text.trim_end_matches("ms")
+            .parse::<f64>()
+            .unwrap_or_else(|e| panic!("{text}: {e}"))
+    };
+    assert!((1.5..500.0).contains(&ms(all[1][8])), "{text}");
+    assert_eq!((machines[1].len(), &machines[1][2..4]), (7, &["0", "0"][..]), "{text}");
+    assert!(ms(machines[1][4]) >= 0.0 && ms(machines[1][5]) > 0.0, "{text}");
     assert_eq!(machines[1].last(), Some(&"0"), "{text}");
+    worker.stop().await;
+}
+
+/// What the only consumer says of itself.
+async fn said(yard: &Yard) -> Option<serde_json::Value> {
+    let (consumer, _) = yard.queue.consumers().await.unwrap().pop()?;
+    let json = yard.broker.health(&consumer).await.unwrap()?;
+    Some(serde_json::from_str(&json).unwrap())
+}
+
+/// The longest time between two reports of so many seconds.
+async fn longest_silence(yard: &Yard, seconds: u64) -> u64 {
+    let (begun, mut beats) = (Instant::now(), Vec::new());
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        beats.extend(said(yard).await.and_then(|report| report["beat_ms"].as_u64()));
+        beats.dedup();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(beats.len() > 1, "{beats:?}");
+    beats.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_reports_each_second_while_it_works_and_each_fifth_while_it_does_not() {
+    let yard = Yard::start().await;
+    let worker = worker(&yard).await;
+    wait_until(SOON, || async { said(&yard).await.is_some() }).await;
+    // Nothing runs: the longest is between two reports, and no report is missed. A second more, as other tests run beside.
+    let idle = longest_silence(&yard, 13).await;
+    let feed = async {
+        loop {
+            yard.add("scale", "1", |_| {}).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // The first task ends the silence before it.
+    let busy = async {
+        yard.reaches("completed", 1).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        longest_silence(&yard, 6).await
+    };
+    let busy = tokio::select! {
+        () = feed => unreachable!(),
+        busy = busy => busy,
+    };
+    println!("reports: each {idle} ms idle, each {busy} ms at work");
+    assert!(idle <= 6500, "{idle} ms");
+    assert!(busy <= 2000, "{busy} ms");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_gets_far_away_is_measured_and_shrinks_the_slots_of_a_kind_that_move() {
+    let yard = Yard::start().await;
+    let proxy = FaultProxy::before(yard.server.port()).await.unwrap();
+    let url = yard.server.role_url_through(Role::Consumer, &proxy);
+    let mut registry = Registry::new();
+    registry
+        .register("mail", |_: Context, _: u64| async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok::<_, Failure>(())
+        })
+        .unwrap()
+        .limit("mail", Concurrency::Adaptive { min: 2, max: 12 })
+        .unwrap();
+    let config = WorkerConfig {
+        link: LinkConfig::from_url(&url).unwrap(),
+        concurrency: 24,
+        watch_host: false,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    let number = |path: &'static str| {
+        let yard = &yard;
+        async move { said(yard).await.and_then(|report| report.pointer(path)?.as_f64()) }
+    };
+    let limit = || number("/concurrency/mail/limit");
+    let feed = async {
+        loop {
+            if yard.overview().await.pending < 500 {
+                yard.add_many(500, "mail", "1").await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let act = async {
+        wait_until(SOON * 2, || async { limit().await.is_some_and(|n| n >= 6.0) }).await;
+        let near = number("/balance/0/rtt_ms").await.unwrap();
+        proxy.set(Fault::Delay(Duration::from_millis(300)));
+        wait_until(SOON, || async {
+            number("/balance/0/rtt_ms").await.is_some_and(|ms| ms > near + 300.0)
+        })
+        .await;
+        // A run takes as long as before: it is the pressure that takes slots away.
+        let took = wait_until(SOON, || async { limit().await == Some(2.0) }).await;
+        println!("down to 2 slots {took:?} after Redis was seen to be far away");
+        proxy.set(Fault::None);
+        wait_until(SOON * 2, || async { limit().await.is_some_and(|n| n >= 6.0) }).await;
+    };
+    tokio::select! {
+        () = feed => {}
+        () = act => {}
+    }
     worker.stop().await;
 }
 

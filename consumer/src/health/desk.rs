@@ -443,8 +443,12 @@ mod tests {
     use super::*;
 
     fn hears(desk: &Desk, consumers: u32, kinds: std::collections::BTreeMap<String, KindFleet>) {
+        hears_of(Policy::Pull, desk, consumers, kinds);
+    }
+
+    fn hears_of(policy: Policy, desk: &Desk, consumers: u32, kinds: std::collections::BTreeMap<String, KindFleet>) {
         let bulletin = Bulletin {
-            policy: Policy::Pull,
+            policy,
             now_ms: 1,
             fleet: Fleet { consumers, kinds },
         };
@@ -470,6 +474,34 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
         }
         desk
+    }
+
+    #[test]
+    fn under_adaptive_one_that_fares_badly_claims_less_before_its_circuit_opens() {
+        let desk = Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new())));
+        let claims = |policy| {
+            let mail = KindFleet {
+                consumers: 2,
+                runs: 100,
+                ..KindFleet::default()
+            };
+            hears_of(policy, &desk, 2, [("mail".to_owned(), mail)].into());
+            desk.beat(0, 8, false);
+            match desk.share(8, 0) {
+                Share::Some(n) => n,
+                Share::Probe(_) | Share::Nothing(_) => unreachable!("its circuit is closed"),
+            }
+        };
+        assert_eq!(claims(Policy::Adaptive), 8, "nothing is known against it");
+        for n in 0..10 {
+            // Seven of ten fail.
+            let outcome = Outcome::of(n % 3 == 0 && n < 9);
+            desk.ended("mail", outcome, Duration::from_millis(1), false);
+        }
+        let less = claims(Policy::Adaptive);
+        assert!((1..8).contains(&less), "{less}, {:?}", desk.standings());
+        assert_eq!(claims(Policy::Pull), 8);
+        assert_eq!(claims(Policy::RoundRobin), 8);
     }
 
     #[test]

@@ -147,13 +147,21 @@ fn cgroup() -> Option<PathBuf> {
 
 /// CPU time used by the cgroup or, without a limited one, by the host.
 fn cpu_used() -> Option<Duration> {
-    if let Some(folder) = limited() {
-        let text = read(folder.join("cpu.stat"))?;
-        let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
-        return used.parse().ok().map(Duration::from_micros);
+    match limited() {
+        Some(folder) => used_by(&folder),
+        None => used_since_boot(&read("/proc/stat")?),
     }
-    let text = read("/proc/stat")?;
-    let numbers: Vec<u64> = text
+}
+
+fn used_by(cgroup: &Path) -> Option<Duration> {
+    let text = read(cgroup.join("cpu.stat"))?;
+    let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+    used.parse().ok().map(Duration::from_micros)
+}
+
+/// What `/proc/stat` says of all cores.
+fn used_since_boot(stat: &str) -> Option<Duration> {
+    let numbers: Vec<u64> = stat
         .lines()
         .next()?
         .split_whitespace()
@@ -194,9 +202,13 @@ fn memory() -> Option<f64> {
     if let Some(share) = cgroup().and_then(|folder| memory_of(&folder)) {
         return Some(share);
     }
-    let text = read("/proc/meminfo")?;
+    share_in_use(&read("/proc/meminfo")?)
+}
+
+/// What `/proc/meminfo` says.
+fn share_in_use(meminfo: &str) -> Option<f64> {
     let field = |name: &str| -> Option<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().trim_end_matches(" kB").parse().ok()
     };
     Some(1.0 - field("MemAvailable:")? / field("MemTotal:")?.max(1.0))
@@ -231,6 +243,73 @@ mod tests {
         assert_eq!(memory_of(folder.path()), Some(1.0));
         put("memory.stat", "anon 150\ninactive_file 800\nactive_file 50\n");
         assert_eq!(memory_of(folder.path()), Some(0.2));
+    }
+
+    #[test]
+    fn cpu_and_memory_are_read_as_the_kernel_writes_them() {
+        let stat = "cpu  100 20 30 5000 700 4 5 6 0 0\ncpu0 50 10 15 2500 350 2 2 3 0 0\n";
+        // All but idle and iowait, and no guest time, which is in the user's.
+        assert_eq!(used_since_boot(stat), Some(Duration::from_millis(1650)));
+        let meminfo = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4000000 kB\n";
+        assert_eq!(share_in_use(meminfo), Some(0.75));
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        put(
+            "cpu.stat",
+            "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\n",
+        );
+        assert_eq!(used_by(folder.path()), Some(Duration::from_millis(2500)));
+        put("cpu.max", "max 100000\n");
+        assert_eq!(quota(folder.path()), None, "no limit");
+        put("cpu.max", "150000 100000\n");
+        assert_eq!(quota(folder.path()), Some(1.5));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is measured is the machine under load")]
+    fn a_machine_that_works_is_seen_to_work() {
+        let host = Host::new();
+        // One core is busy for a second, so at least its share of all is; others may add to it.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            std::hint::spin_loop();
+        }
+        let (cpu, memory) = host.load();
+        assert!(cpu > 0.4 / cores(), "{cpu} of {} cores", cores());
+        assert!(memory > 0.0, "{memory}");
+        let spared = Host {
+            watch_load: false,
+            ..Host::new()
+        };
+        std::thread::sleep(LOOK_EVERY);
+        assert_eq!(
+            spared.load(),
+            (0.0, 0.0),
+            "the machine of others is none of our business"
+        );
+    }
+
+    #[tokio::test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a handler that blocks the loop is what is shown"
+    )]
+    async fn a_handler_that_blocks_the_loop_makes_it_late() {
+        let stop = CancellationToken::new();
+        let host = Host::start(false, stop.clone());
+        tokio::time::sleep(LAG_EVERY * 3).await;
+        let before = host.lag_ms();
+        std::thread::sleep(Duration::from_millis(500));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        // By 400 ms at least, of which a quarter counts at once.
+        assert!(
+            host.lag_ms() > before * 0.75 + 90.0,
+            "{before} ms, {} ms",
+            host.lag_ms()
+        );
+        assert!((host.lag_seconds() - host.lag_ms() / 1000.0).abs() < 1e-9);
+        assert!(host.pressure() > 0.0, "{}", host.pressure());
+        stop.cancel();
     }
 
     #[test]
