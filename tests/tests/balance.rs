@@ -1,4 +1,4 @@
-//! Load balancing by measured health, with real consumers: shares, circuits, breakers, and what an idle fleet costs.
+//! Load balancing by measured health, with real consumers: shares, circuits, breakers, limits that move.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,21 +7,24 @@ use std::time::{Duration, Instant};
 
 use workyard_consumer::{Concurrency, Context, Failure, Registry, WorkerConfig};
 use workyard_shared::balance::Policy;
-use workyard_shared::name::QueueName;
 use workyard_shared::settings::Setting;
 use workyard_tests::{Running, Yard, queue_name, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
-/// Three times what is promised of a consumer that begins to fail, ...
-const PROBES_ONLY: Duration = Duration::from_secs(9);
+/// What is promised of a consumer that begins to fail, ...
+const PROBES_ONLY: Duration = Duration::from_secs(3);
 /// ... of one that is mended, ...
-const SHARE_AGAIN: Duration = Duration::from_secs(30);
-/// ... and of a kind whose downstream is dead.
-const BREAKER: Duration = Duration::from_secs(6);
+const SHARE_AGAIN: Duration = Duration::from_secs(10);
+/// ... and of a kind whose downstream is dead. The best of [`TRIES`] keeps it, as other tests run beside, and each keeps three
+/// times as much.
+const BREAKER: Duration = Duration::from_secs(2);
+const TRIES: u32 = 3;
 
 /// A worker whose handler counts and can be made to fail.
 struct Watched {
     started: Arc<AtomicU64>,
+    /// Those of them that were of kind `work`.
+    works: Arc<AtomicU64>,
     fails: Arc<AtomicBool>,
     /// A task that starts while this is set goes on until it is cancelled ...
     hangs: Arc<AtomicBool>,
@@ -33,14 +36,16 @@ struct Watched {
 impl Watched {
     async fn start(yard: &Yard, config: WorkerConfig, takes: Duration) -> Self {
         let (started, fails) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let works = Arc::<AtomicU64>::default();
         let (hangs, hanging) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
         let mut registry = Registry::new();
         for kind in ["work", "other"] {
             let (started, fails) = (Arc::clone(&started), Arc::clone(&fails));
-            let (hangs, hanging) = (Arc::clone(&hangs), Arc::clone(&hanging));
+            let (hangs, hanging, works) = (Arc::clone(&hangs), Arc::clone(&hanging), Arc::clone(&works));
             registry
                 .register(kind, move |ctx: Context, _: serde_json::Value| {
                     started.fetch_add(1, Ordering::SeqCst);
+                    works.fetch_add(u64::from(ctx.kind() == "work"), Ordering::SeqCst);
                     let fails = fails.load(Ordering::SeqCst) && ctx.kind() == "work";
                     let hangs = hangs.load(Ordering::SeqCst);
                     if hangs {
@@ -59,6 +64,7 @@ impl Watched {
         let running = yard.work(registry, config).await;
         Self {
             started,
+            works,
             fails,
             hangs,
             hanging,
@@ -109,6 +115,17 @@ async fn choose(yard: &Yard, policy: &str) {
     }
 }
 
+/// The circuits that the health keys say.
+async fn circuits(yard: &Yard) -> Vec<String> {
+    let mut said = Vec::new();
+    for (consumer, _) in yard.queue.consumers().await.unwrap() {
+        let json = yard.broker.health(&consumer).await.unwrap().unwrap_or_default();
+        let report: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+        said.extend(report["balance"][0]["circuit"].as_str().map(str::to_owned));
+    }
+    said
+}
+
 /// Two workers of which one begins to fail, and a steady stream of tasks, about a quarter of what they can do.
 struct Pair {
     yard: Yard,
@@ -140,36 +157,51 @@ impl Pair {
         }
     }
 
-    /// Makes it fail everything; how long it took until it gets probes only: its circuit is open, and in half a second it
-    /// began not more than two tasks.
+    /// Makes it fail everything; how long it took until it got probes only: in the second that began then it started not more
+    /// than the first three of them.
     async fn sicken(&self) -> Duration {
         self.sick.fails.store(true, Ordering::SeqCst);
         let at = Instant::now();
-        circuit_opens(&self.yard, PROBES_ONLY).await;
+        let mut seen: Vec<(Duration, u64)> = Vec::new();
         loop {
-            let before = self.sick.count();
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            if self.sick.count() - before <= 2 {
-                return at.elapsed() - Duration::from_millis(500);
+            let (now, count) = (at.elapsed(), self.sick.count());
+            seen.push((now, count));
+            let second_ago = seen.iter().rfind(|(then, _)| *then + Duration::from_secs(1) <= now);
+            if let Some((then, before)) = second_ago
+                && count - before <= 3
+            {
+                return *then;
             }
-            assert!(at.elapsed() < PROBES_ONLY, "it still gets its share");
+            assert!(now < PROBES_ONLY * 3, "it still gets its share: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// How long it takes until the one that was sick does its half again, or nearly: of 50 tasks luck moves a few.
-    async fn share_again(&self) -> Duration {
+    /// Of 100 tasks that the two start in three seconds, those of the one that is, was or will be sick.
+    async fn share(&self) -> u64 {
+        let (a, b) = (self.well.count(), self.sick.count());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (a, b) = (self.well.count() - a, self.sick.count() - b);
+        100 * b / (a + b).max(1)
+    }
+
+    /// How long it takes until the one that was sick does as much as before, or nine tenths of it for luck, for three seconds.
+    async fn share_again(&self, before: u64) -> Duration {
         let at = Instant::now();
+        let mut seen: Vec<(Duration, u64, u64)> = Vec::new();
         loop {
-            let (a, b) = (self.well.count(), self.sick.count());
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            let (a, b) = (self.well.count() - a, self.sick.count() - b);
-            if b * 3 >= a * 2 && b > 5 {
-                return at.elapsed();
+            let (now, a, b) = (at.elapsed(), self.well.count(), self.sick.count());
+            seen.push((now, a, b));
+            let begun = seen.iter().rfind(|(then, ..)| *then + Duration::from_secs(3) <= now);
+            if let Some((then, well, sick)) = begun {
+                let (a, b) = (a - well, b - sick);
+                if b > 5 && b * 1000 >= (a + b) * before * 9 {
+                    println!("in those three seconds it started {b}, the other {a}");
+                    return *then;
+                }
             }
-            assert!(
-                at.elapsed() < SHARE_AGAIN,
-                "its share did not come back: {b} beside {a}"
-            );
+            assert!(now < SHARE_AGAIN * 3, "its share did not come back: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -184,12 +216,9 @@ impl Pair {
 /// Until the circuit of a consumer is open.
 async fn circuit_opens(yard: &Yard, limit: Duration) {
     wait_until(limit, || async {
-        let mut open = false;
-        for (consumer, _) in yard.queue.consumers().await.unwrap() {
-            let health = yard.broker.health(&consumer).await.unwrap().unwrap_or_default();
-            open |= health.contains(r#""circuit":"open""#) || health.contains(r#""circuit":"probing""#);
-        }
-        open
+        let said = circuits(yard).await;
+        said.iter()
+            .any(|circuit| ["open", "probing"].contains(&circuit.as_str()))
     })
     .await;
 }
@@ -213,7 +242,7 @@ async fn steady(queue: workyard_shared::broker::Queue, stop: Arc<AtomicBool>) {
     }
 }
 
-/// How far the share of one of four workers is from a quarter of 100 tasks, one at a time.
+/// How far the share of one of four workers is from a quarter of 400 tasks, one at a time.
 async fn unfairness(yard: &Yard, workers: &[Watched], policy: &str) -> u64 {
     // The first round tells each its new rank.
     for _ in 0..8 {
@@ -221,15 +250,15 @@ async fn unfairness(yard: &Yard, workers: &[Watched], policy: &str) -> u64 {
         yard.ended(&id).await;
     }
     let before: Vec<u64> = workers.iter().map(Watched::count).collect();
-    for _ in 0..100 {
+    for _ in 0..400 {
         // Idle is who has parked again: a claim behind the last result may still be on its way.
         wait_until(SOON, || async { yard.overview().await.parked == 4 }).await;
         let id = yard.add("work", "1", |_| {}).await;
         yard.ended(&id).await;
     }
     let shares: Vec<u64> = workers.iter().zip(&before).map(|(w, b)| w.count() - b).collect();
-    println!("{policy}: shares of 100 tasks, one at a time: {shares:?}");
-    shares.iter().map(|share| share.abs_diff(25)).max().unwrap()
+    println!("{policy}: shares of 400 tasks, one at a time: {shares:?}");
+    shares.iter().map(|share| share.abs_diff(100)).max().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,18 +272,11 @@ async fn four_equal_idle_consumers_get_equal_shares() {
     for _ in 0..4 {
         workers.push(Watched::start(&yard, config.clone(), Duration::from_millis(5)).await);
     }
-    // In turn is exact at once. Adaptive shares follow what is measured, on a machine that runs other tests too: the aim is 5,
-    // the best of three counts.
-    for (policy, allowed, tries) in [("round-robin", 0, 1), ("adaptive", 5, 3)] {
+    // In turn is exact. Adaptive shares follow what is measured: within five points of the 25 in 100.
+    for (policy, allowed) in [("round-robin", 0), ("adaptive", 20)] {
         choose(&yard, policy).await;
-        let mut best = u64::MAX;
-        for _ in 0..tries {
-            best = best.min(unfairness(&yard, &workers, policy).await);
-            if best <= allowed {
-                break;
-            }
-        }
-        assert!(best <= allowed, "{policy}: {best} beside a quarter");
+        let most = unfairness(&yard, &workers, policy).await;
+        assert!(most <= allowed, "{policy}: {most} beside a quarter of 400");
     }
     for worker in workers {
         worker.running.stop().await;
@@ -321,20 +343,55 @@ async fn a_consumer_whose_tasks_ended_stands_by_its_new_load_at_once_not_with_it
     worker.stop().await;
 }
 
+/// It begins to fail, goes on for twelve seconds, in which its probes get rare, and is mended; as often as it takes to be in
+/// time.
+async fn fails_and_is_mended(policy: Policy) {
+    let pair = Pair::start().await;
+    choose(&pair.yard, policy.as_str()).await;
+    let sick = &pair.sick;
+    let (mut cut_off, mut back) = (Duration::MAX, Duration::MAX);
+    for _ in 0..TRIES {
+        let share = pair.share().await;
+        let took = pair.sicken().await;
+        let since = sick.count();
+        wait_until(SOON, || async {
+            let text = pair.yard.said(&["consumers"]);
+            text.contains("  open  ") || text.contains("  probing  ")
+        })
+        .await;
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let probes = sick.count() - since;
+        // After 1/4, 1/4, 1/2, 1, 2, 4 ... seconds, or sooner where the task of one was a retry that it left to the other.
+        assert!((1..=10).contains(&probes), "{policy}: {probes} tasks in 12 s");
+        sick.fails.store(false, Ordering::SeqCst);
+        let mended = pair.share_again(share).await;
+        println!(
+            "{policy}: {probes} probes in 12 s; probes only after {took:?} (aim 3 s), {share} % of the tasks again after {mended:?} (aim 10 s)"
+        );
+        (cut_off, back) = (cut_off.min(took), back.min(mended));
+        if cut_off <= PROBES_ONLY && back <= SHARE_AGAIN {
+            break;
+        }
+    }
+    assert!(cut_off <= PROBES_ONLY, "{policy}: {cut_off:?}");
+    assert!(back <= SHARE_AGAIN, "{policy}: {back:?}");
+    pair.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_fails_everything_gets_probes_only_and_its_share_again_when_mended() {
-    let pair = Pair::start().await;
-    println!("probes only after {:?} (aim 3 s)", pair.sicken().await);
-    pair.sick.fails.store(false, Ordering::SeqCst);
-    println!("its full share again after {:?} (aim 10 s)", pair.share_again().await);
-    pair.end().await;
+    for policy in Policy::ALL {
+        fails_and_is_mended(policy).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_is_cancelled_is_followed_by_another() {
     let pair = Pair::start().await;
     let sick = &pair.sick;
+    let share = pair.share().await;
     pair.sicken().await;
+    circuit_opens(&pair.yard, SOON).await;
     sick.hangs.store(true, Ordering::SeqCst);
     wait_until(SOON, || async { !sick.hanging.lock().unwrap().is_empty() }).await;
     sick.hangs.store(false, Ordering::SeqCst);
@@ -343,7 +400,7 @@ async fn a_probe_that_is_cancelled_is_followed_by_another() {
     pair.yard.queue.cancel(&probe).await.unwrap();
     println!(
         "its full share again {:?} after its probe was cancelled",
-        pair.share_again().await
+        pair.share_again(share).await
     );
     pair.end().await;
 }
@@ -418,18 +475,49 @@ async fn add_many_retried(yard: &Yard, count: u64) -> String {
     last
 }
 
-/// How long 50 tasks of another kind take, one by one.
+/// How long the middle one of 50 tasks of another kind takes, one by one.
 async fn others(yard: &Yard) -> Duration {
-    let begun = Instant::now();
+    let mut took = Vec::new();
     for _ in 0..50 {
+        let begun = Instant::now();
         let id = yard.add("other", "1", |o| o.priority = Some(0)).await;
         yard.ended(&id).await;
+        took.push(begun.elapsed());
     }
-    begun.elapsed()
+    took.sort_unstable();
+    took[25]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_go_on() {
+/// When each of the workers began its last task of the kind before it stood still for 700 ms.
+async fn stand_still(workers: &[Watched], at: Instant) -> Duration {
+    let mut last = vec![(0, Duration::ZERO); workers.len()];
+    loop {
+        let now = at.elapsed();
+        for (worker, last) in workers.iter().zip(&mut last) {
+            let count = worker.works.load(Ordering::SeqCst);
+            if count != last.0 {
+                *last = (count, now);
+            }
+        }
+        let latest = last.iter().map(|(_, when)| *when).max().unwrap();
+        if now >= latest + Duration::from_millis(700) {
+            return latest;
+        }
+        assert!(now < BREAKER * 3, "they still run the kind: {last:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Nobody is blamed for what fails everywhere.
+async fn nobody_is_cut_off(yard: &Yard) {
+    for circuit in circuits(yard).await {
+        assert!(circuit == "closed" || circuit == "suspect", "{circuit}");
+    }
+}
+
+/// A kind dies and comes back: after how long its breaker was open, both had stopped to run it, and how much longer another
+/// kind took meanwhile, in tenths.
+async fn outage() -> (Duration, Duration, u128) {
     let yard = Yard::start().await;
     let config = WorkerConfig {
         concurrency: 4,
@@ -445,35 +533,93 @@ async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_
     }
     let at = Instant::now();
     let count = 1000;
-    let last = add_many_retried(&yard, count).await;
-    yard.fleet_says("\"open\"", BREAKER.saturating_sub(at.elapsed())).await;
-    println!("the breaker of the kind opened after {:?} (aim 2 s)", at.elapsed());
+    let open = async {
+        yard.fleet_says("\"open\"", BREAKER * 3).await;
+        at.elapsed()
+    };
+    let (last, opened, stood) = tokio::join!(add_many_retried(&yard, count), open, stand_still(&workers, at));
     everybody_is_told(&yard, &last);
-    // Others go on undisturbed.
-    let mut beside = others(&yard).await;
-    println!("50 tasks of another kind, one by one, took {beside:?}, before {undisturbed:?}");
-    // What runs beside this test may hold one up.
-    if beside > undisturbed * 3 {
-        beside = others(&yard).await;
-        println!("... and again {beside:?}");
-    }
-    assert!(beside <= undisturbed * 3, "{beside:?}");
+    nobody_is_cut_off(&yard).await;
+    let beside = others(&yard).await;
+    println!("the breaker opened after {opened:?}, both stood still after {stood:?} (aim 2 s)");
+    println!("a task of another kind took {beside:?}, before {undisturbed:?}");
     tokio::time::sleep(Duration::from_secs(4)).await;
+    nobody_is_cut_off(&yard).await;
     for worker in &workers {
         worker.fails.store(false, Ordering::SeqCst);
     }
     yard.reaches("completed", count).await;
-    let seen = yard.overview().await;
-    let burnt = seen.totals.get("retried").copied().unwrap_or(0);
+    let burnt = yard.total("retried").await;
     println!("{burnt} of {} attempts were burnt (below 5 %)", count + burnt);
-    assert_eq!(
-        seen.totals.get("failed").copied().unwrap_or(0),
-        0,
-        "a task was lost to the outage"
-    );
+    assert_eq!(yard.total("failed").await, 0, "a task was lost to the outage");
     assert!(burnt * 100 < (count + burnt) * 5, "{burnt}");
     for worker in workers {
         worker.running.stop().await;
+    }
+    (opened, stood, beside.as_micros() * 10 / undisturbed.as_micros())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_fails_everywhere_waits_without_burning_attempts_and_others_go_on() {
+    let (mut opened, mut stood, mut tenths) = outage().await;
+    for _ in 1..TRIES {
+        if opened <= BREAKER && stood <= BREAKER && tenths <= 15 {
+            break;
+        }
+        let again = outage().await;
+        (opened, stood, tenths) = (opened.min(again.0), stood.min(again.1), tenths.min(again.2));
+    }
+    assert!(opened <= BREAKER && stood <= BREAKER, "{opened:?}, {stood:?}");
+    assert!(tenths <= 15, "another kind took {tenths} tenths of the time before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_fails_beside_forty_busier_ones_is_parked_as_well() {
+    let yard = Yard::start().await;
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let mut registry = Registry::new();
+        for n in 0..40 {
+            let well = |_: Context, _: serde_json::Value| async { Ok::<_, Failure>(()) };
+            registry.register(&format!("well-{n}"), well).unwrap();
+        }
+        registry
+            .register("work", |_: Context, _: serde_json::Value| async {
+                Err::<(), _>(Failure::retry("down"))
+            })
+            .unwrap();
+        workers.push(yard.work(registry, yard.config()).await);
+    }
+    // Of each of the forty more runs than the failing one ever has in its window.
+    for n in 0..40 {
+        yard.add_many(100, &format!("well-{n}"), "1").await;
+    }
+    yard.reaches("completed", 4000).await;
+    let at = Instant::now();
+    let more = async {
+        loop {
+            for n in 0..40 {
+                yard.add_many(3, &format!("well-{n}"), "1").await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let open = async {
+        add_many_retried(&yard, 100).await;
+        yard.fleet_says("\"open\"", BREAKER * 3).await;
+    };
+    tokio::select! {
+        () = more => {}
+        () = open => {}
+    }
+    println!("beside forty others the breaker opened after {:?}", at.elapsed());
+    let text = yard.said(&["queues"]);
+    assert!(
+        text.contains("kind work fails everywhere: its breaker is open"),
+        "{text}"
+    );
+    for worker in workers {
+        worker.stop().await;
     }
 }
 
@@ -507,46 +653,6 @@ async fn bad_data_that_fails_for_good_opens_no_breaker_and_holds_up_nobody() {
     let fleet = yard.queue.fleet().await.unwrap().unwrap_or_default();
     assert!(!fleet.contains("open"), "{fleet}");
     worker.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_hundred_idle_consumers_one_task_wakes_exactly_one() {
-    let yard = Yard::start().await;
-    let mut connection = {
-        let (push_in, pushes) = tokio::sync::mpsc::unbounded_channel();
-        let link = workyard_shared::link::Link::new(
-            workyard_shared::link::LinkConfig::from_url(&yard.server.consumer_url()).unwrap(),
-            Some(push_in),
-        )
-        .unwrap();
-        (link, pushes)
-    };
-    for _ in 0..200 {
-        let consumer = workyard_shared::name::SessionId::fresh();
-        connection
-            .0
-            .subscribe(&yard.queue.keys().wake_channel(&consumer))
-            .await
-            .unwrap();
-        yard.consumer.heartbeat(&consumer, SOON * 4, true).await.unwrap();
-        let request = workyard_shared::broker::ClaimRequest {
-            park: true,
-            ..workyard_shared::broker::ClaimRequest::new(&consumer, 4, 0)
-        };
-        yard.consumer.claim(request).await.unwrap();
-    }
-    yard.add("work", "1", |_| {}).await;
-    let work = |push: &redis::PushInfo| {
-        push.data
-            .iter()
-            .any(|value| matches!(value, redis::Value::BulkString(text) if text == b"work"))
-    };
-    let mut woken = 0;
-    while let Ok(Some(push)) = tokio::time::timeout(Duration::from_secs(1), connection.1.recv()).await {
-        woken += u32::from(work(&push));
-    }
-    assert_eq!(woken, 1);
-    assert_eq!(yard.overview().await.parked, 199);
 }
 
 /// The limit of kind `work` as the only consumer's health key says it.
@@ -617,110 +723,4 @@ async fn a_kind_that_gets_slower_side_by_side_runs_with_fewer_slots_and_gets_the
         () = act => {}
     }
     worker.stop().await;
-}
-
-/// One of the paper's workers: its name, what it started, the worker.
-type Hand = (&'static str, Arc<AtomicU64>, Running);
-
-/// The paper's four (mean run time in ms, failures in 100 runs, slots) on a queue.
-fn papers_workers(yard: &Yard, name: &QueueName) -> Vec<Hand> {
-    let fleet = [
-        ("fast", 200, 5, 8),
-        ("medium", 500, 10, 5),
-        ("slow", 1000, 15, 3),
-        ("unreliable", 300, 30, 4),
-    ];
-    let start = |(profile, ms, fails, slots)| {
-        let started = Arc::new(AtomicU64::new(0));
-        let mut registry = Registry::new();
-        let count = Arc::clone(&started);
-        registry
-            .register("work", move |ctx: Context, task: u64| {
-                count.fetch_add(1, Ordering::SeqCst);
-                let luck = fastrand::Rng::with_seed(task << 8 | u64::from(ctx.attempt())).u64(0..100);
-                async move {
-                    if luck < fails {
-                        return Err(Failure::retry("bad luck"));
-                    }
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    Ok(())
-                }
-            })
-            .unwrap();
-        let config = WorkerConfig {
-            concurrency: slots,
-            queues: vec![(name.clone(), 1)],
-            ..yard.config()
-        };
-        (profile, started, workyard_tests::spawn(registry, config))
-    };
-    fleet.map(start).into_iter().collect()
-}
-
-/// 300 tasks, evenly at 60 % of the capacity of the paper's workers. Answers how many were completed and how many
-/// dead-lettered, and which percentage of the runs each worker had.
-async fn paper(yard: &Yard, policy: Policy) -> ([u64; 2], Vec<(&'static str, u64)>) {
-    let name = workyard_tests::queue_name(policy.as_str());
-    let (queue, workers) = (yard.broker.queue(&name), papers_workers(yard, &name));
-    wait_until(SOON, || async {
-        queue.overview().await.is_ok_and(|seen| seen.parked == 4)
-    })
-    .await;
-    queue.set(&[Setting::Balance(policy)]).await.unwrap();
-    let said = format!("\"policy\":\"{policy}\"");
-    wait_until(SOON, || async {
-        queue.fleet().await.unwrap().is_some_and(|json| json.contains(&said))
-    })
-    .await;
-
-    let submitter = workyard_shared::submit::Submitter::start(queue.clone());
-    let mut ticks = tokio::time::interval(Duration::from_millis(25));
-    for n in 0..300_u64 {
-        ticks.tick().await;
-        let mut task = workyard_tests::new_task("work", &n.to_string());
-        task.options.backoff = Some(workyard_shared::options::Backoff {
-            base: Duration::from_millis(100),
-            ..workyard_shared::options::Backoff::default()
-        });
-        let task = (workyard_shared::name::TaskId::fresh(), task);
-        submitter.submit(vec![task], true, None, SOON).await.unwrap();
-    }
-    wait_until(SOON * 3, || async {
-        let seen = queue.overview().await.unwrap();
-        seen.pending + seen.scheduled + seen.running == 0
-    })
-    .await;
-    let totals = queue.overview().await.unwrap().totals;
-    let ended = ["completed", "failed"].map(|name| totals.get(name).copied().unwrap_or(0));
-    let runs: u64 = workers
-        .iter()
-        .map(|(_, started, _)| started.load(Ordering::SeqCst))
-        .sum();
-    let mut shares = Vec::new();
-    for (profile, started, worker) in workers {
-        shares.push((profile, started.load(Ordering::SeqCst) * 100 / runs));
-        worker.stop().await;
-    }
-    (ended, shares)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_the_papers_four_workers_the_unreliable_one_gets_less_under_adaptive_and_nothing_is_lost() {
-    let yard = Yard::start().await;
-    let outcomes = tokio::join!(
-        paper(&yard, Policy::Pull),
-        paper(&yard, Policy::RoundRobin),
-        paper(&yard, Policy::Adaptive)
-    );
-    let (pull, in_turn, adaptive) = outcomes;
-    println!(
-        "shares in % of all runs: pull {:?}, round-robin {:?}, adaptive {:?}",
-        pull.1, in_turn.1, adaptive.1
-    );
-    for ([completed, failed], _) in [&pull, &in_turn, &adaptive] {
-        assert_eq!(completed + failed, 300, "a task was lost");
-    }
-    let unreliable = |(_, shares): &([u64; 2], Vec<(&'static str, u64)>)| shares[3].1;
-    // About 60 % of what it has in turn.
-    assert!(unreliable(&adaptive) * 5 < unreliable(&in_turn) * 4, "{adaptive:?}");
 }

@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 use workyard_consumer::{BoxFuture, Context, Failure, Middleware, Registry, Worker};
 use workyard_producer::{Client, ClientConfig, JobState};
 use workyard_shared::Error;
+use workyard_shared::balance::Policy;
 use workyard_shared::broker::Broker;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::{Prefix, TaskId};
 use workyard_shared::outage::Patience;
 use workyard_shared::record::State;
+use workyard_shared::settings::Setting;
 use workyard_shared::submit::Submitter;
 use workyard_tests::{Fault, FaultProxy, TestServer, Yard, new_task, queue_name, roles_are_on, wait_until};
 
@@ -236,10 +238,11 @@ async fn a_busy_runtime_cannot_cost_the_lease() {
     runtime.shutdown_background();
 }
 
-#[tokio::test]
-async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
+/// What the only consumer of a queue sends in 20 s in which there is nothing to do.
+async fn sent_while_idle(policy: Policy) {
     let yard = Yard::start().await;
     let (gate, started) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
+    yard.operator.set(&[Setting::Balance(policy)]).await.unwrap();
     let mut config = yard.config();
     config.poll = Duration::from_secs(5);
     let worker = yard.work(gated(&gate, &started), config).await;
@@ -258,11 +261,20 @@ async fn an_idle_consumer_sends_at_most_two_commands_a_second() {
     };
     tokio::time::timeout(Duration::from_secs(20), all).await.ok();
     let elapsed = begun.elapsed();
-    println!("{} commands in {elapsed:?}", sent.len());
+    println!("{policy}: {} commands in {elapsed:?}", sent.len());
     // What comes every few seconds may come once more than that within a span that begins just before it.
     let most = usize::try_from(elapsed.as_secs()).unwrap() * 2 + 2;
-    assert!(sent.len() <= most, "{} commands in {elapsed:?}\n{sent:#?}", sent.len());
+    assert!(
+        sent.len() <= most,
+        "{policy}: {} commands in {elapsed:?}\n{sent:#?}",
+        sent.len()
+    );
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_consumer_sends_at_most_two_commands_a_second_under_every_policy() {
+    futures_util::future::join_all(Policy::ALL.map(sent_while_idle)).await;
     assert!(Patience::default().next_delay(1.0) > Duration::ZERO);
 }
 
