@@ -1,19 +1,18 @@
-//! The paper's scenario with real consumers on a real Redis: four workers, 300 tasks, each policy of its own queue at the
-//! same time, so that all meet the same machine.
+//! The paper's scenario with real daemons on a real Redis: four of them, each with a pool of processes that run its tasks, 300
+//! tasks, each policy on a queue of its own at the same time, so that all meet the same machine.
 //!
 //! Invariant: what a run draws depends on seed, task, attempt and profile alone, so every policy meets the same luck.
 //! Times are Redis' own, from acceptance to the end, retries included; a task that is in no terminal state is counted
 //! as lost.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
 use workyard_bench::profile::{Profile, capacity, percentile};
-use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
-use workyard_shared::Error;
 use workyard_shared::balance::Policy;
 use workyard_shared::broker::{Broker, Place, Queue, Seen};
 use workyard_shared::envelope::NewTask;
@@ -22,6 +21,7 @@ use workyard_shared::name::{Kind, Prefix, QueueName, TaskId};
 use workyard_shared::settings::Setting;
 use workyard_shared::submit::Submitter;
 
+use crate::daemon::Daemon;
 use crate::server::Server;
 
 const TASKS: u64 = 300;
@@ -29,6 +29,8 @@ const TASKS: u64 = 300;
 const EVEN_LOAD: f64 = 0.6;
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The file of a trial that has a line for each run.
+const RUNS: &str = "runs";
 
 /// How the tasks come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +45,19 @@ struct Tally {
     makespans: Vec<f64>,
     totals: Vec<f64>,
     p99s: Vec<f64>,
-    runs: BTreeMap<&'static str, u64>,
+    runs: BTreeMap<String, u64>,
     wasted: u64,
     failed: u64,
     lost: u64,
 }
 
-/// Runs by profile, and how many of all failed.
-type Runs = Arc<Mutex<(BTreeMap<&'static str, u64>, u64)>>;
-
 /// Runs both arrivals, `rounds` times with another seed, and prints their tables.
-pub(crate) async fn run(server: &Server, rounds: usize) -> anyhow::Result<()> {
+pub(crate) async fn run(server: &Server, consumer: &Path, rounds: usize) -> anyhow::Result<()> {
     for arrival in [Arrival::Even, Arrival::AtOnce] {
         let mut tallies: [Tally; 3] = Default::default();
         for round in 0..rounds {
             let seed = u64::try_from(round)? + 1;
-            let trials = Policy::ALL.map(|policy| Trial::new(server, policy, arrival, seed));
+            let trials = Policy::ALL.map(|policy| Trial::new(server, consumer, policy, arrival, seed));
             let [a, b, c] = trials;
             let (a, b, c) = tokio::try_join!(a?.run(), b?.run(), c?.run())?;
             for (tally, outcome) in tallies.iter_mut().zip([a, b, c]) {
@@ -70,40 +69,38 @@ pub(crate) async fn run(server: &Server, rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One policy in one round: a queue, and four workers on it.
+/// One policy in one round: a queue, and four daemons on it.
 struct Trial {
     broker: Broker,
     queue: Queue,
     policy: Policy,
     arrival: Arrival,
-    runs: Runs,
-    stop: CancellationToken,
-    workers: Vec<JoinHandle<Result<(), Error>>>,
+    /// Where the processes of the daemons write down what they ran.
+    dir: TempDir,
+    _daemons: Vec<Daemon>,
 }
 
 impl Trial {
-    fn new(server: &Server, policy: Policy, arrival: Arrival, seed: u64) -> anyhow::Result<Self> {
+    fn new(server: &Server, consumer: &Path, policy: Policy, arrival: Arrival, seed: u64) -> anyhow::Result<Self> {
         let name = QueueName::new(format!("{policy}-{arrival:?}-{seed}"))?;
-        let config = LinkConfig::from_url(&server.url())?;
-        let link = workyard_shared::link::Link::new(config.clone(), None)?;
-        let (runs, stop) = (Runs::default(), CancellationToken::new());
-        let mut workers = Vec::new();
+        let link = workyard_shared::link::Link::new(LinkConfig::from_url(&server.url())?, None)?;
+        let (dir, us) = (tempfile::tempdir()?, std::env::current_exe()?);
+        let mut daemons = Vec::new();
         for (n, profile) in Profile::of_the_paper().into_iter().enumerate() {
-            let mut registry = Registry::new();
-            let (runs, luck) = (Arc::clone(&runs), (seed << 40) ^ (u64::try_from(n)? << 32));
-            registry.register("work", move |ctx: Context, task: u64| {
-                attempt(
-                    profile,
-                    luck ^ (task << 8) ^ u64::from(ctx.attempt()),
-                    Arc::clone(&runs),
-                )
-            })?;
-            let config = WorkerConfig {
-                concurrency: profile.capacity,
-                name: profile.name.to_owned(),
-                ..WorkerConfig::new(config.clone(), name.clone())
-            };
-            workers.push(tokio::spawn(Worker::new(config, registry)?.run(stop.clone())));
+            let luck = (seed << 40) ^ (u64::try_from(n)? << 32);
+            let argv = [
+                us.display().to_string(),
+                "--as-worker".to_owned(),
+                profile.name.to_owned(),
+                luck.to_string(),
+                dir.path().join(RUNS).display().to_string(),
+            ];
+            // A list of texts reads the same in TOML.
+            let text = format!(
+                "[[queues]]\nname = \"{name}\"\n\n[handlers.work]\ntype = \"worker\"\nargv = {argv:?}\nprocesses = {}\n",
+                profile.capacity
+            );
+            daemons.push(Daemon::with_file(consumer, &server.url(), profile.capacity, &text)?);
         }
         let broker = Broker::new(link, Prefix::default());
         Ok(Self {
@@ -111,9 +108,8 @@ impl Trial {
             broker,
             policy,
             arrival,
-            runs,
-            stop,
-            workers,
+            dir,
+            _daemons: daemons,
         })
     }
 
@@ -127,12 +123,7 @@ impl Trial {
             }
             tokio::time::sleep(LOOK).await;
         }
-        let outcome = self.outcome(&ids).await?;
-        self.stop.cancel();
-        for worker in self.workers {
-            worker.await??;
-        }
-        Ok(outcome)
+        self.outcome(&ids).await
     }
 
     /// Waits until all four wait for work under the policy.
@@ -202,20 +193,45 @@ impl Trial {
             outcome.totals.push(seconds(finished.saturating_sub(created)));
         }
         outcome.makespan = seconds(last.saturating_sub(first));
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        (outcome.runs, outcome.wasted) = (runs.0.clone(), runs.1);
+        for run in std::fs::read_to_string(self.dir.path().join(RUNS))?.lines() {
+            let (profile, ok) = run.split_once(' ').context("a run is a name and how it ended")?;
+            *outcome.runs.entry(profile.to_owned()).or_default() += 1;
+            outcome.wasted += u64::from(ok != "ok");
+        }
         Ok(outcome)
     }
 }
 
-/// One run, slept through.
-async fn attempt(profile: Profile, luck: u64, runs: Runs) -> Result<(), Failure> {
-    let (ok, seconds) = profile.run(0.0, &mut fastrand::Rng::with_seed(luck));
-    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-    let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-    *runs.0.entry(profile.name).or_default() += 1;
-    runs.1 += u64::from(!ok);
-    if ok { Ok(()) } else { Err(Failure::retry("bad luck")) }
+/// Be one process of a daemon's pool, whose words are the profile, its luck, and the file where each run is written down: what
+/// the daemon hands to it is drawn, slept through, and answered, until there is no more.
+pub(crate) async fn worker(words: &[String]) -> anyhow::Result<()> {
+    let [profile, luck, file] = words else {
+        bail!("give a profile, a number, a file");
+    };
+    let known = Profile::of_the_paper().into_iter().find(|known| known.name == profile);
+    let (profile, luck) = (known.context("the paper has no such worker")?, luck.parse::<u64>()?);
+    let mut runs = std::fs::OpenOptions::new().create(true).append(true).open(file)?;
+    for line in std::io::stdin().lines() {
+        let message: serde_json::Value = serde_json::from_str(&line?)?;
+        if message["type"] != "task" {
+            continue;
+        }
+        let number = |field: &str| message[field].as_u64().with_context(|| format!("no {field}"));
+        let (task, attempt) = (number("payload")?, number("attempt")?);
+        let mut rng = fastrand::Rng::with_seed(luck ^ (task << 8) ^ attempt);
+        let (ok, seconds) = profile.run(0.0, &mut rng);
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        // In one write, as other processes append to the same file.
+        runs.write_all(format!("{} {}\n", profile.name, if ok { "ok" } else { "failed" }).as_bytes())?;
+        let (id, token) = (&message["id"], &message["token"]);
+        let answer = if ok {
+            serde_json::json!({ "type": "result", "id": id, "token": token, "result": null })
+        } else {
+            serde_json::json!({ "type": "error", "id": id, "token": token, "error": "bad luck" })
+        };
+        writeln!(std::io::stdout(), "{answer}")?;
+    }
+    Ok(())
 }
 
 /// What came of one policy in one round.
@@ -223,7 +239,7 @@ async fn attempt(profile: Profile, luck: u64, runs: Runs) -> Result<(), Failure>
 struct Outcome {
     makespan: f64,
     totals: Vec<f64>,
-    runs: BTreeMap<&'static str, u64>,
+    runs: BTreeMap<String, u64>,
     wasted: u64,
     failed: u64,
     lost: u64,

@@ -17,7 +17,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) peers: bool,
     /// Only these parts: singles, throughput, latency, jobs, cores, peers, aof, round-trip, payload, consumers, adaptive (its
-    /// cost beside pull), backlog, or names of peers. Or, alone: balance, the paper's four workers under each policy, each
+    /// cost beside pull), backlog, or names of peers. Or, alone: balance, the paper's four workers as daemons under each policy, each
     /// round with another seed, about 35 s a round.
     #[arg(long, value_delimiter = ',', value_name = "NAME[,NAME]")]
     pub(crate) only: Vec<String>,
@@ -60,6 +60,9 @@ pub(crate) struct Cli {
     /// Be a consumer of the CPU-bound job on this Redis; the benchmark starts itself so.
     #[arg(long, hide = true, value_name = "URL")]
     pub(crate) as_consumer: Option<String>,
+    /// Be a process that runs tasks as one of the paper's workers does; the daemons of the benchmark start it so.
+    #[arg(long, hide = true, num_args = 3, value_names = ["PROFILE", "LUCK", "FILE"])]
+    pub(crate) as_worker: Vec<String>,
     /// Be the harness of Workyard; the benchmark starts itself so.
     #[arg(long, hide = true, num_args = 1.., value_name = "MODE")]
     pub(crate) as_peer: Vec<String>,

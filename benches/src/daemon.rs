@@ -35,9 +35,14 @@ impl Daemon {
 
     /// Starts `binary` on the Redis at `url`; `settings` are more of the handler, and more tables.
     pub(crate) fn start(binary: &Path, url: &str, concurrency: usize, settings: &str) -> anyhow::Result<Self> {
+        Self::with_file(binary, url, concurrency, &format!("{CONFIG}{settings}"))
+    }
+
+    /// Starts `binary` on the Redis at `url` with a file of this text.
+    pub(crate) fn with_file(binary: &Path, url: &str, concurrency: usize, text: &str) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("bench.toml");
-        std::fs::write(&file, format!("{CONFIG}{settings}"))?;
+        std::fs::write(&file, text)?;
         let child = Command::new(binary)
             .args([
                 "--redis-url",

@@ -38,6 +38,9 @@ async fn main() -> anyhow::Result<()> {
     if let Some(url) = &cli.as_consumer {
         return jobs::consumer(url).await;
     }
+    if !cli.as_worker.is_empty() {
+        return balance::worker(&cli.as_worker).await;
+    }
     if !cli.as_peer.is_empty() {
         return us::peer(&cli.as_peer).await;
     }
@@ -46,7 +49,8 @@ async fn main() -> anyhow::Result<()> {
         return compare::compare(theirs, revision, cli.rounds(), &cli.compared());
     }
     if cli.only == ["balance"] {
-        return balance::run(&Server::start(&cli.server).await?, cli.rounds()).await;
+        let consumer = cli.consumer.clone().map_or_else(daemon::Daemon::beside_us, Ok)?;
+        return balance::run(&Server::start(&cli.server).await?, &consumer, cli.rounds()).await;
     }
     let plan = Plan::of(&cli)?;
     eprintln!("# {}", plan.announcement());
