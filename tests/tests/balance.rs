@@ -361,8 +361,9 @@ async fn fails_and_is_mended(policy: Policy) {
         .await;
         tokio::time::sleep(Duration::from_secs(12)).await;
         let probes = sick.count() - since;
-        // After 1/4, 1/4, 1/2, 1, 2, 4 ... seconds, or sooner where the task of one was a retry that it left to the other.
-        assert!((1..=10).contains(&probes), "{policy}: {probes} tasks in 12 s");
+        // After 1/4, 1/4, 1/2, 1, 2, 4 ... seconds: eight, and more where the task of one was a retry that it left to the other. Pauses
+        // that do not grow make 48.
+        assert!((1..=24).contains(&probes), "{policy}: {probes} tasks in 12 s");
         sick.fails.store(false, Ordering::SeqCst);
         let mended = pair.share_again(share).await;
         println!(
