@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use redis::PushKind;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use workyard_consumer::{BoxFuture, Context, Failure, Middleware, Registry, Worker};
+use workyard_consumer::{BoxFuture, Context, Failure, Middleware, Registry, Worker, WorkerConfig};
 use workyard_producer::{Client, ClientConfig, JobState};
 use workyard_shared::Error;
 use workyard_shared::balance::Policy;
@@ -327,6 +327,41 @@ async fn a_reply_that_was_cut_in_its_middle_is_unknown_and_sending_again_adds_no
     proxy.set(Fault::None);
     assert_eq!(adding.await.unwrap().unwrap().len(), 1);
     assert_eq!(yard.overview().await.pending, 1);
+}
+
+/// Its password is changed under it: it asks now and then, and goes on when it is let in again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_login_is_refused_asks_seldom_and_goes_on_when_it_is_let_in() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    let mut acl = async |words: &[&str]| {
+        let mut set = redis::cmd(words[0]);
+        set.arg(&words[1..]).exec_async(&mut redis).await.unwrap();
+    };
+    acl(&["ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all"]).await;
+    let config = WorkerConfig {
+        link: LinkConfig::from_url(&yard.server.url_with("worker:secret@")).unwrap(),
+        ..yard.config()
+    };
+    let gate = Arc::new(Semaphore::new(100));
+    let worker = yard.work(gated(&gate, &Arc::default()), config).await;
+    let connections = async || {
+        let ask = redis::cmd("INFO").arg("stats").to_owned();
+        let info: redis::InfoDict = ask.query_async(&mut yard.server.connection().await).await.unwrap();
+        info.get::<u64>("total_connections_received").unwrap()
+    };
+    acl(&["ACL", "SETUSER", "worker", "resetpass", ">other"]).await;
+    acl(&["CLIENT", "KILL", "USER", "worker"]).await;
+    let before = connections().await;
+    // That nothing happens can only be waited for.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let tried = connections().await - before;
+    println!("{tried} connections in 4 s");
+    assert!(tried < 100, "{tried} connections in 4 s");
+    acl(&["ACL", "SETUSER", "worker", "resetpass", ">secret"]).await;
+    let id = yard.add("gated", "1", |_| {}).await;
+    yard.result(&id).await;
+    worker.stop().await;
 }
 
 #[tokio::test]

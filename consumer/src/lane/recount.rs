@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tracing::warn;
+use tracing::{debug, warn};
+use workyard_shared::Error;
 use workyard_shared::name::SessionId;
 use workyard_shared::outage::Patience;
 
@@ -47,7 +48,12 @@ impl Lane {
                         held.retain(|claim| claim.1 <= above && !ours.contains(claim));
                         return (session, held);
                     }
-                    Err(error) if error.is_temporary() => patience.wait().await,
+                    // A login that is refused costs the connection, and what is subscribed there: asking again at once would be told of
+                    // that, and ask again.
+                    Err(error) if error.is_temporary() || matches!(error, Error::Denied(_)) => {
+                        debug!(%error, "cannot look yet which tasks this consumer holds");
+                        patience.wait().await;
+                    }
                     Err(error) => {
                         warn!(%error, "cannot look which tasks this consumer holds");
                         return (session, Vec::new());
