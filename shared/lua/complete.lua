@@ -26,7 +26,8 @@ local function read_batch(argv, n)
     local text = argv[at + 3]
     if not times[text] then
       local retention, created, run = match(text, '^(%d+) (%d+) ([%d-]+)$')
-      if not retention or not (run == '-' or tonumber(run)) then return nil, refuse('task ' .. i .. ': times must be "retention created run" in ms') end
+      local right = retention and tonumber(retention) <= NUMERIC.retention[2] and tonumber(created) <= NUMERIC.expires_at[2]
+      if not right or not (run == '-' or match(run, '^%d+$') and tonumber(run) <= NUMERIC.expires_at[2]) then return nil, refuse('task ' .. i .. ': times must be "retention created run" in ms') end
       times[text] = {
         retention = tonumber(retention), created = created, run = run, -- and what is worked out once, below
         started = false, expiry = false, kind = false, head = false, head_of = false,

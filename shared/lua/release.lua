@@ -10,7 +10,9 @@ local function release(keys, argv)
   local n, wrong = check_batch(argv, 4, 'release')
   if not n then return wrong end
   for i = 1, n do
-    if not match(argv[4 * i + 2], '^%d+$') then return refuse('task ' .. i .. ': delay must be whole ms') end
+    local reason, delay = argv[4 * i + 1], argv[4 * i + 2]
+    if not (match(delay, '^%d+$') and tonumber(delay) <= NUMERIC.delay[2]) then return refuse('task ' .. i .. ': delay must be whole ms, of ten years at most') end
+    if reason ~= 'drain' and reason ~= 'busy' and reason ~= 'unhandled' then return refuse('task ' .. i .. ': reason must be drain, busy or unhandled') end
   end
   local before, gone = answered_settle(keys, session, 'release', consumer, batch)
   if before then return before end

@@ -409,10 +409,24 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
 #[tokio::test]
 async fn what_is_no_kind_no_run_time_and_no_token_is_refused_and_changes_nothing() {
     let own: &[&str] = &["running:c", "session:c"];
+    let nines = "9".repeat(400);
     let cases = [
         ("complete", own, strings(&["c", "5", "held", "1", "k \n", "0 1 2", "1"])),
         ("complete", own, strings(&["c", "5", "held", "1", "k", "0 1 2-", "1"])),
         ("try", own, strings(&["c", "held", "x"])),
+        ("complete", own, strings(&["c", "5", "held", "1", "k", "0 1 -7", "1"])),
+        (
+            "complete",
+            own,
+            strings(&["c", "5", "held", "1", "k", &format!("0 {nines} 1"), "1"]),
+        ),
+        (
+            "complete",
+            own,
+            strings(&["c", "5", "held", "1", "k", &format!("{nines} 1 1"), "1"]),
+        ),
+        ("release", own, strings(&["c", "5", "held", "1", "drain", &nines])),
+        ("release", own, strings(&["c", "5", "held", "1", "huh", "0"])),
     ];
     refused(cases).await;
 }
