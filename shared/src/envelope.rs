@@ -112,8 +112,9 @@ impl NewTask {
                     task.payload = Bytes::copy_from_slice(raw.get().as_bytes());
                 }
                 "headers" => {
-                    task.headers = serde_json::from_str(raw.get())
-                        .map_err(|_| invalid("headers must be an object of strings".to_owned()))?;
+                    task.headers = serde_json::from_str::<Headers>(raw.get())
+                        .map_err(|_| invalid("headers must be an object of strings, each name once".to_owned()))?
+                        .0;
                 }
                 other if RESERVED.contains(&other) => {
                     return Err(invalid(format!("field \"{other}\" is reserved for a later version")));
@@ -412,6 +413,33 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
+/// Of two that have one name, none would be the right one.
+struct Headers(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut headers = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    if headers.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom("a header stands twice"));
+                    }
+                }
+                Ok(Headers(headers))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -503,6 +531,7 @@ mod tests {
             (r#"{"kind":"k","timeout":"soon"}"#, "timeout must be"),
             (r#"{"kind":"k","max_attempts":0}"#, "max_attempts must be"),
             (r#"{"kind":"k","kind":"k"}"#, "stands twice"),
+            (r#"{"kind":"k","headers":{"a":"1","a":"2"}}"#, "each name once"),
             (r#"{"kind":"k","unique_key":"x"}"#, "reserved"),
             (r#"{"kind":"k","v":2}"#, "version 2"),
             (r#"{"kind":"k","backoff":{"bas":1}}"#, "backoff has"),

@@ -2,7 +2,6 @@
 //!
 //! Invariant: stdout has the id, or with `--wait` the result, and nothing else; notes go to stderr.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -59,7 +58,14 @@ fn build(args: &EnqueueArgs, out: &Out) -> Result<NewTask, CliError> {
     };
     let mut task = NewTask::new(kind, payload::read(args.payload.as_deref())?)?;
     task.id.clone_from(&args.id);
-    task.headers = args.headers.iter().cloned().collect::<BTreeMap<_, _>>();
+    for (name, value) in &args.headers {
+        if task.headers.insert(name.clone(), value.clone()).is_some() {
+            return Err(CliError::usage(
+                format!("header {name} stands twice: leave one out"),
+                None,
+            ));
+        }
+    }
     if let Some(trace) = trace::surrounding(out) {
         trace.inject(&mut task.headers);
     }
