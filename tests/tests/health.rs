@@ -190,6 +190,9 @@ async fn whoever_floods_or_stalls_the_http_server_is_cut_off_and_others_are_serv
     }
     let begun = Instant::now();
     assert_eq!(get(address, "/healthz").await.0, 200);
+    // A probe has three seconds, less than those that stall have.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(healthcheck(&["--http", &address.to_string()]).0, Some(0));
     let mut answer = [0; 512];
     let first = idle[0].read(&mut answer);
     let ended = tokio::time::timeout(LIMIT, first).await.expect("it is cut off");

@@ -1,5 +1,6 @@
 //! Accepts connections and answers them, within limits.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once. One more closes the oldest: idle ones keep no probe out.
 const CONNECTIONS: usize = 64;
 /// Headers of a request.
 const HEADERS: usize = 64;
@@ -30,21 +31,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Serves until `stop`.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open: VecDeque<CancellationToken> = VecDeque::new();
     loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => return,
-            // Never closed.
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                open.retain(|connection| !connection.is_cancelled());
+                if places.available_permits() == 0
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.cancel();
+                }
+                // Never closed, and free at once.
+                let place = Arc::clone(&places).acquire_owned().await;
+                let (router, ends) = (router.clone(), stop.child_token());
+                open.push_back(ends.clone());
                 tokio::spawn(async move {
-                    answer(stream, router, stop).await;
+                    answer(stream, router, ends.clone()).await;
+                    ends.cancel();
                     drop(place);
                 });
             }
