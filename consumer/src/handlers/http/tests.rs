@@ -169,7 +169,7 @@ async fn a_redirect_is_not_followed() {
     let failure = run(&post(&url, ""), ctx(), "1").await.unwrap_err();
     assert_eq!(
         (failure.next, failure.message.as_str()),
-        (Next::Final, "HTTP 307 Temporary Redirect")
+        (Next::Retry, "HTTP 307 Temporary Redirect")
     );
     assert!(untouched.try_recv().is_err());
 }

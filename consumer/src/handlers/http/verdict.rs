@@ -1,7 +1,7 @@
 //! What the status of an answer means for a task.
 //!
-//! Invariant: only what a later attempt can change is retried: overload, timeouts and errors of
-//! the server. A redirect is not followed, since it could lead the payload anywhere.
+//! Invariant: what the server says of the request itself (4xx but 408 and 429) is final; all else may be another time. A redirect is
+//! not followed, since it could lead the payload anywhere; it is retried, since a server in a move may answer so for a while.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: &str) -> Resu
     let limits = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     Err(match retry_after(headers) {
         Some(delay) if limits => Failure::retry_after(message, delay),
-        _ if limits || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => Failure::retry(message),
-        _ => Failure::fatal(message),
+        _ if status.is_client_error() && !limits && status != StatusCode::REQUEST_TIMEOUT => Failure::fatal(message),
+        _ => Failure::retry(message),
     })
 }
 
@@ -51,8 +51,8 @@ mod tests {
     fn every_status_has_its_verdict() {
         let after = Next::RetryAfter(Duration::from_secs(7));
         let table = [
-            (301, None, Next::Final),
-            (304, None, Next::Final),
+            (301, None, Next::Retry),
+            (304, None, Next::Retry),
             (400, Some("7"), Next::Final),
             (404, None, Next::Final),
             (408, Some("7"), Next::Retry),
