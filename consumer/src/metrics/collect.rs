@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use workyard_shared::balance::Circuit;
 use workyard_shared::metrics::{Exposition, Family};
 
 use super::meter::{Call, Outcome, QueueMeter};
@@ -12,8 +13,6 @@ use crate::health::Desk;
 
 /// Microseconds in a second.
 const US: f64 = 1e6;
-/// States of a circuit.
-const CIRCUITS: [&str; 4] = ["closed", "suspect", "open", "probing"];
 
 /// Adds everything that a daemon counts of itself.
 pub(crate) fn collect(out: &mut Exposition, fleet: &Fleet, started: Instant) {
@@ -44,7 +43,7 @@ fn add_desk(out: &mut Exposition, desk: &Desk) {
     let (queue, standings) = (desk.queue(), desk.standings());
     out.level(Family::HEALTH, &[queue], standings.health);
     out.level(Family::LOAD, &[queue], standings.load);
-    for state in CIRCUITS {
+    for state in Circuit::NAMES {
         out.gauge(Family::CIRCUIT, &[queue, state], u64::from(standings.circuit == state));
     }
     for kind in desk.broken_kinds() {

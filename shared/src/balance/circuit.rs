@@ -85,6 +85,9 @@ struct Probe {
 }
 
 impl Circuit {
+    /// Every [`Self::name`].
+    pub const NAMES: [&'static str; 4] = ["closed", "suspect", "open", "probing"];
+
     /// A closed circuit.
     #[must_use]
     pub fn new() -> Self {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Exposition, Family, OTHER};
+use crate::balance::Circuit;
 use crate::broker::{Broker, COUNTERS, CircuitCount, QueueFigures, ServerFigures};
 use crate::error::Error;
 use crate::job::JobState;
@@ -51,14 +52,24 @@ pub async fn read_circuits(out: &mut Exposition, broker: &Broker, queues: &[Queu
         if !queues.iter().any(|name| name.as_str() == queue) {
             continue;
         }
-        for (circuit, n) in circuits {
-            out.gauge(Family::QUEUE_CIRCUITS, &[&queue, &circuit], n);
+        for (circuit, n) in named(circuits) {
+            out.gauge(Family::QUEUE_CIRCUITS, &[&queue, circuit], n);
         }
         if let Some(score) = lowest_health {
-            out.level(Family::QUEUE_HEALTH, &[&queue], score);
+            out.level(Family::QUEUE_HEALTH, &[&queue], score.clamp(0.0, 1.0));
         }
     }
     Ok(())
+}
+
+/// Reports are written by whoever may write their keys: what is no state is `other`, or any text would be a series.
+fn named(circuits: BTreeMap<String, u64>) -> BTreeMap<&'static str, u64> {
+    let mut named = BTreeMap::new();
+    for (circuit, n) in circuits {
+        let name = Circuit::NAMES.iter().find(|name| **name == circuit);
+        *named.entry(name.copied().unwrap_or(OTHER)).or_default() += n;
+    }
+    named
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus has nothing but doubles")]
@@ -130,6 +141,13 @@ fn add_kinds(out: &mut Exposition, figures: &QueueFigures, most: usize) {
 mod tests {
     use super::*;
     use crate::broker::Overview;
+
+    #[test]
+    fn what_is_no_state_of_a_circuit_is_other() {
+        let told = [("open", 2), ("closed", 1), ("\u{1b}[2J", 3), ("any", 4)];
+        let told = told.map(|(name, n)| (name.to_owned(), n)).into();
+        assert_eq!(named(told), [("open", 2), ("closed", 1), (OTHER, 7)].into());
+    }
 
     #[test]
     fn kinds_beyond_the_limit_are_summed_as_other() {
