@@ -107,7 +107,7 @@ async fn say_good_bye(
     if !turn.is_empty() {
         let answer = turn.send(queue, &old.session, None).await?;
         let stale = answer.stale();
-        outbox.settled(fleet, meter, turn, &answer);
+        outbox.settled(queue.name(), fleet, meter, turn, &answer);
         warn!(queue = %queue.name(), tasks = stale, "{stale} tasks of the lost session belong to others now");
     }
     // If the session was removed by hand and not by a reclaim, its tasks have no other way back.

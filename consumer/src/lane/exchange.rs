@@ -149,7 +149,8 @@ impl Lane {
         self.clerk.queue.claimed(granted);
         self.fleet.slots.served(self.index, granted);
         if !done.turn.is_empty() {
-            self.outbox.settled(&self.fleet, &self.clerk.queue, &done.turn, &answer);
+            self.outbox
+                .settled(self.queue.name(), &self.fleet, &self.clerk.queue, &done.turn, &answer);
         }
         match answer.claimed {
             Some(Claimed::Tasks(grants)) => {

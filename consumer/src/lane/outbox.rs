@@ -12,7 +12,7 @@ use workyard_shared::broker::{
     Completion, FailureReport, Handback, JobOutcome, JobSettled, JobTurn, Settled, Turn, TurnAnswer,
 };
 use workyard_shared::limits::{MAX_BATCH, MAX_CLAIM_BYTES};
-use workyard_shared::name::JobId;
+use workyard_shared::name::{JobId, QueueName};
 
 use super::ration::Ration;
 use crate::done::Done;
@@ -129,7 +129,14 @@ impl Outbox {
     }
 
     /// Reads the answers: counts what was refused, logs and tells what ended for good.
-    pub(super) fn settled(&mut self, fleet: &Arc<Fleet>, meter: &QueueMeter, turn: &Turn, answer: &TurnAnswer) {
+    pub(super) fn settled(
+        &mut self,
+        queue: &QueueName,
+        fleet: &Arc<Fleet>,
+        meter: &QueueMeter,
+        turn: &Turn,
+        answer: &TurnAnswer,
+    ) {
         let stale = answer.stale();
         if stale > 0 {
             fleet.counters.stale.fetch_add(stale as u64, Ordering::Relaxed);
@@ -147,18 +154,18 @@ impl Outbox {
         for ((report, settled), kind) in turn.failures.iter().zip(&answer.failures).zip(kinds) {
             match settled {
                 Settled::Failed => {
-                    warn!(task = %report.id, kind, error = %report.error, "task {} is dead-lettered", report.id);
+                    warn!(%queue, task = %report.id, kind, error = %report.error, "task {} is dead-lettered", report.id);
                     tell_dead(fleet, &report.id, &kind, &report.error);
                 }
                 Settled::Retrying => match self.retries.another(Instant::now()) {
                     Some(0) => {
-                        info!(task = %report.id, kind, error = %report.error, "task {} failed and will be retried", report.id)
+                        info!(%queue, task = %report.id, kind, error = %report.error, "task {} failed and will be retried", report.id)
                     }
                     Some(unsaid) => {
-                        info!(task = %report.id, kind, error = %report.error, unsaid, "task {} failed and will be retried, as {unsaid} others that no line was written for", report.id)
+                        info!(%queue, task = %report.id, kind, error = %report.error, unsaid, "task {} failed and will be retried, as {unsaid} others that no line was written for", report.id)
                     }
                     None => {
-                        debug!(task = %report.id, kind, error = %report.error, "task {} failed and will be retried", report.id)
+                        debug!(%queue, task = %report.id, kind, error = %report.error, "task {} failed and will be retried", report.id)
                     }
                 },
                 Settled::Completed | Settled::Released | Settled::Stale => {}
@@ -166,25 +173,25 @@ impl Outbox {
         }
         if let (Some(why), Some(job)) = (&answer.job_refused, &turn.job) {
             let tasks = job.outcomes.len();
-            error!(job = %job.job, tasks, %why, "job {}: {tasks} outcomes cannot be settled, its keys are damaged: delete it ({why})", job.job);
+            error!(%queue, job = %job.job, tasks, %why, "job {}: {tasks} outcomes cannot be settled, its keys are damaged: delete it ({why})", job.job);
         }
-        tell_members(turn, answer);
+        tell_members(queue, turn, answer);
         for (handback, settled) in turn.handbacks.iter().zip(&answer.handbacks) {
             if let (Settled::Failed, Some(kind)) = (settled, &handback.unhandled) {
                 let error = format!("no handler: no consumer has one for kind {kind}");
-                warn!(task = %handback.id, kind, "task {} is dead-lettered: {error}", handback.id);
+                warn!(%queue, task = %handback.id, kind, "task {} is dead-lettered: {error}", handback.id);
                 tell_dead(fleet, &handback.id, kind, &error);
             }
         }
     }
 }
 
-fn tell_members(turn: &Turn, answer: &TurnAnswer) {
+fn tell_members(queue: &QueueName, turn: &Turn, answer: &TurnAnswer) {
     let outcomes = turn.job.iter().flat_map(|job| &job.outcomes);
     for (outcome, settled) in outcomes.zip(&answer.job) {
         let (task, error) = (&outcome.id, &outcome.error);
         match settled {
-            JobSettled::Failed => warn!(%task, %error, "task {task} of a job failed for good"),
+            JobSettled::Failed => warn!(%queue, %task, %error, "task {task} of a job failed for good"),
             JobSettled::Retrying => debug!(%task, %error, "task {task} of a job will be retried"),
             JobSettled::HandedBack => debug!(%task, "task {task} of a job goes back"),
             JobSettled::Kept | JobSettled::Dropped | JobSettled::Stale => {}
