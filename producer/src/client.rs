@@ -156,7 +156,8 @@ impl Client {
                 // A call whose reply was lost may have been applied, whatever came after it.
                 return Err(unknown.map_or(error, CallError::Unknown).into());
             }
-            patience.wait().await;
+            // The last pause ends when the patience does, and one more call is made.
+            tokio::time::timeout_at(give_up.into(), patience.wait()).await.ok();
         }
     }
 }

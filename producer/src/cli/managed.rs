@@ -95,7 +95,9 @@ fn waiting(out: &mut Out, state: &str, text: &str) -> Result<Exit, CliError> {
 }
 
 fn running(server: &ServerInfo, what: &str, out: &mut Out) -> Result<Exit, CliError> {
+    // Alone, so that it can be handed on; a managed Redis has one database in use.
     let address = LinkConfig::from_url(&server.url)?.address();
+    let address = address.strip_suffix(" db 0").unwrap_or(&address);
     if out.json {
         let started = server.started.map(|at| at.to_rfc3339());
         out.document(&json!({
