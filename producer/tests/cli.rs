@@ -253,6 +253,18 @@ async fn a_redis_that_is_away_or_denies_is_code_4_and_no_password_is_shown() {
         assert!(!format!("{ran:?}").contains("s3cret"), "{ran:?}");
         ran.fails(4, "127.0.0.1:1: Connection refused");
     }
+    // Not longer than the wait, however patient it is otherwise.
+    let begun = std::time::Instant::now();
+    for args in [&["wait", "a"][..], &["job", "wait", "a"]] {
+        let mut command = workyard(args);
+        command.args(["--timeout", "300ms", "--redis-url", "redis://127.0.0.1:1/"]);
+        Ran::of(command.output().unwrap()).fails(4, "no answer within 300ms");
+    }
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
     let server = Server::start(&[]).await;
     let mut redis = server.redis().await;
     redis::cmd("CONFIG")

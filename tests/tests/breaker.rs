@@ -1,6 +1,8 @@
 //! What a breaker holds ends, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use workyard_consumer::{Context, Failure, Registry, WorkerConfig};
@@ -15,12 +17,12 @@ async fn what_always_fails_ends_although_nothing_else_of_its_kind_succeeds() {
     let yard = Yard::start().await;
     let mut redis = yard.server.connection().await;
     for _ in 0..16 {
-        let id = yard.add("broken", "1", |options| options.max_attempts = Some(1)).await;
-        // As after an hour behind an open breaker.
+        let id = yard.add("broken", "1", |options| options.max_attempts = Some(2)).await;
+        // On its last attempt, as after an hour behind an open breaker.
         let meta = redis::cmd("HSET")
             .arg(yard.queue.keys().named("meta"))
             .arg(id)
-            .arg("0 0 1000 0 0 - 0 -\n\n")
+            .arg("1 0 1000 0 0 - 0 -\n\n")
             .to_owned();
         meta.exec_async(&mut redis).await.unwrap();
     }
@@ -37,6 +39,34 @@ async fn what_always_fails_ends_although_nothing_else_of_its_kind_succeeds() {
     let worker = yard.work(registry, config).await;
     wait_until(LIMIT, || async { yard.overview().await.failed == 16 }).await;
     println!("{} hand-backs", yard.total("released").await);
+    worker.stop().await;
+}
+
+/// Pauses of the breaker between the last ones: 1, 2, 4 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_tried_once_runs_once_also_as_a_probe() {
+    let yard = Yard::start().await;
+    for _ in 0..16 {
+        yard.add("broken", "1", |options| options.max_attempts = Some(1)).await;
+    }
+    let runs: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
+    let counts = Arc::clone(&runs);
+    let mut registry = Registry::new();
+    registry
+        .register("broken", move |ctx: Context, _: u8| {
+            *counts.lock().unwrap().entry(ctx.id().to_owned()).or_default() += 1;
+            async { Err::<(), _>(Failure::retry("always")) }
+        })
+        .unwrap();
+    let config = WorkerConfig {
+        concurrency: 2,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    wait_until(LIMIT, || async { yard.overview().await.failed == 16 }).await;
+    let runs = runs.lock().unwrap().clone();
+    assert!(runs.len() == 16 && runs.values().all(|n| *n == 1), "{runs:?}");
+    assert!(yard.total("released").await > 0, "its breaker never opened");
     worker.stop().await;
 }
 

@@ -37,6 +37,12 @@ use crate::telemetry::{Claimed, RunSpan, Tracing};
 /// of its kind or of our circuit, is an attempt of its own, so that what always fails ends, where nothing else of its kind ever succeeds.
 const SPARED: u32 = 1000;
 
+/// Whoever allows one attempt wants one run, whatever is known of its kind: as a probe, too.
+fn is_tried_once(grant: &Grant) -> bool {
+    let options = grant.record.as_ref().map(|record| record.options());
+    options.is_ok_and(|options| options.max_attempts == Some(1))
+}
+
 /// One task of it.
 pub(super) struct Holding {
     token: u64,
@@ -149,7 +155,7 @@ impl Held {
             started: false,
             slot: Weak::new(),
             returns: Returns::No,
-            spared: grant.meta.releases < SPARED,
+            spared: grant.meta.releases < SPARED && !is_tried_once(grant),
             is_retry: grant.meta.failures > 0,
             trial,
             alone: None,

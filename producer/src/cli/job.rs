@@ -40,8 +40,7 @@ pub(crate) async fn run(args: JobArgs, session: &mut Session) -> Result<Exit, Cl
         (Some(JobAction::List { limit, offset, state }), None) => list(limit, offset, state, session).await,
         (Some(JobAction::Wait { id, timeout, show }), None) => {
             job_result::check(&show, session)?;
-            // A Redis that is away now is told; one that goes away later is waited out.
-            session.client.now().await?;
+            session.is_there(timeout).await?;
             finish(&handle(&id.id, session), timeout, &show, session).await
         }
         (Some(JobAction::Result { id, show }), None) => {

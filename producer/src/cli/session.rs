@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use workyard_producer::{Client, ClientConfig, KeyRing, LinkConfig, QueueName};
 use workyard_shared::near::nearest;
+use workyard_shared::{Error as CallError, Outage, duration};
 
 use super::args::Global;
 use super::away::Notes;
@@ -87,6 +88,19 @@ impl Session {
         Ok(Clock {
             now: self.client.now().await?,
         })
+    }
+
+    /// Asks whether Redis is there, for as long as the wait may take at most. One that is away now is told;
+    /// one that goes away later is waited out.
+    pub(crate) async fn is_there(&self, limit: Option<Duration>) -> Result<(), CliError> {
+        match tokio::time::timeout(limit.unwrap_or(Duration::MAX), self.client.now()).await {
+            Ok(now) => Ok(now.map(drop)?),
+            Err(_) => {
+                let detail = format!("no answer within {}", duration::format(limit.unwrap_or_default()));
+                let outage = Outage::Away;
+                Err(CallError::Unavailable { outage, detail }.into())
+            }
+        }
     }
 
     /// From now on the queue is the one that stands without a flag, if there is one: it goes before the environment.

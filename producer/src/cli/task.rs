@@ -123,8 +123,7 @@ fn shown(json: &RawJson, flag: &str) -> String {
 
 /// Runs `wait`.
 pub(crate) async fn wait(args: &WaitArgs, session: &mut Session) -> Result<Exit, CliError> {
-    // A Redis that is away now is told; one that goes away later is waited out.
-    session.client.now().await?;
+    session.is_there(args.timeout).await?;
     let limit = args.timeout.unwrap_or(Duration::MAX);
     let ended = match session.client.wait(&session.queue, args.id.as_str(), limit).await {
         Ok(ended) => ended,

@@ -11,7 +11,8 @@
 //! | 2xx | completed; the body is the result: JSON byte for byte, else a JSON string, `null` if empty |
 //! | 429, 503 | retry; after `Retry-After`: seconds, or a date beside the answer's own `Date`; a day at most |
 //! | 408, any other 5xx, no answer | retry |
-//! | anything else, redirects too | failed for good |
+//! | other 4xx | failed for good |
+//! | anything else, redirects too | retried |
 //!
 //! As a function of a map-reduce job it posts `{"stage":..,"form":..,"args":..,"payload":[..]}`, as a `worker` gets
 //! them, and the answer is the array of what it emits.
