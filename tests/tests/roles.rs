@@ -314,6 +314,11 @@ async fn a_role_of_one_queue_reaches_no_other() {
             assert!(matches!(denied, Err(Error::Denied(_))), "{role} {other}: {denied:?}");
         }
         are_denied(&url, &["HGETALL workyard:{yours}:tasks", "LLEN workyard:{yours}:inbox"]).await;
+        // Reports are of consumers and of no queue: what SECURITY.md says of them, and no more.
+        let report = typed(&url, "SET workyard:consumer:of-yours 1").await;
+        assert_eq!(report.is_ok(), role == "consumer", "{role}: {report:?}");
+        let read = typed(&url, "GET workyard:consumer:of-yours").await;
+        assert_eq!(read.is_ok(), role != "consumer", "{role}: {read:?}");
     }
 }
 
