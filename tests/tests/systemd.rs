@@ -69,6 +69,55 @@ async fn a_service_says_ready_feeds_the_watchdog_and_says_stopping() {
     assert_eq!(yard.total("completed").await, 1);
 }
 
+/// A daemon that is told of this socket, and pings twenty times a second.
+fn told_of(yard: &Yard, socket: &std::ffi::OsStr) -> Daemon {
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(write(yard, FILE));
+    command.args(["--http", "127.0.0.1:0"]);
+    command.env("WORKYARD_REDIS_URL", yard.server.consumer_url());
+    command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "200000");
+    Daemon::spawn(&mut command)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notify_socket_that_nobody_reads_holds_nothing_up() {
+    let yard = Yard::start().await;
+    let path = yard.server.dir().join("unread");
+    let _unread = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let daemon = told_of(&yard, path.as_os_str());
+    let address = http_of(&daemon).await;
+    // Its queue takes ten or so.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(get(address, "/healthz").await.0, 200);
+    let id = yard.add("sleep", r#"{"ms":1}"#, |_| {}).await;
+    yard.result(&id).await;
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0));
+    assert!(!daemon.log().contains("could not be told"), "{}", daemon.log());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abstract_notify_socket_is_told_too_and_one_that_is_gone_is_logged_once() {
+    use std::os::linux::net::SocketAddrExt;
+    let yard = Yard::start().await;
+    let name = format!("workyard-test-{}", yard.server.port());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let heard = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
+    heard.set_read_timeout(Some(LIMIT)).unwrap();
+    let daemon = told_of(&yard, format!("@{name}").as_ref());
+    let mut message = [0; 512];
+    while !message.starts_with(b"READY=1\n") {
+        message.fill(0);
+        heard.recv(&mut message).unwrap();
+    }
+    drop(heard);
+    let complaint = "systemd could not be told";
+    wait_until(LIMIT, || async { daemon.log().contains(complaint) }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(daemon.log().matches(complaint).count(), 1, "{}", daemon.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_redis_is_ready_at_the_start_and_feeds_the_watchdog() {
     let (yard, socket) = (Yard::on(TestServer::start_durable().await), NotifySocket::bind());

@@ -1,13 +1,18 @@
 //! systemd's notifications: READY, STATUS, WATCHDOG, RELOADING, STOPPING.
 //!
 //! Invariant: the watchdog is fed only while the daemon is alive as [`View::alive`] judges it, so a wedged runtime
-//! or a dead connection of ours ends in a restart, and an outage of Redis does not. Without a notify socket nothing happens.
+//! or a dead connection of ours ends in a restart, and an outage of Redis does not. Without a notify socket nothing happens, and one
+//! that nobody reads holds nothing up.
 
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::outside::View;
 
@@ -20,6 +25,8 @@ pub(crate) struct Notifier {
     on: bool,
     watchdog: Option<Duration>,
     said: Mutex<String>,
+    /// The last message did not get through, which the log has a line of.
+    unheard: AtomicBool,
 }
 
 impl Notifier {
@@ -32,6 +39,7 @@ impl Notifier {
             on,
             watchdog: watched.then(|| Duration::from_micros(us)),
             said: Mutex::default(),
+            unheard: AtomicBool::new(false),
         }
     }
 
@@ -41,6 +49,7 @@ impl Notifier {
             on: false,
             watchdog: None,
             said: Mutex::default(),
+            unheard: AtomicBool::new(false),
         }
     }
 
@@ -53,10 +62,15 @@ impl Notifier {
     }
 
     fn send(&self, states: &[NotifyState<'_>]) {
-        if self.on
-            && let Err(error) = sd_notify::notify(false, states)
-        {
-            warn!(%error, "systemd could not be told");
+        if !self.on {
+            return;
+        }
+        match tell(states) {
+            Ok(()) => self.unheard.store(false, Ordering::Relaxed),
+            // Nobody reads now; what is said next tells more.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => debug!("systemd does not read what it is told"),
+            Err(error) if self.unheard.swap(true, Ordering::Relaxed) => debug!(%error, "systemd could not be told"),
+            Err(error) => warn!(%error, "systemd could not be told"),
         }
     }
 
@@ -115,6 +129,23 @@ impl Notifier {
             tokio::time::sleep(every).await;
         }
     }
+}
+
+/// As `sd_notify::notify` does, which waits when the socket's queue is full: this never does. See sd_notify(3).
+fn tell(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    if let Some(name) = address.as_encoded_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt as _;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        return socket.send_to_addr(message.as_bytes(), &address).map(drop);
+    }
+    socket.send_to(message.as_bytes(), Path::new(&address)).map(drop)
 }
 
 fn status(view: &View) -> String {
