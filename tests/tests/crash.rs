@@ -101,19 +101,20 @@ async fn twenty_thousand_tasks_survive_kills_a_frozen_consumer_and_a_redis_kille
     let fleet = Fleet::on(&yard, 32);
     let mut consumers: Vec<Daemon> = (0..4).map(|_| fleet.spawn()).collect();
     wait_until(LONG, || async { yard.overview().await.consumers == 4 }).await;
-    let ids = yard.add_many(TASKS, "record", r#"{"ms":30}"#).await;
+    let ids = yard.add_many(TASKS, "record", r#"{"ms":50}"#).await;
     let begun = Instant::now();
-    let (mut round, mut frozen) = (0_usize, false);
+    let (mut round, mut frozen, mut deaths) = (0_usize, false, 0);
     // One kill every two seconds; in between, once each: a freeze past the lease, two deaths of Redis.
     while yard.total("completed").await < TASKS as u64 {
         assert!(begun.elapsed() < LONG, "not done: {:?}", yard.overview().await);
         tokio::time::sleep(Duration::from_secs(2)).await;
         match round {
-            1 => {
+            0 => {
                 consumers[3].signal(Signal::STOP);
                 frozen = true;
             }
-            2 | 4 => {
+            1 | 3 => {
+                deaths += 1;
                 yard.server.kill9();
                 yard.server.restart().await;
             }
@@ -129,6 +130,7 @@ async fn twenty_thousand_tasks_survive_kills_a_frozen_consumer_and_a_redis_kille
         consumers[victim] = fleet.spawn();
         round += 1;
     }
+    assert_eq!(deaths, 2, "all was done before Redis had died twice");
     if frozen {
         wait_until(LONG, || async { !is_registered(&yard, &consumers[3]).await }).await;
         consumers[3].signal(Signal::CONT);
