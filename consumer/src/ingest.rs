@@ -32,7 +32,7 @@ const SHOWN_BYTES: usize = 64 << 10;
 pub(crate) async fn run(queue: Queue, meter: Arc<QueueMeter>, stop: CancellationToken) {
     // Its own: out of memory refuses new tasks while everything else goes on.
     let watch = Watch::default();
-    let mut patience = Patience::default();
+    let (mut patience, mut told) = (Patience::default(), false);
     tokio::select! {
         () = stop.cancelled() => {}
         () = async {
@@ -41,10 +41,12 @@ pub(crate) async fn run(queue: Queue, meter: Arc<QueueMeter>, stop: Cancellation
                     // What the other loops meet too, they report.
                     if matches!(error, Error::Unavailable { outage: Outage::OutOfMemory, .. }) {
                         watch.failed(&error);
+                    } else if matches!(error, Error::Protocol(_)) && !std::mem::replace(&mut told, true) {
+                        // Somebody wrote something else there: only the inbox is concerned, and nobody else would say so.
+                        warn!(%error, queue = %queue.name(), "the inbox of queue {} cannot be served until it is mended: {error}", queue.name());
                     } else {
                         debug!(%error, queue = %queue.name(), "the inbox cannot be served");
                     }
-
                     patience.wait().await;
                 }
             }

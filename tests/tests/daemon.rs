@@ -315,6 +315,25 @@ async fn until_empty_says_once_what_it_waits_for_and_ends_when_that_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_that_is_no_list_is_told_once_and_served_when_it_is_mended() {
+    let yard = Yard::start().await;
+    let inbox = yard.queue.keys().inbox();
+    let send = async |words: &[&str]| {
+        let mut cmd = redis::cmd(words[0]);
+        cmd.arg(&inbox).arg(&words[1..]);
+        yard.broker.link().call(&cmd).await.unwrap();
+    };
+    send(&["SET", "x"]).await;
+    let daemon = consumer(&yard, HANDLERS, &[]);
+    let told = "the inbox of queue q cannot be served until it is mended: ";
+    wait_until(LIMIT, || async { daemon.log().contains(told) }).await;
+    send(&["DEL"]).await;
+    send(&["RPUSH", r#"{"kind":"sleep","id":"raw","payload":{"ms":1}}"#]).await;
+    wait_until(LIMIT, || async { yard.total("completed").await == 1 }).await;
+    assert_eq!(daemon.log().matches(told).count(), 1, "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn until_empty_says_that_a_kind_fails_everywhere() {
     let yard = Yard::start().await;
     let once = |options: &mut TaskOptions| options.max_attempts = Some(1);
