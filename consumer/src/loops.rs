@@ -117,10 +117,11 @@ impl Loops {
 async fn end_hooks(fleet: &Fleet) {
     fleet.hooks.close();
     tokio::select! {
+        biased;
         () = fleet.hooks.wait() => {}
         () = fleet.over.cancelled() => {
             let hooks = fleet.hooks.len();
-            warn!(hooks, "the drain timeout is over: {hooks} hooks of dead letters are not waited for");
+            warn!(hooks, "the time for draining is over: {hooks} hooks of dead letters are not waited for");
         }
     }
 }

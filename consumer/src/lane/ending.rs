@@ -67,7 +67,7 @@ impl Lane {
     pub(super) fn give_back_all(&mut self) {
         let (tasks, now) = self.held.give_back();
         if tasks > 0 {
-            warn!(queue = %self.queue.name(), tasks, "the drain timeout is over: {tasks} running tasks go back");
+            warn!(queue = %self.queue.name(), tasks, "the time for draining is over: {tasks} running tasks go back");
         }
         for handback in now {
             self.outbox.hand_back(handback);
