@@ -37,12 +37,6 @@ use crate::telemetry::{Claimed, RunSpan, Tracing};
 /// of its kind or of our circuit, is an attempt of its own, so that what always fails ends, where nothing else of its kind ever succeeds.
 const SPARED: u32 = 1000;
 
-/// Whoever allows one attempt wants one run, whatever is known of its kind: as a probe, too.
-fn is_tried_once(grant: &Grant) -> bool {
-    let options = grant.record.as_ref().map(|record| record.options());
-    options.is_ok_and(|options| options.max_attempts == Some(1))
-}
-
 /// One task of it.
 pub(super) struct Holding {
     token: u64,
@@ -155,7 +149,7 @@ impl Held {
             started: false,
             slot: Weak::new(),
             returns: Returns::No,
-            spared: grant.meta.releases < SPARED && !is_tried_once(grant),
+            spared: grant.meta.releases < SPARED,
             is_retry: grant.meta.failures > 0,
             trial,
             alone: None,
@@ -342,6 +336,8 @@ impl Held {
         let slot = Arc::new(Slot::new(slot.0, slot.1));
         holding.slot = Arc::downgrade(&slot);
         let options = record.options();
+        // Whoever allows one attempt wants one run, whatever is known of its kind: as a probe, too.
+        holding.spared &= options.max_attempts != Some(1);
         if let Some(waited) = first_wait(&grant, &record, options.not_before) {
             clerk.waited(record.kind(), waited);
         }

@@ -1,7 +1,6 @@
 //! Accepts connections and answers them, within limits.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -30,8 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until `stop`.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut open: VecDeque<CancellationToken> = VecDeque::new();
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -39,21 +37,15 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         match accepted {
             Ok((stream, _)) => {
-                open.retain(|connection| !connection.is_cancelled());
-                if places.available_permits() == 0
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= CONNECTIONS
                     && let Some(oldest) = open.pop_front()
                 {
-                    oldest.cancel();
+                    oldest.abort();
+                    // It ends at once.
+                    drop(oldest.await);
                 }
-                // Never closed, and free at once.
-                let place = Arc::clone(&places).acquire_owned().await;
-                let (router, ends) = (router.clone(), stop.child_token());
-                open.push_back(ends.clone());
-                tokio::spawn(async move {
-                    answer(stream, router, ends.clone()).await;
-                    ends.cancel();
-                    drop(place);
-                });
+                open.push_back(tokio::spawn(answer(stream, router.clone(), stop.clone())));
             }
             Err(error) => {
                 debug!(%error, "no connection accepted");
