@@ -43,8 +43,7 @@ pub(crate) async fn run(args: EnqueueArgs, session: &mut Session) -> Result<Exit
             Ok(Exit::Done)
         }
         Some(limit) => {
-            // A Redis that is away now is told at once, with its reason.
-            session.client.now().await?;
+            session.is_there(None).await?;
             let limit = limit.unwrap_or(Duration::MAX);
             let (receipt, ended) = session.client.enqueue_and_wait(&session.queue, task, limit).await?;
             ended_or_not(&receipt, ended, args.durability, warning, session).await

@@ -99,7 +99,7 @@ fn table(tasks: &[TaskView], clock: Clock, terminal: bool) -> String {
 }
 
 async fn follow(filter: &Filter, limit: Option<u64>, session: &mut Session) -> Result<Exit, CliError> {
-    session.client.now().await?;
+    session.is_there(None).await?;
     let mut follow = session.client.follow(&session.queue).await?;
     session
         .out

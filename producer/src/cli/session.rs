@@ -90,7 +90,7 @@ impl Session {
         })
     }
 
-    /// Asks whether Redis is there, for as long as the wait may take at most. One that is away now is told;
+    /// Asks whether Redis is there, before a wait and for as long as that may take at most. One that is away now is told;
     /// one that goes away later is waited out.
     pub(crate) async fn is_there(&self, limit: Option<Duration>) -> Result<(), CliError> {
         match tokio::time::timeout(limit.unwrap_or(Duration::MAX), self.client.now()).await {
