@@ -34,7 +34,7 @@ pub use http::{get, http_of, send};
 pub use monotonic::monotonic_ms;
 pub use notify::NotifySocket;
 pub use preload::{Cut, FsyncRecorder, MovableClock};
-pub use process::{Daemon, is_alive, workspace_binary};
+pub use process::{Daemon, children_of, is_alive, workspace_binary};
 pub use proxy::{Fault, FaultProxy};
 pub use repository::{repository_path, repository_text, repository_yaml};
 pub use roles::{ADMIN, PASSWORD, ROLES_VARIABLE, role_of, roles_are_on};

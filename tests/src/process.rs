@@ -74,24 +74,9 @@ impl Daemon {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// The processes that it has started and not reaped.
-    ///
-    /// # Panics
-    /// Without `/proc`.
+    /// As [`children_of`] it.
     pub fn children(&self) -> Vec<u32> {
-        let mut children = Vec::new();
-        let all = fs::read_dir("/proc").unwrap_or_else(|e| panic!("no /proc: {e}"));
-        for entry in all.flatten() {
-            let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
-            if parent.is_some_and(|parent| parent == self.pid().to_string()) {
-                children.push(child);
-            }
-        }
-        children
+        children_of(self.pid())
     }
 
     /// Sends a signal; harmless when the process has ended.
@@ -173,6 +158,15 @@ pub(crate) fn end(child: &mut Child) {
     if let (Err(kill), Err(wait)) = (killed, reaped) {
         eprintln!("cannot end process {}: {kill}; {wait}", child.id());
     }
+}
+
+/// The processes that this one has started and not reaped; none where there is no `/proc`.
+#[must_use]
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    let text: String = children.collect();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Whether a process runs: one that nobody has reaped yet does not.

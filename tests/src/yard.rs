@@ -170,6 +170,38 @@ impl Yard {
         entries.iter().map(|entry| entry.2).collect()
     }
 
+    /// How many consumers of a queue say in their reports that it balances by this policy.
+    pub async fn heard(&self, queue: &Queue, policy: impl std::fmt::Display) -> usize {
+        let heard = format!("\"balance\":\"{policy}\"");
+        let mut told = 0;
+        for (consumer, _) in queue.consumers().await.expect("an answer") {
+            let report = self.broker.health(&consumer).await.expect("an answer");
+            told += usize::from(report.is_some_and(|json| json.contains(&heard)));
+        }
+        told
+    }
+
+    /// Waits until each that is parked has said its rank, which is far below any time: by that of parking is who has not yet.
+    pub async fn ranked(&self, queue: &Queue) {
+        let by_time = redis::Cmd::zcount(queue.keys().named("parked"), 1_i64 << 50, "+inf");
+        let (connection, by_time) = (self.server.connection().await, &by_time);
+        wait_until(SOON * 2, || {
+            let mut connection = connection.clone();
+            async move { by_time.query_async::<u64>(&mut connection).await.expect("an answer") == 0 }
+        })
+        .await;
+    }
+
+    /// Keeps some hundred tasks of a kind waiting, for as long as it is polled.
+    pub async fn feed(&self, kind: &str) {
+        loop {
+            if self.overview().await.pending < 500 {
+                self.add_many(500, kind, "1").await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Depths and counters.
     pub async fn overview(&self) -> Overview {
         // The link of the test itself may just be coming back.

@@ -88,30 +88,13 @@ async fn choose(yard: &Yard, policy: &str) {
     yard.fleet_says(&format!("\"policy\":\"{policy}\""), SOON).await;
     // Everybody has heard it when its health key says so, and stands in its new place: with a beat under `adaptive`, whose
     // ranks are far below any time of parking, and under `round-robin` with the next task, which the caller runs first.
-    let heard = format!("\"balance\":\"{policy}\"");
     wait_until(SOON, || async {
-        let consumers = yard.queue.consumers().await.unwrap();
-        let mut all = !consumers.is_empty();
-        for (consumer, _) in consumers {
-            all &= yard
-                .broker
-                .health(&consumer)
-                .await
-                .unwrap()
-                .is_some_and(|json| json.contains(&heard));
-        }
-        all
+        let consumers = yard.queue.consumers().await.unwrap().len();
+        consumers > 0 && yard.heard(&yard.queue, policy).await == consumers
     })
     .await;
     if policy == "adaptive" {
-        let connection = yard.server.connection().await;
-        let late = redis::Cmd::zcount(yard.queue.keys().named("parked"), 1_i64 << 50, "+inf");
-        let late = &late;
-        wait_until(SOON, || {
-            let mut connection = connection.clone();
-            async move { late.query_async::<u64>(&mut connection).await.unwrap() == 0 }
-        })
-        .await;
+        yard.ranked(&yard.queue).await;
     }
 }
 
@@ -694,14 +677,6 @@ async fn a_kind_that_gets_slower_side_by_side_runs_with_fewer_slots_and_gets_the
         ..yard.config()
     };
     let worker = yard.work(registry, config).await;
-    let feed = async {
-        loop {
-            if yard.overview().await.pending < 500 {
-                yard.add_many(500, "work", "1").await;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     let act = async {
         wait_until(SOON, || async { slots_now(&yard).await.is_some_and(|n| n < 6) }).await;
         let took = wait_until(PATIENCE, || async { slots_now(&yard).await == Some(12) }).await;
@@ -720,7 +695,7 @@ async fn a_kind_that_gets_slower_side_by_side_runs_with_fewer_slots_and_gets_the
         println!("back to 12 in {took:?} (about 10 s)");
     };
     tokio::select! {
-        () = feed => {}
+        () = yard.feed("work") => {}
         () = act => {}
     }
     worker.stop().await;

@@ -11,6 +11,25 @@ use workyard_tests::{Yard, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// A worker of a kind that fails always, which `ran` hears of; waits until so many of its tasks are dead letters.
+async fn fails_all(yard: &Yard, count: u64, ran: impl Fn(&str) + Send + Sync + 'static) {
+    let mut registry = Registry::new();
+    registry
+        .register("broken", move |ctx: Context, _: u8| {
+            ran(ctx.id());
+            async { Err::<(), _>(Failure::retry("always")) }
+        })
+        .unwrap();
+    let config = WorkerConfig {
+        concurrency: 2,
+        ..yard.config()
+    };
+    let worker = yard.work(registry, config).await;
+    wait_until(LIMIT, || async { yard.overview().await.failed == count }).await;
+    println!("{} hand-backs", yard.total("released").await);
+    worker.stop().await;
+}
+
 /// Pauses of the breaker between the last ones: 1, 2, 4, 8 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_always_fails_ends_although_nothing_else_of_its_kind_succeeds() {
@@ -26,20 +45,7 @@ async fn what_always_fails_ends_although_nothing_else_of_its_kind_succeeds() {
             .to_owned();
         meta.exec_async(&mut redis).await.unwrap();
     }
-    let mut registry = Registry::new();
-    registry
-        .register("broken", |_: Context, _: u8| async {
-            Err::<(), _>(Failure::retry("always"))
-        })
-        .unwrap();
-    let config = WorkerConfig {
-        concurrency: 2,
-        ..yard.config()
-    };
-    let worker = yard.work(registry, config).await;
-    wait_until(LIMIT, || async { yard.overview().await.failed == 16 }).await;
-    println!("{} hand-backs", yard.total("released").await);
-    worker.stop().await;
+    fails_all(&yard, 16, |_| {}).await;
 }
 
 /// Pauses of the breaker between the last ones: 1, 2, 4 s.
@@ -51,23 +57,13 @@ async fn what_may_be_tried_once_runs_once_also_as_a_probe() {
     }
     let runs: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
     let counts = Arc::clone(&runs);
-    let mut registry = Registry::new();
-    registry
-        .register("broken", move |ctx: Context, _: u8| {
-            *counts.lock().unwrap().entry(ctx.id().to_owned()).or_default() += 1;
-            async { Err::<(), _>(Failure::retry("always")) }
-        })
-        .unwrap();
-    let config = WorkerConfig {
-        concurrency: 2,
-        ..yard.config()
-    };
-    let worker = yard.work(registry, config).await;
-    wait_until(LIMIT, || async { yard.overview().await.failed == 16 }).await;
+    fails_all(&yard, 16, move |id| {
+        *counts.lock().unwrap().entry(id.to_owned()).or_default() += 1;
+    })
+    .await;
     let runs = runs.lock().unwrap().clone();
     assert!(runs.len() == 16 && runs.values().all(|n| *n == 1), "{runs:?}");
     assert!(yard.total("released").await > 0, "its breaker never opened");
-    worker.stop().await;
 }
 
 /// What `explain` says of a task.

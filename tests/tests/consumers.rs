@@ -167,14 +167,6 @@ async fn a_redis_that_gets_far_away_is_measured_and_shrinks_the_slots_of_a_kind_
         async move { said(yard).await.and_then(|report| report.pointer(path)?.as_f64()) }
     };
     let limit = || number("/concurrency/mail/limit");
-    let feed = async {
-        loop {
-            if yard.overview().await.pending < 500 {
-                yard.add_many(500, "mail", "1").await;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     let act = async {
         wait_until(SOON * 2, || async { limit().await.is_some_and(|n| n >= 6.0) }).await;
         let near = number("/balance/0/rtt_ms").await.unwrap();
@@ -190,7 +182,7 @@ async fn a_redis_that_gets_far_away_is_measured_and_shrinks_the_slots_of_a_kind_
         wait_until(SOON * 2, || async { limit().await.is_some_and(|n| n >= 6.0) }).await;
     };
     tokio::select! {
-        () = feed => {}
+        () = yard.feed("mail") => {}
         () = act => {}
     }
     worker.stop().await;

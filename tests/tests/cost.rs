@@ -118,14 +118,8 @@ async fn drained(policy: Policy, count: usize) -> (f64, f64) {
         };
         workers.push(yard.work(registry, config).await);
     }
-    let heard = format!("\"balance\":\"{policy}\"");
     wait_until(SOON, || async {
-        let mut told = 0;
-        for (consumer, _) in yard.queue.consumers().await.unwrap() {
-            let report = yard.broker.health(&consumer).await.unwrap();
-            told += usize::from(report.is_some_and(|json| json.contains(&heard)));
-        }
-        told == count && yard.overview().await.parked == count as u64
+        yard.heard(&yard.queue, policy).await == count && yard.overview().await.parked == count as u64
     })
     .await;
 

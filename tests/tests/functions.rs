@@ -83,6 +83,11 @@ const JOB: &str = "the job's 12";
 const HOLDER: &[&str] = &["running:<consumer>", "session:<consumer>"];
 const LEAVING: &[&str] = &["running:<consumer>", "session:<consumer>", "notices:<consumer>"];
 
+/// How many keys these are.
+fn own_keys(own: &[&str]) -> usize {
+    own.len() + if own.first() == Some(&JOB) { 11 } else { 0 }
+}
+
 /// Every function, by name, and the own keys that it is never called without.
 const KEYS: [(&str, &[&str]); 45] = [
     ("adopt", LEAVING),
@@ -450,7 +455,7 @@ async fn no_function_fails_in_its_middle_for_too_few_arguments() {
     yard.broker.link().load_library().await.unwrap();
     let mut redis = yard.server.connection().await;
     for (name, own) in KEYS {
-        let more = own.len() + if own.first() == Some(&JOB) { 11 } else { 0 };
+        let more = own_keys(own);
         for (count, all) in (0..9).flat_map(|count| ["", "x", "1", "a b"].map(|all| (count, all))) {
             let mut cmd = redis::cmd("FCALL");
             cmd.arg(format!("workyard_1_{name}")).arg(SHARED.len() + more);
@@ -524,7 +529,7 @@ async fn a_call_with_too_few_keys_is_refused_in_words() {
     assert_eq!(named, registered, "the table names every function");
     let before = dump(&mut redis).await;
     for (name, own) in KEYS {
-        let least = SHARED.len() + own.len() + if own.first() == Some(&JOB) { 11 } else { 0 };
+        let least = SHARED.len() + own_keys(own);
         let behind = if own.is_empty() {
             String::new()
         } else {

@@ -87,27 +87,10 @@ async fn settled(yard: &Yard, queue: &Queue, policy: Policy) {
     let parked = || async { queue.overview().await.map_or(0, |seen| seen.parked) };
     wait_until(SOON, || async { parked().await == 4 }).await;
     queue.set(&[Setting::Balance(policy)]).await.unwrap();
-    let heard = format!("\"balance\":\"{policy}\"");
-    wait_until(SOON, || async {
-        let mut told = 0;
-        for (consumer, _) in queue.consumers().await.unwrap() {
-            let report = yard.broker.health(&consumer).await.unwrap();
-            told += usize::from(report.is_some_and(|json| json.contains(&heard)));
-        }
-        told == 4
-    })
-    .await;
-    if policy == Policy::Pull {
-        return;
+    wait_until(SOON, || async { yard.heard(queue, policy).await == 4 }).await;
+    if policy != Policy::Pull {
+        yard.ranked(queue).await;
     }
-    // By the time of parking is who has not yet said its rank, which is far below any time.
-    let by_time = redis::Cmd::zcount(queue.keys().named("parked"), 1_i64 << 50, "+inf");
-    let (connection, by_time) = (yard.server.connection().await, &by_time);
-    wait_until(SOON, || {
-        let mut connection = connection.clone();
-        async move { by_time.query_async::<u64>(&mut connection).await.unwrap() == 0 }
-    })
-    .await;
 }
 
 async fn submit(yard: &Yard, queue: &Queue, arrival: Arrival, seed: u64) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use workyard_tests::{Collector, Daemon, Yard, http_of, wait_for, workspace_binary};
+use workyard_tests::{Collector, Daemon, Yard, children_of, http_of, wait_for, workspace_binary};
 
 use crate::seen::{FILE, MARK, SOON, Seen, becomes_ready, file, marked};
 
@@ -72,11 +72,9 @@ fn workyard(yard: &Yard, url: &str, args: &[&str]) -> String {
 
 /// The process, and all that it started, and what these did.
 fn tree(pid: u32) -> Vec<u32> {
-    let children = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-    let children = children.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let text: String = children.collect();
-    let below = text.split_whitespace().filter_map(|pid| pid.parse().ok());
-    std::iter::once(pid).chain(below.flat_map(tree)).collect()
+    std::iter::once(pid)
+        .chain(children_of(pid).into_iter().flat_map(tree))
+        .collect()
 }
 
 /// Keys of a ring, as they stand in it and in hexadecimal.
