@@ -421,8 +421,10 @@ async fn an_open_circuit_in_one_queue_keeps_no_slots_from_the_next() {
     })
     .await;
     println!("8 tasks of the next queue took {:?}", at.elapsed());
+    // A fast machine has handed back thousands before the circuit opened, and those are soon due.
+    let first = yard.overview().await;
     assert!(
-        yard.overview().await.pending > 0,
+        first.pending + first.handed_back > 0,
         "the first queue ran dry: nothing was shown"
     );
     well.running.stop().await;
