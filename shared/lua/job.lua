@@ -11,7 +11,7 @@ local JOBS, JOBS_DUE, JOB, CHUNKS, LIVE, DATA = OWN + 1, OWN + 2, OWN + 3, OWN +
 local TREE, LOST, ERRORS, RUNS, OUT, AGAIN = OWN + 7, OWN + 8, OWN + 9, OWN + 10, OWN + 11, OWN + 12
 local JOB_OWN = OWN + 12
 
-local JOB_STEP = 1000        -- members touched in one call
+local JOB_STEP = 250         -- members touched in one call
 local TEND_EVERY = 1000      -- ms between looks at an active job
 local MAX_JOB_ERRORS = 100
 local MAX_CHUNKS = 10000000

@@ -51,6 +51,7 @@ local function feed_again(keys, job, numbers, most)
   end
 end
 
+-- True if this step left chunks outside for which there is room. Large ones are fed as others end.
 local function feed(keys, job)
   local most = math.min(JOB_WINDOW - job.live_maps, JOB_STEP)
   if job.largest > 0 then most = math.min(most, math.max(1, floor(FEED_BYTES / job.largest))) end
@@ -71,4 +72,5 @@ local function feed(keys, job)
     job.live_maps = job.live_maps + #members
   end
   add_ready(keys, job)
+  return job.next < job.maps and job.live_maps < JOB_WINDOW and job.live_maps * job.largest < FEED_BYTES
 end

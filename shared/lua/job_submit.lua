@@ -91,7 +91,7 @@ local function seal(keys, job, now)
     job.reduces = 0
     for level = 1, top do job.reduces = job.reduces + sizes[level] end
   end
-  feed(keys, job)
+  if feed(keys, job) then call('ZADD', keys[JOBS_DUE], int(now), job.id) end
   wake_maintainer(keys, 'jobs') -- it looks after active jobs, and only then
 end
 

@@ -32,9 +32,9 @@ local function tend_active(keys, job, argv, now)
     return 0, TEND_EVERY, ''
   end
   if job.state == 'mapping' and job.mapped > 0 and job.accepted < job.maps_failed then accept_losses(keys, job) end
-  if job.sealed == 1 then feed(keys, job) end
+  local more = job.sealed == 1 and feed(keys, job)
   add_ready(keys, job)
-  local more = (job.mapped > 0 and job.accepted < job.maps_failed) or call('LLEN', keys[AGAIN]) > 0 and job.live_maps < JOB_WINDOW
+  more = more or (job.mapped > 0 and job.accepted < job.maps_failed) or call('LLEN', keys[AGAIN]) > 0 and job.live_maps < JOB_WINDOW
   call('ZADD', keys[JOBS_DUE], int(now + TEND_EVERY), job.id)
   return more and 1 or 0, TEND_EVERY, ''
 end

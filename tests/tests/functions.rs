@@ -612,7 +612,7 @@ async fn long_calls_of_jobs() -> Vec<u64> {
         } else {
             JobVerdict::Done
         };
-        settle_some(&mut hand, &many, 500, verdict, 1).await;
+        settle_some(&mut hand, &many, 200, verdict, 1).await;
     }
     let (_, members) = yard.queue.job_live(&many, 0).await.unwrap();
     yard.consumer.job_tend(&many, None, &members).await.unwrap();
@@ -628,14 +628,14 @@ async fn long_calls_of_jobs() -> Vec<u64> {
     // All levels of a tree, and all partitions that there may be.
     let tree = job_id("tree");
     submit(&yard.producer, &tree, &spec(Form::fold()), 3200).await;
-    while settle_some(&mut hand, &tree, 500, JobVerdict::Done, 1).await > 0 {}
+    while settle_some(&mut hand, &tree, 200, JobVerdict::Done, 1).await > 0 {}
     assert_eq!(hand.record(&tree).await.state, JobState::Completed);
     let wide = job_id("wide");
     submit(&yard.producer, &wide, &spec(Form::Keyed { partitions: 1000 }), 100).await;
     for _ in 0..50 {
         settle_some(&mut hand, &wide, 2, JobVerdict::Done, 1000).await;
     }
-    while settle_some(&mut hand, &wide, 500, JobVerdict::Done, 1).await > 0 {}
+    while settle_some(&mut hand, &wide, 200, JobVerdict::Done, 1).await > 0 {}
     let record = hand.record(&wide).await;
     assert_eq!((record.state, record.reduces.done), (JobState::Completed, 1000));
     while yard.operator.job_delete(&wide, false).await.unwrap() == JobDeleted::More {}
@@ -645,14 +645,13 @@ async fn long_calls_of_jobs() -> Vec<u64> {
 
 #[tokio::test]
 async fn no_call_of_a_job_holds_redis_for_long_however_large_the_job() {
-    // The best of three: others may run on this machine, and hold up many of them for a while. What is not done in steps takes
-    // tenths of a second and more.
+    // The best of three: others may run on this machine, and hold up a call for a while. Steps of 500 outcomes took 20 to 40 ms.
     for left in (0..3).rev() {
         let slow = long_calls_of_jobs().await;
         let slowest = slow.iter().max().copied().unwrap_or(0);
         let (all, long) = (slow.len(), slow.iter().filter(|us| **us > 15_000).count());
         println!("{all} calls above 5 ms (the aim is none), {long} above 15 ms, the slowest {slowest} us");
-        if 2 * long <= all && slowest < 150_000 {
+        if 10 * long <= all.max(10) && slowest < 150_000 {
             return;
         }
         assert!(left > 0, "{long} of {all} above 15 ms, one of {slowest} us");

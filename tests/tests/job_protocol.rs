@@ -425,9 +425,7 @@ async fn cancel_takes_every_task_away_and_refuses_what_still_comes() {
     let mut hand = Hand::register(&yard.consumer).await;
     let id = job_id("ca");
     submit(&yard.producer, &id, &spec(Form::fold()), 5000).await;
-    for _ in 0..4 {
-        yard.consumer.job_tend(&id, None, &[]).await.unwrap();
-    }
+    while yard.consumer.job_tend(&id, None, &[]).await.unwrap().more {}
     assert_eq!(
         yard.overview().await.pending,
         2000,
@@ -601,6 +599,7 @@ async fn references_to_spilled_parts_have_a_bound_of_their_own() {
     let mut small = spec(Form::Keyed { partitions: 1000 });
     (small.budget, small.spill) = (1000, Some("file:///spill".to_owned()));
     submit(&yard.producer, &id, &small, 400).await;
+    while yard.consumer.job_tend(&id, None, &[]).await.unwrap().more {}
     let mut settled = Vec::new();
     for grant in hand.claim(400).await {
         let parts = (0..1000)

@@ -24,8 +24,8 @@ const MAX_FAILURES: usize = 50;
 /// Result bytes in one turn, about: keeps a call short.
 const TURN_BYTES: usize = 2 * MAX_CLAIM_BYTES;
 
-/// Outcomes of one job in one turn.
-const MAX_OUTCOMES: usize = 500;
+/// Outcomes of one job in one turn: Redis is busy with one of them for some 25 us.
+const MAX_OUTCOMES: usize = 200;
 /// Output bytes of a job in one turn, about.
 const JOB_BYTES: usize = 4 * MAX_CLAIM_BYTES;
 /// Parts of outputs in one turn, about: each is a field that the function writes, however small it is. One output has 1,000 at most.

@@ -12,7 +12,6 @@ use workyard_shared::broker::{JobSubmitted, Queue};
 use workyard_shared::crypto::KeyRing;
 use workyard_shared::crypto::job::JobBinding;
 use workyard_shared::job::{JobSpec, JobState};
-use workyard_shared::limits::MAX_BATCH;
 use workyard_shared::name::{JobId, SessionId};
 
 use super::identity::Identity;
@@ -21,6 +20,8 @@ use super::pack::Chunks;
 use crate::client::Client;
 use crate::error::Error;
 
+/// Chunks in one call: it should not keep others waiting for more than some ms.
+const CALL_CHUNKS: usize = 250;
 /// Bytes of chunks in one call, about.
 const CALL_BYTES: usize = 3 << 20;
 /// How often a Redis may lose chunks before we give up.
@@ -191,7 +192,7 @@ impl Source {
             let Some(chunk) = chunk else {
                 return Ok((self, batch));
             };
-            if batch.len() >= MAX_BATCH || (bytes > 0 && bytes + chunk.len() > CALL_BYTES) {
+            if batch.len() >= CALL_CHUNKS || (bytes > 0 && bytes + chunk.len() > CALL_BYTES) {
                 self.next = Some(chunk);
                 return Ok((self, batch));
             }
@@ -227,8 +228,8 @@ mod tests {
     #[test]
     fn calls_are_bounded_by_number_and_bytes_and_the_last_is_known() {
         assert_eq!(batches(vec![], 0), [0]);
-        assert_eq!(batches(vec![1; 1000], 0), [1000]);
-        assert_eq!(batches(vec![1; 1001], 0), [1000, 1]);
+        assert_eq!(batches(vec![1; CALL_CHUNKS], 0), [CALL_CHUNKS]);
+        assert_eq!(batches(vec![1; CALL_CHUNKS + 1], 0), [CALL_CHUNKS, 1]);
         assert_eq!(batches(vec![1 << 20; 7], 0), [3, 3, 1]);
         assert_eq!(batches(vec![1; 1001], 1000), [1]);
     }
