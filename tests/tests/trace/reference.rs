@@ -294,7 +294,12 @@ impl Reference {
     pub fn take_back(&mut self, session: usize, crashed: bool) -> (u64, u64) {
         let (mut back, mut poisoned) = (0, 0);
         let tried = self.sessions[session].tried.take();
-        let more = if self.sessions[session].beside { 3 } else { 0 };
+        // What one says that did not promise to say it is not believed.
+        let more = if self.sessions[session].beside && tries_of(session) != Tries::Never {
+            3
+        } else {
+            0
+        };
         for held in self.held_by(session) {
             // Of the suspects of one that says which it starts only that one can have killed it.
             let is_tried = tried.as_ref() == Some(&held) || tries_of(session) == Tries::Never;
