@@ -223,6 +223,7 @@ async fn the_command_serves_the_installation_and_says_when_redis_is_away() {
     let address = http_of(&server).await;
     let text = scraped(address, r#"workyard_queue_tasks{queue="q",state="pending"}"#, 1.0).await;
     assert_eq!(value(&text, "workyard_redis_up"), Some(1.0));
+    assert_eq!(get(address, "/readyz").await.0, 200);
     // A queue that comes later is shown too.
     yard.broker.announce(&queue_name("later")).await.unwrap();
     wait_until(LIMIT, || async {
@@ -235,6 +236,9 @@ async fn the_command_serves_the_installation_and_says_when_redis_is_away() {
         get(address, "/metrics").await.1.contains("workyard_redis_up 0")
     })
     .await;
+    let (status, body) = get(address, "/readyz").await;
+    assert!(status == 503 && body.contains(r#""reason":""#), "{status}: {body}");
+    assert_eq!(get(address, "/healthz").await.0, 200, "a restart would mend nothing");
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(LIMIT).await.code(), Some(0));
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use workyard_shared::Error;
+use workyard_shared::balance::Vitals;
 use workyard_shared::broker::Queue;
 use workyard_shared::job::{JobRecord, JobState, Member};
 use workyard_shared::name::JobId;
@@ -78,10 +79,20 @@ pub(super) async fn back_up(queue: &Queue, job: &JobId, members: &[String]) -> R
     };
     let members = candidates(&record, members);
     let slow = slow_ones(queue, job, record.epoch, &members, limit).await?;
-    if slow.is_empty() {
+    if slow.is_empty() || !has_free_slot(queue).await? {
         return Ok(0);
     }
     queue.job_backup(job, &slow).await
+}
+
+/// Whether a consumer has a slot that nothing runs in, as it said with its last beat. That one waits for work is not enough: with
+/// what it claims ahead it waits also while all of its slots are taken, and the copy would wait there behind the slow one.
+async fn has_free_slot(queue: &Queue) -> Result<bool, Error> {
+    let survey = queue.survey().await?;
+    Ok(survey.reports.iter().any(|(_, report)| {
+        // Of one that says nothing it is not known that it has none.
+        serde_json::from_str::<Vitals>(report).map_or(true, |vitals| vitals.running < vitals.capacity)
+    }))
 }
 
 /// Which of these have been held for longer than `limit`: a token is the time of its claim in us, or a little more.

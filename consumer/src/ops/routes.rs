@@ -1,28 +1,21 @@
 //! `/healthz`, `/readyz`, `/metrics`.
-//!
-//! Invariant: whoever asks often costs Redis no more than who asks once a second: answers are shared for that long.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::Mutex;
-use workyard_shared::http::accepts_open_metrics;
+use workyard_shared::http::{Kept, accepts_open_metrics, verdict};
 use workyard_shared::metrics::{Exposition, Family, OPEN_METRICS, PLAIN, queues};
 
 use super::outside::View;
 use crate::metrics;
 
-/// How long an answer is given again.
-const FRESH: Duration = Duration::from_secs(1);
 /// How long a scrape waits for what Redis holds; then it shows the rest.
 const REDIS_TIME: Duration = Duration::from_secs(3);
-
-type Kept<T> = Mutex<Option<(Instant, T)>>;
 
 struct Pages {
     view: Arc<View>,
@@ -33,7 +26,7 @@ struct Pages {
 pub(super) fn router(view: Arc<View>) -> Router {
     let pages = Arc::new(Pages {
         view,
-        ready: Mutex::default(),
+        ready: Kept::default(),
         metrics: Default::default(),
     });
     Router::new()
@@ -43,45 +36,17 @@ pub(super) fn router(view: Arc<View>) -> Router {
         .with_state(pages)
 }
 
-/// The kept answer, or a new one; who comes while it is made waits for it.
-async fn kept<T: Clone>(kept: &Kept<T>, make: impl Future<Output = T>) -> T {
-    let mut kept = kept.lock().await;
-    match &*kept {
-        Some((at, answer)) if at.elapsed() < FRESH => answer.clone(),
-        _ => {
-            let answer = make.await;
-            *kept = Some((Instant::now(), answer.clone()));
-            answer
-        }
-    }
-}
-
-fn answer(verdict: Result<(), String>) -> Response {
-    let (code, json) = match verdict {
-        Ok(()) => (StatusCode::OK, serde_json::json!({ "status": "ok" })),
-        Err(reason) => {
-            let json = serde_json::json!({ "status": "unavailable", "reason": reason });
-            (StatusCode::SERVICE_UNAVAILABLE, json)
-        }
-    };
-    let head = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (code, head, format!("{json}\n")).into_response()
-}
-
 async fn healthz(State(pages): State<Arc<Pages>>) -> Response {
-    answer(pages.view.alive())
+    verdict(pages.view.alive())
 }
 
 async fn readyz(State(pages): State<Arc<Pages>>) -> Response {
-    answer(kept(&pages.ready, pages.view.ready()).await)
+    verdict(pages.ready.get(pages.view.ready()).await)
 }
 
 async fn scrape(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
     let open = accepts_open_metrics(&headers);
-    let text = kept(&pages.metrics[usize::from(open)], expose(&pages.view, open)).await;
+    let text = pages.metrics[usize::from(open)].get(expose(&pages.view, open)).await;
     ([(header::CONTENT_TYPE, if open { OPEN_METRICS } else { PLAIN })], text).into_response()
 }
 

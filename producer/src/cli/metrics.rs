@@ -4,7 +4,7 @@
 //! says just that (`workyard_redis_up 0`), and goes on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,18 +13,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use workyard_producer::{Client, Error, Exposition, QueueName};
-use workyard_shared::http::{Address, accepts_open_metrics, serve};
+use workyard_producer::{Client, Exposition, QueueName};
+use workyard_shared::http::{Address, Kept, accepts_open_metrics, serve, verdict};
 use workyard_shared::metrics::{Family, OPEN_METRICS, PLAIN};
 
 use super::args::MetricsArgs;
 use super::exit::{CliError, Exit};
 use super::session::Session;
 
-/// How long a page is given again: whoever asks often costs Redis no more.
-const FRESH: Duration = Duration::from_secs(1);
 /// How long a scrape may take.
 const SCRAPE_TIME: Duration = Duration::from_secs(5);
 
@@ -51,7 +48,8 @@ struct Page {
     client: Client,
     /// `None`: all that are known.
     queue: Option<QueueName>,
-    kept: [Mutex<Option<(Instant, String)>>; 2],
+    ready: Kept<Result<(), String>>,
+    metrics: [Kept<String>; 2],
 }
 
 async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliError> {
@@ -67,11 +65,14 @@ async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliErro
     let page = Arc::new(Page {
         client: session.client.clone(),
         queue: session.named.then(|| session.queue.clone()),
-        kept: Default::default(),
+        ready: Kept::default(),
+        metrics: Default::default(),
     });
     let router = Router::new()
         .route("/metrics", get(scrape))
-        .route("/healthz", get(async || "ok\n"))
+        // That it answers says all: it has no loops that could be wedged.
+        .route("/healthz", get(async || verdict(Ok(()))))
+        .route("/readyz", get(readyz))
         .with_state(page);
     let (mut term, mut int) = (
         signal(SignalKind::terminate()).map_err(refuse)?,
@@ -85,24 +86,30 @@ async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliErro
     Ok(Exit::Done)
 }
 
+/// Whether there are figures: Redis answers, and the functions are loaded.
+async fn readyz(State(page): State<Arc<Page>>) -> Response {
+    verdict(page.ready.get(async { read(&page).await.map(drop) }).await)
+}
+
 async fn scrape(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
     let open = accepts_open_metrics(&headers);
-    // Who comes while a page is made waits for it.
-    let mut kept = page.kept[usize::from(open)].lock().await;
-    let text = match &*kept {
-        Some((at, text)) if at.elapsed() < FRESH => text.clone(),
-        _ => {
-            // A sample that cannot be written would be a fault of ours: the page is then empty, which alarms.
-            let text = figures(&page).await.encode(open).unwrap_or_default();
-            *kept = Some((Instant::now(), text.clone()));
-            text
-        }
-    };
-    drop(kept);
+    // A sample that cannot be written would be a fault of ours: the page is then empty, which alarms.
+    let text = async { figures(&page).await.encode(open).unwrap_or_default() };
+    let text = page.metrics[usize::from(open)].get(text).await;
     ([(header::CONTENT_TYPE, if open { OPEN_METRICS } else { PLAIN })], text).into_response()
 }
 
 async fn figures(page: &Page) -> Exposition {
+    read(page).await.unwrap_or_else(|error| {
+        tracing::warn!(error, "Redis gave no figures");
+        let mut figures = Exposition::default();
+        figures.gauge(Family::REDIS_UP, &[], 0);
+        figures
+    })
+}
+
+/// The figures, or why there are none.
+async fn read(page: &Page) -> Result<Exposition, String> {
     let read = async {
         let queues = match &page.queue {
             Some(queue) => vec![queue.clone()],
@@ -111,15 +118,7 @@ async fn figures(page: &Page) -> Exposition {
         page.client.metrics(&queues).await
     };
     match tokio::time::timeout(SCRAPE_TIME, read).await {
-        Ok(Ok(figures)) => figures,
-        Ok(Err(error)) => away(Some(&error)),
-        Err(_) => away(None),
+        Ok(figures) => figures.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("Redis gave no figures within {} s", SCRAPE_TIME.as_secs())),
     }
-}
-
-fn away(error: Option<&Error>) -> Exposition {
-    tracing::warn!(error = error.map(ToString::to_string), "Redis gave no figures");
-    let mut figures = Exposition::default();
-    figures.gauge(Family::REDIS_UP, &[], 0);
-    figures
 }

@@ -4,7 +4,9 @@
 //! no request body is read.
 
 mod address;
+mod pages;
 mod serve;
 
 pub use address::Address;
+pub use pages::{Kept, verdict};
 pub use serve::{accepts_open_metrics, serve};
