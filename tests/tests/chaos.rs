@@ -34,7 +34,7 @@ async fn chaos(args: &str) -> Outcome {
 
 /// A run on one Redis that loses nothing.
 async fn alone(seed_and_load: &str, faults: &str) -> Outcome {
-    let load = "--minutes 0.4 --rate 300 --consumers 3";
+    let load = "--minutes 0.5 --rate 300 --consumers 3";
     let run = chaos(&format!("{seed_and_load} {load} --faults {faults}")).await;
     println!("{}", run.log);
     assert!(run.success, "{}", run.log);
@@ -54,8 +54,8 @@ async fn alone(seed_and_load: &str, faults: &str) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_short_run_of_kills_power_cuts_and_lost_replies_keeps_every_promise() {
-    alone("--seed 7", "power-loss,freeze,drop-replies,kill-consumers").await;
+async fn a_short_run_of_kills_power_cuts_lost_replies_and_a_deploy_keeps_every_promise() {
+    alone("--seed 7", "power-loss,freeze,drop-replies,kill-consumers,deploy").await;
 }
 
 #[tokio::test]
@@ -137,6 +137,12 @@ async fn every_protocol_that_is_broken_on_purpose_is_found_out() {
         ("twice", "move-clock", "executed twice without a reason"),
         ("renew-revives", "freeze", "executed twice without a reason"),
         ("stays-away", "kill-redis", "not recovered within 10 s"),
+        ("skip-release", "deploy", "left its session"),
+        (
+            "ack-unfinished",
+            "deploy",
+            "its result is of a run that was not finished",
+        ),
     ];
     let runs = mutants.map(|(mutant, faults, wanted)| async move {
         let mut found = Vec::new();

@@ -1,6 +1,6 @@
 //! A consumer for the chaos runner: it writes each start and each end of a run into a ledger outside of Redis.
 //!
-//! `chaos-consumer URL LEDGER CONCURRENCY`. Lines: `S` or `E`, ms of the monotonic clock, pid, task, fencing token. A line is
+//! `chaos-consumer URL LEDGER CONCURRENCY [MUTANT]`. Lines: `S` or `E`, ms of the monotonic clock, pid, task, fencing token. A line is
 //! one write in append mode: whole or not at all, also with a kill in between.
 
 use std::fmt;
@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
@@ -62,17 +63,30 @@ async fn main() -> anyhow::Result<()> {
         .with_ansi(false)
         .init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, ledger, concurrency] = &arguments[..] else {
-        anyhow::bail!("URL LEDGER CONCURRENCY")
+    let [url, ledger, concurrency, mutant @ ..] = &arguments[..] else {
+        anyhow::bail!("URL LEDGER CONCURRENCY [MUTANT]")
     };
+    let is = |name: &str| mutant.iter().any(|word| word == name);
+    if is("skip-release") {
+        let mut told = signal(SignalKind::terminate())?;
+        tokio::spawn(async move {
+            told.recv().await;
+            std::process::exit(0);
+        });
+    }
     let ledger = Arc::new(Ledger(OpenOptions::new().append(true).create(true).open(ledger)?));
     let mut config = WorkerConfig::new(LinkConfig::from_url(url)?, QueueName::new("q")?);
     config.concurrency = concurrency.parse()?;
-    Worker::new(config, registry(&ledger)?)?.serve().await?;
+    // Shorter than some of the tasks, so that an end hands back, too.
+    config.drain_timeout = Duration::from_secs(1);
+    Worker::new(config, registry(&ledger, is("ack-unfinished"))?)?
+        .serve()
+        .await?;
     Ok(())
 }
 
-fn registry(ledger: &Arc<Ledger>) -> anyhow::Result<Registry> {
+/// `acks`: a mutant that says of what it is told to end that it is done.
+fn registry(ledger: &Arc<Ledger>, acks: bool) -> anyhow::Result<Registry> {
     let ledger = Arc::clone(ledger);
     let mut registry = Registry::new();
     registry.register("work", move |ctx: Context, work: Work| {
@@ -80,7 +94,10 @@ fn registry(ledger: &Arc<Ledger>) -> anyhow::Result<Registry> {
         async move {
             ledger.write('S', &ctx)?;
             // This is the work: nothing happens that it could wait for.
-            tokio::time::sleep(Duration::from_millis(work.ms)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(work.ms)) => {}
+                () = ctx.cancellation().cancelled(), if acks => return Ok(ctx.fencing_token().to_owned()),
+            }
             ledger.write('E', &ctx)?;
             match work.plan {
                 Plan::Retry if ctx.attempt() == 1 => Err(Failure::retry("asked to fail once")),

@@ -152,8 +152,10 @@ impl Checker<'_> {
 
     /// The result is that of the newest run.
     fn result_of(&mut self, id: &str, runs: &[Run], token: u64) {
-        if !runs.iter().any(|run| run.token == token) {
-            self.blame("its result is of a run that nobody made", id);
+        match runs.iter().find(|run| run.token == token) {
+            None => self.blame("its result is of a run that nobody made", id),
+            Some(run) if run.done_ms.is_none() => self.blame("its result is of a run that was not finished", id),
+            Some(_) => {}
         }
         let newer = runs.iter().filter(|run| run.token > token);
         // Redis forgot that it had handed the task out again: then the older run was the newest that it knew.

@@ -58,6 +58,7 @@ impl World {
                 hold(lasts).await;
                 self.fleet.start_again(victims);
             }
+            Kind::Deploy => self.deploy(step).await,
             Kind::Freeze => {
                 self.fleet.signal(step.which, Signal::STOP);
                 hold(lasts).await;
@@ -110,6 +111,24 @@ impl World {
             | Kind::CutReplication
             | Kind::MoveSlot => {}
         }
+    }
+
+    /// Whoever was told to end has finished or handed back all that it held, and left no session that others would have to wait out.
+    async fn deploy(&mut self, step: &Step) {
+        let (ended, wrong) = self.fleet.end(step.which, step.victims()).await;
+        self.wrong.extend(wrong);
+        let sessions = wait_for(BACK, || async { self.queue.consumers().await.ok() }).await;
+        for pid in ended.iter().map(|member| self.fleet.pid(*member)) {
+            let left = sessions
+                .iter()
+                .find(|(id, _)| id.as_str().contains(&format!("-{pid}-")));
+            if let Some((id, _)) = left {
+                self.wrong
+                    .push(format!("a consumer that was told to end left its session {id} behind"));
+            }
+        }
+        hold(step.lasts).await;
+        self.fleet.start_again(ended);
     }
 
     /// The one Redis of a run; of several, which faults here do not know, the first.

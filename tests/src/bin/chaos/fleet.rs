@@ -8,12 +8,14 @@ use anyhow::Context as _;
 use workyard_shared::acl::Role;
 use workyard_tests::{Daemon, Fault, FaultProxy, MovableClock, Signal, monotonic_ms};
 
+use crate::args::Args;
+use crate::mutant::Mutant;
 use crate::store::Store;
 use crate::world::hold;
 
 /// Tasks that one consumer runs at once.
 const CONCURRENCY: &str = "32";
-/// How long a consumer may take to drain at the end.
+/// How long a consumer may take to drain.
 const DRAIN: Duration = Duration::from_secs(30);
 /// What a consumer writes into its log when its session is over.
 const LEASE_LOST: &str = "the session lease was lost";
@@ -25,8 +27,10 @@ pub(crate) struct Life {
     pub(crate) pid: u32,
     /// When it was started, ms.
     pub(crate) born_ms: u64,
-    /// When it was killed; `None`: it lived to the end.
+    /// When it was killed, or had ended; `None`: it lived to the end.
     pub(crate) died_ms: Option<u64>,
+    /// It was told to end, and had the time to tell of all that it had done.
+    pub(crate) was_told: bool,
     /// When it heard that it had lost a session lease, ms.
     pub(crate) lost_lease_ms: Vec<u64>,
 }
@@ -34,6 +38,7 @@ pub(crate) struct Life {
 /// The consumers of a run.
 pub(crate) struct Fleet {
     program: PathBuf,
+    mutant: Option<Mutant>,
     ledger: PathBuf,
     members: Vec<Member>,
     past: Vec<Life>,
@@ -50,16 +55,17 @@ struct Member {
 }
 
 impl Fleet {
-    /// Starts so many consumers of these servers.
-    pub(crate) async fn start(count: usize, store: &Store, dir: &Path) -> anyhow::Result<Self> {
+    /// Starts the consumers of these servers.
+    pub(crate) async fn start(args: &Args, store: &Store, dir: &Path) -> anyhow::Result<Self> {
         let runner = std::env::current_exe().context("where is this program?")?;
         let mut fleet = Self {
             program: runner.with_file_name("chaos-consumer"),
+            mutant: args.mutant,
             ledger: dir.join("runs"),
             members: Vec::new(),
             past: Vec::new(),
         };
-        for _ in 0..count {
+        for _ in 0..args.consumers {
             let proxy = match store {
                 Store::Single(server) => Some(FaultProxy::before(server.port()).await?),
                 Store::Sentinel(_) | Store::Cluster { .. } => None,
@@ -81,6 +87,7 @@ impl Fleet {
     fn spawn(&self, url: &str, clock: &MovableClock) -> Daemon {
         let mut command = Command::new(&self.program);
         command.arg(url).arg(&self.ledger).arg(CONCURRENCY);
+        command.args(self.mutant.and_then(Mutant::of_consumers));
         clock.give(&mut command);
         Daemon::spawn(&mut command)
     }
@@ -99,11 +106,20 @@ impl Fleet {
         self.members.len()
     }
 
-    /// Kills so many, one after another from `first` on; the killed, for [`Self::start_again`].
+    /// The process that has, or had, this place.
+    pub(crate) fn pid(&self, member: usize) -> u32 {
+        self.members[member].daemon.pid()
+    }
+
+    /// So many, one after another from `first` on.
+    fn victims(&self, first: usize, count: usize) -> Vec<usize> {
+        let all = self.members.len();
+        (0..count.min(all)).map(|n| (first + n) % all).collect()
+    }
+
+    /// Kills so many; the killed, for [`Self::start_again`].
     pub(crate) fn kill(&mut self, first: usize, count: usize) -> Vec<usize> {
-        let victims: Vec<usize> = (0..count.min(self.members.len()))
-            .map(|n| (first + n) % self.members.len())
-            .collect();
+        let victims = self.victims(first, count);
         for victim in &victims {
             self.members[*victim].daemon.kill9();
             let life = self.members[*victim].life(Some(monotonic_ms()));
@@ -112,7 +128,31 @@ impl Fleet {
         victims
     }
 
-    /// Starts others in the places of the killed.
+    /// Tells so many to end and waits until they have; those, for [`Self::start_again`], and what was wrong with their ends.
+    pub(crate) async fn end(&mut self, first: usize, count: usize) -> (Vec<usize>, Vec<String>) {
+        let (victims, mut wrong) = (self.victims(first, count), Vec::new());
+        for victim in &victims {
+            self.members[*victim].daemon.signal(Signal::TERM);
+        }
+        for victim in &victims {
+            let member = &self.members[*victim];
+            let status = member.daemon.wait_exit(DRAIN).await;
+            if !status.success() {
+                wrong.push(format!(
+                    "a consumer that was told to end did with {status}:\n{}",
+                    member.daemon.log()
+                ));
+            }
+            let life = Life {
+                was_told: true,
+                ..member.life(Some(monotonic_ms()))
+            };
+            self.past.push(life);
+        }
+        (victims, wrong)
+    }
+
+    /// Starts others in the places of those that are gone.
     pub(crate) fn start_again(&mut self, victims: Vec<usize>) {
         for victim in victims {
             let member = &self.members[victim];
@@ -167,6 +207,7 @@ impl Member {
             pid: self.daemon.pid(),
             born_ms: self.born_ms,
             died_ms,
+            was_told: false,
             lost_lease_ms: losses(&self.daemon.stderr()),
         }
     }

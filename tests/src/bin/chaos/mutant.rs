@@ -1,6 +1,7 @@
 //! Protocols that are broken on purpose.
 //!
-//! The functions are loaded with one text changed, on a server with roles: clients may not load them themselves. One mutant is of the producers.
+//! The functions are loaded with one text changed, on a server with roles: clients may not load them themselves. Others are of the consumers, of
+//! the network or of the producers.
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -28,6 +29,10 @@ pub(crate) enum Mutant {
     RenewRevives,
     /// A consumer never finds its way back to Redis behind the first fault.
     StaysAway,
+    /// A consumer that is told to end does, and hands nothing back.
+    SkipRelease,
+    /// A consumer that is told to end acknowledges what it has not finished.
+    AckUnfinished,
     /// A receipt says that a replica confirmed what none was asked for; with several servers only.
     Unconfirmed,
 }
@@ -71,11 +76,20 @@ impl Mutant {
                 "  if not held and argv[3] ~= '1' then return { 'lost', 0, due, '' } end\n",
                 "",
             )],
-            Self::Unconfirmed | Self::StaysAway => Vec::new(),
+            Self::Unconfirmed | Self::StaysAway | Self::SkipRelease | Self::AckUnfinished => Vec::new(),
             Self::ClaimLost => vec![(
                 "  if claimed and claimed ~= argv[3] and tonumber(claimed) > above then",
                 "  if false then",
             )],
+        }
+    }
+
+    /// The word for `chaos-consumer`, if it is the consumers that are broken.
+    pub(crate) fn of_consumers(self) -> Option<&'static str> {
+        match self {
+            Self::SkipRelease => Some("skip-release"),
+            Self::AckUnfinished => Some("ack-unfinished"),
+            _ => None,
         }
     }
 

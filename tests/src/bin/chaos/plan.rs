@@ -14,6 +14,8 @@ use fastrand::Rng;
 pub(crate) enum Kind {
     /// Consumers are killed, and started again
     KillConsumers,
+    /// Consumers are told to end, and started again when they have: a deploy
+    Deploy,
     /// A consumer is frozen for longer than its lease, and goes on
     Freeze,
     /// Redis is killed, and started again
@@ -93,7 +95,7 @@ impl fmt::Display for Step {
         let (at, lasts) = (self.at.as_secs_f64(), self.lasts.as_secs_f64());
         write!(f, "{at:6.1} s  {} for {lasts:.1} s", self.name())?;
         match (self.kind, self.side) {
-            (Kind::KillConsumers, _) => write!(f, " ({})", self.victims()),
+            (Kind::KillConsumers | Kind::Deploy, _) => write!(f, " ({})", self.victims()),
             (Kind::KillMaster, _) => write!(f, " (its replica is {:?} behind)", self.lag()),
             (Kind::KillMasterAndConsumers, _) => {
                 write!(f, " (its replica is {:?} behind; {})", self.lag(), self.victims())
@@ -118,7 +120,7 @@ impl Step {
         Duration::from_millis(self.which as u64 % 8 * 100)
     }
 
-    /// How many consumers are killed.
+    /// How many consumers are killed, or told to end.
     pub(crate) fn victims(&self) -> usize {
         1 + self.which % 3
     }
@@ -141,7 +143,8 @@ impl Kind {
     /// How long it lasts, in ms.
     fn span(self) -> std::ops::Range<u64> {
         match self {
-            Self::KillConsumers | Self::KillRedis | Self::PowerLoss | Self::PowerLossOfAll => 100..3_000,
+            // A deploy: from when they have ended on.
+            Self::KillConsumers | Self::Deploy | Self::KillRedis | Self::PowerLoss | Self::PowerLossOfAll => 100..3_000,
             // The lease is 3 s.
             Self::Freeze | Self::FreezeOverRestart => 4_200..7_000,
             Self::SlowLoad | Self::OutOfMemory | Self::DiskFull | Self::FlushFunctions => 2_000..4_000,

@@ -101,7 +101,7 @@ impl Profile {
     /// The faults that can be made here.
     pub(crate) fn kinds(self) -> impl Iterator<Item = Kind> {
         Kind::value_variants().iter().copied().filter(move |kind| match kind {
-            Kind::KillConsumers | Kind::Freeze | Kind::CutConnections | Kind::FlushFunctions => true,
+            Kind::KillConsumers | Kind::Deploy | Kind::Freeze | Kind::CutConnections | Kind::FlushFunctions => true,
             Kind::KillMaster
             | Kind::KillMasterAndConsumers
             | Kind::FreezeMaster

@@ -32,6 +32,8 @@ const STUCK_MUTANT: Duration = Duration::from_secs(5);
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) fleet: Fleet,
+    /// What it looks at itself.
+    pub(crate) queue: Queue,
     /// The producers' network, if there is one Redis alone: others tell clients addresses that lead past it.
     pub(crate) network: Option<FaultProxy>,
     pub(crate) deaths: Vec<Death>,
@@ -122,8 +124,10 @@ impl World {
             Store::Single(server) => Some(FaultProxy::before(server.port()).await?),
             Store::Sentinel(_) | Store::Cluster { .. } => None,
         };
+        let client = Client::new(ClientConfig::from_url(&store.url())?)?;
         let world = Self {
-            fleet: Fleet::start(args.consumers, &store, dir).await?,
+            fleet: Fleet::start(args, &store, dir).await?,
+            queue: client.broker().queue(&queue_name("q")),
             network,
             deaths: Vec::new(),
             events: Vec::new(),
@@ -132,10 +136,8 @@ impl World {
             home: store.master().await.port(),
             store,
         };
-        let client = Client::new(ClientConfig::from_url(&world.store.url())?)?;
-        let queue = client.broker().queue(&queue_name("q"));
         workyard_tests::wait_until(START, || async {
-            let seen = queue.overview().await;
+            let seen = world.queue.overview().await;
             seen.is_ok_and(|seen| seen.consumers == args.consumers as u64)
         })
         .await;
