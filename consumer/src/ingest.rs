@@ -5,6 +5,7 @@
 //! item in ingesting, which is always emptied first; ingest itself moves only what it saw, byte for
 //! byte. If we die anywhere here, the next ingester goes on.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const STEP_ITEMS: usize = 100;
 const STEP_BYTES: usize = MAX_PAYLOAD_BYTES + 2 * MAX_EXTRA_BYTES;
 /// Bytes of a refused item that its entry shows.
 const SHOWN_BYTES: usize = 64 << 10;
+
+/// How long after it was asked a Redis without memory has said so.
+const REFUSED: Duration = Duration::from_millis(500);
 
 /// Runs until `stop`; no error ends it.
 pub(crate) async fn run(queue: Queue, meter: Arc<QueueMeter>, stop: CancellationToken) {
@@ -88,7 +92,15 @@ async fn serve(watch: &Watch, queue: &Queue, meter: &QueueMeter, patience: &mut 
         }
         // Reading is served where writing is not (a replica, no memory left): only BLMOVE shows it.
         loop {
-            let came = wait.wait().await?;
+            let mut waiting = pin!(wait.wait());
+            let came = tokio::select! {
+                came = &mut waiting => came?,
+                // It refuses at once, or waits for an item: seconds, in which nobody should believe it out of memory still.
+                () = tokio::time::sleep(REFUSED), if watch.is_away() => {
+                    watch.succeeded();
+                    waiting.await?
+                }
+            };
             patience.reset();
             watch.succeeded();
             if came {

@@ -228,3 +228,19 @@ async fn a_rewrite_mends_the_hole_that_a_full_disk_left_in_the_log_of_redis() {
     yard.server.restart().await;
     wait_until(SOON, || async { yard.overview().await.pending == 20 }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_has_memory_again_is_said_to_serve_although_nothing_is_pushed() {
+    let yard = Yard::start().await;
+    let daemon = begin(&yard).await;
+    yard.reaches("completed", 24).await;
+    yard.server.config_set("maxmemory", "1mb").await;
+    wait_until(SOON, || async { daemon.log().contains("Redis cannot serve") }).await;
+    yard.server.config_set("maxmemory", "0").await;
+    let took = wait_until(SOON, || async { daemon.log().contains("Redis serves again") }).await;
+    println!("said {took:?} after there was memory (the aim is 2 s)");
+    assert!(
+        took < Duration::from_secs(6),
+        "{took:?}: as long as it waits for an item"
+    );
+}
