@@ -330,3 +330,27 @@ fn a_daemon_that_cannot_start_leaves_no_server_behind() -> io::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_place_or_a_server_that_cannot_be_used_is_bad_use() -> io::Result<()> {
+    let sandbox = Sandbox::new();
+    let file = sandbox.dir.with_extension("file");
+    fs::write(&file, "no directory")?;
+    let file = file.to_str().unwrap_or_default();
+    let dir = sandbox.dir.to_str().unwrap_or_default();
+    for (dir, server, why) in [
+        (file, None, file),
+        (dir, Some("/bin/true"), "/bin/true is no usable Redis"),
+    ] {
+        let mut start = workspace_binary("workyard");
+        start.args(["redis", "start"]).env("WORKYARD_REDIS_DIR", dir);
+        let output = start
+            .envs(server.map(|server| ("WORKYARD_REDIS_SERVER", server)))
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert_eq!(sandbox.redis.status().unwrap(), Status::NotRunning);
+    }
+    fs::remove_file(file)
+}

@@ -4,6 +4,8 @@
 //! says `managed`. Starting and stopping is `workyard_shared::managed`'s; its calls block, so they
 //! run beside the runtime.
 
+use std::io::ErrorKind;
+
 use serde_json::json;
 use workyard_producer::LinkConfig;
 use workyard_shared::managed::{Error, ManagedRedis, ServerInfo, Status, Stopped};
@@ -17,12 +19,29 @@ pub(crate) const MANAGED: &str = "managed";
 
 impl From<Error> for CliError {
     fn from(error: Error) -> Self {
+        // What the caller's environment named cannot be used; waiting helps against the rest.
+        let exit = match &error {
+            Error::NoHome | Error::Exposed { .. } | Error::NotAServer { .. } => Exit::BadUse,
+            Error::Directory { source, .. } if is_of_the_path(source.kind()) => Exit::BadUse,
+            _ => Exit::RedisUnavailable,
+        };
         Self::Told {
-            exit: Exit::RedisUnavailable,
+            exit,
             message: error.to_string(),
             hint: None,
         }
     }
+}
+
+fn is_of_the_path(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::AlreadyExists
+            | ErrorKind::InvalidInput
+    )
 }
 
 async fn call<T, F>(work: F) -> Result<T, CliError>
