@@ -296,6 +296,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
     use workyard_producer::Kind;
 
     use super::*;
@@ -358,6 +359,88 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap().global.patience_given, given, "{line:?}");
         }
+    }
+
+    /// Each command without commands below it, by its words.
+    fn leaves(command: &clap::Command, words: &[&str], found: &mut Vec<(Vec<String>, clap::Command)>) {
+        let mut below = command.get_subcommands().peekable();
+        if below.peek().is_none() {
+            found.push((words.iter().map(|word| (*word).to_owned()).collect(), command.clone()));
+        }
+        for child in below {
+            leaves(child, &[words, &[child.get_name()]].concat(), found);
+        }
+    }
+
+    /// What takes any text when it is read: files that may not be there, payloads, words to look for, addresses of other programs.
+    const FREE: [&str; 15] = [
+        "combine_args",
+        "dir",
+        "error",
+        "file",
+        "from_file",
+        "headers",
+        "input",
+        "items",
+        "keys",
+        "map_args",
+        "operator",
+        "payload",
+        "redis_url",
+        "reduce_args",
+        "spill",
+    ];
+
+    /// Numbers, durations, names, times and lists of words, of which none can be right in more than a few places.
+    const MALFORMED: [&str; 9] = [
+        "",
+        "-1",
+        "a b",
+        "{x}",
+        "99999999999999999999999",
+        "1e999",
+        "-",
+        "line\nline",
+        "\u{1b}[0m",
+    ];
+
+    #[test]
+    fn every_option_of_every_command_refuses_what_is_malformed_with_code_2_and_its_name() {
+        let mut root = Cli::command();
+        root.build();
+        let mut commands = Vec::new();
+        leaves(&root, &[], &mut commands);
+        assert!(commands.len() > 30, "{}", commands.len());
+        let mut tried = 0;
+        for (words, command) in commands {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let (id, long) = (arg.get_id().as_str(), arg.get_long());
+                if FREE.contains(&id) || arg.get_index().is_some_and(|index| index > 1) {
+                    continue;
+                }
+                let refused = MALFORMED.iter().filter(|value| {
+                    let mut line: Vec<String> = std::iter::once("workyard".to_owned()).chain(words.clone()).collect();
+                    match long {
+                        Some(long) => line.push(format!("--{long}={value}")),
+                        None => line.extend(["--".to_owned(), (**value).to_owned()]),
+                    }
+                    let Err(error) = super::parse(line.iter().map(OsString::from).collect()) else {
+                        return false;
+                    };
+                    let text = error.to_string();
+                    let is_told = text.contains(&long.map_or_else(|| id.to_uppercase(), |long| format!("--{long}")));
+                    let of_value = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
+                    assert!(
+                        !of_value || error.exit_code() == 2 && error.use_stderr() && is_told,
+                        "{line:?}: {text}"
+                    );
+                    of_value
+                });
+                assert!(refused.count() >= 5, "{words:?}: {id} takes nearly anything");
+                tried += 1;
+            }
+        }
+        assert!(tried > 100, "{tried}");
     }
 
     #[test]
