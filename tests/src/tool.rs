@@ -1,14 +1,29 @@
 //! Programs that check files and are not everywhere.
 //!
-//! Invariant: one that is missing is said, with how to get it, never passed over in silence.
+//! Invariant: one that is missing is said, with how to get it, never passed over in silence; one that `WORKYARD_TEST_TOOLS` names (words,
+//! as `.ci/run` sets it) fails its test.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+/// The checkers that have to be here.
+const TOOLS_VARIABLE: &str = "WORKYARD_TEST_TOOLS";
+
+/// Says that a checker is not here, so that `what` was not done.
+///
+/// # Panics
+/// When it has to be.
+pub fn is_missing(program: &str, what: &str, how_to_get: &str) {
+    let text = format!("{program} is not here, so {what}. {how_to_get}");
+    let needed = std::env::var(TOOLS_VARIABLE).unwrap_or_default();
+    assert!(!needed.split_whitespace().any(|tool| tool == program), "{text}");
+    eprintln!("SKIPPED: {text}");
+}
+
 /// Runs a checker with this input; `None`, and a line that says so, if it is not here.
 ///
 /// # Panics
-/// When it is here and cannot be run.
+/// When it is here and cannot be run, or has to be here.
 pub fn checked_by(program: &str, args: &[&str], input: &str, how_to_get: &str) -> Option<Output> {
     let mut command = Command::new(program);
     command
@@ -19,9 +34,10 @@ pub fn checked_by(program: &str, args: &[&str], input: &str, how_to_get: &str) -
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!(
-                "SKIPPED: {program} is not here, so `{program} {}` was not run. {how_to_get}",
-                args.join(" ")
+            is_missing(
+                program,
+                &format!("`{program} {}` was not run", args.join(" ")),
+                how_to_get,
             );
             return None;
         }
