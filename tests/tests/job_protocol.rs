@@ -958,7 +958,7 @@ async fn errors_and_run_times_that_are_kept_have_a_cap() {
     let errors = yard.queue.job_errors(&id).await.unwrap();
     assert_eq!(errors.len(), 51, "of those that were tried again half of the places");
     assert!(errors.contains_key("m:399"), "{errors:?}");
-    assert_eq!(yard.queue.job_runs(&id).await.unwrap().0.len(), 101, "of 250");
+    assert_eq!(yard.queue.job_runs(&id).await.unwrap().len(), 101, "of 250");
     let runs = redis::Cmd::llen(yard.queue.keys().job_key(&id, ":runs"));
     let kept: u64 = runs.query_async(&mut yard.server.connection().await).await.unwrap();
     assert_eq!(kept, 101);

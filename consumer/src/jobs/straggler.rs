@@ -73,8 +73,7 @@ pub(super) async fn back_up(queue: &Queue, job: &JobId, members: &[String]) -> R
     if !active || !record.spec.backups || !nearly_done(total, left) {
         return Ok(0);
     }
-    let (runs, parked) = queue.job_runs(job).await?;
-    let Some(limit) = slow_after(runs).filter(|_| parked > 0) else {
+    let Some(limit) = slow_after(queue.job_runs(job).await?) else {
         return Ok(0);
     };
     let members = candidates(&record, members);
@@ -85,8 +84,8 @@ pub(super) async fn back_up(queue: &Queue, job: &JobId, members: &[String]) -> R
     queue.job_backup(job, &slow).await
 }
 
-/// Whether a consumer has a slot that nothing runs in, as it said with its last beat. That one waits for work is not enough: with
-/// what it claims ahead it waits also while all of its slots are taken, and the copy would wait there behind the slow one.
+/// Whether a consumer has a slot that nothing runs in, as it said with its last beat. That one waits for work says less: with what
+/// it claims ahead it may wait while all of its slots are taken.
 async fn has_free_slot(queue: &Queue) -> Result<bool, Error> {
     let survey = queue.survey().await?;
     Ok(survey.reports.iter().any(|(_, report)| {

@@ -105,27 +105,17 @@ impl Queue {
         Ok((next, members))
     }
 
-    /// Run times of the present phase, the last 101, and how many consumers wait for work.
+    /// Run times of the present phase, the last 101.
     ///
     /// # Errors
     /// As [`Error`] sorts them.
-    pub async fn job_runs(&self, job: &JobId) -> Result<(Vec<Duration>, u64), Error> {
-        let mut pipeline = redis::Pipeline::with_capacity(2);
-        pipeline
-            .cmd("LRANGE")
-            .arg(self.keys.job_key(job, ":runs"))
-            .arg(0)
-            .arg(100);
-        pipeline.cmd("ZCARD").arg(self.keys.named("parked"));
-        let mut answers = self.link.pipeline(&pipeline).await?.into_iter();
-        let missing = || Error::Protocol("an answer is missing".to_owned());
-        let runs = reply::array(answers.next().ok_or_else(missing)??)?;
-        let parked = reply::count(&answers.next().ok_or_else(missing)??)?;
-        let runs: Result<Vec<_>, _> = runs
-            .iter()
+    pub async fn job_runs(&self, job: &JobId) -> Result<Vec<Duration>, Error> {
+        let mut cmd = redis::cmd("LRANGE");
+        cmd.arg(self.keys.job_key(job, ":runs")).arg(0).arg(100);
+        let runs = reply::array(self.link.call(&cmd).await?)?;
+        runs.iter()
             .map(|ms| reply::count(ms).map(Duration::from_millis))
-            .collect();
-        Ok((runs?, parked))
+            .collect()
     }
 
     /// Which of these tasks a consumer holds: the tokens of their claims (about the time of the claim in us).
