@@ -70,7 +70,14 @@ async fn a_daemon_is_ready_until_it_drains_and_alive_until_it_ends() {
     );
     assert_eq!(get(address, "/nothing").await.0, 404);
     yard.add("sleep", r#"{"ms":4000}"#, |_| {}).await;
-    wait_until(LIMIT, || async { yard.overview().await.running == 1 }).await;
+    // Not only claimed: what has not begun goes back at once.
+    wait_until(LIMIT, || async {
+        get(address, "/metrics")
+            .await
+            .1
+            .contains("\nworkyard_consumer_running_tasks 1\n")
+    })
+    .await;
     daemon.signal(Signal::TERM);
     is_unready_because(address, "draining").await;
     assert_eq!(get(address, "/healthz").await.0, 200);

@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_turn_takes_few_outputs_of_many_small_parts() {
-        assert_eq!(turns(1200, 1), [500, 500, 200]);
+        assert_eq!(turns(500, 1), [200, 200, 100]);
         assert_eq!(turns(5, 1000), [2, 2, 1]);
         assert_eq!(turns(300, 10), [200, 100]);
     }
