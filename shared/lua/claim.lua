@@ -113,7 +113,7 @@ local function claim(keys, argv)
   local running, session = keys[OWN + 1], keys[OWN + 2]
   local consumer, n, above, room = argv[1], tonumber(argv[2]), tonumber(argv[3]), tonumber(argv[5])
   local rank, grain, tries = tonumber(argv[6] or ''), tonumber(argv[7] or '1'), argv[8] ~= '' and argv[8] or '0'
-  if not n or n < 1 or n > MAX_BATCH or not above or not room then return refuse('claim takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  if not (n and n >= 1 and n <= MAX_BATCH and above and above >= 0 and room and room >= 0) then return refuse('claim takes 1 to ' .. MAX_BATCH .. ' tasks') end
   if argv[4] ~= '' and argv[4] ~= '0' and argv[4] ~= '1' then return refuse('park must be 0 or 1') end
   if argv[6] and argv[6] ~= '' and not rank then return refuse('rank must be a number') end
   if tries ~= '0' and tries ~= '1' and tries ~= '2' then return refuse('what is said of suspects must be 0, 1 or 2') end

@@ -18,7 +18,8 @@ local function check_fail(argv, n)
   for i = 1, n do
     local delay, random = argv[7 * i - 1], tonumber(argv[7 * i])
     if not REASONS[argv[7 * i - 2]] then return 'task ' .. i .. ': unknown verdict' end
-    if not random or random < 0 or random > 1 then return 'task ' .. i .. ': the random number must be from 0 to 1' end
+    -- This way round it refuses what is no number at all, 'nan', too; so everywhere.
+    if not (random and random >= 0 and random <= 1) then return 'task ' .. i .. ': the random number must be from 0 to 1' end
     if delay ~= '' and not (match(delay, '^%d+$') and tonumber(delay) <= NUMERIC.delay[2]) then
       return 'task ' .. i .. ': delay must be whole ms'
     end

@@ -51,7 +51,7 @@ local function heartbeat(keys, argv)
   local vitals, fleet, report, known, rank = keys[OWN + 2], keys[OWN + 3], argv[4] or '', argv[5] or '', tonumber(argv[6] or '')
   if rank and not (rank >= 0 and rank < 9007199254740992) then return refuse('rank must be below 2^53') end
   if #consumer < 1 or #consumer > 128 or find(consumer, '[^%w._-]') then return refuse('consumer must match [A-Za-z0-9._-]{1,128}') end
-  if not lease or lease < 100 or lease > 86400000 then return refuse('lease must be from 100 ms to a day') end
+  if not (lease and lease >= 100 and lease <= 86400000) then return refuse('lease must be from 100 ms to a day') end
   if report ~= '' and not vitals then return refuse('heartbeat keeps vitals under the own keys notices:<consumer>, vitals, fleet') end
   if #report > MAX_VITALS then return refuse('vitals exceed ' .. MAX_VITALS .. ' bytes') end
   local now = clock()

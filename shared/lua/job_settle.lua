@@ -15,14 +15,15 @@ local JOB_VERDICTS = { done = true, retry = true, final = true, timeout = true, 
 
 local function read_outcomes(argv)
   local n, at, outcomes = tonumber(argv[3]), 4, {}
-  if not n or n < 1 or n > MAX_OUTCOMES then return nil, 'job_settle takes 1 to ' .. MAX_OUTCOMES .. ' tasks' end
+  if not (n and n >= 1 and n <= MAX_OUTCOMES) then return nil, 'job_settle takes 1 to ' .. MAX_OUTCOMES .. ' tasks' end
   for i = 1, n do
     local parts = tonumber(argv[at + 7])
-    if not parts or parts < 0 or parts > MAX_PARTS or at + 7 + 2 * parts > #argv then return nil, 'task ' .. i .. ': wrong number of parts' end
+    if not (parts and parts >= 0 and parts <= MAX_PARTS and at + 7 + 2 * parts <= #argv) then return nil, 'task ' .. i .. ': wrong number of parts' end
     local o = { id = argv[at], token = argv[at + 1], verdict = argv[at + 2], delay = argv[at + 3], random = tonumber(argv[at + 4]),
       run = tonumber(argv[at + 5]) or 0, error = argv[at + 6], from = at + 8, to = at + 7 + 2 * parts }
     if not JOB_VERDICTS[o.verdict] then return nil, 'task ' .. i .. ': unknown verdict' end
-    if not o.random or o.random < 0 or o.random > 1 then return nil, 'task ' .. i .. ': the random number must be from 0 to 1' end
+    if not (o.run >= 0 and o.run < 9007199254740992) then o.run = 0 end
+    if not (o.random and o.random >= 0 and o.random <= 1) then return nil, 'task ' .. i .. ': the random number must be from 0 to 1' end
     if o.delay ~= '' and not (match(o.delay, '^%d+$') and tonumber(o.delay) <= NUMERIC.delay[2]) then return nil, 'task ' .. i .. ': delay must be whole ms' end
     for p = o.from, o.to, 2 do
       if not find(argv[p], '^%d+$') or #argv[p + 1] > MAX_PART then return nil, 'task ' .. i .. ': a part has a wrong name or exceeds 16 MiB' end

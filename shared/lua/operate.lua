@@ -72,7 +72,7 @@ local PLACES = { pending = PENDING, scheduled = SCHEDULED, failed = FAILED, resu
 
 local function purge(keys, argv)
   local audit, who, place, most = keys[OWN + 1], argv[1], PLACES[argv[2]], tonumber(argv[3])
-  if not place or not most or most < 1 or most > MAX_BATCH then return refuse('purge takes pending, scheduled, failed or results, and 1 to ' .. MAX_BATCH) end
+  if not (place and most and most >= 1 and most <= MAX_BATCH) then return refuse('purge takes pending, scheduled, failed or results, and 1 to ' .. MAX_BATCH) end
   local wrong = check_audit(audit, who)
   if wrong then return wrong end
   check_finish(keys)

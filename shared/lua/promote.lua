@@ -9,7 +9,7 @@ with is in the score. Records are read for their kinds alone, which are counted:
 ]]
 local function promote(keys, argv)
   local most = tonumber(argv[1])
-  if not most or most < 1 or most > MAX_BATCH then return refuse('promote takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  if not (most and most >= 1 and most <= MAX_BATCH) then return refuse('promote takes 1 to ' .. MAX_BATCH .. ' tasks') end
   local now = clock()
   local due = call('ZRANGEBYSCORE', keys[SCHEDULED], '-inf', '(' .. int(now + 1), 'WITHSCORES', 'LIMIT', 0, most)
   local sequence = tonumber(call('HGET', keys[STATE], 'seq') or '0')

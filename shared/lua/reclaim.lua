@@ -91,7 +91,7 @@ end
 
 local function take_back(keys, argv, crashed)
   local consumer, most, running = argv[1], tonumber(argv[2]), keys[OWN + 1]
-  if not most or most < 1 or most > MAX_BATCH then return refuse('takes 1 to ' .. MAX_BATCH .. ' tasks') end
+  if not (most and most >= 1 and most <= MAX_BATCH) then return refuse('takes 1 to ' .. MAX_BATCH .. ' tasks') end
   local now = clock()
   if crashed and not is_dead(keys, consumer, now) then return { 0, 0, 0 } end
   check_finish(keys)

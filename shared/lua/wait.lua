@@ -51,7 +51,7 @@ end
 
 local function follow_for(keys, argv)
   local ms = tonumber(argv[1])
-  if not ms or ms < 0 or ms > 3600000 then return refuse('follow takes 0 to 3600000 ms') end
+  if not (ms and ms >= 0 and ms <= 3600000) then return refuse('follow takes 0 to 3600000 ms') end
   local now = clock()
   local before = tonumber(call('HGET', keys[STATE], 'follow') or '0')
   if now + ms > before then call('HSET', keys[STATE], 'follow', int(now + ms)) end
