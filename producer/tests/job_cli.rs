@@ -59,8 +59,8 @@ async fn jobs_are_shown_listed_cancelled_retried_and_deleted() {
     assert_eq!(server.run(&["job", "list", "--limit", "1"]).ok().out.lines().count(), 2);
 
     server
-        .run(&["job", "wait", "a", "--timeout", "50ms"])
-        .fails(3, "did not end within 50ms");
+        .run(&["job", "wait", "a", "--timeout", "500ms"])
+        .fails(3, "did not end within 500ms");
     server.run(&["job", "result", "a"]).fails(1, "has no result");
     server.run(&["job", "delete", "a"]).fails(1, "cancel it first");
     server.run(&["job", "retry", "a"]).fails(1, "it has not ended");

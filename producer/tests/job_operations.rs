@@ -36,7 +36,7 @@ async fn a_job_whose_submitter_has_not_finished_says_so_everywhere() {
         .run(&["explain", "half"])
         .fails(1, "there is a job of that name: `workyard job half`");
     let waited = server
-        .run(&["job", "wait", "half", "--timeout", "50ms"])
+        .run(&["job", "wait", "half", "--timeout", "500ms"])
         .fails(3, words);
     assert!(waited.err.contains("abandoned an hour after"), "{waited:?}");
     assert!(waited.err.contains("`workyard job cancel half` stops it"), "{waited:?}");
@@ -46,7 +46,7 @@ async fn a_job_whose_submitter_has_not_finished_says_so_everywhere() {
 async fn a_wait_that_was_too_short_says_why_and_names_job_and_queue_also_as_json() {
     let server = Server::start(&[]).await;
     items(&server.client(), "idle", 1, 1).await;
-    let line = ["job", "wait", "idle", "--timeout", "50ms", "--json"];
+    let line = ["job", "wait", "idle", "--timeout", "500ms", "--json"];
     let waited = server.run(&line).fails(3, "did not end within");
     let told: serde_json::Value = serde_json::from_str(&waited.err).unwrap();
     let error = told["error"].as_str().unwrap();

@@ -51,10 +51,10 @@ async fn wait_is_woken_and_its_code_says_how_the_task_ended() {
 
     server.run(&["enqueue", "sum", "--id", "slow"]).ok();
     server
-        .run(&["wait", "slow", "--timeout", "50ms"])
-        .fails(3, "did not end within 50ms");
+        .run(&["wait", "slow", "--timeout", "500ms"])
+        .fails(3, "did not end within 500ms");
     server
-        .run(&["enqueue", "sum", "--wait", "50ms"])
+        .run(&["enqueue", "sum", "--wait", "500ms"])
         .fails(3, "did not end");
     server.run(&["cancel", "slow"]).ok();
     server.run(&["wait", "slow"]).fails(1, "was cancelled");
@@ -66,12 +66,12 @@ async fn wait_is_woken_and_its_code_says_how_the_task_ended() {
 async fn a_wait_that_ran_out_of_time_says_what_the_task_waits_for() {
     let server = Server::start(&[]).await;
     let wait = |id: &str, why: &str| {
-        let ran = server.run(&["wait", id, "--timeout", "50ms"]).fails(3, why);
+        let ran = server.run(&["wait", id, "--timeout", "500ms"]).fails(3, why);
         assert!(ran.err.contains("the task goes on"), "{ran:?}");
         ran.err
     };
     server
-        .run(&["enqueue", "sum", "--id", "a", "--wait", "50ms"])
+        .run(&["enqueue", "sum", "--id", "a", "--wait", "500ms"])
         .fails(3, "no consumer serves queue default now");
     let mut hands = Hands::register(server.queue("default")).await;
     assert!(!wait("a", "").contains("no consumer"));
@@ -89,7 +89,7 @@ async fn a_wait_that_ran_out_of_time_says_what_the_task_waits_for() {
     let grant = hands.next().await;
     hands.hand_back(&grant).await;
     wait("odd", "know no handler for kind rare handed it back once");
-    let ran = server.run(&["wait", "later", "--timeout", "50ms", "--json"]);
+    let ran = server.run(&["wait", "later", "--timeout", "500ms", "--json"]);
     let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
     assert!(error["error"].as_str().unwrap().contains("; it is due 2"), "{ran:?}");
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use workyard_consumer::{Context, Failure, Registry, Worker, WorkerConfig};
@@ -66,12 +67,16 @@ async fn main() -> anyhow::Result<()> {
     let [url, ledger, concurrency, mutant @ ..] = &arguments[..] else {
         anyhow::bail!("URL LEDGER CONCURRENCY [MUTANT]")
     };
-    let is = |name: &str| mutant.iter().any(|word| word == name);
-    if is("skip-release") {
-        let mut told = signal(SignalKind::terminate())?;
+    let told = CancellationToken::new();
+    if let Some(mutant) = mutant.first() {
+        let (mut term, told, skips) = (signal(SignalKind::terminate())?, told.clone(), mutant == "skip-release");
         tokio::spawn(async move {
-            told.recv().await;
-            std::process::exit(0);
+            term.recv().await;
+            if skips {
+                std::process::exit(0);
+            }
+            // And so every handler says that it is done.
+            told.cancel();
         });
     }
     let ledger = Arc::new(Ledger(OpenOptions::new().append(true).create(true).open(ledger)?));
@@ -79,24 +84,22 @@ async fn main() -> anyhow::Result<()> {
     config.concurrency = concurrency.parse()?;
     // Shorter than some of the tasks, so that an end hands back, too.
     config.drain_timeout = Duration::from_secs(1);
-    Worker::new(config, registry(&ledger, is("ack-unfinished"))?)?
-        .serve()
-        .await?;
+    Worker::new(config, registry(&ledger, &told)?)?.serve().await?;
     Ok(())
 }
 
-/// `acks`: a mutant that says of what it is told to end that it is done.
-fn registry(ledger: &Arc<Ledger>, acks: bool) -> anyhow::Result<Registry> {
-    let ledger = Arc::clone(ledger);
+/// `told`: from then on a mutant says of what runs that it is done.
+fn registry(ledger: &Arc<Ledger>, told: &CancellationToken) -> anyhow::Result<Registry> {
+    let (ledger, told) = (Arc::clone(ledger), told.clone());
     let mut registry = Registry::new();
     registry.register("work", move |ctx: Context, work: Work| {
-        let ledger = Arc::clone(&ledger);
+        let (ledger, told) = (Arc::clone(&ledger), told.clone());
         async move {
             ledger.write('S', &ctx)?;
             // This is the work: nothing happens that it could wait for.
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(work.ms)) => {}
-                () = ctx.cancellation().cancelled(), if acks => return Ok(ctx.fencing_token().to_owned()),
+                () = told.cancelled() => return Ok(ctx.fencing_token().to_owned()),
             }
             ledger.write('E', &ctx)?;
             match work.plan {
