@@ -42,6 +42,14 @@ pub struct Done {
     pub reached: BTreeMap<String, u64>,
 }
 
+impl Done {
+    pub fn add(&mut self, other: Self) {
+        self.cases += other.cases;
+        self.steps += other.steps;
+        add(&mut self.reached, other.reached);
+    }
+}
+
 /// A difference.
 #[derive(Debug)]
 pub struct Found {
