@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
-use workyard_shared::http::{Kept, accepts_open_metrics, verdict};
-use workyard_shared::metrics::{Exposition, Family, OPEN_METRICS, PLAIN, queues};
+use workyard_shared::http::{Kept, accepts_open_metrics, exposition, verdict};
+use workyard_shared::metrics::{Exposition, Family, queues};
 
 use super::outside::View;
 use crate::metrics;
@@ -47,7 +47,7 @@ async fn readyz(State(pages): State<Arc<Pages>>) -> Response {
 async fn scrape(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
     let open = accepts_open_metrics(&headers);
     let text = pages.metrics[usize::from(open)].get(expose(&pages.view, open)).await;
-    ([(header::CONTENT_TYPE, if open { OPEN_METRICS } else { PLAIN })], text).into_response()
+    exposition(text, open)
 }
 
 async fn expose(view: &View, open: bool) -> String {

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use workyard_producer::{Client, Exposition, QueueName};
-use workyard_shared::http::{Address, Kept, accepts_open_metrics, serve, verdict};
-use workyard_shared::metrics::{Family, OPEN_METRICS, PLAIN};
+use workyard_shared::http::{Address, Kept, accepts_open_metrics, exposition, serve, verdict};
+use workyard_shared::metrics::Family;
 
 use super::args::MetricsArgs;
 use super::exit::{CliError, Exit};
@@ -48,8 +48,8 @@ struct Page {
     client: Client,
     /// `None`: all that are known.
     queue: Option<QueueName>,
-    ready: Kept<Result<(), String>>,
-    metrics: [Kept<String>; 2],
+    /// The text in each format, or why there is none.
+    texts: [Kept<Result<String, String>>; 2],
 }
 
 async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliError> {
@@ -65,8 +65,7 @@ async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliErro
     let page = Arc::new(Page {
         client: session.client.clone(),
         queue: session.named.then(|| session.queue.clone()),
-        ready: Kept::default(),
-        metrics: Default::default(),
+        texts: Default::default(),
     });
     let router = Router::new()
         .route("/metrics", get(scrape))
@@ -86,26 +85,31 @@ async fn listen(address: Address, session: &mut Session) -> Result<Exit, CliErro
     Ok(Exit::Done)
 }
 
-/// Whether there are figures: Redis answers, and the functions are loaded.
+/// Whether there are figures.
 async fn readyz(State(page): State<Arc<Page>>) -> Response {
-    verdict(page.ready.get(async { read(&page).await.map(drop) }).await)
+    verdict(text(&page, false).await.map(drop))
 }
 
 async fn scrape(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
     let open = accepts_open_metrics(&headers);
-    // A sample that cannot be written would be a fault of ours: the page is then empty, which alarms.
-    let text = async { figures(&page).await.encode(open).unwrap_or_default() };
-    let text = page.metrics[usize::from(open)].get(text).await;
-    ([(header::CONTENT_TYPE, if open { OPEN_METRICS } else { PLAIN })], text).into_response()
-}
-
-async fn figures(page: &Page) -> Exposition {
-    read(page).await.unwrap_or_else(|error| {
-        tracing::warn!(error, "Redis gave no figures");
+    let text = text(&page, open).await.or_else(|_| {
         let mut figures = Exposition::default();
         figures.gauge(Family::REDIS_UP, &[], 0);
-        figures
-    })
+        figures.encode(open)
+    });
+    // A sample that cannot be written would be a fault of ours: the page is then empty, which alarms.
+    exposition(text.unwrap_or_default(), open)
+}
+
+async fn text(page: &Page, open: bool) -> Result<String, String> {
+    let make = async {
+        let figures = read(page).await;
+        if let Err(error) = &figures {
+            tracing::warn!(error, "Redis gave no figures");
+        }
+        Ok(figures?.encode(open).unwrap_or_default())
+    };
+    page.texts[usize::from(open)].get(make).await
 }
 
 /// The figures, or why there are none.

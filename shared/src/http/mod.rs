@@ -8,5 +8,5 @@ mod pages;
 mod serve;
 
 pub use address::Address;
-pub use pages::{Kept, verdict};
+pub use pages::{Kept, exposition, verdict};
 pub use serve::{accepts_open_metrics, serve};

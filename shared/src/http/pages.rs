@@ -1,10 +1,12 @@
-//! What pages of a server have in common: an answer that is shared for a while, and a verdict as JSON.
+//! What pages of a server have in common: an answer that is shared for a while, a verdict as JSON, figures.
 
 use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
+
+use crate::metrics::{OPEN_METRICS, PLAIN};
 
 /// How long an answer is given again: whoever asks often costs Redis no more than who asks once a second.
 const FRESH: Duration = Duration::from_secs(1);
@@ -49,4 +51,10 @@ pub fn verdict(verdict: Result<(), String>) -> Response {
         (header::CACHE_CONTROL, "no-store"),
     ];
     (code, head, format!("{json}\n")).into_response()
+}
+
+/// Figures as text, in the format of OpenMetrics or in the older one.
+#[must_use]
+pub fn exposition(text: String, open: bool) -> Response {
+    ([(header::CONTENT_TYPE, if open { OPEN_METRICS } else { PLAIN })], text).into_response()
 }
