@@ -42,7 +42,7 @@ pub use rustix::process::Signal;
 pub use server::{SERVER_VARIABLE, TestServer};
 pub use terminal::Terminal;
 pub use tls::{TLS_VARIABLE, redis_client, tls_dir};
-pub use tool::{checked_by, is_missing, passes};
+pub use tool::{checked_by, passes, report_missing};
 pub use topology::{MASTER, TOPOLOGY_VARIABLE, TestCluster, TestSentinel, info, move_slot};
 pub use wait::{wait_for, wait_until};
 pub use yard::{Running, Yard, echo_and, new_task, queue_name, spawn};

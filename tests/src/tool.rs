@@ -13,7 +13,7 @@ const TOOLS_VARIABLE: &str = "WORKYARD_TEST_TOOLS";
 ///
 /// # Panics
 /// When it has to be.
-pub fn is_missing(program: &str, what: &str, how_to_get: &str) {
+pub fn report_missing(program: &str, what: &str, how_to_get: &str) {
     let text = format!("{program} is not here, so {what}. {how_to_get}");
     let needed = std::env::var(TOOLS_VARIABLE).unwrap_or_default();
     assert!(!needed.split_whitespace().any(|tool| tool == program), "{text}");
@@ -34,7 +34,7 @@ pub fn checked_by(program: &str, args: &[&str], input: &str, how_to_get: &str) -
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            is_missing(
+            report_missing(
                 program,
                 &format!("`{program} {}` was not run", args.join(" ")),
                 how_to_get,

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use workyard_tests::{Daemon, Signal, Yard, checked_by, is_missing, passes, wait_until, workspace_binary};
+use workyard_tests::{Daemon, Signal, Yard, checked_by, passes, report_missing, wait_until, workspace_binary};
 
 const LIMIT: Duration = Duration::from_secs(45);
 
@@ -402,7 +402,7 @@ fn linters_and_schemas_find_no_fault_in_the_files() {
     let text = read("docker-compose.yml");
     match checked_by("python3", &["-c", script], &text, how) {
         Some(output) if output.status.code() == Some(77) => {
-            is_missing(
+            report_missing(
                 "compose_spec",
                 "docker-compose.yml was not compared with its schema",
                 how,

@@ -32,7 +32,8 @@ const STUCK_MUTANT: Duration = Duration::from_secs(5);
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) fleet: Fleet,
-    /// What it looks at itself.
+    /// With which it looks itself.
+    client: Client,
     pub(crate) queue: Queue,
     /// The producers' network, if there is one Redis alone: others tell clients addresses that lead past it.
     pub(crate) network: Option<FaultProxy>,
@@ -54,11 +55,8 @@ pub(crate) struct World {
 pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> {
     let dir = tempfile::tempdir()?;
     let mut world = World::start(args, dir.path()).await?;
-    let url = world.store.url();
-    let client = Client::new(ClientConfig::from_url(&url)?)?;
-    let queue = client.broker().queue(&queue_name("q"));
     let (stop_load, stop_watch) = (CancellationToken::new(), CancellationToken::new());
-    let watching = watch::start(&url, stop_watch.clone())?;
+    let watching = watch::start(&world.store.url(), stop_watch.clone())?;
     let url_of = |role| world.store.role_url(role, world.network.as_ref());
     let producers = load::start(url_of, dir.path(), args, &stop_load)?;
 
@@ -85,17 +83,17 @@ pub(crate) async fn run(args: &Args, plan: Vec<Step>) -> anyhow::Result<Report> 
         }
     }
     let stuck = if args.mutant.is_some() { STUCK_MUTANT } else { STUCK };
-    let drained = drain(&queue, stuck).await;
+    let drained = drain(&world.queue, stuck).await;
     stop_watch.cancel();
 
     let known = Known::read(dir.path()).context("the ledgers of the producers")?;
     let ids: Vec<&str> = known.accepted.keys().map(String::as_str).collect();
-    let fates = fates(&queue, &ids).await?;
+    let fates = fates(&world.queue, &ids).await?;
     let mut jobs = Vec::new();
     for job in &known.jobs {
-        jobs.push(job_result(&client, &job.id).await);
+        jobs.push(job_result(&world.client, &job.id).await);
     }
-    wrong.extend(doctor(&client).await);
+    wrong.extend(doctor(&world.client).await);
     let runs = Runs::read(world.fleet.ledger()).context("the ledger of the consumers")?;
     let (lives, ended_badly) = world.fleet.stop().await;
     wrong.extend(ended_badly);
@@ -128,6 +126,7 @@ impl World {
         let world = Self {
             fleet: Fleet::start(args, &store, dir).await?,
             queue: client.broker().queue(&queue_name("q")),
+            client,
             network,
             deaths: Vec::new(),
             events: Vec::new(),
