@@ -414,7 +414,7 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
 #[tokio::test]
 async fn what_is_no_kind_no_run_time_and_no_token_is_refused_and_changes_nothing() {
     let own: &[&str] = &["running:c", "session:c"];
-    let nines = "9".repeat(400);
+    let (nines, nan) = ("9".repeat(400), "nan");
     let cases = [
         ("complete", own, strings(&["c", "5", "held", "1", "k \n", "0 1 2", "1"])),
         ("complete", own, strings(&["c", "5", "held", "1", "k", "0 1 2-", "1"])),
@@ -432,11 +432,7 @@ async fn what_is_no_kind_no_run_time_and_no_token_is_refused_and_changes_nothing
         ),
         ("release", own, strings(&["c", "5", "held", "1", "drain", &nines])),
         ("release", own, strings(&["c", "5", "held", "1", "huh", "0"])),
-    ];
-    refused(cases).await;
-    // Lua takes it for a number, which is neither less nor more than any bound.
-    let nan = "nan";
-    let cases = [
+        // Lua takes it for a number, which is neither less nor more than any bound.
         (
             "fail",
             own,
@@ -608,10 +604,10 @@ async fn no_call_holds_redis_for_long_on_a_large_queue() {
     let slow = yard.noted_us(&mut redis).await;
     let slowest = slow.iter().max().copied().unwrap_or(0);
     println!("slowest call: {slowest} us (0: none above 5 ms; the aim is 5 ms, this machine may be busy)");
-    // Others may run on this machine, and hold up some calls; what walks all 200,000 tasks takes a second and more.
+    // Others may run on this machine, and hold up a call or two; what walks all 200,000 tasks takes a second and more.
     let long = slow.iter().filter(|us| **us > 15_000).count();
     assert!(
-        long <= 40 && slowest < 500_000,
+        long <= 10 && slowest < 500_000,
         "{long} calls above 15 ms, one of {slowest} us"
     );
     assert_eq!(yard.overview().await.pending, 0);
