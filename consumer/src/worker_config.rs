@@ -11,6 +11,9 @@ use crate::config::JobsConfig;
 use crate::protection::Protection;
 use crate::slots::QueueOrder;
 
+/// Most tasks claimed ahead of free slots.
+pub(crate) const DEFAULT_PREFETCH: usize = 1900;
+
 /// What a worker does and how much of it.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -30,7 +33,7 @@ pub struct WorkerConfig {
     pub poll: Duration,
     /// How long running tasks may take to finish after a stop; 30 s by default.
     pub drain_timeout: Duration,
-    /// Most tasks claimed ahead of free slots, when tasks are short; 900 by default.
+    /// Most tasks claimed ahead of free slots, when tasks are short; 1,900 by default.
     pub prefetch: usize,
     /// What map-reduce jobs may read, and where they may spill; nothing by default.
     pub jobs: JobsConfig,
@@ -66,7 +69,7 @@ impl WorkerConfig {
             lease: Duration::from_secs(3),
             poll: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
-            prefetch: 900,
+            prefetch: DEFAULT_PREFETCH,
             jobs: JobsConfig::default(),
             protection: Protection::default(),
             watch_host: true,

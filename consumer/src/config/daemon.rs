@@ -15,6 +15,7 @@ use workyard_shared::link::{Access, LinkConfig};
 use workyard_shared::name::{Prefix, QueueName};
 
 use crate::slots::QueueOrder;
+use crate::worker_config::DEFAULT_PREFETCH;
 
 use super::checks::{self, HumanDuration};
 use super::handler::{self, HandlerConfig};
@@ -27,6 +28,7 @@ use super::telemetry::{self, TelemetryConfig};
 
 const MIN_DEFAULT_CONCURRENCY: usize = 4;
 const MAX_CONCURRENCY: usize = 10_000;
+const MAX_PREFETCH: usize = 10_000;
 const DEFAULT_LEASE: Duration = Duration::from_secs(3);
 const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(600);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
@@ -46,6 +48,8 @@ pub struct DaemonConfig {
     pub prefix: Prefix,
     /// `concurrency`: tasks at once in this daemon (default 2 for each core, at least 4).
     pub concurrency: usize,
+    /// `prefetch`: most tasks claimed ahead of free slots (default 1,900).
+    pub prefetch: usize,
     /// `lease`: how long the daemon may be silent before its tasks go to others (default 3 s).
     pub lease: Duration,
     /// `drain_timeout`: how long running tasks may take to finish at shutdown (default 30 s).
@@ -102,6 +106,8 @@ pub(super) struct Raw {
     prefix: Option<String>,
     /// Tasks at once, 1 to 10,000; default 2 for each core, at least 4.
     concurrency: Option<u64>,
+    /// Most tasks claimed ahead of free slots, never more than about 20 ms of work, at most 10,000; default 1,900.
+    prefetch: Option<u64>,
     /// Silence after which its tasks go to other consumers, 500 ms to 10 m; default 3 s.
     lease: Option<HumanDuration>,
     /// How long running tasks may take to finish at shutdown, at most 24 h; default 30 s.
@@ -202,6 +208,10 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<DaemonConfig, Problem> {
         concurrency: match raw.concurrency {
             Some(n) => checks::number("concurrency", n, 1..=MAX_CONCURRENCY)?,
             None => default_concurrency(),
+        },
+        prefetch: match raw.prefetch {
+            Some(n) => checks::number("prefetch", n, 0..=MAX_PREFETCH)?,
+            None => DEFAULT_PREFETCH,
         },
         lease: checks::duration("lease", lease, LEASES)?,
         drain_timeout: checks::duration("drain_timeout", drain, Duration::ZERO..=MAX_DRAIN)?,

@@ -26,6 +26,7 @@ const FULL: &str = r#"
         redis_url = "redis://u:hidden@h/"
         prefix = "shop.eu"
         concurrency = 16
+        prefetch = 0
         watch_host = false
         lease = "1500ms"
         drain_timeout = "1m 30s"
@@ -70,6 +71,7 @@ fn every_field_of_the_daemon_is_read() {
     assert_eq!(config.redis_url.as_ref().unwrap().expose(), "redis://u:hidden@h/");
     assert!(!format!("{config:?}").contains("hidden"));
     assert_eq!((config.prefix.as_str(), config.concurrency), ("shop.eu", 16));
+    assert_eq!(config.prefetch, 0);
     assert_eq!(
         (config.lease, config.drain_timeout),
         (Duration::from_millis(1500), Duration::from_secs(90))
@@ -154,6 +156,11 @@ fn mistakes_of_the_daemon_name_file_line_field_and_remedy() {
             "concurrency = 0",
             ":1: concurrency: ",
             "0 is out of range; give 1 to 10000",
+        ),
+        (
+            "prefetch = 10001",
+            ":1: prefetch: ",
+            "10001 is out of range; give 0 to 10000",
         ),
         ("concurrency = -1", ":1: concurrency: ", "invalid value: integer `-1`"),
         (

@@ -65,6 +65,7 @@ pub(super) fn worker_config(cli: &Cli, file: &DaemonConfig) -> Result<(WorkerCon
         queues,
         order: file.queue_order,
         concurrency: cli.concurrency.unwrap_or(file.concurrency),
+        prefetch: file.prefetch,
         lease: file.lease,
         drain_timeout: file.drain_timeout,
         watch_host: file.watch_host,
