@@ -1,66 +1,220 @@
-//! The limit: the bare commands that store and take a task, in the best pipeline this client has.
+//! The limit: the bare commands that store and take a task, in the best pipeline this client has; and Workyard's functions
+//! beside them in calls of the same size.
 
-use workyard_shared::name::TaskId;
+use std::time::{Duration, Instant};
 
-use crate::figures::{Figure, figure, micros};
+use bytes::Bytes;
+use redis::{Pipeline, Value};
+use workyard_shared::broker::{ClaimRequest, Claimed, Completion, Grant, Turn};
+use workyard_shared::link::Link;
+use workyard_shared::name::{SessionId, TaskId};
+use workyard_shared::submit::Submitter;
+
+use crate::figures::{Figure, figure, micros, per_second};
+use crate::measure::{PATIENCE, PAYLOAD, payload, queue, task};
 use crate::server::Server;
 
 /// Tasks in one call, as in the bulk enqueue.
-const CHUNK: usize = 500;
+const CALL: usize = 500;
+/// What a busy installation of smaller calls has: so many in one call, behind so many.
+const SMALL: usize = 100;
+const BACKLOG: usize = 200_000;
+/// Connections that work at once, so that Redis need not wait for its client.
+const LANES: usize = 2;
+const LEASE: Duration = Duration::from_secs(600);
 
-/// The floor: the bare commands that store and take a task, without functions, counters, fences or leases, in
-/// variadic calls of the same size. What the protocol adds is the ratio to this.
+/// What it took to store all tasks, and to take them and remove them.
+#[derive(Debug, Default)]
+struct Moved {
+    stored: Duration,
+    taken: Duration,
+    /// Redis' CPU.
+    cpu: Duration,
+}
+
+/// The floor, and what the protocol adds: without functions, counters, fences and leases, and with them.
 pub(crate) async fn bare(server: &Server, count: usize) -> anyhow::Result<Vec<Figure>> {
+    let large = bare_moved(server, count, CALL).await?;
+    let small = bare_moved(server, BACKLOG, SMALL).await?;
+    let ours = ours_moved(server, BACKLOG, SMALL).await?;
+    let (theirs_us, ours_us) = (micros(small.cpu, BACKLOG), micros(ours.cpu, BACKLOG));
+    let commands = "HSET, ZADD, ZPOPMIN, HMGET, HDEL: no functions, fences, leases or counters";
+    let calls = format!("calls of {CALL}, {LANES} connections");
+    let behind = format!("calls of {SMALL}, {BACKLOG} queued");
+    Ok(vec![
+        figure(
+            "Redis CPU, bare commands",
+            micros(large.cpu, count),
+            "us/task",
+            commands,
+        ),
+        figure(
+            "bare commands: stored",
+            per_second(count, large.stored),
+            "/s",
+            calls.clone(),
+        ),
+        figure("bare commands: taken", per_second(count, large.taken), "/s", calls),
+        figure(
+            "Redis CPU, whole life, calls of 100",
+            ours_us,
+            "us/task",
+            behind.clone(),
+        ),
+        figure(
+            "Redis CPU, bare commands, calls of 100",
+            theirs_us,
+            "us/task",
+            behind.clone(),
+        ),
+        figure("functions over bare commands", ours_us / theirs_us, "times", behind),
+    ])
+}
+
+/// Stores `count` tasks, then takes them all.
+async fn bare_moved(server: &Server, count: usize, size: usize) -> anyhow::Result<Moved> {
     let link = server.link().await?;
     server.flush(&link).await?;
-    let record = format!("d1700000000000 noop\n\n\"{}\"", "x".repeat(98));
     let cpu = server.cpu(&link).await?;
-    for first in (0..count).step_by(CHUNK) {
+    let mut moved = Moved::default();
+    let begun = Instant::now();
+    let mut lanes = Vec::new();
+    for lane in 0..LANES {
+        lanes.push(tokio::spawn(store(server.link().await?, lane, count / LANES, size)));
+    }
+    for lane in lanes {
+        lane.await??;
+    }
+    moved.stored = begun.elapsed();
+    let begun = Instant::now();
+    let mut lanes = Vec::new();
+    for _ in 0..LANES {
+        lanes.push(tokio::spawn(take(server.link().await?, size)));
+    }
+    for lane in lanes {
+        lane.await??;
+    }
+    moved.taken = begun.elapsed();
+    moved.cpu = server.cpu(&link).await? - cpu;
+    Ok(moved)
+}
+
+async fn store(link: Link, lane: usize, count: usize, size: usize) -> anyhow::Result<()> {
+    let record = format!("d1700000000000 noop\n\n\"{}\"", "x".repeat(PAYLOAD - 2));
+    for first in (0..count).step_by(size) {
         let (mut hset, mut zadd) = (redis::cmd("HSET"), redis::cmd("ZADD"));
         hset.arg("tasks");
         zadd.arg("pending");
-        for n in first..(first + CHUNK).min(count) {
+        for n in first..(first + size).min(count) {
             let id = TaskId::fresh().to_string();
             hset.arg(&id).arg(&record);
-            zadd.arg(n).arg(&id);
+            zadd.arg(n * LANES + lane).arg(&id);
         }
-        let mut pipeline = redis::Pipeline::new();
+        let mut pipeline = Pipeline::new();
         pipeline.add_command(hset).add_command(zadd);
         link.pipeline(&pipeline).await?;
     }
-    loop {
-        let mut pop = redis::cmd("ZPOPMIN");
-        pop.arg("pending").arg(CHUNK);
-        let ids = popped(link.call(&pop).await?);
-        if ids.is_empty() {
-            break;
+    Ok(())
+}
+
+/// One round trip a batch: it reads this batch, removes the last one, and takes the next.
+async fn take(link: Link, size: usize) -> anyhow::Result<()> {
+    let mut pop = redis::cmd("ZPOPMIN");
+    pop.arg("pending").arg(size);
+    let (mut before, mut now) = (Vec::new(), popped(link.call(&pop).await?));
+    while !now.is_empty() {
+        let mut pipeline = Pipeline::new();
+        let mut get = redis::cmd("HMGET");
+        get.arg("tasks").arg(&now);
+        pipeline.add_command(get).add_command(pop.clone());
+        if !before.is_empty() {
+            pipeline.add_command(removal(&before));
         }
-        let (mut get, mut del) = (redis::cmd("HMGET"), redis::cmd("HDEL"));
-        get.arg("tasks").arg(&ids);
-        del.arg("tasks").arg(&ids);
-        let mut pipeline = redis::Pipeline::new();
-        pipeline.add_command(get).add_command(del);
-        link.pipeline(&pipeline).await?;
+        let mut answers = link.pipeline(&pipeline).await?;
+        anyhow::ensure!(answers.len() >= 2, "the pipeline has {} answers", answers.len());
+        let next = popped(answers.swap_remove(1)?);
+        before = std::mem::replace(&mut now, next);
     }
-    let spent = micros(server.cpu(&link).await? - cpu, count);
-    let note = "HSET, ZADD, ZPOPMIN, HMGET, HDEL: no functions, fences, leases or counters";
-    Ok(vec![figure("Redis CPU, bare commands", spent, "us/task", note)])
+    if !before.is_empty() {
+        link.call(&removal(&before)).await?;
+    }
+    Ok(())
+}
+
+fn removal(ids: &[Vec<u8>]) -> redis::Cmd {
+    let mut del = redis::cmd("HDEL");
+    del.arg("tasks").arg(ids);
+    del
 }
 
 /// The members of a ZPOPMIN answer, which comes as pairs.
-fn popped(answer: redis::Value) -> Vec<Vec<u8>> {
-    let redis::Value::Array(pairs) = answer else {
+fn popped(answer: Value) -> Vec<Vec<u8>> {
+    let Value::Array(pairs) = answer else {
         return Vec::new();
     };
     pairs
         .into_iter()
         .filter_map(|pair| match pair {
-            redis::Value::Array(pair) => pair.into_iter().next(),
+            Value::Array(pair) => pair.into_iter().next(),
             other => Some(other),
         })
         .filter_map(|id| match id {
-            redis::Value::BulkString(bytes) => Some(bytes),
+            Value::BulkString(bytes) => Some(bytes),
             _ => None,
         })
         .collect()
+}
+
+/// The same with the functions: enqueue, then a claim and the completion of the claim before it in one round trip.
+async fn ours_moved(server: &Server, count: usize, size: usize) -> anyhow::Result<Moved> {
+    let link = server.link().await?;
+    server.flush(&link).await?;
+    link.ensure_library().await?;
+    let queue = queue(&link)?;
+    let cpu = server.cpu(&link).await?;
+    let (mut moved, payload, begun) = (Moved::default(), payload(PAYLOAD), Instant::now());
+    let submitter = Submitter::start(queue.clone());
+    for first in (0..count).step_by(size) {
+        let tasks = (first..(first + size).min(count))
+            .map(|_| task(&payload))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        submitter.submit(tasks, true, None, PATIENCE).await?;
+    }
+    moved.stored = begun.elapsed();
+    let (session, begun) = (SessionId::fresh(), Instant::now());
+    queue.heartbeat(&session, LEASE, true).await?;
+    let (mut number, mut above, mut ended) = (0, 0, Vec::new());
+    loop {
+        number += 1;
+        let turn = Turn {
+            number,
+            completions: std::mem::take(&mut ended),
+            ..Turn::default()
+        };
+        let request = ClaimRequest::new(&session, size, above);
+        let answer = turn.send(&queue, &session, Some(request)).await?;
+        let Some(Claimed::Tasks(grants) | Claimed::More(grants)) = answer.claimed else {
+            anyhow::bail!("a claim was answered with {:?}", answer.claimed);
+        };
+        if grants.is_empty() {
+            break;
+        }
+        above = grants.iter().map(|grant| grant.token).max().unwrap_or(above);
+        ended = grants.iter().map(completed).collect();
+    }
+    moved.taken = begun.elapsed();
+    moved.cpu = server.cpu(&link).await? - cpu;
+    Ok(moved)
+}
+
+fn completed(grant: &Grant) -> Completion {
+    Completion {
+        id: grant.id.clone(),
+        token: grant.token,
+        kind: grant.kind().to_owned(),
+        created_ms: 0,
+        run: Duration::ZERO,
+        retention: Duration::ZERO,
+        result: Bytes::from_static(b"null"),
+    }
 }

@@ -8,7 +8,8 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 /// Its file: the bench's queue, and the builtin that does nothing.
-const CONFIG: &str = "[[queues]]\nname = \"bench\"\n\n[handlers.noop]\ntype = \"builtin\"\nfunction = \"noop\"\n";
+pub(crate) const CONFIG: &str =
+    "[[queues]]\nname = \"bench\"\n\n[handlers.noop]\ntype = \"builtin\"\nfunction = \"noop\"\n";
 /// `/proc` counts CPU time in ticks: 100 a second on Linux.
 const TICK: Duration = Duration::from_millis(10);
 

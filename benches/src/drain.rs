@@ -12,7 +12,7 @@ use workyard_shared::crypto::KeyRing;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::submit::Submitter;
 
-use crate::daemon::Daemon;
+use crate::daemon::{CONFIG, Daemon};
 use crate::figures::{Figure, figure, micros, per_second, per_task};
 use crate::measure::{PATIENCE, PAYLOAD, payload, queue, task};
 use crate::server::Server;
@@ -39,8 +39,10 @@ pub(crate) struct Load<'a> {
     pub(crate) url: String,
     /// What producers seal and sign with.
     pub(crate) keys: Option<Arc<KeyRing>>,
-    /// What else stands in the daemon's file, from the handler's table on.
+    /// What else stands in the daemon's file, from the handler's table on ...
     pub(crate) settings: String,
+    /// ... and before its tables.
+    pub(crate) above: String,
 }
 
 impl<'a> Load<'a> {
@@ -56,6 +58,7 @@ impl<'a> Load<'a> {
             url: server.url(),
             keys: None,
             settings: String::new(),
+            above: String::new(),
         }
     }
 }
@@ -135,7 +138,10 @@ pub(crate) async fn drained(server: &Server, load: &Load<'_>, so_far: Drained) -
     let link = server.link().await?;
     let queue = queue(&link)?;
     let daemons = (0..load.daemons)
-        .map(|_| Daemon::start(load.consumer, &load.url, load.concurrency, &load.settings))
+        .map(|_| {
+            let text = format!("{}{CONFIG}{}", load.above, load.settings);
+            Daemon::with_file(load.consumer, &load.url, load.concurrency, &text)
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     while queue.overview().await?.parked < load.daemons as u64 {
         tokio::time::sleep(LOOK).await;

@@ -44,6 +44,8 @@ pub(crate) struct Place {
     /// benches/peers.
     pub(crate) sources: PathBuf,
     pub(crate) url: String,
+    /// Bytes of a payload.
+    pub(crate) payload: usize,
 }
 
 /// A running harness; killed when dropped.
@@ -59,6 +61,7 @@ impl Harness {
     pub(crate) fn start(place: &Place, peer: &Peer, words: &[String]) -> anyhow::Result<Self> {
         let mut command = Command::from(peer.harness(&place.root, &place.sources)?);
         let command = command.args(words).env("REDIS_URL", &place.url);
+        let command = command.env("BENCH_PAYLOAD", place.payload.to_string());
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -27,10 +27,15 @@ pub(crate) struct Peer {
     pub(crate) claim: &'static str,
     pub(crate) retries: &'static str,
     pub(crate) settings: &'static str,
-    /// Tasks of one measurement, so that it takes a second or two.
+    /// Tasks of a drain, so that it takes a second or two; a quarter of them of the full cycle.
     pub(crate) tasks: usize,
-    pub(crate) bulk: bool,
+    /// The same of an enqueue by 64 callers ...
+    pub(crate) many: usize,
+    /// ... and in bulk; 0: it has no such call.
+    pub(crate) bulk: usize,
     pub(crate) cycle: bool,
+    /// Whether it is measured behind a million tasks: filling takes longest.
+    pub(crate) backlog: bool,
 }
 
 const PEER: Peer = Peer {
@@ -40,8 +45,10 @@ const PEER: Peer = Peer {
     retries: "yes",
     settings: "",
     tasks: 0,
-    bulk: true,
+    many: 0,
+    bulk: 0,
     cycle: true,
+    backlog: false,
 };
 
 pub(crate) const PEERS: [Peer; 11] = [
@@ -51,6 +58,9 @@ pub(crate) const PEERS: [Peer; 11] = [
         retries: "yes, by default",
         settings: "library worker, concurrency 100, all else default; bulk in calls of 1,000",
         tasks: 192_000,
+        many: 128_000,
+        bulk: 256_000,
+        backlog: true,
         ..PEER
     },
     Peer {
@@ -59,7 +69,10 @@ pub(crate) const PEERS: [Peer; 11] = [
         claim: "crash-safe: lock of 30 s, stalled check",
         retries: "yes, attempts 3 set",
         settings: "concurrency 100, removeOnComplete, addBulk of 1,000, waitUntilFinished; ioredis",
-        tasks: 19_200,
+        tasks: 38_400,
+        many: 38_400,
+        bulk: 38_400,
+        backlog: true,
         ..PEER
     },
     Peer {
@@ -68,7 +81,10 @@ pub(crate) const PEERS: [Peer; 11] = [
         claim: "crash-safe: lock of 30 s, stalled check",
         retries: "yes, attempts 3 set",
         settings: "concurrency 100, remove_on_complete, add_bulk of 1,000; no wait of its own: QueueEvents",
-        tasks: 19_200,
+        tasks: 38_400,
+        many: 57_600,
+        bulk: 38_400,
+        backlog: true,
         ..PEER
     },
     Peer {
@@ -76,19 +92,23 @@ pub(crate) const PEERS: [Peer; 11] = [
         kind: Kind::Rust,
         claim: "not crash-safe (BRPOP)",
         retries: "yes, 25 by default",
-        settings: "num_workers 100, pool of 128",
+        settings: "num_workers 100, bb8 pool of 128 (a BRPOP occupies one each), one queue; all else default",
         tasks: 19_200,
-        bulk: false,
+        many: 38_400,
         cycle: false,
+        ..PEER
     },
     Peer {
         name: "apalis-redis",
         kind: Kind::Rust,
         claim: "crash-safe: per-worker set, heartbeat of 30 s",
-        retries: "yes, 25 by default",
-        settings: "batch_size 100, concurrency 100, push_bulk of 1,000, persist_results only when awaited (polls every 100 ms); \
-                   6,400 tasks at a time: its claim unpacks all due tasks at once, and fails above 8,000",
+        retries: "yes, RetryPolicy set",
+        settings: "batch_size 100, concurrency 100, RedisStorageFactory and poll_with_interval 50 ms (its pub/sub alone wakes nobody), RetryPolicy of 3, \
+                   push_bulk of 1,000, persist_results only when awaited (its wait polls every 100 ms); 6,400 tasks at a time: its claim \
+                   unpacks all due tasks at once, and fails above 8,000",
         tasks: 6_400,
+        many: 96_000,
+        bulk: 128_000,
         ..PEER
     },
     Peer {
@@ -96,8 +116,11 @@ pub(crate) const PEERS: [Peer; 11] = [
         kind: Kind::Ruby,
         claim: "not crash-safe (BRPOP); the paid version is",
         retries: "yes, 25 by default",
-        settings: "Debian's version, 10 threads (default), push_bulk of 1,000",
+        settings: "Debian's version, one process of 10 threads (default), queue default, BasicFetch, client pool of 64, push_bulk of 1,000, log fatal",
         tasks: 12_800,
+        many: 6_400,
+        bulk: 128_000,
+        backlog: true,
         cycle: false,
         ..PEER
     },
@@ -106,9 +129,9 @@ pub(crate) const PEERS: [Peer; 11] = [
         kind: Kind::Python,
         claim: "crash-safe: acknowledged after the run, heartbeat",
         retries: "yes, 20 by default",
-        settings: "1 process of 8 threads (default)",
+        settings: "1 process of 8 threads (default), all its default middleware, Results with RedisBackend only when awaited",
         tasks: 4_480,
-        bulk: false,
+        many: 4_480,
         ..PEER
     },
     Peer {
@@ -116,9 +139,10 @@ pub(crate) const PEERS: [Peer; 11] = [
         kind: Kind::Python,
         claim: "crash-safe: stream group, idle claim",
         retries: "yes, SimpleRetryMiddleware set",
-        settings: "taskiq-redis RedisStreamBroker, max_async_tasks 100",
+        settings: "taskiq-redis 1.2 RedisStreamBroker, max_async_tasks 100, max_retries 3, RedisAsyncResultBackend (60 s) only when awaited, with \
+                   check_interval 2 ms",
         tasks: 4_480,
-        bulk: false,
+        many: 4_480,
         ..PEER
     },
     Peer {
@@ -126,8 +150,10 @@ pub(crate) const PEERS: [Peer; 11] = [
         kind: Kind::Python,
         claim: "kept, but marked failed",
         retries: "only if asked per job",
-        settings: "SimpleWorker (its fast one), result_ttl 0, enqueue_many of 1,000",
+        settings: "SimpleWorker (its fast one), result_ttl 0 (60 s when awaited), enqueue_many of 1,000",
         tasks: 640,
+        many: 1_600,
+        bulk: 12_800,
         ..PEER
     },
     Peer {
@@ -135,9 +161,9 @@ pub(crate) const PEERS: [Peer; 11] = [
         kind: Kind::Python,
         claim: "crash-safe with acks_late: 1 h visibility timeout",
         retries: "only if asked per task",
-        settings: "acks_late, pool solo, prefetch multiplier 128, gossip and mingle off, results ignored",
+        settings: "acks_late, pool solo, prefetch multiplier 128, gossip and mingle off, results ignored, kept in Redis only when awaited",
         tasks: 2_560,
-        bulk: false,
+        many: 1_600,
         ..PEER
     },
     Peer {

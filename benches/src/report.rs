@@ -118,21 +118,23 @@ fn groups(parts: &[(&str, &[&str])], summaries: &[Summary]) -> Vec<Group> {
 
 /// Who was measured, and who not.
 pub(crate) fn who(field: &Field) -> String {
-    let mut out = "## Who was measured, and how\n\n| name | version | task of a killed worker | retries | settings | not measured because |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut out = "## Who was measured, and how\n\n| name | version | task of a killed worker | retries | settings | tasks: drain, 64 callers, bulk | what failed, and why |\n|---|---|---|---|---|---|---|\n".to_owned();
     for peer in &field.peers {
         let Peer {
             name,
             claim,
             retries,
             settings,
+            tasks,
+            many,
+            bulk,
             ..
         } = peer;
         let version = field.versions.get(name).map_or("", String::as_str);
-        let reason = field
-            .reasons
-            .get(name)
-            .map_or(String::new(), |reason| reason.replace('|', "/"));
-        out += &format!("| {name} | {version} | {claim} | {retries} | {settings} | {reason} |\n");
+        let reason = field.reason(name).replace('|', "/");
+        out += &format!(
+            "| {name} | {version} | {claim} | {retries} | {settings} | {tasks}, {many}, {bulk} | {reason} |\n"
+        );
     }
     out
 }

@@ -102,10 +102,19 @@ impl Sweep<'_> {
 
     pub(crate) async fn round_trip(&self) -> anyhow::Result<Vec<Figure>> {
         let mut figures = Vec::new();
-        for (name, added) in [("0 ms", Duration::ZERO), ("1 ms", Duration::from_millis(1))] {
+        let one = Duration::from_millis(1);
+        for (name, added, above) in [
+            ("0 ms", Duration::ZERO, ""),
+            ("1 ms", one, ""),
+            // How much of what the trip costs is bought back by claiming further ahead.
+            ("1 ms, prefetch 900", one, "prefetch = 900\n"),
+            ("1 ms, prefetch 3900", one, "prefetch = 3900\n"),
+            ("0 ms, prefetch 900", Duration::ZERO, "prefetch = 900\n"),
+        ] {
             let through = url(proxy::start(self.server.address(), added)?.port());
             let load = Load {
                 url: through.clone(),
+                above: above.to_owned(),
                 ..self.load(self.tasks)
             };
             let seen = fill_and_drain(self.server, &load).await?;

@@ -16,8 +16,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Callers at once in `many` and `cycle`.
 const CALLERS: usize = 64;
-/// Tasks in one bulk call.
+/// Tasks in one bulk call, and most bytes of their payloads.
 const BULK: usize = 1000;
+const BULK_BYTES: usize = 2_000_000;
 
 /// One queue library.
 pub trait Peer: Clone + Send + Sync + 'static {
@@ -68,9 +69,18 @@ fn cpu() -> f64 {
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }
 
-/// 98 characters that begin with the time of sending: 100 bytes as JSON.
+/// Bytes of a payload as JSON.
+fn size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        let asked = std::env::var("BENCH_PAYLOAD").ok();
+        asked.and_then(|text| text.parse().ok()).unwrap_or(100)
+    })
+}
+
+/// So many characters, less the quotes of JSON, that begin with the time of sending.
 pub fn payload() -> String {
-    format!("{:x<98}", format!("{};", now()))
+    format!("{:x<1$}", format!("{};", now()), size() - 2)
 }
 
 /// What the handler of every peer calls, inside of the runtime.
@@ -145,8 +155,9 @@ pub async fn run<P: Peer>(peer: P, args: &[String]) -> anyhow::Result<()> {
             .await?;
         }
         "bulk" => {
-            for first in (0..count).step_by(BULK) {
-                peer.bulk((first..count.min(first + BULK)).map(|_| payload()).collect())
+            let most = (BULK_BYTES / size()).clamp(1, BULK);
+            for first in (0..count).step_by(most) {
+                peer.bulk((first..count.min(first + most)).map(|_| payload()).collect())
                     .await?;
             }
         }

@@ -3,13 +3,14 @@ import { Queue, QueueEvents, Worker } from 'bullmq';
 
 const [mode, count, extra] = [process.argv[2], Number(process.argv[3]), process.argv[4]];
 const CALLERS = 64;
-const BULK = 1000;
+const SIZE = Number(process.env.BENCH_PAYLOAD ?? 100);
+const BULK = Math.min(1000, Math.max(1, Math.floor(2e6 / SIZE)));
 const url = new URL(process.env.REDIS_URL);
 const connection = { host: url.hostname, port: Number(url.port), maxRetriesPerRequest: null };
 const options = { attempts: 3 };
 
 const nanos = () => process.hrtime.bigint();
-const payload = () => `${nanos()};`.padEnd(98, 'x');
+const payload = () => `${nanos()};`.padEnd(SIZE - 2, 'x');
 const say = (line) => process.stdout.write(JSON.stringify(line) + '\n');
 const callers = (each) => Promise.all(Array.from({ length: CALLERS }, async () => {
   for (let i = 0; i < Math.floor(count / CALLERS); i++) await each();

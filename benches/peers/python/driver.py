@@ -14,7 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 URL = os.environ.get("REDIS_URL", "")
-CALLERS, BULK = 64, 1000
+SIZE = int(os.environ.get("BENCH_PAYLOAD", 100))
+CALLERS, BULK = 64, min(1000, max(1, 2_000_000 // SIZE))
 lock, spans, begun, wanted = threading.Lock(), [], None, 0
 
 
@@ -25,7 +26,7 @@ def cpu():
 
 
 def payload():
-    return f"{time.monotonic_ns()};".ljust(98, "x")
+    return f"{time.monotonic_ns()};".ljust(SIZE - 2, "x")
 
 
 def say(**line):

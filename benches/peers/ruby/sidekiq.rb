@@ -6,13 +6,14 @@ require 'sidekiq/launcher'
 
 MODE, COUNT, EXTRA = ARGV[0], ARGV[1].to_i, ARGV[2]
 CALLERS = 64
-BULK = 1000
+SIZE = ENV.fetch('BENCH_PAYLOAD', 100).to_i
+BULK = (2_000_000 / SIZE).clamp(1, 1000)
 Sidekiq.logger.level = Logger::FATAL
 Sidekiq.configure_client { |config| config.redis = { url: ENV['REDIS_URL'], size: CALLERS } }
 
 def nanos = Process.clock_gettime(Process::CLOCK_MONOTONIC, :nanosecond)
 def cpu = Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID)
-def payload = "#{nanos};".ljust(98, 'x')
+def payload = "#{nanos};".ljust(SIZE - 2, 'x')
 def say(line) = $stdout.tap { |out| out.puts(JSON.generate(line)) }.flush
 
 class Noop
