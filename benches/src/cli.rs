@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     /// With --quick: the peers too.
     #[arg(long)]
     pub(crate) peers: bool,
-    /// Only these parts: singles, throughput, latency, jobs, cores, peers, varied (the peers with one thing varied), aof, round-trip, payload, consumers, adaptive (its
+    /// Only these parts: singles, throughput, latency, jobs, cores, peers, varied (the peers with one thing varied), bulk (by tasks a call), aof, round-trip, payload, consumers, adaptive (its
     /// cost beside pull), backlog, or names of peers. Or, alone: balance, the paper's four workers as daemons under each policy, each
     /// round with another seed, about 35 s a round.
     #[arg(long, value_delimiter = ',', value_name = "NAME[,NAME]")]

@@ -17,8 +17,8 @@ use crate::figures::{Figure, figure, micros, per_second, per_task};
 use crate::measure::{PATIENCE, PAYLOAD, payload, queue, task};
 use crate::server::Server;
 
-/// Most tasks in one call of the bulk enqueue, and most bytes of payload.
-const CHUNK: usize = 500;
+/// Tasks in one call of the bulk enqueue where nothing else is said, and most bytes of payload.
+pub(crate) const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 2 << 20;
 /// Pause between looks at a queue that drains.
 const LOOK: Duration = Duration::from_millis(5);
@@ -32,6 +32,8 @@ pub(crate) struct Load<'a> {
     /// The drain is over when so many are done.
     pub(crate) enough: usize,
     pub(crate) payload: usize,
+    /// Tasks in one call of the bulk enqueue.
+    pub(crate) call: usize,
     pub(crate) daemons: usize,
     /// Tasks at once in each daemon.
     pub(crate) concurrency: usize,
@@ -53,6 +55,7 @@ impl<'a> Load<'a> {
             tasks,
             enough: tasks,
             payload: PAYLOAD,
+            call: CHUNK,
             daemons: 1,
             concurrency,
             url: server.url(),
@@ -81,7 +84,7 @@ pub(crate) struct Drained {
 /// Enqueues in bulk over two submitters.
 pub(crate) async fn fill(load: &Load<'_>) -> anyhow::Result<Duration> {
     let payload = payload(load.payload);
-    let chunk = (CHUNK_BYTES / load.payload.max(1)).clamp(1, CHUNK);
+    let chunk = (CHUNK_BYTES / load.payload.max(1)).clamp(1, load.call);
     let begun = Instant::now();
     let mut lanes = Vec::new();
     for lane in 0..2 {

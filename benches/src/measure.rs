@@ -41,23 +41,23 @@ pub(crate) async fn singles(server: &Server, count: usize) -> anyhow::Result<Vec
     let link = server.link().await?;
     let payload = payload(PAYLOAD);
     let mut figures = Vec::new();
-    for (name, callers, shared) in [
-        ("enqueue one by one", 1, true),
-        ("enqueue, 64 callers", 64, true),
-        ("enqueue, 64 callers, not coalesced", 64, false),
+    // How many calls may be under way: a submitter gathers what its callers send while its last call is.
+    for (name, callers, under_way) in [
+        ("enqueue one by one", 1, 1),
+        ("enqueue, 64 callers", 64, 1),
+        ("enqueue, 64 callers, two calls under way", 64, 2),
+        ("enqueue, 64 callers, four calls under way", 64, 4),
+        ("enqueue, 64 callers, not coalesced", 64, 64),
     ] {
         server.flush(&link).await?;
-        let submitter = Submitter::start(queue(&link)?);
+        let submitters = (0..under_way)
+            .map(|_| anyhow::Ok(Submitter::start(queue(&link)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let begun = Instant::now();
         let each = count / callers;
         let mut tasks = Vec::new();
-        for _ in 0..callers {
-            // A submitter gathers what its callers send meanwhile into one call: one of one's own has nothing to gather.
-            let submitter = if shared {
-                submitter.clone()
-            } else {
-                Submitter::start(queue(&link)?)
-            };
+        for caller in 0..callers {
+            let submitter = submitters[caller % under_way].clone();
             let payload = payload.clone();
             tasks.push(tokio::spawn(async move {
                 for _ in 0..each {

@@ -122,7 +122,6 @@ pub(crate) const PEERS: [Peer; 11] = [
         bulk: 128_000,
         backlog: true,
         cycle: false,
-        ..PEER
     },
     Peer {
         name: "dramatiq",

@@ -25,6 +25,7 @@ pub(crate) enum Part {
     Cores,
     Peers,
     Varied,
+    Bulk,
     Aof,
     RoundTrip,
     Payload,
@@ -35,16 +36,17 @@ pub(crate) enum Part {
 }
 
 /// Each part, its name, and about how long it takes: in a full round, and in a quick one.
-const PARTS: [(Part, &str, u64, u64); 14] = [
+const PARTS: [(Part, &str, u64, u64); 15] = [
     (Part::Singles, "singles", 10, 3),
     (Part::Throughput, "throughput", 30, 6),
     (Part::Latency, "latency", 15, 3),
     (Part::Jobs, "jobs", 12, 3),
     (Part::Cores, "cores", 10, 10),
-    (Part::Peers, "peers", 240, 240),
+    (Part::Peers, "peers", 235, 235),
     (Part::Varied, "varied", 300, 300),
+    (Part::Bulk, "bulk", 30, 12),
     (Part::Aof, "aof", 30, 12),
-    (Part::RoundTrip, "round-trip", 20, 8),
+    (Part::RoundTrip, "round-trip", 25, 15),
     (Part::Payload, "payload", 20, 8),
     (Part::Consumers, "consumers", 30, 12),
     (Part::Adaptive, "adaptive", 35, 20),
@@ -82,6 +84,7 @@ impl Plan {
         let chosen = |part: Part| match part {
             Part::Peers => parts.contains(&part) || !names.is_empty() || everything && (cli.peers || !cli.quick),
             Part::Varied
+            | Part::Bulk
             | Part::Aof
             | Part::RoundTrip
             | Part::Payload
@@ -197,6 +200,7 @@ impl Plan {
                 Some(field) => field.varied(server).await,
                 None => Ok(Vec::new()),
             },
+            Part::Bulk => sweep.bulk().await,
             Part::Aof => sweep.aof().await,
             Part::RoundTrip => sweep.round_trip().await,
             Part::Payload => sweep.payload().await,

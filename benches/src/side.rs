@@ -246,7 +246,7 @@ impl Bout<'_> {
         self.seen("1 ms", outcome);
         for (column, bytes, share) in [("10 kB", 10_000, 4), ("1 MB", 1_000_000, 400)] {
             self.place.payload = bytes;
-            let outcome = self.pair(column, (tasks / share).max(64)).await;
+            let outcome = self.pair(column, (tasks / share).max(64).next_multiple_of(64)).await;
             self.seen(column, outcome);
         }
         self.place.payload = 100;

@@ -12,8 +12,9 @@ use workyard_shared::crypto::{KeyRing, Use, edit};
 use workyard_shared::link::Link;
 use workyard_shared::name::KeyId;
 
-use crate::drain::{Drained, Load, drained, fill_and_drain, filled};
-use crate::figures::{Figure, cell, per_second, percentile};
+use crate::daemon::{CONFIG, Daemon};
+use crate::drain::{CHUNK, Drained, Load, drained, fill_and_drain, filled};
+use crate::figures::{Figure, cell, micros, per_second, per_task, percentile};
 use crate::measure::queue;
 use crate::server::{Server, url};
 use crate::{collector, proxy};
@@ -23,6 +24,7 @@ pub(crate) const ROUND_TRIP: &str = "Added round trip, both sides through a prox
 pub(crate) const PAYLOAD: &str = "Payload";
 pub(crate) const CONSUMERS: &str = "Consumers";
 pub(crate) const EXTRAS: &str = "Sealed, signed, traced";
+pub(crate) const BULK: &str = "Bulk enqueue, tasks in a call, and the inbox";
 pub(crate) const BACKLOG: &str = "Backlog";
 
 /// Drains of a small backlog that make one figure.
@@ -32,6 +34,8 @@ const SLICE: usize = 300_000;
 /// Absent fields asked for in one command, to move a rehash on.
 const PROBES: usize = 1000;
 const REHASH_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait until one daemon has taken an inbox in.
+const TAKING_IN: Duration = Duration::from_secs(60);
 
 /// Bytes of the log that a busy Redis syncs at once, about: a batch of 100 ends.
 const SYNCED: usize = 16 << 10;
@@ -122,6 +126,76 @@ impl Sweep<'_> {
             figures.push(cell(ROUND_TRIP, name, "PING p50", "us", ping(&through).await?));
         }
         Ok(figures)
+    }
+
+    /// Calls of the function by their size; and plain pushes to the inbox, which consumers take in: what that costs is added.
+    pub(crate) async fn bulk(&self) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        for (name, call) in [("100", 100), ("250", 250), ("500", 500), ("1000", 1000)] {
+            let load = Load {
+                call,
+                ..self.load(self.tasks)
+            };
+            figures.extend(row(BULK, name, &fill_and_drain(self.server, &load).await?));
+        }
+        let name = "inbox, pushes of 500";
+        let (seen, taken_in, cpu) = self.inbox(&self.load(self.tasks)).await?;
+        figures.extend(row(BULK, name, &seen));
+        figures.push(cell(BULK, name, "taken in", "/s", taken_in));
+        figures.push(cell(BULK, name, "Redis CPU, taken in", "us", cpu));
+        Ok(figures)
+    }
+
+    /// Pushes, lets one daemon take all in while the queue is paused, drains; with the rate of the second and its CPU of Redis per task.
+    async fn inbox(&self, load: &Load<'_>) -> anyhow::Result<(Drained, f64, f64)> {
+        let link = self.server.link().await?;
+        self.server.flush(&link).await?;
+        link.ensure_library().await?;
+        let queue = queue(&link)?;
+        queue.set_paused(true).await?;
+        let memory = self.server.memory(&link).await?;
+        let item = format!(
+            r#"{{"kind":"noop","payload":"{}","retention":0}}"#,
+            "x".repeat(load.payload - 2)
+        );
+        let (inbox, cpu, begun) = (
+            queue.keys().named("inbox"),
+            self.server.cpu(&link).await?,
+            Instant::now(),
+        );
+        for first in (0..load.tasks).step_by(CHUNK) {
+            let mut push = redis::cmd("RPUSH");
+            push.arg(&inbox);
+            (first..load.tasks.min(first + CHUNK)).for_each(|_| {
+                push.arg(&item);
+            });
+            link.call(&push).await?;
+        }
+        let took = begun.elapsed();
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
+        let bytes = self.server.memory(&link).await?.saturating_sub(memory) as f64;
+        let pushed = Drained {
+            enqueue_rate: per_second(load.tasks, took),
+            redis_enqueue: micros(self.server.cpu(&link).await? - cpu, load.tasks),
+            bytes: per_task(bytes, load.tasks),
+            ..Drained::default()
+        };
+        let (cpu, begun) = (self.server.cpu(&link).await?, Instant::now());
+        let text = format!("{CONFIG}{}", load.settings);
+        let daemon = Daemon::with_file(self.consumer, &load.url, self.concurrency, &text)?;
+        let mut tasks = redis::cmd("HLEN");
+        tasks.arg(queue.keys().named("tasks"));
+        while link.call(&tasks).await? != Value::Int(i64::try_from(load.tasks)?) {
+            anyhow::ensure!(
+                begun.elapsed() < TAKING_IN,
+                "the inbox was not taken in within {TAKING_IN:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let taken_in = per_second(load.tasks, begun.elapsed());
+        let cpu = micros(self.server.cpu(&link).await? - cpu, load.tasks);
+        drop(daemon);
+        Ok((drained(self.server, load, pushed).await?, taken_in, cpu))
     }
 
     pub(crate) async fn payload(&self) -> anyhow::Result<Vec<Figure>> {

@@ -80,7 +80,9 @@ fn size() -> usize {
 
 /// So many characters, less the quotes of JSON, that begin with the time of sending.
 pub fn payload() -> String {
-    format!("{:x<1$}", format!("{};", now()), size() - 2)
+    let mut text = format!("{};", now());
+    text.extend(std::iter::repeat_n('x', (size() - 2).saturating_sub(text.len())));
+    text
 }
 
 /// What the handler of every peer calls, inside of the runtime.
