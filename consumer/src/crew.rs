@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use workyard_shared::Error;
 use workyard_shared::name::{QueueName, SessionId};
 use workyard_shared::outage::Patience;
@@ -21,7 +21,7 @@ use crate::jobs::JobChores;
 use crate::lane::Lane;
 use crate::maintain::Maintainer;
 use crate::pulse::Station;
-use crate::queues::Served;
+use crate::queues::{Refusals, Served};
 use crate::wake::{Route, Routes};
 
 /// How long Redis may take to say whether a new queue can be used.
@@ -132,6 +132,7 @@ impl Crew {
             )),
             meter: fleet.meters.queue(),
             mark: fleet.progress.mark(),
+            refusals: Refusals::default(),
             drain: fleet.drain.child_token(),
             halt: fleet.halt.child_token(),
         }
@@ -164,7 +165,7 @@ impl Crew {
             health: FleetWatch::new(queue.clone()),
             chores: JobChores::new(queue.clone(), Arc::clone(&self.fleet.spill)),
             queue,
-            meter: Arc::clone(&served.meter),
+            served: Arc::clone(&served),
             duties,
         };
         let stop_maintainer = self.stop_helpers.child_token();
@@ -206,10 +207,17 @@ impl Crew {
     pub(crate) fn announce(&self, queues: Vec<QueueName>) {
         let (fleet, stop) = (Arc::clone(&self.fleet), self.stop_helpers.clone());
         tokio::spawn(stop.run_until_cancelled_owned(async move {
-            let mut patience = Patience::default();
+            let (mut patience, mut told) = (Patience::default(), false);
             for name in queues {
                 while let Err(error) = fleet.broker.announce(&name).await {
-                    fleet.watch.failed(&error);
+                    if error.is_of_the_call() {
+                        fleet.watch.counted(&error);
+                        if !std::mem::replace(&mut told, true) {
+                            warn!(%error, queue = %name, "queue {name} is served, but the list of queues cannot take it in: {error}; that is tried again");
+                        }
+                    } else {
+                        fleet.watch.failed(&error);
+                    }
                     patience.wait().await;
                 }
             }

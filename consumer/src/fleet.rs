@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use workyard_shared::Error;
 use workyard_shared::broker::Broker;
 use workyard_shared::outage::Watch;
 
@@ -16,7 +17,7 @@ use crate::metrics::Meters;
 use crate::middleware::Middleware;
 use crate::ops::Progress;
 use crate::protection::Protection;
-use crate::queues::{Queues, Served};
+use crate::queues::{Asked, Queues, Served};
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::stage::Stages;
@@ -77,6 +78,16 @@ impl Fleet {
             queue.drain.cancelled().await;
         }
         tokio::time::sleep(LAST_ANSWER).await;
+    }
+
+    /// A call of a queue failed: what is refused of it alone is no outage.
+    pub(crate) fn failed(&self, queue: &Served, asked: Asked, error: &Error) {
+        if error.is_of_the_call() {
+            self.watch.counted(error);
+            queue.refusals.add(&queue.name, asked, error);
+        } else {
+            self.watch.failed(error);
+        }
     }
 
     /// The handlers of now.

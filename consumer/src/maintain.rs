@@ -21,7 +21,7 @@ use crate::fleet::Fleet;
 use crate::health::FleetWatch;
 use crate::ingest;
 use crate::jobs::JobChores;
-use crate::metrics::QueueMeter;
+use crate::queues::{Asked, Served};
 
 /// Tasks promoted in one call: about a millisecond of Redis.
 const PROMOTE_STEP: usize = 200;
@@ -42,7 +42,7 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 pub(crate) struct Maintainer {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) queue: Queue,
-    pub(crate) meter: Arc<QueueMeter>,
+    pub(crate) served: Arc<Served>,
     pub(crate) duties: UnboundedReceiver<Duty>,
     pub(crate) chores: JobChores,
     pub(crate) health: FleetWatch,
@@ -70,11 +70,9 @@ impl Maintainer {
     async fn hear(&mut self, duty: Duty, agenda: &mut Agenda, ingester: &mut Option<CancellationToken>) {
         match duty {
             Duty::Beat { maintainer, due_in } => {
-                if maintainer
-                    && ingester.is_none()
-                    && let Err(error) = self.health.take_over().await
-                {
-                    self.fleet.watch.failed(&error);
+                if maintainer && ingester.is_none() {
+                    let taken = self.health.take_over().await;
+                    self.answered(Asked::Look, taken);
                 }
                 self.set_active(ingester, maintainer);
                 // On its way here it may have been overtaken by the message that something is due sooner.
@@ -102,7 +100,8 @@ impl Maintainer {
             agenda.ends.done(next, Instant::now(), ENDS_EVERY);
         }
         if agenda.sweep.is_due(now) {
-            self.sweep().await;
+            let swept = self.sweep_all().await;
+            self.answered(Asked::Sweep, swept);
             agenda.sweep.set(Some(now + SWEEP_EVERY));
             agenda.jobs.by(now);
         }
@@ -121,12 +120,17 @@ impl Maintainer {
         match (ingester.as_ref(), active) {
             (None, true) => {
                 let stop = CancellationToken::new();
-                tokio::spawn(ingest::run(self.queue.clone(), Arc::clone(&self.meter), stop.clone()));
+                tokio::spawn(ingest::run(
+                    self.queue.clone(),
+                    Arc::clone(&self.served.meter),
+                    stop.clone(),
+                ));
                 *ingester = Some(stop);
             }
             (Some(stop), false) => {
                 stop.cancel();
                 *ingester = None;
+                self.served.refusals.is_maintained_elsewhere();
             }
             _ => {}
         }
@@ -136,21 +140,17 @@ impl Maintainer {
     async fn promote(&self) -> (u64, Option<Instant>) {
         let mut all = 0;
         loop {
-            match self.queue.promote(PROMOTE_STEP).await {
-                Ok((moved, next)) => {
-                    all += moved;
-                    self.meter.promoted(moved);
-                    // More are due: one bounded call after the other, others get their turn between.
-                    if moved == 0 || next.is_none_or(|span| !span.is_zero()) {
-                        return (all, next.map(|span| Instant::now() + span));
-                    }
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => {
-                    self.fleet.watch.failed(&error);
-                    return (all, Some(Instant::now() + AFTER_TROUBLE));
-                }
+            let promoted = self.queue.promote(PROMOTE_STEP).await;
+            let Some((moved, next)) = self.answered(Asked::Promote, promoted) else {
+                return (all, Some(Instant::now() + AFTER_TROUBLE));
+            };
+            all += moved;
+            self.served.meter.promoted(moved);
+            // More are due: one bounded call after the other, others get their turn between.
+            if moved == 0 || next.is_none_or(|span| !span.is_zero()) {
+                return (all, next.map(|span| Instant::now() + span));
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -162,33 +162,35 @@ impl Maintainer {
             }
             self.sweep_all().await
         };
-        match seen.await {
-            Ok(()) => None,
-            Err(error) => {
-                self.fleet.watch.failed(&error);
-                Some(Instant::now() + AFTER_TROUBLE)
-            }
+        match self.answered(Asked::Ends, seen.await) {
+            Some(()) => None,
+            None => Some(Instant::now() + AFTER_TROUBLE),
         }
     }
 
     /// Compares the consumers; answers after how long to look again.
     async fn look_at_fleet(&mut self) -> Duration {
-        match self.health.look().await {
-            Ok(pause) => pause,
-            Err(error) => {
-                self.fleet.watch.failed(&error);
-                AFTER_TROUBLE
-            }
-        }
+        let pause = self.health.look().await;
+        self.answered(Asked::Look, pause).unwrap_or(AFTER_TROUBLE)
     }
 
     /// Looks after jobs; answers when they are due next.
     async fn tend_jobs(&mut self) -> Option<Instant> {
-        match self.chores.round().await {
-            Ok(next) => next.map(|span| Instant::now() + span),
+        let next = self.chores.round().await;
+        let pause = self.answered(Asked::Jobs, next).unwrap_or(Some(AFTER_TROUBLE));
+        pause.map(|span| Instant::now() + span)
+    }
+
+    /// What Redis answered, if it was no error: that is told where it belongs.
+    fn answered<T>(&self, asked: Asked, answer: Result<T, Error>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
+                self.served.refusals.over(&self.served.name, asked);
+                Some(answer)
+            }
             Err(error) => {
-                self.fleet.watch.failed(&error);
-                Some(Instant::now() + AFTER_TROUBLE)
+                self.fleet.failed(&self.served, asked, &error);
+                None
             }
         }
     }
@@ -209,12 +211,6 @@ impl Maintainer {
             warn!(%queue, consumer = %dead, tasks = poisoned, "poison: {poisoned} tasks whose consumers keep dying went to the dead-letter set");
         }
         Ok(())
-    }
-
-    async fn sweep(&self) {
-        if let Err(error) = self.sweep_all().await {
-            self.fleet.watch.failed(&error);
-        }
     }
 
     async fn sweep_all(&self) -> Result<(), Error> {

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
-use workyard_shared::Error;
+use tracing::{debug, warn};
 use workyard_shared::broker::{Beat, Broker, Queue};
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::name::SessionId;
@@ -20,7 +19,7 @@ use workyard_shared::name::SessionId;
 use crate::event::{Duty, LaneEvent, Over};
 use crate::fleet::Fleet;
 use crate::metrics::Call;
-use crate::queues::Served;
+use crate::queues::{Asked, Served};
 use crate::report::Reporter;
 
 /// Beats per health report of a consumer that runs nothing, so that an idle one sends next to nothing; one that runs
@@ -48,8 +47,6 @@ struct Session {
     calls: Queue,
     id: SessionId,
     registered: bool,
-    /// Redis serves others of ours and not this one: said once, and tried again with each beat.
-    denied: bool,
 }
 
 /// Starts the thread. It ends when `stop` is cancelled.
@@ -126,9 +123,8 @@ impl Pulse {
                 sessions.retain(|session| !session.station.over.load(Ordering::SeqCst));
             }
             last = Instant::now();
-            let alone = sessions.len() == 1;
             let beats_of_all =
-                futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent, alone)));
+                futures_util::future::join_all(sessions.iter_mut().map(|session| self.beat(session, urgent)));
             let beaten = tokio::select! {
                 () = stop.cancelled() => break,
                 beaten = beats_of_all => beaten,
@@ -160,7 +156,6 @@ impl Pulse {
             station,
             id,
             registered: false,
-            denied: false,
         }
     }
 
@@ -176,9 +171,9 @@ impl Pulse {
         tokio::time::sleep_until((last + AT_MOST_EVERY).into()).await;
     }
 
-    /// One heartbeat of one queue; false if Redis could not be reached. A lost session is followed by
+    /// One heartbeat of one queue; false if Redis could not be reached: a refusal is an answer, too. A lost session is followed by
     /// its successor at once, not with the next beat: until then nothing is claimed here.
-    async fn beat(&self, session: &mut Session, urgent: bool, alone: bool) -> bool {
+    async fn beat(&self, session: &mut Session, urgent: bool) -> bool {
         for _ in 0..2 {
             // The lane may also leave while a beat is on its way: that is no loss.
             if session.station.over.load(Ordering::SeqCst) {
@@ -197,6 +192,11 @@ impl Pulse {
                     fleet,
                 }) => {
                     self.fleet.watch.succeeded();
+                    session
+                        .station
+                        .served
+                        .refusals
+                        .over(session.calls.name(), Asked::Heartbeat);
                     self.fleet.host.answered(sent.elapsed());
                     self.fleet.meters.answered(Call::Heartbeat, sent.elapsed());
                     if let Some((version, json)) = fleet {
@@ -207,17 +207,15 @@ impl Pulse {
                 }
                 Ok(Beat::Lost) if session.station.over.load(Ordering::SeqCst) => return true,
                 Ok(Beat::Lost) => self.renew(session),
-                // A reload took it while Redis could not be asked. That is no outage: the other queues are served.
-                Err(error @ Error::Denied(_)) if register && !alone => {
-                    if !std::mem::replace(&mut session.denied, true) {
-                        let (queue, remedy) = (session.calls.name(), error.remedy().unwrap_or_default());
-                        warn!(%queue, %error, "queue {queue} cannot be served until this user of Redis may; it is tried again with each heartbeat; {remedy}");
-                    }
-                    return false;
-                }
                 Err(error) => {
-                    self.fleet.watch.failed(&error);
-                    return false;
+                    let served = &session.station.served;
+                    self.fleet.failed(served, Asked::Heartbeat, &error);
+                    let is_refused = error.is_of_the_call();
+                    if is_refused && register {
+                        // Without a session it claims nothing: a later queue must not wait for it to run dry.
+                        slots.set_dry(served.lane, true);
+                    }
+                    return is_refused;
                 }
             }
         }
@@ -227,10 +225,6 @@ impl Pulse {
     fn tell(&self, session: &mut Session, maintainer: bool, due_in: Option<Duration>, cancelled: Vec<String>) {
         if !session.registered {
             session.registered = true;
-            if std::mem::take(&mut session.denied) {
-                let queue = session.calls.name();
-                info!(%queue, "queue {queue} is served: this user of Redis may now");
-            }
             session.station.lane.send(LaneEvent::Session(session.id.clone())).ok();
         }
         for id in cancelled {

@@ -9,7 +9,7 @@ use workyard_shared::broker::{Overview, Place, Queue, Seen};
 use workyard_shared::name::QueueName;
 
 use crate::fleet::Fleet;
-use crate::queues::Served;
+use crate::queues::{Asked, Served};
 
 /// How often it is looked whether everything is done.
 const EMPTY_CHECK: Duration = Duration::from_millis(200);
@@ -27,6 +27,7 @@ pub(crate) async fn all_empty(fleet: &Fleet) {
             let queue = fleet.broker.queue(&served.name);
             left += match left_in(&queue, served).await {
                 Ok((left, hindrance)) => {
+                    served.refusals.over(&served.name, Asked::Count);
                     if let Some(hindrance) = hindrance
                         && said.is_due(&served.name, hindrance.what, Instant::now())
                     {
@@ -35,7 +36,7 @@ pub(crate) async fn all_empty(fleet: &Fleet) {
                     left
                 }
                 Err(error) => {
-                    fleet.watch.failed(&error);
+                    fleet.failed(served, Asked::Count, &error);
                     1
                 }
             };

@@ -138,6 +138,18 @@ impl Error {
         matches!(self, Self::Unavailable { .. } | Self::Unknown(_))
     }
 
+    /// Whether Redis refuses only what was asked: a key of another type, an argument, a right that this user lacks. Other calls over
+    /// the same connection may well be served, those of another queue above all.
+    #[must_use]
+    pub fn is_of_the_call(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::Protocol(_) => true,
+            // Without the functions no queue is served.
+            Self::Denied(text) => lacks_right(text) && !text.contains("workyard install"),
+            _ => false,
+        }
+    }
+
     /// With the server that could not be reached, so that nobody has to guess which of flag, variable, file and default was
     /// taken.
     #[must_use]
@@ -195,8 +207,7 @@ impl Error {
                 return Self::Denied(text);
             }
         }
-        // What a function did is refused in other words than a call: Redis 7.0, then 7.2 and Valkey.
-        if text.contains("The user executing the script can't") || text.contains("ACL failure in script") {
+        if lacks_right(&text) {
             return Self::Denied(text);
         }
         for (word, outage) in table {
@@ -224,6 +235,13 @@ impl Error {
         }
         Self::Protocol(text)
     }
+}
+
+/// Whether the login is good and this call is not allowed. What a function did is refused in other words than a call: Redis 7.0,
+/// then 7.2 and Valkey.
+pub(crate) fn lacks_right(text: &str) -> bool {
+    let words = ["NOPERM", "The user executing the script can't", "ACL failure in script"];
+    words.iter().any(|word| text.contains(word))
 }
 
 /// What of TLS went wrong that no waiting mends, and what to do about it.
@@ -352,6 +370,30 @@ mod tests {
         assert!(matches!(Error::from_answer("ERR", inside), Error::Denied(_)));
         assert!(matches!(Error::from_answer("INVALID", "task 1"), Error::Invalid(_)));
         assert!(matches!(Error::from_answer("ERR", "oomph"), Error::Protocol(_)));
+    }
+
+    #[test]
+    fn what_redis_refuses_of_one_call_is_told_from_what_it_refuses_of_all() {
+        for (code, detail, of_the_call) in [
+            (
+                "WRONGTYPE",
+                "Operation against a key holding the wrong kind of value",
+                true,
+            ),
+            ("NOPERM", "this user has no permissions to access one of the keys", true),
+            ("ERR", "ACL failure in script: no", true),
+            (
+                "WRONGPASS",
+                "invalid username-password pair or user is disabled.",
+                false,
+            ),
+            ("NOAUTH", "Authentication required.", false),
+            ("READONLY", "You can't write against a read only replica.", false),
+        ] {
+            assert_eq!(Error::from_answer(code, detail).is_of_the_call(), of_the_call, "{code}");
+        }
+        let install = "the functions are not loaded; run `workyard install` as one who may (NOPERM)";
+        assert!(!Error::Denied(install.to_owned()).is_of_the_call());
     }
 
     #[test]

@@ -80,11 +80,16 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// A call failed.
-    pub fn failed(&self, error: &Error) {
+    /// A call failed for a reason of its own, which says nothing of Redis.
+    pub fn counted(&self, error: &Error) {
         if let Some(at) = Error::CLASSES.iter().position(|class| *class == error.class()) {
             self.errors[at].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A call failed.
+    pub fn failed(&self, error: &Error) {
+        self.counted(error);
         if self.begins(self.elapsed_ms()) {
             let remedy = error.remedy().map(|remedy| format!("; {remedy}")).unwrap_or_default();
             warn!(error = %error, "Redis cannot serve: waiting, nothing is lost{remedy}");

@@ -3,7 +3,7 @@
 //! Invariant: it names what this program reads, and holds nothing of what was read. Against an outage waiting helps, which is
 //! no remedy.
 
-use crate::error::Error;
+use crate::error::{Error, lacks_right};
 
 impl Error {
     /// What to do when Redis denied a call; `None` if that is not known, or the text of the error says it already.
@@ -14,7 +14,7 @@ impl Error {
         if text.contains("workyard install") {
             return None;
         }
-        if says(&["NOPERM", "The user executing the script can't", "ACL failure in script"]) {
+        if lacks_right(text) {
             return Some(
                 "the login is right, but this user of Redis lacks that right: `workyard acl --role \
                  producer|consumer|operator` prints the rules for each, and to pause, set, cancel and \

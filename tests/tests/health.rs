@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use workyard_tests::{Daemon, Signal, TestServer, Yard, get, http_of, send, wait_until, workspace_binary};
+use workyard_shared::name::TaskId;
+use workyard_shared::submit::Submitter;
+use workyard_tests::{
+    Daemon, Signal, TestServer, Yard, get, http_of, new_task, queue_name, send, wait_until, workspace_binary,
+};
 
 const LIMIT: Duration = Duration::from_secs(45);
 
@@ -102,6 +106,64 @@ async fn while_redis_is_away_a_daemon_is_alive_not_ready_and_still_shows_its_own
     yard.server.restart().await;
     becomes_ready(address).await;
     assert!(get(address, "/metrics").await.1.contains("error=\"away\""));
+}
+
+/// A command on a key of the yard's queue, on whichever server has it.
+async fn on_key(yard: &Yard, words: &[&str]) {
+    let mut cmd = redis::cmd(words[0]);
+    cmd.arg(&words[1..]);
+    yard.broker.link().call(&cmd).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_redis_refuses_makes_a_daemon_unready_is_told_once_and_takes_nothing_from_the_others() {
+    let yard = Yard::start().await;
+    let path = yard.server.dir().join("workyard.toml");
+    // The broken one goes first: what it asks for in vain must not keep the slots from the other.
+    std::fs::write(
+        &path,
+        FILE.replace("[handlers", "[[queues]]\nname = \"r\"\n\n[handlers"),
+    )
+    .unwrap();
+    let mut command = workspace_binary("workyard-consumer");
+    command.arg("--config").arg(&path);
+    command.env("WORKYARD_REDIS_URL", yard.server.consumer_url());
+    let daemon = Daemon::spawn(&mut command);
+    let address = http_of(&daemon).await;
+    becomes_ready(address).await;
+    let before = yard.add_many(4, "sleep", r#"{"ms":1000}"#).await;
+    wait_until(LIMIT, || async { yard.overview().await.running == 4 }).await;
+    let (state, kept) = (yard.queue.keys().named("state"), yard.queue.keys().named("state.kept"));
+    on_key(&yard, &["COPY", &state, &kept]).await;
+    on_key(&yard, &["SET", &state, "x"]).await;
+    is_unready_because(address, "queue q cannot be served: ").await;
+    is_unready_because(address, "WRONGTYPE").await;
+    let other = yard.broker.queue(&queue_name("r"));
+    let tasks = (0..8).map(|_| (TaskId::fresh(), new_task("sleep", r#"{"ms":1}"#)));
+    let submitter = Submitter::start(other.clone());
+    submitter
+        .submit(tasks.collect::<Vec<_>>(), true, None, LIMIT)
+        .await
+        .unwrap();
+    wait_until(LIMIT, || async {
+        other.overview().await.unwrap().totals.get("completed") == Some(&8)
+    })
+    .await;
+    assert_eq!(get(address, "/healthz").await.0, 200, "a restart would mend nothing");
+    on_key(&yard, &["RENAME", &kept, &state]).await;
+    becomes_ready(address).await;
+    for id in before {
+        yard.result(&id).await;
+    }
+    yard.add("sleep", r#"{"ms":1}"#, |_| {}).await;
+    yard.reaches("completed", 5).await;
+    let log = daemon.log();
+    for told in ["queue q cannot be served", "queue q is served again"] {
+        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+    }
+    for of_redis in ["Redis cannot serve", "Redis serves again", "queue r cannot"] {
+        assert!(!log.contains(of_redis), "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,9 @@ use crate::health::{Share, Trial};
 /// How much work, by mean run time, a lane claims ahead of its free slots.
 pub(super) const LOOKAHEAD: Duration = Duration::from_millis(20);
 
+/// Pause behind a claim that Redis refused.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
 impl Lane {
     /// How many tasks to claim ahead of the free slots: about 20 ms of work, none while unknown.
     pub(super) fn ahead(&self) -> usize {
@@ -138,6 +141,11 @@ impl Lane {
         // Of the turn that claimed: whatever it brought, it is over.
         let trial = if done.wanted > 0 { self.trial.take() } else { None };
         let probed = trial.is_some();
+        if current && done.refused {
+            self.rest_from_refusal(trial);
+            self.fleet.slots.unreserve(self.index, done.wanted);
+            return;
+        }
         if !current || done.answer.is_none() {
             self.fleet.slots.unreserve(self.index, done.wanted);
             return;
@@ -241,6 +249,16 @@ impl Lane {
             }
         }
         self.ready.insert(place, grant);
+    }
+
+    /// Nothing is to be had here for now, and nobody tells when that ends.
+    fn rest_from_refusal(&mut self, trial: Option<Trial>) {
+        if let Some(trial) = trial {
+            trial.nothing();
+        }
+        (self.woken, self.lighter) = (false, false);
+        self.rest();
+        self.poll_at = Instant::now() + AFTER_REFUSAL.mul_f64(0.75 + fastrand::f64() / 2.0);
     }
 
     /// The queue is empty or paused; we are parked and will be woken. The poll is the guarantee.

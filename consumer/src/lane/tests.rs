@@ -15,7 +15,7 @@ use crate::health::{Desk, Host};
 use crate::jobs::Spill;
 use crate::metrics::Meters;
 use crate::ops::Progress;
-use crate::queues::{Queues, Served};
+use crate::queues::{Queues, Refusals, Served};
 use crate::registry::Registry;
 use crate::slots::{QueueOrder, Slots};
 
@@ -56,6 +56,7 @@ fn lane_with_a_claim_under_way() -> Lane {
         desk: Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new()))),
         meter: fleet.meters.queue(),
         mark: fleet.progress.mark(),
+        refusals: Refusals::default(),
         drain: fleet.drain.child_token(),
         halt: fleet.halt.child_token(),
     };
@@ -77,6 +78,7 @@ fn empty_reply(lane: &Lane, connection: u64) -> TurnDone {
             claimed: Some(Claimed::Tasks(Vec::new())),
             ..TurnAnswer::default()
         }),
+        refused: false,
     }
 }
 

@@ -1,7 +1,8 @@
 //! One turn on its way: subscribed, sent, and sent again until Redis answers.
 //!
 //! Invariant: the same turn keeps its number however often it is sent, so a repeat after a lost
-//! reply gets the first answer. Only a drain stops it: soon if it only claims (what it may have brought goes back when the
+//! reply gets the first answer. A claim that Redis refuses is not repeated here: other queues have use for the slots that wait for it.
+//! Else only a drain stops it: soon if it only claims (what it may have brought goes back when the
 //! session leaves), a moment after the drain time is over if it settles.
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use workyard_shared::outage::Patience;
 
 use crate::fleet::Fleet;
 use crate::metrics::Call;
-use crate::queues::Served;
+use crate::queues::{Asked, Served};
 
 /// What to send.
 pub(super) struct TurnOrder {
@@ -42,23 +43,26 @@ pub(super) struct TurnDone {
     pub(super) wanted: usize,
     pub(super) subscribed: bool,
     pub(super) connection: u64,
-    /// `None`: given up.
+    /// `None`: given up, or refused.
     pub(super) answer: Option<TurnAnswer>,
+    /// Redis refuses this queue's claims.
+    pub(super) refused: bool,
 }
 
 impl TurnOrder {
     /// Sends until answered.
     pub(super) async fn send(self, queue: Queue, served: Arc<Served>, fleet: Arc<Fleet>) -> TurnDone {
         let answer = tokio::select! {
-            answer = self.until_answered(&queue, &fleet) => answer,
+            answer = self.until_answered(&queue, &served, &fleet) => answer,
             () = fleet.gives_up(&served, !self.turn.is_empty()) => {
                 let tasks = self.turn.completions.len() + self.turn.failures.len();
                 if tasks > 0 {
                     error!(tasks, "outcomes could not be delivered before the drain timeout; their tasks will run again");
                 }
-                None
+                Some(None)
             }
         };
+        let (refused, answer) = (answer.is_none(), answer.flatten());
         let subscribed = self.subscribe.is_some() && answer.is_some();
         TurnDone {
             turn: self.turn,
@@ -67,12 +71,17 @@ impl TurnOrder {
             subscribed,
             connection: self.connection,
             answer,
+            refused,
         }
     }
 
-    /// `None`: Redis refused the turn, and always would.
-    async fn until_answered(&self, queue: &Queue, fleet: &Fleet) -> Option<TurnAnswer> {
-        let watch = &fleet.watch;
+    /// `None`: Redis refuses to let this queue's tasks be claimed. `Some(None)`: it refused outcomes, and always would.
+    async fn until_answered(&self, queue: &Queue, served: &Served, fleet: &Fleet) -> Option<Option<TurnAnswer>> {
+        let asked = if self.turn.is_empty() {
+            Asked::Claim
+        } else {
+            Asked::Settle
+        };
         let mut patience = Patience::default();
         loop {
             let sent = Instant::now();
@@ -81,18 +90,24 @@ impl TurnOrder {
                     self.measure(fleet, sent.elapsed());
                     // Redis lets one subscribe also while it loads its data and refuses all else.
                     if !self.only_subscribes() {
-                        watch.succeeded();
+                        fleet.watch.succeeded();
+                        served.refusals.over(&served.name, asked);
                         fleet.progress.link.now();
                     }
-                    return Some(answer);
+                    return Some(Some(answer));
                 }
-                Err(Error::Invalid(why)) => {
+                Err(Error::Invalid(why)) if asked == Asked::Settle => {
                     // A rule of the function that this side does not check: a fault of ours. The
                     // tasks stay with this session and run again elsewhere when it ends.
                     error!(%why, "Redis refused a batch of outcomes");
-                    return None;
+                    return Some(None);
                 }
-                Err(error) => watch.failed(&error),
+                Err(error) => {
+                    fleet.failed(served, asked, &error);
+                    if self.wanted > 0 && error.is_of_the_call() {
+                        return None;
+                    }
+                }
             }
             patience.wait().await;
         }

@@ -153,9 +153,10 @@ fn status(view: &View) -> String {
         return "waiting for Redis".to_owned();
     };
     let running = fleet.slots.running();
-    match (fleet.drain.is_cancelled(), fleet.watch.is_away()) {
-        (true, _) => format!("draining: {running} tasks run"),
-        (false, true) => format!("Redis cannot serve, waiting: {running} tasks run"),
-        (false, false) => format!("working: {running} of {} slots in use", fleet.slots.total()),
+    match (fleet.drain.is_cancelled(), fleet.watch.is_away(), view.refusal()) {
+        (true, ..) => format!("draining: {running} tasks run"),
+        (false, true, _) => format!("Redis cannot serve, waiting: {running} tasks run"),
+        (false, false, Some(refusal)) => format!("{refusal}; {running} tasks run"),
+        (false, false, None) => format!("working: {running} of {} slots in use", fleet.slots.total()),
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct View {
     /// This thread's own calls.
     pub(super) broker: Broker,
     stuck: Duration,
+    /// A queue that is refused for longer than this is not served.
+    lease: Duration,
     answering_since: Mutex<Option<Instant>>,
 }
 
@@ -71,13 +73,18 @@ impl View {
             .map_or_else(|| self.queues.clone(), |fleet| fleet.queues.names())
     }
 
-    /// Whether it works on tasks: Redis answers a function that may write, its session lives, it does not drain.
+    /// Whether it works on tasks: Redis answers a function that may write and refuses none of its queues, its session lives, it does
+    /// not drain.
     ///
     /// # Errors
     /// Why not.
     pub(super) async fn ready(&self) -> Result<(), String> {
         if self.stop.is_cancelled() || self.fleet.get().is_some_and(|fleet| fleet.drain.is_cancelled()) {
             return Err("draining: it claims no more".to_owned());
+        }
+        // Before Redis is asked, which goes by the first queue and does not say which that is.
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
         }
         self.function_answers().await.map_err(|error| error.to_string())?;
         if self.fleet.get().is_none() {
@@ -88,6 +95,21 @@ impl View {
             return Err("its own connections to Redis have no answer yet".to_owned());
         }
         self.alive()
+    }
+
+    /// A queue whose tasks Redis has refused for longer than a lease, three heartbeats.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let all = self.fleet.get()?.queues.all();
+        let served = all.iter().filter(|queue| !queue.drain.is_cancelled());
+        let refused: Vec<_> = served
+            .filter_map(|queue| Some((&queue.name, queue.refusals.longer_than(self.lease)?)))
+            .collect();
+        let (name, why) = refused.first()?;
+        let more = match refused.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(format!("queue {name}{more} cannot be served: {why}"))
     }
 
     /// Unparking nobody changes nothing, and Redis refuses it when it would refuse every settle too: it loads, is a
@@ -149,6 +171,7 @@ impl Outside {
             stop: stop.clone(),
             broker: own_broker(config.link.clone(), config.prefix.clone())?,
             stuck: stuck_after(notifier.watchdog()),
+            lease: config.lease,
             answering_since: Mutex::new(None),
         });
         let listener = config.http.map(bind).transpose()?;

@@ -64,6 +64,7 @@ mod tests {
     use super::*;
     use crate::health::{Desk, Host};
     use crate::metrics::Meters;
+    use crate::queues::Refusals;
 
     const LIMIT: Duration = Duration::from_millis(40);
     const LONG: Option<Duration> = Some(Duration::from_secs(60));
@@ -75,6 +76,7 @@ mod tests {
             desk: Arc::new(Desk::new("q", Arc::new(Host::new()), Arc::new(Notify::new()))),
             meter: Meters::new().queue(),
             mark: progress.mark(),
+            refusals: Refusals::default(),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         })
