@@ -9,11 +9,13 @@ use workyard_shared::metrics::{FAMILIES, Source};
 use workyard_shared::name::TaskId;
 use workyard_shared::submit::Submitter;
 use workyard_tests::{
-    Daemon, Signal, Yard, get, http_of, new_task, passes, queue_name, repository_text, tls_dir, wait_for, wait_until,
+    Daemon, Signal, Yard, get, http_of, new_task, passes, queue_name, repository_text, wait_for, wait_until,
     workspace_binary,
 };
 
 const LIMIT: Duration = Duration::from_secs(45);
+/// Three times the 50 ms that a scrape may take, for what else the machine does. That a build is one for debugging, and TLS, fit in.
+const SCRAPE_BOUND: Duration = Duration::from_millis(150);
 const HOW: &str = "It is part of Debian's package prometheus: apt-get install prometheus";
 
 const HANDLERS: &str = r#"
@@ -272,15 +274,16 @@ async fn a_scrape_of_a_busy_daemon_with_100_queues_and_many_kinds_is_quick_and_s
         1.0,
     )
     .await;
-    let mut best = Duration::MAX;
+    let mut times: Vec<Duration> = Vec::new();
     let mut bytes = 0;
     let mut per_family: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..5 {
+    // More than a few only where others take the processors away for a while.
+    while times.len() < 5 || (times.len() < 15 && times.iter().all(|took| *took >= SCRAPE_BOUND)) {
         // Past the second for which a page is given again.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let begun = Instant::now();
         let (status, text) = get(address, "/metrics").await;
-        best = best.min(begun.elapsed());
+        times.push(begun.elapsed());
         assert_eq!(status, 200);
         let busy = value(&text, "workyard_consumer_running_tasks").unwrap();
         let waiting = text.lines().filter(|line| {
@@ -298,16 +301,9 @@ async fn a_scrape_of_a_busy_daemon_with_100_queues_and_many_kinds_is_quick_and_s
     let mut largest: Vec<_> = per_family.into_iter().map(|(name, bytes)| (bytes, name)).collect();
     largest.sort_unstable_by(|a, b| b.cmp(a));
     println!(
-        "scrape: {best:?} at best of 5 (deadline 50 ms), {bytes} bytes at most; {:?}",
-        &largest[..3]
+        "scrapes: {times:.0?} (deadline 50 ms), {bytes} bytes at most; {:?}",
+        &largest[..5]
     );
     assert!(bytes < 1_000_000, "{bytes} bytes");
-    // Three times the deadline for what else the machine does, and three times more for a debug build, which is slower; over TLS
-    // that one spends its time on deciphering what Redis says of 100 queues.
-    let bound = Duration::from_millis(match (cfg!(debug_assertions), tls_dir().is_some()) {
-        (false, _) => 150,
-        (true, false) => 450,
-        (true, true) => 3000,
-    });
-    assert!(best < bound, "{best:?}");
+    assert!(times.iter().any(|took| *took < SCRAPE_BOUND), "{times:?}");
 }
