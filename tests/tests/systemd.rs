@@ -333,21 +333,38 @@ fn systemd_itself_finds_no_fault_in_the_unit_and_it_is_hardened() {
         "{}/../scripts/systemd/workyard-consumer@.service",
         env!("CARGO_MANIFEST_DIR")
     );
-    // Its programs are installed by the package: verify gets a copy that names one that is there.
+    // What it runs is not everywhere: verify gets a copy that names something that is.
     let text = std::fs::read_to_string(&unit).unwrap();
-    assert!(text.contains("ExecStart=/usr/bin/workyard-consumer "));
     let dir = tempfile::tempdir().unwrap();
-    let copy = dir.path().join("workyard-consumer@x.service");
-    std::fs::write(&copy, text.replace("/usr/bin/workyard-consumer", "/bin/true")).unwrap();
-    let path = copy.display().to_string();
-    let how = "It is part of systemd.";
-    if let Some(output) = checked_by("systemd-analyze", &["verify", "--man=no", &path], "", how) {
+    let copy = |instance: &str, setting: &str, other: &str| {
+        assert!(text.contains(setting), "{setting}");
+        let changed = text.replace(setting, other);
+        let changed = changed
+            .replace("/usr/bin/workyard-consumer", "/bin/true")
+            .replace("/bin/kill", "/bin/true");
+        let path = dir.path().join(format!("workyard-consumer@{instance}.service"));
+        std::fs::write(&path, changed).unwrap();
+        path.display().to_string()
+    };
+    let path = copy(
+        "x",
+        "ExecStart=/usr/bin/workyard-consumer ",
+        "ExecStart=/usr/bin/workyard-consumer ",
+    );
+    // Debian's package systemd is enough, without a systemd that runs.
+    let how = "It is part of systemd 250 or newer: apt-get install systemd";
+    let faults = |path: &str| {
+        let output = checked_by("systemd-analyze", &["verify", "--man=no", path], "", how)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let ours: Vec<&str> = said
-            .lines()
-            .filter(|line| line.contains("workyard-consumer@"))
-            .collect();
-        assert!(ours.is_empty(), "{ours:#?}");
+        // It also tells of other units of this machine.
+        let ours = said.lines().filter(|line| line.contains("workyard-consumer@"));
+        Some(ours.map(str::to_owned).collect::<Vec<_>>())
+    };
+    if let Some(found) = faults(&path) {
+        assert!(found.is_empty(), "{found:#?}");
+        // It has really looked: a fault that is put in is found.
+        let found = faults(&copy("y", "Restart=on-failure", "Restart=sometimes")).unwrap();
+        assert!(found.iter().any(|line| line.contains("sometimes")), "{found:#?}");
     }
     let args = ["security", "--offline=true", "--threshold=15", &path];
     if let Some(output) = checked_by("systemd-analyze", &args, "", how) {
