@@ -16,9 +16,9 @@ impl Error {
         }
         if lacks_right(text) {
             return Some(
-                "the login is right, but this user of Redis lacks that right: `workyard acl --role \
-                 producer|consumer|operator` prints the rules for each, and to pause, set, cancel and \
-                 retry is for an operator",
+                "the login is right, but this user of Redis lacks that right: to look at queues, tasks and consumers is for \
+                 a producer or an operator, to pause, set, cancel and retry and to see the audit for an operator, `doctor` \
+                 for an administrator of Redis; `workyard acl --role producer|consumer|operator` prints the rules for each",
             );
         }
         if says(&["WRONGPASS", "invalid username-password", "AuthenticationFailed"]) {

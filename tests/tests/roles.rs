@@ -168,6 +168,60 @@ async fn a_consumer_cannot_change_settings_by_any_road() {
     }
 }
 
+/// What `workyard` says as this user, and its exit code.
+fn told(url: &str, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = workspace_binary("workyard");
+    let output = command.args(args).env("WORKYARD_REDIS_URL", url).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_look_or_operate_is_told_which_role_may_and_that_role_may() {
+    let yard = guarded().await;
+    let id = yard.add("echo", "1", |_| {}).await;
+    let [producer, consumer, operator] = [
+        yard.server.producer_url(),
+        yard.server.consumer_url(),
+        yard.server.operator_url(),
+    ];
+    let looks: [&[&str]; 5] = [
+        &["stats", "-q", "q"],
+        &["queues"],
+        &["list", "-q", "q"],
+        &["consumers"],
+        &["explain", &id, "-q", "q"],
+    ];
+    for args in looks {
+        let (code, said) = told(&consumer, args);
+        let remedy = "to look at queues, tasks and consumers is for a producer or an operator";
+        assert!(code == Some(4) && said.contains(remedy), "{args:?}: {code:?} {said}");
+        for other in [&producer, &operator] {
+            let (code, said) = told(other, args);
+            assert_eq!(code, Some(0), "{args:?}: {said}");
+        }
+    }
+    let operations: [&[&str]; 3] = [
+        &["audit", "-q", "q"],
+        &["pause", "-q", "q"],
+        &["cancel", &id, "-q", "q"],
+    ];
+    for args in operations {
+        let (code, said) = told(&producer, args);
+        let remedy = "to pause, set, cancel and retry and to see the audit for an operator";
+        assert!(code == Some(4) && said.contains(remedy), "{args:?}: {code:?} {said}");
+        let (code, said) = told(&operator, args);
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+    }
+    let (code, said) = told(&operator, &["doctor"]);
+    assert!(
+        code == Some(4) && said.contains("`doctor` for an administrator"),
+        "{code:?} {said}"
+    );
+    let (code, said) = told(&yard.server.url(), &["doctor"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_budget_of_bytes_refuses_a_producer_and_not_its_role() {
     let yard = guarded().await;
