@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Value, json};
 use workyard_shared::metrics::{FAMILIES, Form};
 use workyard_tests::{passes, repository_path, repository_text, repository_yaml};
 
@@ -74,8 +75,68 @@ fn every_alarm_has_its_paragraph_in_the_operations_guide_and_the_rules_pass_prom
         .display()
         .to_string();
     passes("promtool", &["check", "config", "--syntax-only", &config], "", HOW);
-    let dashboard: serde_json::Value = serde_json::from_str(&repository_text("scripts/grafana/workyard.json")).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().len() >= 8);
+}
+
+/// The place of a panel: from and to, across and down.
+fn place(panel: &Value) -> [u64; 4] {
+    let [x, y, w, h] = ["x", "y", "w", "h"].map(|of| panel["gridPos"][of].as_u64().expect(of));
+    assert!(w > 0 && h > 0 && x + w <= 24, "{panel} is beyond the 24 columns");
+    [x, x + w, y, y + h]
+}
+
+/// What stands for a value in a text of Grafana's.
+fn variables(text: &str) -> BTreeSet<String> {
+    let parts = text.split('$').skip(1).map(|part| part.trim_start_matches('{'));
+    let end = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    parts
+        .map(|part| part.split(end).next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_dashboard_can_be_drawn_and_its_expressions_pass_promtool() {
+    let dashboard: Value = serde_json::from_str(&repository_text("scripts/grafana/workyard.json")).unwrap();
+    let asked = dashboard["templating"]["list"].as_array().unwrap().iter();
+    let mut known: BTreeSet<String> = asked.map(|of| of["name"].as_str().unwrap().to_owned()).collect();
+    known.insert("__rate_interval".to_owned());
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.len() >= 8);
+    let (mut ids, mut places, mut rules) = (BTreeSet::new(), Vec::<[u64; 4]>::new(), Vec::new());
+    for panel in panels {
+        let id = panel["id"].as_u64().unwrap();
+        assert!(ids.insert(id), "two panels have the id {id}");
+        assert!(
+            panel["title"].as_str().is_some_and(|text| !text.is_empty()),
+            "{id}: title"
+        );
+        assert_eq!(panel["type"], "timeseries", "{id}");
+        assert_eq!(
+            panel["datasource"],
+            json!({ "type": "prometheus", "uid": "${source}" }),
+            "{id}"
+        );
+        let [left, right, top, bottom] = place(panel);
+        let overlaps = |of: &&[u64; 4]| left < of[1] && of[0] < right && top < of[3] && of[2] < bottom;
+        assert_eq!(places.iter().find(overlaps), None, "panel {id} lies on another");
+        places.push([left, right, top, bottom]);
+        let (targets, mut names) = (panel["targets"].as_array().unwrap(), BTreeSet::new());
+        assert!(!targets.is_empty(), "{id}");
+        for target in targets {
+            let (name, expr) = (target["refId"].as_str().unwrap(), target["expr"].as_str().unwrap());
+            assert!(names.insert(name), "{id}: two targets are {name}");
+            rules.push(
+                json!({ "record": format!("panel:{id}:{name}"), "expr": expr.replace("$__rate_interval", "5m") }),
+            );
+        }
+        let unknown: Vec<_> = variables(&panel.to_string()).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{id}: {unknown:?} stand for nothing");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dashboard.yml");
+    // JSON is YAML.
+    let groups = json!({ "groups": [{ "name": "dashboard", "rules": rules }] });
+    std::fs::write(&file, groups.to_string()).unwrap();
+    passes("promtool", &["check", "rules", &file.display().to_string()], "", HOW);
 }
 
 #[test]

@@ -392,23 +392,43 @@ fn linters_and_schemas_find_no_fault_in_the_files() {
     );
     passes("hadolint", &[&file("Dockerfile")], "", how);
     passes("kubernetes-validate", &["--strict", "-k", "1.31", &workyard], "", how);
-    let script = "import re, sys\n\
+}
+
+/// Python's exit code where a schema is not installed.
+const NO_SCHEMA: i32 = 77;
+
+/// Has Python hold a file against the schema that a package has.
+fn passes_schema(package: &str, script: &str, name: &str) {
+    let how = format!("pip install {package}");
+    match checked_by("python3", &["-c", script], &read(name), &how) {
+        Some(output) if output.status.code() == Some(NO_SCHEMA) => {
+            report_missing(package, &format!("{name} was not compared with its schema"), &how);
+        }
+        Some(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {said}");
+        }
+        None => {}
+    }
+}
+
+#[test]
+fn the_compose_file_and_what_keda_reads_are_as_their_schemas_say() {
+    let compose = "import re, sys\n\
         try: import compose_spec\n\
         except ImportError: sys.exit(77)\n\
         text = re.sub(r'(?<!\\$)\\$\\{[A-Z_]+:-([^}]*)\\}', r'\\1', sys.stdin.read())\n\
         options = compose_spec.PyOptions()\n\
         options.apply_merge = True\n\
         options.from_yaml(text).validate()\n";
-    let text = read("docker-compose.yml");
-    match checked_by("python3", &["-c", script], &text, how) {
-        Some(output) if output.status.code() == Some(77) => {
-            report_missing(
-                "compose_spec",
-                "docker-compose.yml was not compared with its schema",
-                how,
-            );
-        }
-        Some(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-        None => {}
-    }
+    passes_schema("compose-spec", compose, "docker-compose.yml");
+    // Models made of KEDA's own definitions. A field that they do not know they leave away: what they read must be all.
+    let keda = "import sys\n\
+        try: import yaml; from cloudcoil.models.keda import v1alpha1\n\
+        except ImportError: sys.exit(77)\n\
+        for document in yaml.safe_load_all(sys.stdin):\n\
+        \x20   read = getattr(v1alpha1, document['kind']).model_validate(document)\n\
+        \x20   read = read.model_dump(mode='json', by_alias=True, exclude_unset=True)\n\
+        \x20   if read != document: sys.exit(f'of {document} only {read} is known')\n";
+    passes_schema("cloudcoil-models-keda", keda, "scripts/kubernetes/keda.yaml");
 }

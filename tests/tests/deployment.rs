@@ -17,6 +17,21 @@ use workyard_tests::{
 const LIMIT: Duration = Duration::from_secs(45);
 /// As daemons do without a word of it.
 const DEFAULT_DRAIN: &str = "30s";
+/// What KEDA's scaler for lists (and sorted sets) of Redis reads of a trigger.
+const REDIS_SCALER: [&str; 12] = [
+    "address",
+    "addressFromEnv",
+    "host",
+    "port",
+    "usernameFromEnv",
+    "passwordFromEnv",
+    "listName",
+    "listLength",
+    "activationListLength",
+    "enableTLS",
+    "unsafeSsl",
+    "databaseIndex",
+];
 
 fn compose() -> Value {
     repository_yaml("docker-compose.yml").remove(0)
@@ -320,4 +335,32 @@ fn keda_counts_the_pending_set_of_a_queue_that_the_pods_serve() {
         scaled["spec"]["minReplicaCount"].as_u64().unwrap() >= 1,
         "somebody has to promote what is due"
     );
+    // The definitions know nothing of what a scaler reads, which is texts by name: these are of KEDA's page on Redis lists.
+    assert_eq!(trigger["type"], "redis");
+    for (name, value) in trigger["metadata"].as_object().unwrap() {
+        assert!(
+            REDIS_SCALER.contains(&name.as_str()),
+            "{name} is nothing that the scaler reads"
+        );
+        let text = value.as_str().unwrap_or_else(|| panic!("{name} is no text"));
+        assert!(
+            !name.ends_with("Length") || text.parse::<u32>().is_ok(),
+            "{name}: {text}"
+        );
+    }
+    let (host, port) = trigger["metadata"]["address"]
+        .as_str()
+        .unwrap()
+        .split_once(':')
+        .unwrap();
+    assert!(!host.is_empty() && port.parse::<u16>().is_ok(), "{host}:{port}");
+    assert!(trigger["metadata"]["listLength"].as_str().unwrap() != "0");
+    let parameters = login["spec"]["secretTargetRef"].as_array().unwrap();
+    for parameter in parameters {
+        let name = parameter["parameter"].as_str().unwrap();
+        assert!(
+            ["username", "password"].contains(&name),
+            "the scaler takes no {name} from there"
+        );
+    }
 }
