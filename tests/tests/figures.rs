@@ -193,6 +193,23 @@ async fn who_fails_what_another_completes_shows_a_low_score_and_an_open_circuit(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_told_by_kind_until_it_has_ended() {
+    let yard = Yard::start().await;
+    let handlers = format!("{SLEEP}[handlers.echo]\ntype = \"builtin\"\nfunction = \"echo\"\n");
+    let (_daemon, address) = daemon(&yard, "a.toml", &handlers).await;
+    yard.add("echo", "1", |_| {}).await;
+    let ids = yard.add_many(3, "sleep", r#"{"ms":60000}"#).await;
+    let of = |kind: &str| format!("workyard_consumer_kind_running_tasks{{queue=\"q\",kind=\"{kind}\"}}");
+    page_with(address, &[(&of("sleep"), 3.0), (&of("echo"), 0.0)]).await;
+    yard.operator.cancel(&ids[0]).await.unwrap();
+    page_with(address, &[(&of("sleep"), 2.0)]).await;
+    for id in &ids[1..] {
+        yard.operator.cancel(id).await.unwrap();
+    }
+    page_with(address, &[(&of("sleep"), 0.0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_counted_and_ends() {
     let yard = Yard::on(TestServer::start_durable().await);
     let (_daemon, address) = daemon(&yard, "a.toml", SLEEP).await;

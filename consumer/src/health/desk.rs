@@ -3,6 +3,7 @@
 //!
 //! Invariant: one lock, never held over an await. The clock is this desk's own; the fleet's time is turned into it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -393,6 +394,11 @@ impl Desk {
     /// Kinds that fail everywhere.
     pub(crate) fn broken_kinds(&self) -> Vec<String> {
         self.with(|inner| inner.gauges.broken())
+    }
+
+    /// How many tasks of each kind are under way, where there are any.
+    pub(crate) fn running(&self) -> HashMap<String, u32> {
+        self.with(|inner| inner.gauges.running())
     }
 
     /// What people see.

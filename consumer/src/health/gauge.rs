@@ -130,6 +130,18 @@ impl Gauges {
         vitals.cap();
     }
 
+    /// How many tasks of each kind are under way, where there are any.
+    pub(super) fn running(&self) -> HashMap<String, u32> {
+        let running = self
+            .kinds
+            .iter()
+            .map(|(kind, gauge)| (kind, gauge.running.load(Ordering::Relaxed)));
+        running
+            .filter(|(_, n)| *n > 0)
+            .map(|(kind, n)| (kind.clone(), n))
+            .collect()
+    }
+
     /// Kinds whose breaker the maintainer has not closed, at most [`MOST_BROKEN`].
     pub(super) fn broken(&self) -> Vec<String> {
         let broken = self.kinds.iter().filter(|(_, gauge)| gauge.said != Breaker::Closed);

@@ -1,11 +1,12 @@
 //! One scrape of a daemon: what it counted of itself, as families.
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use workyard_shared::balance::Circuit;
-use workyard_shared::metrics::{Exposition, Family};
+use workyard_shared::metrics::{Exposition, Family, OTHER};
 
 use super::meter::{Call, Outcome, QueueMeter};
 use crate::fleet::Fleet;
@@ -35,7 +36,7 @@ pub(crate) fn collect(out: &mut Exposition, fleet: &Fleet, started: Instant) {
     }
     for queue in fleet.queues.all().iter() {
         add_desk(out, &queue.desk);
-        add_queue(out, queue.name.as_str(), &queue.meter);
+        add_queue(out, queue.name.as_str(), &queue.meter, &queue.desk.running());
     }
 }
 
@@ -51,7 +52,7 @@ fn add_desk(out: &mut Exposition, desk: &Desk) {
     }
 }
 
-fn add_queue(out: &mut Exposition, queue: &str, meter: &QueueMeter) {
+fn add_queue(out: &mut Exposition, queue: &str, meter: &QueueMeter, running: &HashMap<String, u32>) {
     out.count(Family::LEASES_LOST, &[queue], meter.leases_lost.load(Ordering::Relaxed));
     out.count(Family::STALE, &[queue], meter.stale.load(Ordering::Relaxed));
     out.count(Family::REFUSED, &[queue], meter.refused.load(Ordering::Relaxed));
@@ -63,7 +64,12 @@ fn add_queue(out: &mut Exposition, queue: &str, meter: &QueueMeter) {
         }
     }
     let kinds = meter.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+    let unnamed = running.iter().filter(|(kind, _)| !kinds.contains_key(*kind));
+    let unnamed: u64 = unnamed.map(|(_, n)| u64::from(*n)).sum();
     for (kind, meter) in kinds.iter() {
+        let own = running.get(kind).copied().unwrap_or_default();
+        let others = if kind == OTHER { unnamed } else { 0 };
+        out.gauge(Family::KIND_RUNNING, &[queue, kind], u64::from(own) + others);
         out.count(Family::CLAIMED, &[queue, kind], meter.claimed.load(Ordering::Relaxed));
         for (outcome, name) in Outcome::ALL {
             let n = meter.runs[outcome as usize].load(Ordering::Relaxed);

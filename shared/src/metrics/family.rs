@@ -155,6 +155,8 @@ families! {
         "From when a task could first run to its first claim, by the clock of Redis; first attempts only";
     CLAIMED = "workyard_consumer_claimed_tasks_total" Counter Daemon ["queue", "kind"]
         "Tasks that went from pending to this daemon: each claim that brought one counts, so a retry does again";
+    KIND_RUNNING = "workyard_consumer_kind_running_tasks" Gauge Daemon ["queue", "kind"]
+        "Tasks of a kind that this daemon runs; the sum over all daemons is what runs of it";
     PROMOTED = "workyard_consumer_promoted_tasks_total" Counter Daemon ["queue"]
         "Tasks that this daemon moved from scheduled to pending because they were due; those of all daemons are the event promoted";
     INGESTED = "workyard_consumer_ingested_tasks_total" Counter Daemon ["queue"]
