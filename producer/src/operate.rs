@@ -178,18 +178,21 @@ impl Client {
         Ok(answers)
     }
 
-    /// How many tasks a purge of this place would remove now.
+    /// How many tasks (or raw items of the inbox) a purge of this place would remove now.
     ///
     /// # Errors
     /// [`Error::Call`].
     pub async fn count_in(&self, queue: &QueueName, place: PurgePlace) -> Result<u64, Error> {
         let calls = self.queue(queue);
+        if place == PurgePlace::Inbox {
+            return self.patiently(|| calls.inbox_len()).await;
+        }
         let overview = self.patiently(|| calls.overview()).await?;
         Ok(match place {
             PurgePlace::Pending => overview.pending,
             PurgePlace::Scheduled => overview.scheduled,
             PurgePlace::Failed => overview.failed,
-            PurgePlace::Results => overview.results,
+            _ => overview.results,
         })
     }
 

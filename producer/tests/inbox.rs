@@ -67,6 +67,51 @@ async fn what_is_in_the_inbox_is_said_to_be_there_and_can_be_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_inbox_can_be_purged_while_somebody_takes_it_in() {
+    let server = Server::start(&[]).await;
+    let queue = server.queue("default");
+    let inbox = queue.keys().inbox();
+    for raw in ["first", "junk", RAW, "last"] {
+        push(&server, raw).await;
+    }
+    // An ingester has moved one, and looked at the others.
+    let mut moves = redis::cmd("LMOVE");
+    moves.arg(&inbox).arg(queue.keys().ingesting()).arg("LEFT").arg("RIGHT");
+    moves.exec_async(&mut server.redis().await).await.unwrap();
+    let verdicts = ["junk", "i1", "last"].map(|why| Verdict::Reject(format!("{{\"reason\":\"{why}\"}}")));
+    let judged: Vec<_> = queue
+        .peek(&inbox, 10, 1000)
+        .await
+        .unwrap()
+        .into_iter()
+        .zip(verdicts)
+        .collect();
+    let first = queue.ingest(&inbox, &judged[..1]).await.unwrap();
+    assert_eq!(first.moved, 1);
+
+    let said = "purge would remove 3 items of the inbox of queue default for good";
+    server.run(&["purge", "inbox"]).fails(2, said);
+    assert_eq!(queue.inbox_len().await.unwrap(), 3);
+    let ran = server.run(&["purge", "inbox", "--yes"]).ok();
+    assert_eq!(ran.out, "3 items removed\n");
+    push(&server, "new").await;
+    // What it looked at is gone: it moves nothing, least of all what has come since.
+    let late = queue.ingest(&inbox, &judged[1..]).await.unwrap();
+    assert_eq!((late.moved, queue.inbox_len().await.unwrap()), (0, 1));
+    let totals = queue.overview().await.unwrap().totals;
+    let counted = ["rejected", "deleted", "purged", "submitted"].map(|name| totals.get(name).copied().unwrap_or(0));
+    assert_eq!(
+        counted,
+        [1, 3, 0, 0],
+        "what never was a task is not counted as one that went"
+    );
+    let act = &server.run(&["audit", "-q", "default", "--json"]).ok().json()[0];
+    assert_eq!((&act["count"], &act["detail"]), (&3.into(), &"inbox".into()), "{act}");
+    let ran = server.run(&["purge", "inbox", "--yes", "--json"]).ok();
+    assert_eq!(ran.json()["removed"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_what_lies_behind_the_items_that_are_looked_at_nobody_says_that_it_was_never_there() {
     let server = Server::start(&[]).await;
     let mut junk = redis::cmd("RPUSH");

@@ -7,7 +7,8 @@ retry:  failed -> pending, counters of failures and crashes begin anew.
 delete: removes a finished task: its result or its dead letter.
         KEYS the shared keys, audit   ARGV who | ids   Reply one letter an id: d = deleted, a = still alive (cancel it first), n = unknown
 purge:  removes tasks of one state unseen, as operators do on purpose.
-        KEYS the shared keys, audit   ARGV who | pending | scheduled | failed | results, most tasks   Reply how many went
+        KEYS the shared keys, audit, of `inbox` also inbox, inbox:ingesting
+        ARGV who | pending | scheduled | failed | results | inbox, most tasks   Reply how many went
 ]]
 local function retry(keys, argv)
   local audit, who = keys[OWN + 1], argv[1]
@@ -68,29 +69,59 @@ local function delete(keys, argv)
   return table.concat(letters)
 end
 
-local PLACES = { pending = PENDING, scheduled = SCHEDULED, failed = FAILED, results = DONE }
+local purge -- in a block with what only it needs: Lua allows 200 local names in one
 
-local function purge(keys, argv)
-  local audit, who, place, most = keys[OWN + 1], argv[1], PLACES[argv[2]], tonumber(argv[3])
-  if not (place and most and most >= 1 and most <= MAX_BATCH) then return refuse('purge takes pending, scheduled, failed or results, and 1 to ' .. MAX_BATCH) end
-  local wrong = check_audit(audit, who)
-  if wrong then return wrong end
-  check_finish(keys)
-  local ids = call('ZRANGE', keys[place], 0, most - 1)
-  if not ids[1] then return 0 end
-  call('ZREM', keys[place], unpack(ids))
-  if place == DONE then
-    call('HDEL', keys[RESULTS], unpack(ids))
-  else
-    call('HDEL', keys[TASKS], unpack(ids))
-    call('HDEL', keys[META], unpack(ids))
-    call('HDEL', keys[WAITERS], unpack(ids))
-    call('ZREM', keys[EXPIRING], unpack(ids))
+do
+  local PLACES = { pending = PENDING, scheduled = SCHEDULED, failed = FAILED, results = DONE }
+
+  -- How many of at most `most` items went that are no tasks yet: from the heads on, the oldest first, as ingest takes them.
+  -- An ingest under way loses nothing by it: one call sees both lists, and what goes from one to the other meanwhile (BLMOVE)
+  -- is before or after it in one of them. Ingest moves only what still stands at the head, byte for byte: of what it peeked
+  -- at and is gone here it moves nothing, and looks again. So each item is counted once, by this or by ingest. They were never submitted:
+  -- `purged` stands for tasks that were, and stays.
+  local function purge_inbox(keys, most)
+    local there, gone = { call('LLEN', keys[OWN + 2]), call('LLEN', keys[OWN + 3]) }, 0
+    for i = 2, 1, -1 do -- what was moved to inbox:ingesting is older
+      local n = math.min(there[i], most - gone)
+      if n > 0 then call('LTRIM', keys[OWN + 1 + i], n, -1) end
+      gone = gone + n
+    end
+    return gone
   end
-  local now = clock()
-  bump(keys, now, { deleted = #ids, purged = place ~= DONE and #ids or 0 })
-  note_step(audit, who, 'purge', #ids, argv[2], now)
-  return #ids
+
+  function purge(keys, argv)
+    local audit, who, what, most = keys[OWN + 1], argv[1], argv[2], tonumber(argv[3])
+    local place = PLACES[what]
+    if not ((place or what == 'inbox') and most and most >= 1 and most <= MAX_BATCH) then return refuse('purge takes pending, scheduled, failed, results or inbox, and 1 to ' .. MAX_BATCH) end
+    if not place and not keys[OWN + 3] then return refuse('purge of inbox takes inbox and inbox:ingesting behind audit') end
+    local wrong = check_audit(audit, who)
+    if wrong then return wrong end
+    check_finish(keys)
+    if not place then
+      local gone = purge_inbox(keys, floor(most))
+      if gone > 0 then
+        local now = clock()
+        bump(keys, now, { deleted = gone })
+        note_step(audit, who, 'purge', gone, what, now)
+      end
+      return gone
+    end
+    local ids = call('ZRANGE', keys[place], 0, most - 1)
+    if not ids[1] then return 0 end
+    call('ZREM', keys[place], unpack(ids))
+    if place == DONE then
+      call('HDEL', keys[RESULTS], unpack(ids))
+    else
+      call('HDEL', keys[TASKS], unpack(ids))
+      call('HDEL', keys[META], unpack(ids))
+      call('HDEL', keys[WAITERS], unpack(ids))
+      call('ZREM', keys[EXPIRING], unpack(ids))
+    end
+    local now = clock()
+    bump(keys, now, { deleted = #ids, purged = place ~= DONE and #ids or 0 })
+    note_step(audit, who, 'purge', #ids, what, now)
+    return #ids
+  end
 end
 
 register('retry', retry, nil, { 'audit' })

@@ -17,7 +17,7 @@ local function retire(keys, argv)
   local now = clock()
   local held = {
     { call('HLEN', keys[TASKS]), 'task', 'tasks', ', dead letters included (cancel or purge first)' },
-    { call('LLEN', inbox) + call('LLEN', ingesting), 'item', 'items', ' in its inbox (a consumer takes in what is there)' },
+    { call('LLEN', inbox) + call('LLEN', ingesting), 'item', 'items', ' in its inbox (a consumer takes in what is there, or purge inbox)' },
     { call('ZCARD', jobs), 'map-reduce job', 'map-reduce jobs', ' (`workyard job delete` first)' },
     { call('ZCOUNT', keys[CONSUMERS], now, '+inf'), 'consumer', 'consumers', ' at work (stop first)' },
   }

@@ -273,11 +273,7 @@ async fn a_mistyped_queue_can_be_removed_and_one_in_use_cannot() {
         "1 task, dead letters included (cancel or purge first), 1 item in its inbox",
     );
     assert!(in_queue(&["cancel", "-q", "q", "a"]).status.success());
-    redis::cmd("DEL")
-        .arg("workyard:{q}:inbox")
-        .exec_async(&mut redis)
-        .await
-        .unwrap();
+    assert!(in_queue(&["purge", "inbox", "-q", "q", "--yes"]).status.success());
     let worker = yard.work(workyard_consumer::Registry::new(), yard.config()).await;
     refused(&["--yes"], "1 consumer at work (stop first)");
     worker.stop().await;
@@ -293,7 +289,10 @@ async fn a_mistyped_queue_can_be_removed_and_one_in_use_cannot() {
     assert_eq!(left, ["workyard:{q}:audit"]);
     let days: i64 = redis::cmd("TTL").arg(left[0]).query_async(&mut redis).await.unwrap();
     assert!((89 * 86_400..=90 * 86_400).contains(&days), "{days}");
-    assert_eq!(told(&audit(&yard).await), ["cancel 1 a", "delete-queue 1 "]);
+    assert_eq!(
+        told(&audit(&yard).await),
+        ["cancel 1 a", "purge 1 inbox", "delete-queue 1 "]
+    );
     let shown = String::from_utf8(in_queue(&["audit", "-q", "q"]).stdout).unwrap();
     assert!(shown.contains("delete-queue"), "{shown}");
     // Used again, it is a queue like any other, and its audit stays.

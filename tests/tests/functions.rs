@@ -18,7 +18,7 @@ use workyard_tests::hand::{Hand, job_id, outcome, spec, submit};
 const BASE: &str = "workyard:{q}:";
 
 /// One valid call of every function that writes, on the state that `prepare` makes: name, own keys, arguments.
-const CALLS: [(&str, &[&str], &[&str]); 19] = [
+const CALLS: [(&str, &[&str], &[&str]); 20] = [
     (
         "enqueue",
         &["producer:s"],
@@ -75,6 +75,7 @@ const CALLS: [(&str, &[&str], &[&str]); 19] = [
     ("retry", &["audit"], &["who", "dead"]),
     ("delete", &["audit"], &["who", "dead", "done"]),
     ("purge", &["audit"], &["who", "pending", "10"]),
+    ("purge", &["audit", "inbox", "inbox:ingesting"], &["who", "inbox", "1"]),
     ("set", &["audit"], &["who", "max_pending", "10", "balance", "adaptive"]),
 ];
 
@@ -395,6 +396,7 @@ async fn malformed_arguments_are_refused_with_the_reason_and_change_nothing() {
         ("heartbeat", &["notices:x"], strings(&["x", "1", "1"])),
         ("promote", &[], strings(&["0"])),
         ("purge", &["audit"], strings(&["w", "tasks", "10"])),
+        ("purge", &["audit"], strings(&["w", "inbox", "10"])),
         ("set", &["audit"], strings(&["w", "colour", "red"])),
         ("set", &["audit"], strings(&["w", "paused", "2"])),
         ("set", &["audit"], strings(&["w"])),

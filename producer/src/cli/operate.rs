@@ -4,7 +4,7 @@
 //! not be served. What cannot be undone wants `--yes`.
 
 use serde_json::json;
-use workyard_producer::{CancelAnswer, Deleted, State};
+use workyard_producer::{CancelAnswer, Deleted, PurgePlace, State};
 
 use super::args::{PurgeArgs, QueueArg, RetryArgs, SomeArgs};
 use super::exit::{CliError, Exit};
@@ -122,13 +122,16 @@ async fn sure(args: &SomeArgs, act: &str, ended: bool, session: &mut Session) ->
 }
 
 fn count(session: &mut Session, what: &str, n: u64) -> Result<Exit, CliError> {
+    count_of(session, "task", what, n)
+}
+
+fn count_of(session: &mut Session, noun: &str, what: &str, n: u64) -> Result<Exit, CliError> {
     if session.out.json {
         session
             .out
             .document(&json!({ "queue": session.queue.as_str(), what: n }))?;
     } else {
-        let tasks = if n == 1 { "task" } else { "tasks" };
-        session.out.line(&format!("{n} {tasks} {what}"))?;
+        session.out.line(&format!("{} {what}", counted(n, noun)))?;
     }
     Ok(Exit::Done)
 }
@@ -193,15 +196,25 @@ pub(crate) async fn pause(args: QueueArg, session: &mut Session, paused: bool) -
 pub(crate) async fn purge(args: &PurgeArgs, session: &mut Session) -> Result<Exit, CliError> {
     session.known_queue().await?;
     let place = args.place.into();
+    // What is in the inbox is no task yet.
+    let noun = match place {
+        PurgePlace::Inbox => "item",
+        _ => "task",
+    };
     if !args.yes {
         let there = session.client.count_in(&session.queue, place).await?;
         let message = format!(
-            "purge would remove {} of queue {} for good",
-            counted(there, "task"),
+            "purge would remove {} of {}queue {} for good",
+            counted(there, noun),
+            if place == PurgePlace::Inbox {
+                "the inbox of "
+            } else {
+                ""
+            },
             session.queue
         );
         return Err(CliError::usage(message, Some("say --yes to do it")));
     }
     let gone = session.client.purge(&session.queue, place).await?;
-    count(session, "removed", gone)
+    count_of(session, noun, "removed", gone)
 }

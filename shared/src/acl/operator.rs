@@ -41,6 +41,8 @@ pub(super) const GRANTS: &[Grant] = &[
     on(Reach::Both, "hincrby zpopmin", "stats parked"),
     channels("spublish", "wake:* done:* finished"),
     channels("ssubscribe", "done:* finished"),
+    // Raw items that are purged before they are tasks.
+    on(Reach::Write, "ltrim", "inbox inbox:ingesting"),
     // What a holder of a cancelled task is told.
     on(Reach::Write, "rpush ltrim pexpire", "notices:*"),
     on(Reach::Both, "rpush lpop pexpire", "job:*:again"),

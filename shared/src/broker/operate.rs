@@ -39,6 +39,8 @@ pub enum PurgePlace {
     Failed,
     /// Results.
     Results,
+    /// Raw items that no consumer has taken in yet.
+    Inbox,
 }
 
 /// How often a cancel chases a task that moves from consumer to consumer.
@@ -129,12 +131,17 @@ impl Queue {
     /// # Errors
     /// As [`Error`] sorts them.
     pub async fn purge_step(&self, place: PurgePlace) -> Result<u64, Error> {
-        let mut cmd = self.fcall("purge", &[&self.keys.audit()]);
+        let (audit, inbox, ingesting) = (self.keys.audit(), self.keys.inbox(), self.keys.ingesting());
+        let mut cmd = match place {
+            PurgePlace::Inbox => self.fcall("purge", &[&audit, &inbox, &ingesting]),
+            _ => self.fcall("purge", &[&audit]),
+        };
         cmd.arg(&*self.who).arg(match place {
             PurgePlace::Pending => "pending",
             PurgePlace::Scheduled => "scheduled",
             PurgePlace::Failed => "failed",
             PurgePlace::Results => "results",
+            PurgePlace::Inbox => "inbox",
         });
         cmd.arg(500);
         reply::count(&self.link.call(&cmd).await?)

@@ -136,6 +136,8 @@ pub(crate) enum PlaceArg {
     Failed,
     /// Results
     Results,
+    /// Raw items (RPUSH) that no consumer has taken in yet
+    Inbox,
 }
 
 impl From<PlaceArg> for PurgePlace {
@@ -145,6 +147,7 @@ impl From<PlaceArg> for PurgePlace {
             PlaceArg::Scheduled => Self::Scheduled,
             PlaceArg::Failed => Self::Failed,
             PlaceArg::Results => Self::Results,
+            PlaceArg::Inbox => Self::Inbox,
         }
     }
 }
