@@ -47,7 +47,7 @@ struct Facts<'a> {
     bulletin: Bulletin,
     /// Tasks that are claimed before it, if it is pending.
     ahead: Option<u64>,
-    /// When the lease of the consumer that runs it ended, if it is over.
+    /// When the lease of the consumer that holds it ended, if it is over.
     lease_ended: Option<Moment>,
 }
 
@@ -59,11 +59,32 @@ fn breakers(facts: &Facts<'_>) -> Option<Reason> {
     })
 }
 
+/// Of what a consumer holds.
+fn held(facts: &Facts<'_>) -> Vec<Reason> {
+    let Facts { view, serving, .. } = facts;
+    let mut reasons = vec![match (facts.lease_ended, &view.consumer) {
+        (Some(at), Some(consumer)) => Reason::HolderGone {
+            consumer: consumer.clone(),
+            at,
+        },
+        _ => Reason::Running {
+            consumer: view.consumer.clone(),
+            since: view.started_at,
+        },
+    }];
+    if facts.lease_ended.is_some() && serving.alive == 0 {
+        reasons.push(Reason::NoConsumer { alive: 0 });
+    }
+    reasons
+}
+
 fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
     let Facts {
         view, stats, serving, ..
     } = facts;
     let mut reasons = Vec::new();
+    // Those by consumers that know no handler are a reason of their own.
+    let other_releases = view.releases.saturating_sub(view.unhandled);
     match view.state {
         State::Completed | State::Failed | State::Cancelled | State::Expired => {
             let reason = view.reason.clone().filter(|word| word != view.state.as_str());
@@ -73,30 +94,16 @@ fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
                 error: view.error.clone(),
             }];
         }
-        State::Running => {
-            let mut reasons = vec![match (facts.lease_ended, &view.consumer) {
-                (Some(at), Some(consumer)) => Reason::HolderGone {
-                    consumer: consumer.clone(),
-                    at,
-                },
-                _ => Reason::Running {
-                    consumer: view.consumer.clone(),
-                    since: view.started_at,
-                },
-            }];
-            if facts.lease_ended.is_some() && serving.alive == 0 {
-                reasons.push(Reason::NoConsumer { alive: 0 });
-            }
-            return reasons;
-        }
+        State::Running => return held(facts),
         State::Retrying => reasons.push(Reason::Retrying {
             failures: view.failures,
+            handed_back: other_releases,
             error: view.error.clone(),
             until: view.due_at,
         }),
-        State::Scheduled if view.releases > 0 && view.unhandled == 0 => reasons.push(Reason::HandedBack {
+        State::Scheduled if other_releases > 0 => reasons.push(Reason::HandedBack {
             kind: view.kind.clone(),
-            times: view.releases,
+            times: other_releases,
             waiting: stats.handed_back.max(1),
             until: view.due_at,
         }),
@@ -359,6 +366,7 @@ mod tests {
                 find(State::Retrying, 0, false, 1, 1, 2.0),
                 vec![Reason::Retrying {
                     failures: 0,
+                    handed_back: 0,
                     error: None,
                     until: None,
                 }],

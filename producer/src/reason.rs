@@ -7,6 +7,11 @@ use serde::Serialize;
 
 use crate::moment::Moment;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 /// Something that a task waits for, or that has become of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
@@ -29,16 +34,16 @@ pub enum Reason {
         /// When its time was over.
         at: Moment,
     },
-    /// A consumer runs it.
+    /// A consumer holds it: it runs there, or was claimed ahead and waits for a slot. Which of the two Redis does not know.
     Running {
         /// Who.
         #[serde(skip_serializing_if = "Option::is_none")]
         consumer: Option<String>,
-        /// Since when.
+        /// Since when: when it was claimed.
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<Moment>,
     },
-    /// The consumer that ran it is gone: its lease is over, and a consumer of the queue takes the task back with its next look.
+    /// The consumer that held it is gone: its lease is over, and a consumer of the queue takes the task back with its next look.
     HolderGone {
         /// Who.
         consumer: String,
@@ -67,6 +72,9 @@ pub enum Reason {
     Retrying {
         /// How often it has failed.
         failures: u32,
+        /// How often it was handed back unharmed besides; the last of both decides when it is due.
+        #[serde(skip_serializing_if = "is_zero")]
+        handed_back: u32,
         /// The last error.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,

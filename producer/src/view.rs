@@ -50,7 +50,7 @@ pub struct TaskView {
     /// When it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Moment>,
-    /// When its present or last run began, if known.
+    /// When its last run began, if known; of a running task when it was claimed, which is a little before if it was claimed ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Moment>,
     /// When it ended.
@@ -218,7 +218,7 @@ impl TaskView {
         }
     }
 
-    /// Adds who runs it. The token of a claim is its time in us, or a little more.
+    /// Adds who holds it, and since when. The token of a claim is its time in us, or a little more.
     pub(crate) fn held(&mut self, holding: &Holding) {
         self.consumer = Some(holding.consumer.to_string());
         self.started_at = Moment::known(holding.token / 1000);

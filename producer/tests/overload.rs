@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{Hands, Server};
 use workyard_producer::Prefix;
-use workyard_shared::broker::{Broker, FailVerdict};
+use workyard_shared::broker::{Broker, FailVerdict, Grant};
 use workyard_shared::link::{Link, LinkConfig};
 
 /// Writes the health key of a consumer.
@@ -335,6 +335,57 @@ async fn explain_says_what_a_task_waits_for() {
     assert!(told.contains("its time to start was over"), "{told}");
     let text = server.run(&["explain", "a"]).ok().out;
     assert!(text.contains("it is the next to be claimed"), "{text}");
+}
+
+/// The next task, which may have to become due first.
+async fn next_due(hands: &mut Hands) -> Grant {
+    for _ in 0..2000 {
+        hands.queue.promote(10).await.unwrap();
+        if let Some(grant) = hands.claim(1).await.pop() {
+            return grant;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no task came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_of_a_retried_task_that_it_was_handed_back_and_of_a_claimed_one_not_that_it_runs() {
+    let server = Server::start(&[]).await;
+    server.run(&["enqueue", "k", "--id", "a", "--backoff-base", "1ms"]).ok();
+    let mut hands = Hands::register(server.queue("default")).await;
+    let grant = hands.next().await;
+    let told = |id: &str| server.run(&["explain", id]).ok().out;
+    assert!(told("a").contains(" has held it since "), "{}", told("a"));
+    let shown = server.run(&["task", "a"]).ok().out;
+    assert!(shown.contains("claimed ") && !shown.contains("started "), "{shown}");
+    hands.fail(&grant, FailVerdict::Retry, "disk full").await;
+    for _ in 0..2 {
+        let grant = next_due(&mut hands).await;
+        hands.release(&grant, None, Duration::from_millis(1)).await;
+    }
+    let grant = next_due(&mut hands).await;
+    hands.release(&grant, None, Duration::from_secs(3600)).await;
+    let (names, json) = why(&server, "a");
+    assert_eq!(
+        (names.as_str(), &json["reasons"][0]["handed_back"]),
+        ("retrying", &3.into())
+    );
+    let both = "it failed, was handed back unharmed 3 times, and is due 2";
+    assert!(told("a").contains(both), "{}", told("a"));
+    // Some handed it back as they know no handler, and others for its kind's slots.
+    server.run(&["enqueue", "k", "--id", "b"]).ok();
+    let grant = next_due(&mut hands).await;
+    hands
+        .release(&grant, Some("k".to_owned()), Duration::from_millis(1))
+        .await;
+    let grant = next_due(&mut hands).await;
+    hands.release(&grant, None, Duration::from_secs(3600)).await;
+    let (names, json) = why(&server, "b");
+    assert_eq!(
+        (names.as_str(), &json["reasons"][0]["times"]),
+        ("handed-back unhandled", &1.into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

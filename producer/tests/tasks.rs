@@ -81,7 +81,7 @@ async fn a_wait_that_ran_out_of_time_says_what_the_task_waits_for() {
     server.run(&["enqueue", "sum", "--id", "later", "--delay", "1h"]).ok();
     wait("later", "it is due 2");
     let grant = hands.next().await;
-    let running = wait("a", "has been running it since 2");
+    let running = wait("a", "has held it since 2");
     assert!(running.contains(hands.id.as_str()), "{running}");
     hands.fail(&grant, FailVerdict::Retry, "no").await;
     wait("a", "it failed and is due 2");

@@ -78,7 +78,13 @@ fn rows(view: &TaskView, clock: Clock) -> Vec<(String, String)> {
     row("attempts", Some(counts));
     row("created", time(view.created_at));
     row("due", time(view.due_at));
-    row("started", time(view.started_at));
+    // What a consumer holds may not have begun yet.
+    let begun = if view.state == State::Running {
+        "claimed"
+    } else {
+        "started"
+    };
+    row(begun, time(view.started_at));
     row("finished", time(view.finished_at));
     row("consumer", view.consumer.clone());
     row("progress", view.progress.as_ref().map(|text| clean(text, 256)));

@@ -130,6 +130,18 @@ fn handed_back(kind: &str, times: u32, waiting: u64, due: &str) -> String {
     )
 }
 
+fn retrying(failures: u32, handed_back: u32, error: Option<&str>, due: &str) -> String {
+    let mut times = String::new();
+    if failures > 1 {
+        times = format!(" {failures} times");
+    }
+    if handed_back > 0 {
+        times.push_str(&format!(", was handed back unharmed {},", often(handed_back)));
+    }
+    let error = error.map(|text| format!("; its last error: {}", clean(text, SHOWN)));
+    format!("it failed{times} and is due{due}{}", error.unwrap_or_default())
+}
+
 fn often(times: u32) -> String {
     match times {
         1 => "once".to_owned(),
@@ -161,10 +173,14 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
         Reason::Running { consumer, since } => {
             let who = consumer.as_deref().unwrap_or("a consumer");
             let since = since.map(|at| format!(" since {}", clock.full(at)));
-            format!("{who} has been running it{}", since.unwrap_or_default())
+            // Redis does not know whether it has begun, or was claimed ahead and waits there.
+            format!(
+                "{who} has held it{}: it runs there, or is next in line for a slot",
+                since.unwrap_or_default()
+            )
         }
         Reason::HolderGone { consumer, at } => format!(
-            "{consumer}, which ran it, is gone: its lease ended {}. The next consumer that looks takes the task back",
+            "{consumer}, which held it, is gone: its lease ended {}. The next consumer that looks takes the task back",
             clock.full(*at)
         ),
         Reason::NotDue { until } => format!("it is due{}", due(until)),
@@ -174,17 +190,12 @@ pub(crate) fn words(reason: &Reason, queue: &str, clock: Clock) -> String {
             waiting,
             until,
         } => handed_back(kind, *times, *waiting, &due(until)),
-        Reason::Retrying { failures, error, until } => {
-            let times = if *failures > 1 {
-                format!(" {failures} times")
-            } else {
-                String::new()
-            };
-            let error = error
-                .as_ref()
-                .map(|text| format!("; its last error: {}", clean(text, SHOWN)));
-            format!("it failed{times} and is due{}{}", due(until), error.unwrap_or_default())
-        }
+        Reason::Retrying {
+            failures,
+            handed_back,
+            error,
+            until,
+        } => retrying(*failures, *handed_back, error.as_deref(), &due(until)),
         Reason::Unhandled { kind, times } => {
             format!(
                 "consumers that know no handler for kind {kind} handed it back {}",
@@ -273,10 +284,20 @@ mod tests {
             (
                 Reason::Retrying {
                     failures: 2,
+                    handed_back: 0,
                     error: Some("no\u{1b}[31m".to_owned()),
                     until: Some(Moment::from_ms(1_700_000_004_000)),
                 },
                 "it failed 2 times and is due 2023-11-14 22:13:24 UTC (in 4s); its last error: no\\u{1b}[31m",
+            ),
+            (
+                Reason::Retrying {
+                    failures: 1,
+                    handed_back: 3,
+                    error: None,
+                    until: None,
+                },
+                "it failed, was handed back unharmed 3 times, and is due",
             ),
             (
                 Reason::InInbox { ahead: 3, full: true },

@@ -317,12 +317,18 @@ impl Hands {
 
     /// Hands a task back as a consumer does that knows no handler for it.
     pub(crate) async fn hand_back(&mut self, grant: &Grant) {
+        self.release(grant, Some(grant.kind().to_owned()), Duration::from_secs(5))
+            .await;
+    }
+
+    /// Hands a task back, to come again after a delay.
+    pub(crate) async fn release(&mut self, grant: &Grant, unhandled: Option<String>, delay: Duration) {
         self.number += 1;
         let handback = Handback {
             id: grant.id.clone(),
             token: grant.token,
-            unhandled: Some(grant.kind().to_owned()),
-            delay: Duration::from_secs(5),
+            unhandled,
+            delay,
         };
         let turn = Turn {
             number: self.number,
