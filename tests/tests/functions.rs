@@ -452,6 +452,57 @@ async fn what_is_no_kind_no_run_time_and_no_token_is_refused_and_changes_nothing
     refused(cases).await;
 }
 
+/// What docs/protocol.md says of arguments that may be left out, and of those that nobody checks.
+#[tokio::test]
+async fn what_may_be_left_out_is_left_out_and_what_is_believed_is_believed() {
+    let yard = Yard::start().await;
+    let mut redis = yard.server.connection().await;
+    plain(&mut redis, &["FUNCTION", "LOAD", "REPLACE", &functions::library()]).await;
+    let beat = call(&mut redis, "heartbeat", &["notices:c"], &strings(&["c", "60000", "1"])).await;
+    let Value::Array(beat) = beat.unwrap() else { panic!() };
+    assert_eq!((beat.len(), &beat[0]), (4, &Value::BulkString(b"ok".to_vec())));
+    let beat = call(&mut redis, "heartbeat", &["notices:c"], &strings(&["c", "60000"])).await;
+    assert!(matches!(beat, Ok(Value::Array(beat)) if beat.len() == 4), "it renews");
+
+    // Without the key of a producer's session its number is none.
+    for _ in 0..2 {
+        let task = strings(&["no number", "", "", "", "k", "1"]);
+        call(&mut redis, "enqueue", &[], &task).await.unwrap();
+    }
+    let own = ["running:c", "session:c"];
+    let few = strings(&["c", "1", "0", "0"]);
+    assert!(
+        call(&mut redis, "claim", &own, &few).await.is_err(),
+        "the bytes are missing"
+    );
+    let claimed = call(&mut redis, "claim", &own, &strings(&["c", "2", "0", "0", "1000"])).await;
+    let claimed: Vec<String> = redis::from_redis_value(claimed.unwrap()).unwrap();
+    assert_eq!(claimed.len(), 2 + 2 * 3, "{claimed:?}");
+    let (token, first, second) = (&claimed[1], &claimed[2], &claimed[5]);
+
+    let told = strings(&["c", "1", first, token, "other", "60000 5 -", "no JSON"]);
+    call(&mut redis, "complete", &own, &told).await.unwrap();
+    let ended: String = redis::cmd("HGET")
+        .arg(format!("{BASE}results"))
+        .arg(first)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert!(
+        ended.starts_with("completed other 5 0 ") && ended.ends_with("no JSON"),
+        "{ended}"
+    );
+    let failed = strings(&["c", "1", second, token, "final", "", "0", "-7", "why"]);
+    call(&mut redis, "fail", &own, &failed).await.unwrap();
+    let meta: String = redis::cmd("HGET")
+        .arg(format!("{BASE}meta"))
+        .arg(second)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert!(meta.contains(" final 0 c\n"), "its begin is unknown: {meta}");
+}
+
 #[tokio::test]
 async fn too_few_arguments_are_refused_in_words() {
     let long = "x".repeat(257);
