@@ -1,9 +1,12 @@
 //! Limits and abuse: what is too much, too long, at the edge of a number, or plain junk costs nobody else anything.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream;
 use redis::aio::MultiplexedConnection;
 use workyard_consumer::{Context, Failure, Registry};
 use workyard_producer::{Client, ClientConfig, News, task};
@@ -481,4 +484,229 @@ async fn what_has_the_id_of_a_step_and_no_job_knows_is_dead_lettered() {
         );
     }
     worker.stop().await;
+}
+
+/// The commands of a program, each with the options of its own that take a value, and the name of its first argument: as its
+/// help tells them.
+fn commands(program: &str, words: &[String], found: &mut Vec<(Vec<String>, Vec<String>)>) {
+    let help = workspace_binary(program).args(words).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (mut below, mut named) = (Vec::new(), Vec::new());
+    let mut heading = "";
+    for line in help.lines().filter(|line| !line.is_empty()) {
+        let indent = line.len() - line.trim_start().len();
+        if indent == 0 {
+            heading = line;
+            continue;
+        }
+        let text = line.trim_start();
+        match heading {
+            "Commands:" if indent == 2 => below.extend(text.split(' ').next().filter(|name| *name != "help")),
+            "Arguments:" if indent == 2 => {
+                let first = text.split(' ').next().unwrap_or_default();
+                named.push(first.trim_matches(['<', '[', ']', '>', '.']).to_owned());
+            }
+            // Those that every command has are tried with one.
+            _ if indent < 10 && text.starts_with('-') && (heading != "Global options:" || words.is_empty()) => {
+                let long = text.find("--").map(|at| &text[at..]);
+                let option = long.filter(|long| long.contains('<'));
+                named.extend(option.and_then(|long| long.split([' ', '[']).next()).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    // Of several arguments the first: a bad one in front of the second is told before it.
+    if let Some(first) = named.iter().position(|name| !name.starts_with('-')) {
+        let first = named[first].clone();
+        named.retain(|name| name.starts_with('-') || *name == first);
+    }
+    if words.is_empty() || below.is_empty() {
+        found.push((words.to_vec(), named));
+    }
+    for name in below {
+        commands(program, &[words, &[name.to_owned()]].concat(), found);
+    }
+}
+
+/// What takes any text when it is read: words to look for, names of people, files and folders to be written, and
+/// places that a job may name later.
+const FREE: [&str; 8] = [
+    "--dir",
+    "--error",
+    "--jobs-read",
+    "--jobs-spill",
+    "--operator",
+    "FILE",
+    "PAYLOAD",
+    "--spill",
+];
+
+/// A file or an address, which the error names.
+const NAMED: [&str; 2] = ["--config", "--from-file"];
+
+/// Lines that can be read and say what cannot be, and a word of what each is to be told.
+const LINES: [(&str, &str); 15] = [
+    ("enqueue k hello", "quote it as JSON"),
+    ("enqueue k @/no/such/file", "cannot read /no/such/file"),
+    ("enqueue k --max-attempts 0", "max_attempts must be"),
+    ("enqueue k --backoff-jitter 2", "jitter must be"),
+    ("enqueue --from-file LINES", "line 2"),
+    ("list -q typo", "no queue \"typo\""),
+    ("purge pending", "--yes"),
+    ("purge inbox", "--yes"),
+    ("cancel --all", "--yes"),
+    ("delete --all", "--yes"),
+    ("retry --all --state completed", "only failed tasks"),
+    ("queue delete q", "--yes"),
+    ("queues --redis-url nonsense", "\"nonsense\" is no Redis URL"),
+    ("queue set q colour=red", "colour"),
+    ("map-reduce --map count --reduce sum --input /no/such", "/no/such"),
+];
+/// The same of the daemon.
+const DAEMONS: [(&str, &str); 3] = [
+    ("--config /no/such.toml", "/no/such.toml"),
+    ("--config BAD", "concurrency"),
+    ("--config GOOD --concurrency 0", "concurrency"),
+];
+
+/// A program, its arguments, and what it must be told by.
+type Case = (&'static str, Vec<String>, String);
+
+/// Every value that is none: program, its arguments, and what it must be told by.
+fn nonsense(files: &std::path::Path) -> Vec<Case> {
+    let (good, bad, lines) = (files.join("good.toml"), files.join("bad.toml"), files.join("lines"));
+    std::fs::write(
+        &good,
+        "[[queues]]\nname = \"q\"\n[handlers.k]\ntype = \"builtin\"\nfunction = \"echo\"\n",
+    )
+    .unwrap();
+    std::fs::write(
+        &bad,
+        "concurrency = \"many\"\n[handlers.k]\ntype = \"builtin\"\nfunction = \"echo\"\n",
+    )
+    .unwrap();
+    std::fs::write(&lines, "{\"kind\":\"k\"}\n{\"kind\":\"a b\"}\n").unwrap();
+    let mut cases = Vec::new();
+    let mut add = |program, line: &str, told: &str| {
+        let line = line
+            .replace("GOOD", good.to_str().unwrap())
+            .replace("BAD", bad.to_str().unwrap());
+        let line = line.replace("LINES", lines.to_str().unwrap());
+        cases.push((program, line.split(' ').map(str::to_owned).collect(), told.to_owned()));
+    };
+    for (line, told) in LINES {
+        add("workyard", line, told);
+    }
+    for (line, told) in DAEMONS {
+        add("workyard-consumer", line, told);
+    }
+    for program in ["workyard", "workyard-consumer"] {
+        bad_values(program, good.to_str().unwrap(), &mut cases);
+    }
+    cases
+}
+
+/// Each option and argument of a program with what is no value of it.
+fn bad_values(program: &'static str, good: &str, cases: &mut Vec<Case>) {
+    let mut found = Vec::new();
+    commands(program, &[], &mut found);
+    for (mut words, named) in found {
+        if program == "workyard-consumer" && words.is_empty() {
+            words = vec!["--config".to_owned(), good.to_owned()];
+        } else if words.is_empty() {
+            words.push("queues".to_owned());
+        }
+        let tried = named.iter().filter(|name| !FREE.contains(&name.as_str()));
+        // How Redis is reached has tests of its own: a file of the password is not looked at if the address says that.
+        for name in tried.filter(|name| !name.starts_with("--redis")) {
+            for value in ["a b", "\u{1b}[0m"] {
+                let mut line = words.clone();
+                if name == "--config" {
+                    line.retain(|word| word == "healthcheck");
+                }
+                if name.starts_with('-') {
+                    line.push(format!("{name}={value}"));
+                } else {
+                    line.extend(["--".to_owned(), value.to_owned()]);
+                }
+                // What names a place is told by that, and everything else by the option.
+                let told = match NAMED.contains(&name.as_str()) {
+                    true if value.contains('\u{1b}') => "[0m",
+                    true => value,
+                    false => name.trim_start_matches('-'),
+                };
+                cases.push((program, line, told.to_owned()));
+            }
+        }
+    }
+}
+
+/// All that is there, but what a connection writes itself.
+async fn all_keys(redis: &MultiplexedConnection) -> Vec<(String, Vec<u8>)> {
+    let mut keys: Vec<String> = ask(redis, &["KEYS", "*"]).await;
+    keys.sort();
+    let mut all = Vec::new();
+    for key in keys {
+        let bytes = ask(redis, &["DUMP", &key]).await;
+        all.push((key, bytes));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_malformed_for_any_command_of_both_programs_is_told_with_code_2_and_touches_nothing() {
+    let yard = Yard::on(TestServer::start_single(&[]).await);
+    for (id, delay) in [("waits", 0), ("later", 3600)] {
+        yard.add_as(id.parse().unwrap(), "k", "1", |options| {
+            options.delay = Some(Duration::from_secs(delay)).filter(|delay| !delay.is_zero());
+        })
+        .await;
+    }
+    yard.broker.announce(&queue_name("q")).await.unwrap();
+    let redis = yard.server.connection().await;
+    let _: u64 = ask(&redis, &["RPUSH", "workyard:{q}:inbox", "{}"]).await;
+    let before = all_keys(&redis).await;
+    let cases = nonsense(yard.server.dir());
+    assert!(cases.len() > 220, "{}", cases.len());
+    let tried = stream::iter(&cases).map(|case| taken(&yard.server, case));
+    let wrong: Vec<String> = tried.buffer_unordered(4).filter_map(std::future::ready).collect().await;
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    assert!(before == all_keys(&redis).await, "something was changed");
+}
+
+/// What a program did with such a line instead of refusing it.
+async fn taken(server: &TestServer, (program, line, told): &Case) -> Option<String> {
+    let words: Vec<&str> = line.iter().map(String::as_str).collect();
+    let url = match *program {
+        "workyard" => server.cli_url(&words),
+        _ => server.consumer_url(),
+    };
+    let mut command = tokio::process::Command::from(workspace_binary(program));
+    command
+        .args(line)
+        .env("WORKYARD_REDIS_URL", url)
+        .env("WORKYARD_QUEUE", "q")
+        .current_dir(server.dir())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    // A daemon that takes it goes on for ever.
+    let Ok(output) = tokio::time::timeout(SOON, command.output()).await else {
+        return Some(format!("{program} {line:?} goes on"));
+    };
+    let output = output.unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let refused = output.status.code() == Some(2) && output.stdout.is_empty() && error.contains(told.as_str());
+    (!refused).then(|| {
+        format!(
+            "{program} {line:?}: {:?} {:?} {error}",
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout)
+        )
+    })
 }
