@@ -7,7 +7,7 @@ retry:  failed -> pending, counters of failures and crashes begin anew.
 delete: removes a finished task: its result or its dead letter.
         KEYS the shared keys, audit   ARGV who | ids   Reply one letter an id: d = deleted, a = still alive (cancel it first), n = unknown
 purge:  removes tasks of one state unseen, as operators do on purpose.
-        KEYS the shared keys, audit, of `inbox` also inbox, inbox:ingesting
+        KEYS the shared keys, audit, then optionally inbox, inbox:ingesting (for `inbox`)
         ARGV who | pending | scheduled | failed | results | inbox, most tasks   Reply how many went
 ]]
 local function retry(keys, argv)
