@@ -280,7 +280,7 @@ async fn the_same_id_in_two_queues_is_two_tasks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_of_redis_is_flat_after_fifty_thousand_tasks_or_as_many_as_are_asked_for_have_passed() {
-    // Five rounds; WORKYARD_PASSED_TASKS=10000000 has made the figure of docs/performance.md.
+    // Five rounds; WORKYARD_PASSED_TASKS=10000000 has made the figure of docs/profiles.md.
     let chosen = std::env::var("WORKYARD_PASSED_TASKS").ok();
     let passed: usize = chosen.map_or(50_000, |text| text.parse().expect("WORKYARD_PASSED_TASKS is a number"));
     let round: usize = (passed / 5).next_multiple_of(500);
