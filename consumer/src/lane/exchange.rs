@@ -13,7 +13,7 @@ use workyard_shared::limits::MAX_BATCH;
 
 use super::Lane;
 use super::held::Inserted;
-use super::turn::{TurnDone, TurnOrder};
+use super::turn::{TurnDone, TurnEnd, TurnOrder};
 use crate::health::{Share, Trial};
 
 /// How much work, by mean run time, a lane claims ahead of its free slots.
@@ -132,28 +132,26 @@ impl Lane {
     pub(super) fn finish_turn(&mut self, done: TurnDone) {
         let current = self.session.as_ref().is_some_and(|s| s.session == done.session);
         self.subscribed |= current && done.subscribed && done.connection == self.connection;
-        let claimed = done.answer.as_ref().and_then(|answer| answer.claimed.as_ref());
-        let granted = if let Some(Claimed::Tasks(grants) | Claimed::More(grants)) = claimed {
-            grants.len()
-        } else {
-            0
-        };
         // Of the turn that claimed: whatever it brought, it is over.
         let trial = if done.wanted > 0 { self.trial.take() } else { None };
         let probed = trial.is_some();
-        if current && done.refused {
-            self.rest_from_refusal(trial);
-            self.fleet.slots.unreserve(self.index, done.wanted);
-            return;
-        }
-        if !current || done.answer.is_none() {
-            self.fleet.slots.unreserve(self.index, done.wanted);
-            return;
-        }
+        let answer = match done.end {
+            TurnEnd::Answered(answer) if current => answer,
+            end => {
+                if current && matches!(end, TurnEnd::ClaimRefused) {
+                    self.rest_from_refusal(trial);
+                }
+                self.fleet.slots.unreserve(self.index, done.wanted);
+                return;
+            }
+        };
+        let granted = match &answer.claimed {
+            Some(Claimed::Tasks(grants) | Claimed::More(grants)) => grants.len(),
+            _ => 0,
+        };
         self.fleet
             .slots
             .unreserve(self.index, done.wanted.saturating_sub(granted));
-        let Some(answer) = done.answer else { return };
         self.clerk.queue.claimed(granted);
         self.fleet.slots.served(self.index, granted);
         if !done.turn.is_empty() {

@@ -9,6 +9,7 @@ use workyard_shared::name::{Prefix, QueueName};
 use workyard_shared::outage::Watch;
 use workyard_shared::record::{Meta, Record};
 
+use super::turn::TurnEnd;
 use super::*;
 use crate::counters::Counters;
 use crate::health::{Desk, Host};
@@ -68,17 +69,20 @@ fn lane_with_a_claim_under_way() -> Lane {
 }
 
 fn empty_reply(lane: &Lane, connection: u64) -> TurnDone {
+    reply(lane, connection, Claimed::Tasks(Vec::new()))
+}
+
+fn reply(lane: &Lane, connection: u64, claimed: Claimed) -> TurnDone {
     TurnDone {
         turn: Turn::default(),
         session: lane.session.as_ref().unwrap().session.clone(),
         wanted: 4,
         subscribed: true,
         connection,
-        answer: Some(TurnAnswer {
-            claimed: Some(Claimed::Tasks(Vec::new())),
+        end: TurnEnd::Answered(TurnAnswer {
+            claimed: Some(claimed),
             ..TurnAnswer::default()
         }),
-        refused: false,
     }
 }
 
@@ -122,18 +126,14 @@ async fn all_reservations_are_given_back_with_an_empty_reply() {
 #[tokio::test]
 async fn a_reply_that_the_byte_limit_cut_short_leaves_the_lane_hungry() {
     let mut lane = lane_with_a_claim_under_way();
-    let mut done = empty_reply(&lane, 0);
-    done.answer.as_mut().unwrap().claimed = Some(Claimed::More(Vec::new()));
-    lane.finish_turn(done);
+    lane.finish_turn(reply(&lane, 0, Claimed::More(Vec::new())));
     assert!(lane.hungry, "the rest was left to the poll");
 }
 
 #[tokio::test]
 async fn a_lost_session_does_not_claim_in_a_circle() {
     let mut lane = lane_with_a_claim_under_way();
-    let mut done = empty_reply(&lane, 0);
-    done.answer.as_mut().unwrap().claimed = Some(Claimed::Lost);
-    lane.finish_turn(done);
+    lane.finish_turn(reply(&lane, 0, Claimed::Lost));
     assert!(!lane.hungry && lane.poll_at > Instant::now() + Duration::from_secs(60));
 }
 
@@ -160,10 +160,8 @@ async fn a_suspect_starts_when_redis_knows_of_it_and_others_that_came_with_it_wa
         })
         .unwrap();
     *lane.fleet.handlers.write().unwrap() = Arc::new(registry);
-    let mut done = empty_reply(&lane, 0);
-    done.answer.as_mut().unwrap().claimed = Some(Claimed::More(["a", "b", "c"].map(suspect).into()));
     lane.claiming = None;
-    lane.finish_turn(done);
+    lane.finish_turn(reply(&lane, 0, Claimed::More(["a", "b", "c"].map(suspect).into())));
     assert_eq!(lane.ready.len(), 1);
     assert!(!lane.outbox.is_empty(), "others may have time for these");
     lane.start_ready();

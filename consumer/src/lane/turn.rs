@@ -43,40 +43,43 @@ pub(super) struct TurnDone {
     pub(super) wanted: usize,
     pub(super) subscribed: bool,
     pub(super) connection: u64,
-    /// `None`: given up, or refused.
-    pub(super) answer: Option<TurnAnswer>,
-    /// Redis refuses this queue's claims.
-    pub(super) refused: bool,
+    pub(super) end: TurnEnd,
+}
+
+/// How a turn ended.
+pub(super) enum TurnEnd {
+    Answered(TurnAnswer),
+    /// Redis refuses to let this queue's tasks be claimed.
+    ClaimRefused,
+    /// The drain was over first; or Redis refused outcomes, and always would.
+    GivenUp,
 }
 
 impl TurnOrder {
     /// Sends until answered.
     pub(super) async fn send(self, queue: Queue, served: Arc<Served>, fleet: Arc<Fleet>) -> TurnDone {
-        let answer = tokio::select! {
-            answer = self.until_answered(&queue, &served, &fleet) => answer,
+        let end = tokio::select! {
+            end = self.until_answered(&queue, &served, &fleet) => end,
             () = fleet.gives_up(&served, !self.turn.is_empty()) => {
                 let tasks = self.turn.completions.len() + self.turn.failures.len();
                 if tasks > 0 {
                     error!(tasks, "outcomes could not be delivered before the drain timeout; their tasks will run again");
                 }
-                Some(None)
+                TurnEnd::GivenUp
             }
         };
-        let (refused, answer) = (answer.is_none(), answer.flatten());
-        let subscribed = self.subscribe.is_some() && answer.is_some();
+        let subscribed = self.subscribe.is_some() && matches!(end, TurnEnd::Answered(_));
         TurnDone {
             turn: self.turn,
             session: self.session,
             wanted: self.wanted,
             subscribed,
             connection: self.connection,
-            answer,
-            refused,
+            end,
         }
     }
 
-    /// `None`: Redis refuses to let this queue's tasks be claimed. `Some(None)`: it refused outcomes, and always would.
-    async fn until_answered(&self, queue: &Queue, served: &Served, fleet: &Fleet) -> Option<Option<TurnAnswer>> {
+    async fn until_answered(&self, queue: &Queue, served: &Served, fleet: &Fleet) -> TurnEnd {
         let asked = if self.turn.is_empty() {
             Asked::Claim
         } else {
@@ -94,18 +97,18 @@ impl TurnOrder {
                         served.refusals.over(&served.name, asked);
                         fleet.progress.link.now();
                     }
-                    return Some(Some(answer));
+                    return TurnEnd::Answered(answer);
                 }
                 Err(Error::Invalid(why)) if asked == Asked::Settle => {
                     // A rule of the function that this side does not check: a fault of ours. The
                     // tasks stay with this session and run again elsewhere when it ends.
                     error!(%why, "Redis refused a batch of outcomes");
-                    return Some(None);
+                    return TurnEnd::GivenUp;
                 }
                 Err(error) => {
                     fleet.failed(served, asked, &error);
                     if self.wanted > 0 && error.is_of_the_call() {
-                        return None;
+                        return TurnEnd::ClaimRefused;
                     }
                 }
             }
