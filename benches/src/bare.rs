@@ -8,14 +8,12 @@ use redis::{Pipeline, Value};
 use workyard_shared::broker::{ClaimRequest, Claimed, Completion, Grant, Turn};
 use workyard_shared::link::Link;
 use workyard_shared::name::{SessionId, TaskId};
-use workyard_shared::submit::Submitter;
 
+use crate::drain::{Load, fill};
 use crate::figures::{Figure, figure, micros, per_second};
-use crate::measure::{PATIENCE, PAYLOAD, payload, queue, task};
+use crate::measure::{PAYLOAD, queue};
 use crate::server::Server;
 
-/// Tasks in one call, as in the bulk enqueue.
-const CALL: usize = 500;
 /// What a busy installation of smaller calls has: so many in one call, behind so many.
 const SMALL: usize = 100;
 const BACKLOG: usize = 200_000;
@@ -33,13 +31,18 @@ struct Moved {
 }
 
 /// The floor, and what the protocol adds: without functions, counters, fences and leases, and with them.
-pub(crate) async fn bare(server: &Server, count: usize) -> anyhow::Result<Vec<Figure>> {
-    let large = bare_moved(server, count, CALL).await?;
-    let small = bare_moved(server, BACKLOG, SMALL).await?;
-    let ours = ours_moved(server, BACKLOG, SMALL).await?;
-    let (theirs_us, ours_us) = (micros(small.cpu, BACKLOG), micros(ours.cpu, BACKLOG));
+pub(crate) async fn bare(server: &Server, load: &Load<'_>) -> anyhow::Result<Vec<Figure>> {
+    let count = load.tasks;
+    let large = bare_moved(server, count, load.call).await?;
+    let small = Load {
+        tasks: BACKLOG,
+        call: SMALL,
+        ..load.clone()
+    };
+    let theirs_us = micros(bare_moved(server, BACKLOG, SMALL).await?.cpu, BACKLOG);
+    let ours_us = micros(ours(server, &small).await?, BACKLOG);
     let commands = "HSET, ZADD, ZPOPMIN, HMGET, HDEL: no functions, fences, leases or counters";
-    let calls = format!("calls of {CALL}, {LANES} connections");
+    let calls = format!("calls of {}, {LANES} connections", load.call);
     let behind = format!("calls of {SMALL}, {BACKLOG} queued");
     Ok(vec![
         figure(
@@ -165,23 +168,15 @@ fn popped(answer: Value) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The same with the functions: enqueue, then a claim and the completion of the claim before it in one round trip.
-async fn ours_moved(server: &Server, count: usize, size: usize) -> anyhow::Result<Moved> {
+/// The same with the functions: enqueue, then a claim and the completion of the claim before it in one round trip. Answers Redis' CPU.
+async fn ours(server: &Server, load: &Load<'_>) -> anyhow::Result<Duration> {
     let link = server.link().await?;
     server.flush(&link).await?;
     link.ensure_library().await?;
     let queue = queue(&link)?;
     let cpu = server.cpu(&link).await?;
-    let (mut moved, payload, begun) = (Moved::default(), payload(PAYLOAD), Instant::now());
-    let submitter = Submitter::start(queue.clone());
-    for first in (0..count).step_by(size) {
-        let tasks = (first..(first + size).min(count))
-            .map(|_| task(&payload))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        submitter.submit(tasks, true, None, PATIENCE).await?;
-    }
-    moved.stored = begun.elapsed();
-    let (session, begun) = (SessionId::fresh(), Instant::now());
+    fill(load).await?;
+    let session = SessionId::fresh();
     queue.heartbeat(&session, LEASE, true).await?;
     let (mut number, mut above, mut ended) = (0, 0, Vec::new());
     loop {
@@ -191,7 +186,7 @@ async fn ours_moved(server: &Server, count: usize, size: usize) -> anyhow::Resul
             completions: std::mem::take(&mut ended),
             ..Turn::default()
         };
-        let request = ClaimRequest::new(&session, size, above);
+        let request = ClaimRequest::new(&session, load.call, above);
         let answer = turn.send(&queue, &session, Some(request)).await?;
         let Some(Claimed::Tasks(grants) | Claimed::More(grants)) = answer.claimed else {
             anyhow::bail!("a claim was answered with {:?}", answer.claimed);
@@ -202,9 +197,7 @@ async fn ours_moved(server: &Server, count: usize, size: usize) -> anyhow::Resul
         above = grants.iter().map(|grant| grant.token).max().unwrap_or(above);
         ended = grants.iter().map(completed).collect();
     }
-    moved.taken = begun.elapsed();
-    moved.cpu = server.cpu(&link).await? - cpu;
-    Ok(moved)
+    Ok(server.cpu(&link).await? - cpu)
 }
 
 fn completed(grant: &Grant) -> Completion {

@@ -8,8 +8,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 /// Its file: the bench's queue, and the builtin that does nothing.
-pub(crate) const CONFIG: &str =
-    "[[queues]]\nname = \"bench\"\n\n[handlers.noop]\ntype = \"builtin\"\nfunction = \"noop\"\n";
+const CONFIG: &str = "[[queues]]\nname = \"bench\"\n\n[handlers.noop]\ntype = \"builtin\"\nfunction = \"noop\"\n";
 /// `/proc` counts CPU time in ticks: 100 a second on Linux.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -36,7 +35,12 @@ impl Daemon {
 
     /// Starts `binary` on the Redis at `url`; `settings` are more of the handler, and more tables.
     pub(crate) fn start(binary: &Path, url: &str, concurrency: usize, settings: &str) -> anyhow::Result<Self> {
-        Self::with_file(binary, url, concurrency, &format!("{CONFIG}{settings}"))
+        Self::with_file(binary, url, concurrency, &Self::file("", settings))
+    }
+
+    /// The text of its file, with `above` before its tables.
+    pub(crate) fn file(above: &str, settings: &str) -> String {
+        format!("{above}{CONFIG}{settings}")
     }
 
     /// Starts `binary` on the Redis at `url` with a file of this text.

@@ -12,13 +12,13 @@ use workyard_shared::crypto::KeyRing;
 use workyard_shared::link::{Link, LinkConfig};
 use workyard_shared::submit::Submitter;
 
-use crate::daemon::{CONFIG, Daemon};
+use crate::daemon::Daemon;
 use crate::figures::{Figure, figure, micros, per_second, per_task};
 use crate::measure::{PATIENCE, PAYLOAD, payload, queue, task};
 use crate::server::Server;
 
 /// Tasks in one call of the bulk enqueue where nothing else is said, and most bytes of payload.
-pub(crate) const CHUNK: usize = 500;
+const CHUNK: usize = 500;
 const CHUNK_BYTES: usize = 2 << 20;
 /// Pause between looks at a queue that drains.
 const LOOK: Duration = Duration::from_millis(5);
@@ -117,14 +117,23 @@ pub(crate) async fn fill(load: &Load<'_>) -> anyhow::Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Fills an empty queue. It stays paused.
+/// Fills an empty queue in bulk. It stays paused.
 pub(crate) async fn filled(server: &Server, load: &Load<'_>) -> anyhow::Result<Drained> {
+    filled_by(server, load, || fill(load)).await
+}
+
+/// Fills an empty queue with what says how long it took. It stays paused.
+pub(crate) async fn filled_by(
+    server: &Server,
+    load: &Load<'_>,
+    fill: impl AsyncFnOnce() -> anyhow::Result<Duration>,
+) -> anyhow::Result<Drained> {
     let link = server.link().await?;
     server.flush(&link).await?;
     link.ensure_library().await?;
     queue(&link)?.set_paused(true).await?;
     let (memory, cpu) = (server.memory(&link).await?, server.cpu(&link).await?);
-    let took = fill(load).await?;
+    let took = fill().await?;
     let cpu = server.cpu(&link).await? - cpu;
     #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
     let bytes = server.memory(&link).await?.saturating_sub(memory) as f64;
@@ -142,7 +151,7 @@ pub(crate) async fn drained(server: &Server, load: &Load<'_>, so_far: Drained) -
     let queue = queue(&link)?;
     let daemons = (0..load.daemons)
         .map(|_| {
-            let text = format!("{}{CONFIG}{}", load.above, load.settings);
+            let text = Daemon::file(&load.above, &load.settings);
             Daemon::with_file(load.consumer, &load.url, load.concurrency, &text)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -186,7 +186,7 @@ impl Plan {
             Part::Throughput => {
                 let load = Load::new(server, consumer, self.tasks, self.concurrency);
                 let mut figures = throughput(server, &load).await?;
-                figures.extend(bare::bare(server, self.tasks).await?);
+                figures.extend(bare::bare(server, &load).await?);
                 Ok(figures)
             }
             Part::Latency => measure::latency(server, less(5000, 1000)).await,

@@ -246,21 +246,23 @@ impl Bout<'_> {
         self.seen("1 ms", outcome);
         for (column, bytes, share) in [("10 kB", 10_000, 4), ("1 MB", 1_000_000, 400)] {
             self.place.payload = bytes;
-            let outcome = self.pair(column, (tasks / share).max(64).next_multiple_of(64)).await;
+            let tasks = (tasks / share).max(64).next_multiple_of(64);
+            let outcome = self.pair(column, tasks, tasks).await;
             self.seen(column, outcome);
         }
         self.place.payload = 100;
         if self.peer.backlog {
-            let outcome = self.behind_a_backlog("1M queued").await;
+            // Only as many are drained as in the other drains.
+            let outcome = self.pair("1M queued", BACKLOG, tasks).await;
             self.seen("1M queued", outcome);
         }
     }
 
-    async fn pair(&mut self, column: &'static str, tasks: usize) -> anyhow::Result<()> {
-        let filled = self.filled(tasks).await?;
+    async fn pair(&mut self, column: &'static str, fill: usize, drain: usize) -> anyhow::Result<()> {
+        let filled = self.filled(fill).await?;
         self.note(VARIED_ADD, column, "/s", filled.rate());
         tokio::time::sleep(CALM).await;
-        let drained = self.mode("work", tasks).await?;
+        let drained = self.mode("work", drain).await?;
         self.note(VARIED_DRAIN, column, "/s", drained.rate());
         Ok(())
     }
@@ -268,7 +270,7 @@ impl Bout<'_> {
     async fn with_aof(&mut self, policy: &'static str, tasks: usize) -> anyhow::Result<()> {
         self.flush().await?;
         self.server.aof(self.link, policy).await?;
-        let outcome = self.pair(policy, tasks).await;
+        let outcome = self.pair(policy, tasks, tasks).await;
         self.server.aof(self.link, "off").await?;
         outcome
     }
@@ -276,19 +278,9 @@ impl Bout<'_> {
     async fn with_delay(&mut self, tasks: usize) -> anyhow::Result<()> {
         let through = proxy::start(self.server.address(), Duration::from_millis(1))?;
         let direct = std::mem::replace(&mut self.place.url, url(through.port()));
-        let outcome = self.pair("1 ms", tasks).await;
+        let outcome = self.pair("1 ms", tasks, tasks).await;
         self.place.url = direct;
         outcome
-    }
-
-    /// Only as many are drained as in the other drains.
-    async fn behind_a_backlog(&mut self, column: &'static str) -> anyhow::Result<()> {
-        let filled = self.filled(BACKLOG).await?;
-        self.note(VARIED_ADD, column, "/s", filled.rate());
-        tokio::time::sleep(CALM).await;
-        let drained = self.mode("work", self.peer.tasks).await?;
-        self.note(VARIED_DRAIN, column, "/s", drained.rate());
-        Ok(())
     }
 
     /// Half of what a producer and a worker reach together, when they share the machine.

@@ -12,9 +12,9 @@ use workyard_shared::crypto::{KeyRing, Use, edit};
 use workyard_shared::link::Link;
 use workyard_shared::name::KeyId;
 
-use crate::daemon::{CONFIG, Daemon};
-use crate::drain::{CHUNK, Drained, Load, drained, fill_and_drain, filled};
-use crate::figures::{Figure, cell, micros, per_second, per_task, percentile};
+use crate::daemon::Daemon;
+use crate::drain::{Drained, Load, drained, fill_and_drain, filled, filled_by};
+use crate::figures::{Figure, cell, micros, per_second, percentile};
 use crate::measure::queue;
 use crate::server::{Server, url};
 use crate::{collector, proxy};
@@ -149,40 +149,26 @@ impl Sweep<'_> {
     /// Pushes, lets one daemon take all in while the queue is paused, drains; with the rate of the second and its CPU of Redis per task.
     async fn inbox(&self, load: &Load<'_>) -> anyhow::Result<(Drained, f64, f64)> {
         let link = self.server.link().await?;
-        self.server.flush(&link).await?;
-        link.ensure_library().await?;
         let queue = queue(&link)?;
-        queue.set_paused(true).await?;
-        let memory = self.server.memory(&link).await?;
-        let item = format!(
-            r#"{{"kind":"noop","payload":"{}","retention":0}}"#,
-            "x".repeat(load.payload - 2)
-        );
-        let (inbox, cpu, begun) = (
-            queue.keys().named("inbox"),
-            self.server.cpu(&link).await?,
-            Instant::now(),
-        );
-        for first in (0..load.tasks).step_by(CHUNK) {
-            let mut push = redis::cmd("RPUSH");
-            push.arg(&inbox);
-            (first..load.tasks.min(first + CHUNK)).for_each(|_| {
-                push.arg(&item);
-            });
-            link.call(&push).await?;
-        }
-        let took = begun.elapsed();
-        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
-        let bytes = self.server.memory(&link).await?.saturating_sub(memory) as f64;
-        let pushed = Drained {
-            enqueue_rate: per_second(load.tasks, took),
-            redis_enqueue: micros(self.server.cpu(&link).await? - cpu, load.tasks),
-            bytes: per_task(bytes, load.tasks),
-            ..Drained::default()
-        };
+        let pushed = filled_by(self.server, load, async || {
+            let item = format!(
+                r#"{{"kind":"noop","payload":"{}","retention":0}}"#,
+                "x".repeat(load.payload - 2)
+            );
+            let (inbox, begun) = (queue.keys().named("inbox"), Instant::now());
+            for first in (0..load.tasks).step_by(load.call) {
+                let mut push = redis::cmd("RPUSH");
+                push.arg(&inbox);
+                (first..load.tasks.min(first + load.call)).for_each(|_| {
+                    push.arg(&item);
+                });
+                link.call(&push).await?;
+            }
+            Ok(begun.elapsed())
+        })
+        .await?;
         let (cpu, begun) = (self.server.cpu(&link).await?, Instant::now());
-        let text = format!("{CONFIG}{}", load.settings);
-        let daemon = Daemon::with_file(self.consumer, &load.url, self.concurrency, &text)?;
+        let daemon = Daemon::start(self.consumer, &load.url, self.concurrency, &load.settings)?;
         let mut tasks = redis::cmd("HLEN");
         tasks.arg(queue.keys().named("tasks"));
         while link.call(&tasks).await? != Value::Int(i64::try_from(load.tasks)?) {
