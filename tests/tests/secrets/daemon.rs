@@ -105,7 +105,10 @@ async fn at_work(yard: &Yard, url: &str, mut command: Command, seen: &mut Seen) 
     assert!(seen.of("fails").contains("it is set"), "{}", seen.of("fails"));
     // Two programs below the shell, one of the pool, and the daemon.
     let id = yard.add("tree", "1", |_| {}).await;
-    let all = wait_for(SOON, || async { Some(tree(daemon.pid())).filter(|all| all.len() >= 5) }).await;
+    // One that only begins has no arguments for a moment.
+    let has_begun = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+    let whole = |all: &Vec<u32>| all.len() >= 5 && all.iter().all(has_begun);
+    let all = wait_for(SOON, || async { Some(tree(daemon.pid())).filter(whole) }).await;
     for pid in all {
         seen.arguments("the arguments of a process of the daemon's tree", pid);
     }
