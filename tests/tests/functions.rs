@@ -452,6 +452,16 @@ async fn what_is_no_kind_no_run_time_and_no_token_is_refused_and_changes_nothing
     refused(cases).await;
 }
 
+/// What a hash of the queue says of a task.
+async fn field(redis: &mut MultiplexedConnection, key: &str, id: &str) -> String {
+    let mut cmd = redis::cmd("HGET");
+    cmd.arg(format!("{BASE}{key}"))
+        .arg(id)
+        .query_async(redis)
+        .await
+        .unwrap()
+}
+
 /// What docs/protocol.md says of arguments that may be left out, and of those that nobody checks.
 #[tokio::test]
 async fn what_may_be_left_out_is_left_out_and_what_is_believed_is_believed() {
@@ -482,24 +492,14 @@ async fn what_may_be_left_out_is_left_out_and_what_is_believed_is_believed() {
 
     let told = strings(&["c", "1", first, token, "other", "60000 5 -", "no JSON"]);
     call(&mut redis, "complete", &own, &told).await.unwrap();
-    let ended: String = redis::cmd("HGET")
-        .arg(format!("{BASE}results"))
-        .arg(first)
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    let ended = field(&mut redis, "results", first).await;
     assert!(
         ended.starts_with("completed other 5 0 ") && ended.ends_with("no JSON"),
         "{ended}"
     );
     let failed = strings(&["c", "1", second, token, "final", "", "0", "-7", "why"]);
     call(&mut redis, "fail", &own, &failed).await.unwrap();
-    let meta: String = redis::cmd("HGET")
-        .arg(format!("{BASE}meta"))
-        .arg(second)
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    let meta = field(&mut redis, "meta", second).await;
     assert!(meta.contains(" final 0 c\n"), "its begin is unknown: {meta}");
 }
 
